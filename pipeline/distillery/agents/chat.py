@@ -1,0 +1,40 @@
+"""What agents for chat models share: one user message that holds instructions, examples, the task and the hints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distillery.agents.base import Head, Span, hint_block
+from distillery.environments.base import Task
+
+
+def chat_head(
+    instructions: str, examples: Sequence[str], task: Task, opening: str, hints: Sequence[str], *, begin: str = ""
+) -> Head:
+    """One user message: what is the same for many tasks first, the task, then the hints.
+
+    Everything stands in one user message because some chat templates know no system role.
+
+    Args:
+        instructions: the same for all tasks.
+        examples: worked examples as text, the same for all tasks of a category.
+        task: what is played.
+        opening: the environment's first observation, which states the task.
+        hints: retrieved for the task; none for a student.
+        begin: the last line, after the hints.
+    """
+    spans: dict[str, Span] = {}
+    text = instructions
+    if examples:
+        start = len(text)
+        word = "an example" if len(examples) == 1 else f"{len(examples)} examples"
+        text += f"\n\nHere is {word}." if len(examples) == 1 else f"\n\nHere are {word}."
+        text += "".join(f"\n\n{example}" for example in examples)
+        spans["examples"] = Span(0, start, len(text))
+    text += f"\n\nHere is the task.\n\n{opening}"
+    block = hint_block(hints)
+    if block:
+        spans["hints"] = Span(0, len(text), len(text) + len(block))
+        text += block
+    text += begin
+    return Head(({"role": "user", "content": text},), spans)

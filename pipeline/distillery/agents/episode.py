@@ -1,0 +1,71 @@
+"""An episode as it is played and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distillery.agents.base import Head, Message
+from distillery.environments.base import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One reply of the model and what came of it.
+
+    Attributes:
+        reply: as it stands in the history.
+        action: the command that was carried out; None for a thought.
+        observation: what the agent was told.
+        valid: False where the environment refused the action, or the reply held none.
+        first_turn: index of the oldest turn that was still in the prompt; above 0 only in over-long episodes.
+        prompt_tokens: as the server counted them.
+        completion_tokens: as the server counted them.
+        cached_tokens: how many of the prompt's tokens the server had cached; None where it does not tell.
+        seconds: how long the model took.
+    """
+
+    reply: str
+    action: str | None
+    observation: str
+    valid: bool
+    first_turn: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A played task: what was sent, what was answered, how it ended."""
+
+    id: int
+    task: Task
+    arm: str
+    seed: int
+    success: bool
+    score: float
+    stop: str
+    opening: str
+    head: Head
+    examples: int
+    hint_ids: tuple[int, ...]
+    hints: tuple[str, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def invalid_actions(self) -> int:
+        """Replies that the environment refused or that held no action."""
+        return sum(not turn.valid for turn in self.turns)
+
+
+def history(head: tuple[Message, ...], turns: list[Turn] | tuple[Turn, ...], first_turn: int = 0) -> list[Message]:
+    """The messages of a prompt: the head, then the turns from ``first_turn`` on.
+
+    The one place where turns become messages, for inference and for training.
+    """
+    messages = list(head)
+    for turn in turns[first_turn:]:
+        messages.append({"role": "assistant", "content": turn.reply})
+        messages.append({"role": "user", "content": turn.observation})
+    return messages

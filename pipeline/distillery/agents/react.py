@@ -1,0 +1,50 @@
+"""ReAct (Yao et al., 2023): each turn is one line, a thought or a command. Thoughts are answered with "OK."."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from distillery.agents.base import Head, Reply
+from distillery.agents.chat import chat_head
+from distillery.environments.base import Environment, Example, Task
+
+
+class ReAct:
+    """``think: ...`` or a command, one line a turn."""
+
+    name: ClassVar[str] = "react"
+    stop: ClassVar[tuple[str, ...]] = ("\n",)
+    max_tokens: ClassVar[int] = 100
+    examples: ClassVar[int] = 2
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._instructions = (
+            f"{environment.instructions}\n\n"
+            "Each of your turns is one line: either a command, or a thought that begins with 'think:'. "
+            "A thought is answered with 'OK.' and changes nothing; think when a new part of the task begins."
+        )
+
+    def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
+        """One user message."""
+        worked = [self._example(example) for example in self._environment.examples(task.category)[:examples]]
+        return chat_head(self._instructions, worked, task, opening, hints)
+
+    def parse(self, text: str) -> Reply:
+        """The first line; a leading ``>``, as the examples have it, is dropped."""
+        line = next(iter(text.strip().splitlines()), "").strip().removeprefix(">").strip()
+        if not line:
+            return Reply(line, None, "Nothing happens.", valid=False)
+        if line.lower().startswith("think:"):
+            return Reply(line, None, "OK.")
+        return Reply(line, line)
+
+    @staticmethod
+    def _example(example: Example) -> str:
+        lines = [example.opening]
+        for turn in example.turns:
+            if turn.thought:
+                lines += [f"> think: {turn.thought}", "OK."]
+            lines += [f"> {turn.action}", turn.observation]
+        return "\n".join(lines)

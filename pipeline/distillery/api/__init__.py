@@ -1,0 +1,7 @@
+"""The DistillationRun resource: what a user writes, checked before anything is started."""
+
+from distillery.api.load import canonical, load, parse
+from distillery.api.problems import InvalidRun, Problem
+from distillery.api.run import GROUP, KIND, VERSION, DistillationRun, Spec
+
+__all__ = ["GROUP", "KIND", "VERSION", "DistillationRun", "InvalidRun", "Problem", "Spec", "canonical", "load", "parse"]

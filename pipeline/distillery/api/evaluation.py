@@ -1,0 +1,103 @@
+"""How a student is judged, and when it is promoted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distillery.api.base import Fraction, Part
+from distillery.api.rollout import Temperature
+
+Arm = Literal[
+    "base",
+    "rag",
+    "placebo",
+    "sft",
+    "distilled",
+    "distilled+rag",
+    "placebo-distilled",
+    "sft-matched",
+    "distilled-matched",
+    "placebo-distilled-matched",
+    "sft-unfiltered",
+    "distilled-unfiltered",
+    "placebo-distilled-unfiltered",
+]
+"""One way of playing the held-out tasks.
+
+``base`` is the model that the round started with, ``rag`` the same with retrieved hints, ``placebo`` the same with
+random hints of the bank. ``sft`` learnt from base's own successes, ``distilled`` from the teacher's, and
+``placebo-distilled`` from a teacher with random hints. ``-matched`` students learnt from equally many episodes;
+``-unfiltered`` ones also from the failures.
+"""
+
+
+class Gate(Part):
+    """When ``distilled`` replaces the model that the round started with."""
+
+    metric: Literal["success", "score"] = "success"
+    """What is compared, task by task."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    """Of the paired test: exact McNemar for success with one seed, else a sign-flip permutation of tasks."""
+
+    min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """The least difference, as a fraction, that is worth a promotion."""
+
+
+class Evaluation(Part):
+    """Playing the held-out tasks."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=2, max_length=13)] = (
+        "base",
+        "rag",
+        "placebo",
+        "sft",
+        "distilled",
+        "distilled+rag",
+    )
+    """The arms that are played. ``base`` and ``distilled`` are what the gate compares."""
+
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """Episodes per task and arm. More than one needs a temperature above 0."""
+
+    temperature: Temperature = 0.0
+    """Of sampling. 0 is greedy."""
+
+    gate: Gate = Gate()
+    """When the student is promoted."""
+
+
+class Until(Part):
+    """A target: no further round is started once the promoted student reaches it."""
+
+    metric: Literal["success", "score"] = "success"
+    """Mean over the held-out tasks."""
+
+    at_least: Fraction
+    """The target, as a fraction."""
+
+
+class Rounds(Part):
+    """How often the loop goes round."""
+
+    max: Annotated[int, Field(ge=1, le=100)] = 1
+    """The most rounds."""
+
+    until: Until | None = None
+    """Stop once this is reached."""
+
+    patience: Annotated[int | None, Field(ge=1, le=100)] = None
+    """Stop after so many rounds in a row without a promotion."""
+
+
+class Promotion(Part):
+    """What happens to a winner."""
+
+    policy: Literal["Auto", "Never"] = "Auto"
+    """``Auto`` serves a student that passes the gate; ``Never`` only reports the verdict."""
+
+    weights: Literal["auto", "merged", "adapter"] = "auto"
+    """How the student is served: as merged weights, or as an adapter beside the base model. ``auto`` takes merged
+    weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""

@@ -1,0 +1,72 @@
+"""The language models of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from distillery.api.base import Part, SecretKey, Text
+
+
+class Endpoint(Part):
+    """An OpenAI-compatible server that someone else runs."""
+
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512)]
+    """The URL up to and including ``/v1``."""
+
+    model: Text
+    """The model's name there."""
+
+    api_key_secret_ref: SecretKey | None = None
+    """The key sent as a bearer token."""
+
+
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A commit of a model repository. Branches and tags can move, so only commits are accepted."""
+
+
+class Student(Part):
+    """The model that learns. Its weights are needed: a student can't be trained behind an endpoint."""
+
+    model: Text
+    """A model repository such as ``Qwen/Qwen2.5-14B-Instruct``, or the path of a folder with the model's files."""
+
+    revision: Revision | None = None
+    """The commit of the model repository; needed unless ``model`` is a folder."""
+
+    endpoint: Endpoint | None = None
+    """A server that already serves this very model; it then plays the base model's episodes."""
+
+
+class Teacher(Part):
+    """The model that replays the tasks with hints. Either ``model`` or ``endpoint``."""
+
+    model: Text | None = None
+    """A model repository or a folder, as for the student."""
+
+    revision: Revision | None = None
+    """The commit of the model repository; needed unless ``model`` is a folder."""
+
+    endpoint: Endpoint | None = None
+    """A server that serves the teacher."""
+
+
+class Extractor(Part):
+    """The model that turns a failed episode into hints."""
+
+    endpoint: Endpoint
+    """The server that serves it; it must support ``response_format`` with a JSON schema."""
+
+
+class Models(Part):
+    """Who plays, who teaches, who reads failures."""
+
+    student: Student
+    """The model that plays first and learns."""
+
+    teacher: Teacher | None = None
+    """Default: the model that the round started with (the student's base model in round 1)."""
+
+    extractor: Extractor | None = None
+    """Default: none; hints are then mined without a language model."""

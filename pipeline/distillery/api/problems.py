@@ -1,0 +1,153 @@
+"""What is wrong with a document, in words a person can act on: the field's path, its value, the mend."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend.
+
+    Attributes:
+        path: the field, as ``spec.rollout.concurrency``.
+        value: what stands there, shortened; empty where nothing does.
+        mend: what to write instead.
+    """
+
+    path: str
+    value: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.value + ': ' if self.value else ''}{self.mend}"
+
+
+class InvalidRun(Exception):
+    """The document is no valid DistillationRun. Nothing was started."""
+
+    def __init__(self, problems: Sequence[Problem], where: str = "") -> None:
+        self.problems = tuple(problems)
+        self.where = where
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{where or 'the document'} is not a valid DistillationRun:\n{lines}")
+
+
+def shown(value: Any) -> str:
+    """A value as JSON on one line, cut to 80 characters."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Pydantic's error as problems. ``model`` is the type that was validated; it gives near names of unknown fields."""
+    details = error.errors(include_url=False)
+    places = [detail["loc"] for detail in details]
+    # a list with a wrong entry is also reported as too short
+    details = [d for d in details if d["type"] != "too_short" or not any(p[: len(d["loc"])] == d["loc"] != p for p in places)]
+    return [
+        Problem(
+            _path(detail["loc"]), "" if detail["type"] == "missing" else shown(detail["input"]), _mend(detail, model)
+        )
+        for detail in details
+    ]
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    path = ""
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+_QUANTITY_HINT = 'write a Kubernetes quantity in quotes, such as "500m", "4" or "16Gi"'
+
+# Patterns are exact but say nothing to a person; these are what they mean.
+_PATTERNS = {
+    r"^https?://": "write a URL such as https://host/v1, without a query",
+    r"^[0-9a-f]{40}$": "write the commit's 40 hexadecimal digits; a branch or a tag can move",
+    r"^[0-9]+(\.[0-9]+)?(m": _QUANTITY_HINT,
+    r"^file:///": "write a folder as file:///absolute/path",
+    r"^[a-z0-9]": "write lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
+    r"^[-._a-zA-Z0-9]+$": "write letters, digits, '-', '_' and '.'",
+}
+
+
+def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, context, loc = detail["type"], detail.get("ctx", {}), detail["loc"]
+    match kind:
+        case "missing":
+            return "is missing; it is required"
+        case "extra_forbidden":
+            return _unknown_field(loc, model)
+        case "literal_error":
+            return f"write one of {context['expected']}"
+        case "string_type":
+            if "resources" in loc:
+                return _QUANTITY_HINT
+            return "write a string (in quotes)"
+        case "int_type" | "int_from_float":
+            return "write a whole number, without quotes or unit"
+        case "float_type":
+            return "write a number, without quotes or unit"
+        case "bool_type":
+            return "write true or false"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "write a mapping of fields"
+        case "tuple_type":
+            return "write a list"
+        case "greater_than_equal":
+            return f"write {context['ge']} or more"
+        case "greater_than":
+            return f"write more than {context['gt']}"
+        case "less_than_equal":
+            return f"write {context['le']} or less"
+        case "less_than":
+            return f"write less than {context['lt']}"
+        case "string_pattern_mismatch":
+            pattern = context["pattern"]
+            return next(
+                (text for start, text in _PATTERNS.items() if pattern.startswith(start)), f"must match {pattern}"
+            )
+        case _:
+            return detail["msg"][0].lower() + detail["msg"][1:]
+
+
+def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    names = _field_names(loc[:-1], model)
+    near = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
+    if near:
+        return f"unknown field; did you mean {near[0]}?"
+    return f"unknown field; known here: {', '.join(names)}"
+
+
+def _field_names(loc: Sequence[int | str], model: type[BaseModel]) -> list[str]:
+    current: Any = model
+    for part in loc:
+        field = next((f for f in current.model_fields.values() if f.alias == part), None)
+        candidates = [] if field is None else _models_in(field.annotation)
+        if not candidates:
+            return []
+        current = candidates[0]
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)]
+
+
+def lookup(document: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path of a document, or None."""
+    value: Any = document
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

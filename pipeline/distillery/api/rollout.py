@@ -1,0 +1,55 @@
+"""How episodes are played."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from distillery.api.base import Fraction, Part, Seconds
+
+Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
+
+
+class Rollout(Part):
+    """Playing the training tasks. Evaluation shares all but the temperature."""
+
+    temperature: Temperature = 0.0
+    """Of sampling. 0 is greedy."""
+
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Episodes in flight per worker."""
+
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Workers (pods) that share the tasks of a stage. Without a cluster they are processes."""
+
+    environment_processes: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes per worker that run the environment."""
+
+    lease_seconds: Seconds = 120
+    """A worker that doesn't renew its lease on a task for so long loses the task to another."""
+
+    request_timeout_seconds: Seconds = 120
+    """How long one call of the language model may take before it is tried again."""
+
+    step_timeout_seconds: Seconds = 60
+    """How long the environment may take for one step before its process is restarted."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """Attempts at an episode that the environment or the worker broke; after that it counts as a failure."""
+
+
+class Teaching(Part):
+    """Replaying the training tasks with hints, and what is kept of it."""
+
+    attempts: Annotated[int, Field(ge=1, le=32)] = 1
+    """Episodes the teacher plays per task."""
+
+    temperature: Temperature | None = None
+    """Default: that of ``rollout``."""
+
+    max_invalid_actions: Annotated[int, Field(ge=0, le=1000)] = 1
+    """A success with more refused actions than this is not learnt from."""
+
+    min_score: Fraction = 1.0
+    """Episodes with a lower score are not learnt from. 1 keeps successes only."""

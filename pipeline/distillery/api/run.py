@@ -1,0 +1,97 @@
+"""The resource a user writes: ``distillery.dev/v1alpha1``, kind ``DistillationRun``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from distillery.api.agent import Agent
+from distillery.api.base import Name, Part
+from distillery.api.environment import Environment
+from distillery.api.evaluation import Evaluation, Promotion, Rounds
+from distillery.api.hints import Hints
+from distillery.api.infrastructure import Database, Stages, Storage
+from distillery.api.models import Models
+from distillery.api.rollout import Rollout, Teaching
+from distillery.api.training import Training
+
+GROUP = "distillery.dev"
+VERSION = "v1alpha1"
+KIND = "DistillationRun"
+
+
+class Metadata(Part):
+    """The part of Kubernetes' object metadata that Distillery reads; the rest is accepted and left alone."""
+
+    model_config = Part.model_config | {"extra": "ignore"}
+
+    name: Annotated[Name, StringConstraints(max_length=40)]
+    """At most 40 characters, which leaves room for the names derived from it."""
+
+    namespace: Name = "default"
+    """Runs of the same name in two namespaces are two runs."""
+
+
+class Spec(Part):
+    """What a run is to do. Immutable once the run exists."""
+
+    environment: Environment = Environment()
+    """Where the agent acts."""
+
+    agent: Agent = Agent()
+    """How a model becomes an agent."""
+
+    models: Models
+    """The language models."""
+
+    rollout: Rollout = Rollout()
+    """How episodes are played."""
+
+    hints: Hints = Hints()
+    """From failures to hints."""
+
+    teaching: Teaching = Teaching()
+    """What the teacher plays, and what of it is kept."""
+
+    training: Training = Training()
+    """How a student is trained."""
+
+    evaluation: Evaluation = Evaluation()
+    """How a student is judged."""
+
+    promotion: Promotion = Promotion()
+    """What happens to a winner."""
+
+    rounds: Rounds = Rounds()
+    """How often the loop goes round."""
+
+    storage: Storage = Storage()
+    """Where artifacts go."""
+
+    database: Database = Database()
+    """Where episodes and hints are kept."""
+
+    stages: Stages = Stages()
+    """Time limits, retries and resources per stage."""
+
+
+class DistillationRun(Part):
+    """A run of the loop: play, learn from the failures, teach, train, judge, promote."""
+
+    api_version: Literal["distillery.dev/v1alpha1"]
+    """``distillery.dev/v1alpha1``."""
+
+    kind: Literal["DistillationRun"]
+    """``DistillationRun``."""
+
+    metadata: Metadata
+    """Name and namespace."""
+
+    spec: Annotated[Spec, Field()]
+    """What to do."""
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``, unique within a database."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"

@@ -1,0 +1,291 @@
+"""``distillery``: run the loop on this machine, and look at what it found."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from distillery import __version__
+from distillery.api import DistillationRun, InvalidRun, load, parse
+from distillery.database import Database, DatabaseAway
+from distillery.database.runs import RunHeld, UnknownRun, find, observe
+from distillery.executors import home
+from distillery.planning import plan
+
+EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 1, 75, 78
+
+_DESCRIPTION = """\
+LLM agents that learn from their failures: play, extract hints, teach with hints, train a student without them,
+judge it, serve it, and go round again. A run is described by a DistillationRun document, the same as on Kubernetes.
+"""
+
+_EPILOG = """\
+examples:
+  distillery validate examples/demo.yaml     check a document; nothing is started
+  distillery run examples/demo.yaml          run it; the same command goes on after an interruption
+  distillery status alfworld-micro           how far it is
+  distillery report alfworld-micro --open    what came out
+  distillery serve alfworld-micro            the promoted student at an OpenAI-compatible endpoint
+
+exit codes: 0 done; 1 the run failed; 2 wrong usage; 75 somebody else drives the run; 78 something in the
+configuration has to be mended; 130 interrupted.
+
+environment: DISTILLERY_HOME (where runs are kept), DISTILLERY_DATABASE (a Postgres with pgvector instead of the
+embedded one), DISTILLERY_SECRETS (folder with NAME/KEY files), ALFWORLD_DATA (the real ALFWorld games).
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser("distillery", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw)
+    top.add_argument("--version", action="version", version=f"distillery {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str, description: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {description}")
+
+    run = command(
+        "run",
+        "run a document to its end on this machine",
+        "What is done stays done: after an interruption the same command goes on. Ends with the verdict of the gate.",
+    )
+    run.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
+    validate = command("validate", "check a document, start nothing", "Prints every problem with its field and mend.")
+    validate.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
+    status = command("status", "show how far runs are", "Without a name: all runs.")
+    status.add_argument("run", nargs="?", help="NAME or NAMESPACE/NAME")
+    report = command("report", "show what a run found out", "Prints the table; the page and the data lie in a folder.")
+    report.add_argument("run", help="NAME or NAMESPACE/NAME")
+    report.add_argument("--open", action="store_true", help="open the page in a browser")
+    report.add_argument("--json", action="store_true", help="print the data instead of the table")
+    hints = command("hints", "show a run's hint bank", "With where hints came from and how episodes with them went.")
+    hints.add_argument("run", help="NAME or NAMESPACE/NAME")
+    hints.add_argument("--limit", type=int, default=30, help="hints shown, the most used first (default: 30)")
+    serve = command(
+        "serve",
+        "serve a run's promoted student",
+        "An OpenAI-compatible endpoint on 127.0.0.1; the model is called as the run. Ctrl-C ends it.",
+    )
+    serve.add_argument("run", help="NAME or NAMESPACE/NAME")
+    serve.add_argument("--port", type=int, default=8000, help="on 127.0.0.1 (default: 8000)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command ``distillery``."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        code = asyncio.run(_COMMANDS[options.command](options))
+    except InvalidRun as error:
+        code = _complain(str(error), EXIT_CONFIGURATION)
+    except RunHeld as error:
+        code = _complain(f"{error}; wait for it, or stop it first", EXIT_HELD)
+    except (UnknownRun, DatabaseAway, RuntimeError) as error:
+        code = _complain(str(error), EXIT_FAILED)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = _complain("interrupted; the same command goes on from here", 130)
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+async def _run(options: argparse.Namespace) -> int:
+    from distillery.executors.display import Display
+    from distillery.executors.local import LocalExecutor
+
+    run = load(options.file)
+    task = asyncio.current_task()
+    assert task is not None
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
+    console = Console()
+    with home.database() as (dsn, embedded):
+        with Display(console) as display:
+            end = await LocalExecutor(run, dsn, embedded, show=display).execute()
+        if end.phase == "Failed":
+            permanent = any(s.permanent for s in (await _states(dsn, run)).values())
+            return _complain(f"\n{end.message}", EXIT_CONFIGURATION if permanent else EXIT_FAILED)
+        await _print_report(console, dsn, run)
+    return 0
+
+
+async def _states(dsn: str, run: DistillationRun) -> dict[Any, Any]:
+    async with Database(dsn) as database:
+        return await observe(database, (await find(database, run.key))["id"])
+
+
+async def _validate(options: argparse.Namespace) -> int:
+    run = load(options.file)
+    spec = run.spec
+    print(
+        f"{options.file} is valid: run {run.key}, {spec.environment.name} with {spec.agent.name}, "
+        f"{spec.environment.tasks.train} training and {spec.environment.tasks.evaluate} held-out tasks, "
+        f"up to {spec.rounds.max} round{'s' * (spec.rounds.max > 1)}, arms {', '.join(spec.evaluation.arms)}"
+    )
+    return 0
+
+
+async def _status(options: argparse.Namespace) -> int:
+    from distillery.executors.display import table
+
+    console = Console()
+    with home.database() as (dsn, _):
+        async with Database(dsn) as database:
+            if options.run:
+                rows = [await find(database, options.run)]
+            else:
+                rows = await database.fetch("SELECT * FROM run ORDER BY id")
+            for row in rows:
+                current = plan(parse(row["document"]).spec, await observe(database, row["id"]))
+                stages = await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", row["id"])
+                if options.run:
+                    console.print(table(stages, title=row["key"], message=f"{current.phase}. {current.message}"))
+                else:
+                    console.print(f"{row['key']}  {current.phase}  {current.message}", highlight=False)
+            if not rows:
+                console.print("no runs yet; start one with: distillery run FILE")
+    return 0
+
+
+async def _report(options: argparse.Namespace) -> int:
+    from distillery.report.data import NoReport
+
+    with home.database() as (dsn, _):
+        async with Database(dsn) as database:
+            run = parse((await find(database, options.run))["document"])
+        try:
+            folder = await _print_report(Console(), dsn, run, as_json=options.json)
+        except NoReport as error:
+            return _complain(str(error), EXIT_FAILED)
+    if options.open:
+        webbrowser.open((folder / "report.html").as_uri())
+    return 0
+
+
+async def _print_report(console: Console, dsn: str, run: DistillationRun, *, as_json: bool = False) -> Path:
+    """Write the newest report beside the run's artifacts, print it, and return its folder."""
+    from distillery.report.data import build_report
+    from distillery.report.page import p_value, percent, points, render_page
+
+    store = home.store_of(run)
+    async with Database(dsn) as database:
+        row = await find(database, run.key)
+        report = await build_report(database, row["id"], run, store, {})
+    folder = store.root / "report"
+    folder.mkdir(exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(render_page(report), encoding="utf-8")
+    if as_json:
+        print(json.dumps(report, indent=1))
+        return folder
+    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == "base"}
+    grid = Table("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    for name, arm in report["arms"].items():
+        against = versus_base.get(name)
+        grid.add_row(
+            name,
+            str(arm["n"]),
+            percent(arm["success"]),
+            f"{percent(arm['ci'][0])} - {percent(arm['ci'][1])}",
+            points(against["difference"]) if against else "",
+            p_value(against["p"]) if against else "",
+            f"{arm['steps']:.1f}",
+            f"{arm['tokens']:,.0f}",
+        )
+    where = report["environment"]
+    console.print()
+    console.print(grid)
+    console.print(f"tasks: {where['source']}, split {where['split']}", highlight=False)
+    verdict = report["gate"]
+    console.print(f"[bold]{verdict['verdict']}[/bold]. {verdict['reason']}", highlight=False)
+    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    return folder
+
+
+async def _hints(options: argparse.Namespace) -> int:
+    from distillery.hints.bank import HintBank
+    from distillery.report.page import percent
+
+    with home.database() as (dsn, _):
+        async with Database(dsn) as database:
+            run = parse((await find(database, options.run))["document"])
+            bank = HintBank(database, bank=run.key, environment=run.spec.environment.name, agent=run.spec.agent.name)
+            rows = await bank.statistics()
+    grid = Table("hint", "for", "mentions", "uses", "with %", "without %", "from")
+    for row in rows[: options.limit]:
+        grid.add_row(
+            row["text"],
+            row["category"] or "all",
+            str(row["mentions"]),
+            str(row["uses"]),
+            percent(row["success_with"]),
+            percent(row["success_without"]),
+            f"round {row['round']}, {row['extractor']}{' ' + row['model'] if row['model'] else ''}",
+        )
+    console = Console()
+    console.print(grid)
+    console.print(f"{min(options.limit, len(rows))} of {len(rows)} hints", highlight=False)
+    return 0
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    from distillery.executors.servers import served_to_users
+    from distillery.serving.vllm import ServerFailed, VllmServer
+
+    with home.database() as (dsn, _):
+        async with Database(dsn) as database:
+            row = await find(database, options.run)
+            run = parse(row["document"])
+            current = plan(run.spec, await observe(database, row["id"]))
+    if current.serving.trained_by is None:
+        return _complain(f"run {run.key} has promoted no student yet. {current.message}", EXIT_FAILED)
+    store = home.store_of(run)
+    model = served_to_users(current.serving, run, store)
+    task = asyncio.current_task()
+    assert task is not None
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
+    server = VllmServer(model, store.root / "logs" / "serve.log", port=options.port, private=False)
+    print(f"starting vLLM with the student of {current.serving.trained_by}; its log is {server.log}", flush=True)
+    try:
+        await server.start()
+        print(
+            f"serving {model.name} at {server.base_url}; try\n\n"
+            f"  curl {server.base_url}/chat/completions -H 'Content-Type: application/json' \\\n"
+            f'    -d \'{{"model": "{model.name}", "messages": [{{"role": "user", "content": "..."}}]}}\'\n',
+            flush=True,
+        )
+        code = await server.wait()
+        return _complain(f"vLLM ended with code {code}; see {server.log}", EXIT_FAILED)
+    except ServerFailed as error:
+        return _complain(str(error), EXIT_FAILED)
+    finally:
+        await server.stop()
+
+
+_COMMANDS = {
+    "run": _run,
+    "validate": _validate,
+    "status": _status,
+    "report": _report,
+    "hints": _hints,
+    "serve": _serve,
+}

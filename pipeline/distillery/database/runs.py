@@ -1,0 +1,160 @@
+"""Runs and their stages in the database, and the lock that lets one process drive a run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from distillery.api import DistillationRun, canonical
+from distillery.api.problems import InvalidRun, Problem, shown
+from distillery.database.connection import Database, Row
+from distillery.planning import StageId, StageState
+
+
+class RunHeld(Exception):
+    """Another process drives this run; the message names it."""
+
+
+class UnknownRun(Exception):
+    """No such run in this database; the message lists those there are."""
+
+
+async def register(database: Database, run: DistillationRun) -> int:
+    """The run's id; the run is recorded if it is new.
+
+    Raises:
+        InvalidRun: a run of this name exists with another specification, which is immutable.
+    """
+    document = canonical(run)
+    rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
+    if not rows:
+        await database.execute(
+            "INSERT INTO run (key, document) VALUES (%s, %s) ON CONFLICT DO NOTHING", run.key, Jsonb(document)
+        )
+        rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
+    changed = list(_differences(rows[0]["document"]["spec"], document["spec"], "spec"))
+    if changed:
+        raise InvalidRun(
+            [
+                Problem(
+                    path,
+                    shown(new),
+                    f"the run exists with {shown(old)} here, and its spec is immutable: "
+                    "give metadata.name another name, or take this change back",
+                )
+                for path, old, new in changed
+            ],
+            f"run {run.key}",
+        )
+    return rows[0]["id"]
+
+
+def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{path}.{key}")]
+    return [] if old == new else [(path, old, new)]
+
+
+async def find(database: Database, name: str) -> Row:
+    """The row of a run by ``name`` or ``namespace/name``. Raises :class:`UnknownRun`."""
+    key = name if "/" in name else f"default/{name}"
+    rows = await database.fetch("SELECT * FROM run WHERE key = %s", key)
+    if not rows:
+        known = [row["key"] for row in await database.fetch("SELECT key FROM run ORDER BY id")]
+        raise UnknownRun(f"there is no run {key}; known: {', '.join(known) or 'none'}")
+    return rows[0]
+
+
+class RunLock:
+    """Held while a process drives a run. The server frees it when the process or its connection dies.
+
+    Raises :class:`RunHeld` on entering where another process holds it.
+    """
+
+    def __init__(self, dsn: str, run_id: int) -> None:
+        self._dsn = dsn
+        self._run_id = run_id
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._acquire()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection:
+            await self._connection.close()
+
+    async def ensure(self) -> None:
+        """Take the lock again where the connection was lost; does nothing while the server is away.
+
+        Raises :class:`RunHeld` if someone else was quicker.
+        """
+        assert self._connection is not None
+        try:
+            await self._connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            await self._connection.close()
+            with contextlib.suppress(psycopg.OperationalError):
+                await self._acquire()
+
+    async def _acquire(self) -> None:
+        self._connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
+        cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (self._run_id,))
+        row = await cursor.fetchone()
+        if not (row and row[0]):
+            cursor = await self._connection.execute("SELECT key, holder FROM run WHERE id = %s", (self._run_id,))
+            row = await cursor.fetchone()
+            await self._connection.close()
+            raise RunHeld(f"run {row[0] if row else self._run_id} is driven by {(row and row[1]) or 'another process'}")
+        since = datetime.now().astimezone().isoformat(timespec="seconds")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        await self._connection.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
+
+
+async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:
+    """How the run's stages stand."""
+    rows = await database.fetch("SELECT * FROM stage WHERE run_id = %s", run_id)
+    return {
+        StageId.parse(row["name"]): StageState(
+            row["phase"], row["attempts"], row["permanent"], row["message"], row["result"]
+        )
+        for row in rows
+    }
+
+
+async def begin_stage(database: Database, run_id: int, stage: StageId, attempt: int) -> None:
+    """Record that an attempt at a stage started."""
+    await database.execute(
+        """INSERT INTO stage (run_id, name, phase, attempts) VALUES (%s, %s, 'running', %s)
+           ON CONFLICT (run_id, name) DO UPDATE
+           SET phase = 'running', attempts = excluded.attempts, message = '', permanent = false, finished_at = NULL""",
+        run_id, str(stage), attempt,
+    )  # fmt: skip
+
+
+async def end_stage(database: Database, run_id: int, stage: StageId, state: StageState) -> None:
+    """Record how an attempt at a stage ended."""
+    await database.execute(
+        """UPDATE stage SET phase = %s, permanent = %s, message = %s, result = %s, finished_at = now()
+           WHERE run_id = %s AND name = %s""",
+        state.phase, state.permanent, state.message, None if state.result is None else Jsonb(dict(state.result)),
+        run_id, str(stage),
+    )  # fmt: skip
+
+
+async def report_progress(database: Database, run_id: int, stage: StageId, *, done: int, total: int, unit: str) -> None:
+    """Record a running stage's progress, for whoever watches."""
+    await database.execute(
+        """INSERT INTO stage (run_id, name, phase, done, total, unit) VALUES (%s, %s, 'running', %s, %s, %s)
+           ON CONFLICT (run_id, name) DO UPDATE
+           SET done = excluded.done, total = excluded.total, unit = excluded.unit""",
+        run_id, str(stage), done, total, unit,
+    )  # fmt: skip

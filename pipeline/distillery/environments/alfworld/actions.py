@@ -1,0 +1,16 @@
+"""Tidies an agent's command before the engine reads it, in ways that can't turn one meaning into another."""
+
+from __future__ import annotations
+
+import re
+
+_PUT = re.compile(r"put (.+?) (?:in/on|in|on) (.+)")
+
+
+def normalise(action: str) -> str:
+    """The command as the engine spells it: lower case, single blanks, ``move X to Y`` for the older ``put X in/on Y``.
+
+    ALFWorld's grammar said ``put X in/on Y`` before 0.4, and the published prompts still do.
+    """
+    action = " ".join(action.lower().split())
+    return _PUT.sub(r"move \1 to \2", action) if _PUT.fullmatch(action) else action

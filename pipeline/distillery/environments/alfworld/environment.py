@@ -1,0 +1,165 @@
+"""The ALFWorld plug-in: household tasks as text games, ALFWorld's own or generated ones."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from distillery.environments.alfworld import games, generation, packages, prompts, reading
+from distillery.environments.alfworld.actions import normalise
+from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Task
+
+if TYPE_CHECKING:
+    from distillery.environments.alfworld.engine import Game, Turn
+
+_BANNER = "-= Welcome to TextWorld, ALFRED! =-\n\n"
+
+
+@dataclass(frozen=True)
+class Options:
+    """``spec.environment.options`` of ALFWorld.
+
+    Attributes:
+        games: ``alfworld`` for the games in ``$ALFWORLD_DATA``, ``generated`` for our own, ``auto`` for the former
+            where the variable is set and the latter where it isn't.
+        seed: which games are generated.
+    """
+
+    games: str = "auto"
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Options:
+        """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
+        known = list(cls.__dataclass_fields__)
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {' and '.join(known)}"
+                raise EnvironmentConfigurationError(f"ALFWorld has no option {name!r}; {hint}")
+        source, seed = options.get("games", cls.games), options.get("seed", cls.seed)
+        if source not in ("auto", "alfworld", "generated"):
+            raise EnvironmentConfigurationError(
+                f"ALFWorld's option games is auto, alfworld or generated, not {source!r}"
+            )
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise EnvironmentConfigurationError(f"ALFWorld's option seed is a whole number from 0, not {seed!r}")
+        return cls(source, seed)
+
+
+class ALFWorld:
+    """Household tasks in text. See :class:`distillery.environments.base.Environment`."""
+
+    name: ClassVar[str] = "alfworld"
+    instructions: ClassVar[str] = prompts.INSTRUCTIONS
+    verbs: ClassVar[tuple[str, ...]] = prompts.VERBS
+    state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
+    placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
+    thoughts: ClassVar[bool] = True
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        """Choose the games by the options and ``$ALFWORLD_DATA``; ``folder`` is where generated ones go."""
+        chosen = Options.parse(options)
+        data = os.environ.get("ALFWORLD_DATA")
+        self._recipe = generation.Recipe(seed=chosen.seed)
+        self._folder = folder
+        self._generated = chosen.games == "generated" or (chosen.games == "auto" and not data)
+        self._root = (folder if self._generated else _data_folder(data)) / games.LAYOUT
+
+    @property
+    def source(self) -> str:
+        """``ALFWorld``, or which generated games."""
+        return str(self._recipe) if self._generated else "ALFWorld"
+
+    def prepare(self, wanted: Mapping[str, int]) -> None:
+        """Generate games until each split has ``wanted[split]``; nothing where the games are ALFWorld's own."""
+        if self._generated:
+            generation.prepare(self._folder, self._recipe, wanted)
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        """The games of a split; generated ones in the order of generation, so that more of them only adds some."""
+        if split not in (known := games.splits(self._root)):
+            raise EnvironmentConfigurationError(
+                f"there is no split {split!r} of {self.source} in {self._root}; "
+                + (f"there are {', '.join(known)}" if known else "there is none at all: run prepare first")
+            )
+        try:
+            tasks = games.catalogue(self._root, split)
+        except games.UnreadableGameError as error:
+            raise EnvironmentConfigurationError(str(error)) from error
+        return generation.check(self._folder, self._recipe, split, tasks) if self._generated else tasks
+
+    def open(self, task: Task) -> ALFWorldSession:
+        """A session of one game. Loads the engine on first use.
+
+        Raises:
+            EnvironmentConfigurationError: the engine's packages aren't those that it was proven with.
+            UnreadableGameError: the game's file is missing or damaged; the message names it.
+        """
+        packages.require(packages.ENGINE)
+        from distillery.environments.alfworld.engine import Game
+
+        file = self._root / task.id / games.GAME_FILE
+        content = games.read_game(file)
+        try:
+            return ALFWorldSession(Game(content))
+        except (Exception, SystemExit) as error:  # the packages exit, assert and raise all sorts at a broken game
+            raise games.UnreadableGameError(f"the game {file} can't be played: {error!r}") from error
+
+    def examples(self, category: str) -> Sequence[Example]:
+        """Two worked examples of each category; none of a category that isn't ALFWorld's."""
+        return prompts.examples().get(category, ())
+
+    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
+        """The facts that an episode shows; see :func:`distillery.environments.alfworld.reading.read`."""
+        return reading.read(opening, turns)
+
+
+def _data_folder(data: str | None) -> Path:
+    """``$ALFWORLD_DATA``, if ALFWorld's games are there."""
+    if not data:
+        found = "$ALFWORLD_DATA isn't set"
+    elif not (Path(data) / games.LAYOUT).is_dir():
+        found = f"$ALFWORLD_DATA is {data}, which has no folder {games.LAYOUT}"
+    else:
+        return Path(data)
+    raise EnvironmentConfigurationError(
+        f"ALFWorld's own games are wanted, and {found}: get them by `alfworld-download` and set ALFWORLD_DATA, "
+        "or take `games: generated`, which needs no download"
+    )
+
+
+class ALFWorldSession:
+    """One game being played. See :class:`distillery.environments.base.Session`."""
+
+    def __init__(self, game: Game) -> None:
+        """Play a loaded game."""
+        self._game = game
+
+    def reset(self) -> Observation:
+        """Start the game over. The opening is the room in one line and the task in the next."""
+        turn = self._game.reset()
+        return self._observation(turn, turn.text.removeprefix(_BANNER).replace("\n\n", "\n"))
+
+    def step(self, action: str) -> Observation:
+        """Carry out one action; see :mod:`distillery.environments.alfworld.actions` for what is understood."""
+        turn = self._game.step(normalise(action))
+        return self._observation(turn, turn.text)
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._game.close()
+
+    def _observation(self, turn: Turn, text: str) -> Observation:
+        return Observation(
+            text=text,
+            score=float(turn.won),
+            done=turn.won,
+            success=turn.won,
+            valid=turn.accepted,
+            admissible=turn.commands,
+        )

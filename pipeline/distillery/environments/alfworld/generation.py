@@ -1,0 +1,209 @@
+"""Our own games on disk, for whoever lacks ALFWorld's: made in parallel, complete or absent, checked when read.
+
+In the environment's folder::
+
+    json_2.1.1/<split>/<task>/<trial>/   the games, as ALFWorld lays out its own: stock ALFWorld plays them too
+    logic/                               domain and grammar, which stock ALFWorld wants beside them
+    generated.json                       the marker, written last: which games these are, and their digest
+
+Importing this module imports nothing of ALFWorld's; processes of their own make the games.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from distillery.environments.alfworld import packages
+from distillery.environments.alfworld.games import GAME_FILE, LAYOUT
+from distillery.environments.base import EnvironmentConfigurationError, Task
+
+VERSION = 1
+"""Of the generator: another one's games of the same seed are other games."""
+
+SPLITS = ("train", "valid_seen", "valid_unseen")
+
+_MARKER = "generated.json"
+_UNFINISHED = "unfinished"
+_MOST_PROCESSES = 8  # each holds 0.1 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What decides the games: the same recipe, split and index give the same bytes."""
+
+    seed: int
+    version: int = VERSION
+
+    def __str__(self) -> str:
+        """As printed beside every number."""
+        return f"generated games (seed {self.seed}, generator v{self.version})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """What a folder holds. ``digest`` is over the ids and the contents of all games that ``counts`` counts."""
+
+    recipe: Recipe
+    counts: dict[str, int]
+    digest: str
+
+
+def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int]) -> None:
+    """Make games until each split has ``wanted[split]``. What is there already stays; a killed run is gone on with.
+
+    Raises:
+        EnvironmentConfigurationError: an unknown split, or a folder that holds games of another recipe or changed ones.
+    """
+    if unknown := sorted(wanted.keys() - set(SPLITS)):
+        raise EnvironmentConfigurationError(
+            f"there is no split {unknown[0]!r} of {recipe}; there are {', '.join(SPLITS)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        marker = _read_marker(folder, recipe)
+        if marker and marker.digest != _digest(folder, marker.counts):
+            raise EnvironmentConfigurationError(f"the games in {folder} were changed after they were made: remove it")
+        counts = dict(marker.counts if marker else {})
+        counts |= {split: max(count, counts.get(split, 0)) for split, count in wanted.items() if count}
+        if marker and counts == marker.counts:
+            return
+        shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
+        (folder / _UNFINISHED).mkdir(exist_ok=True)
+        _make_missing(folder, recipe, counts)
+        marker = _Marker(recipe, counts, _digest(folder, counts))
+        _write(folder, _MARKER, json.dumps(asdict(marker), indent=1, sort_keys=True) + "\n")
+        shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
+
+
+def check(folder: Path, recipe: Recipe, split: str, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks of a split in the order of generation, out of all that its folder holds.
+
+    Raises:
+        EnvironmentConfigurationError: ``prepare`` didn't come to its end, or games are missing.
+    """
+    marker = _read_marker(folder, recipe)
+    if marker is None:
+        raise EnvironmentConfigurationError(f"the games in {folder} aren't all made: run prepare again")
+    count = marker.counts.get(split, 0)
+    ordered = sorted((task for task in tasks if _index(task.id) < count), key=lambda task: _index(task.id))
+    if len(ordered) != count:
+        raise EnvironmentConfigurationError(
+            f"{folder} holds {len(ordered)} of the {count} games of {split} made there: remove it and prepare again"
+        )
+    return ordered
+
+
+def _make_missing(folder: Path, recipe: Recipe, counts: Mapping[str, int]) -> None:
+    missing: list[tuple[str, int]] = []
+    for split, count in counts.items():
+        there = {_index(game.name) for game in (folder / LAYOUT / split).glob("*/trial_*")}
+        missing += [(split, index) for index in range(count) if index not in there]
+    packages.require(packages.GENERATOR)
+    processes = min(os.cpu_count() or 1, _MOST_PROCESSES, len(missing))
+    with contextlib.ExitStack() as stack:
+        makers = [stack.enter_context(_maker(folder, recipe, missing[i::processes])) for i in range(processes)]
+        codes = [maker.wait() for maker in makers]
+    if any(codes):
+        raise RuntimeError(
+            f"games can't be made: a process of the generator ended with exit code {max(codes, key=abs)}"
+        )
+
+
+@contextlib.contextmanager
+def _maker(folder: Path, recipe: Recipe, games: list[tuple[str, int]]) -> Generator[subprocess.Popen[str], None, None]:
+    """A process that makes games, and that ends when this one does."""
+    with subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"folder": str(folder), "seed": recipe.seed, "games": games}) + "\n")
+            process.stdin.flush()
+            yield process
+        finally:
+            process.kill()
+
+
+def main() -> None:
+    """Make the games that the first line of the input asks for. The end of the input is the end of the parent."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=lambda: os.read(0, 1) or os._exit(1), daemon=True).start()
+    folder = Path(job["folder"])
+    from distillery.environments.alfworld import generator, wheel
+
+    _write(folder, "logic/alfred.pddl", wheel.DOMAIN)
+    _write(folder, "logic/alfred.twl2", wheel.GRAMMAR)
+    for split, index in job["games"]:
+        game = generator.make(job["seed"], split, index)
+        partial = _new_folder(folder)
+        for name, content in game.files.items():
+            (partial / name).write_text(content)
+        place = folder / LAYOUT / split / game.folder
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():  # a run that was killed may have ended with this very game: the bytes are the same
+            partial.rename(place)
+
+
+def _index(game: str) -> int:
+    """The index in ``.../trial_<seed>_<index>``."""
+    return int(game.rpartition("_")[2])
+
+
+def _digest(folder: Path, counts: Mapping[str, int]) -> str:
+    digest = hashlib.sha256()
+    for split, count in sorted(counts.items()):
+        for file in sorted((folder / LAYOUT / split).glob(f"*/trial_*/{GAME_FILE}")):
+            if _index(file.parent.name) < count:
+                digest.update(f"{file.relative_to(folder)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_marker(folder: Path, recipe: Recipe) -> _Marker | None:
+    """The marker; None where none was written. Refuses the games of another recipe."""
+    try:
+        content = json.loads((folder / _MARKER).read_text())
+    except FileNotFoundError:
+        return None
+    marker = _Marker(Recipe(**content["recipe"]), content["counts"], content["digest"])
+    if marker.recipe != recipe:
+        raise EnvironmentConfigurationError(
+            f"{folder} holds {marker.recipe}, not {recipe}: choose another folder or remove this one"
+        )
+    return marker
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    """Write a file as a whole: a reader sees the old one or the new one."""
+    partial = _new_folder(folder) / "file"
+    partial.write_text(text)
+    (folder / name).parent.mkdir(exist_ok=True)
+    partial.replace(folder / name)
+
+
+def _new_folder(folder: Path) -> Path:
+    """A folder to make something in, which is then moved to its place."""
+    made = Path(tempfile.mkdtemp(dir=folder / _UNFINISHED))
+    made.chmod(0o755)
+    return made
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Generator[None, None, None]:
+    """One preparation of a folder at a time; the kernel ends the lock of a process that was killed."""
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    main()

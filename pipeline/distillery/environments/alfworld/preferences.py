@@ -1,0 +1,30 @@
+"""Where things usually are: in every generated game alike, as in real homes, so that it can be learnt.
+
+Each pair of a kind of thing and a kind of place has a fixed weight, drawn once and for all from a hash of the pair. The
+weights span three orders of magnitude: among the places that can hold a thing, one to three kinds hold it mostly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+
+from distillery.environments.alfworld.rooms import Place
+
+_LEVELS = 10
+
+
+def weight(thing: str, place: str) -> int:
+    """How much a kind of thing prefers a kind of place: a power of two from 1 to 512.
+
+    Part of what ``generation.VERSION`` numbers: another formula is another generator.
+    """
+    return 1 << hashlib.sha256(f"{thing} in {place}".encode()).digest()[0] % _LEVELS
+
+
+def choose(thing: str, places: Sequence[Place], rng: random.Random) -> Place:
+    """A place for a thing: first a kind of place by its weight, then any place of that kind."""
+    kinds = sorted({place.kind for place in places})
+    (chosen,) = rng.choices(kinds, [weight(thing, kind) for kind in kinds])
+    return rng.choice([place for place in places if place.kind == chosen])

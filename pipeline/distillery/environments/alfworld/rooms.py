@@ -1,0 +1,96 @@
+"""A room: its furniture is the same in every game that plays there."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cache
+
+from distillery.environments.alfworld import wheel
+
+Location = tuple[int, int, int, int]
+"""Where an agent stands: x and z in quarters of a metre, rotation in quarter turns, horizon in degrees."""
+
+_UNPOSED_COUNT = {"StoveBurner": 4, "Cabinet": 4, "Drawer": 3, "Shelf": 2}
+"""How many of a kind a room gets where its layout names the kind but poses none; one of any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that holds things.
+
+    Attributes:
+        id: THOR's id.
+        kind: the kind of place, such as ``CounterTop``.
+        location: where an agent stands to use it. Neighbours can share one.
+    """
+
+    id: str
+    kind: str
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room without its loose things.
+
+    Attributes:
+        number: THOR's number of the room.
+        places: sorted by id.
+        things: the kinds of loose things that the room has and can put somewhere, sorted.
+        start: where the agent begins.
+    """
+
+    number: int
+    places: tuple[Place, ...]
+    things: tuple[str, ...]
+    start: Location
+
+    def holders(self, thing: str) -> list[Place]:
+        """The places that can hold a kind of thing."""
+        return [place for place in self.places if thing in wheel.HOLDS[place.kind]]
+
+    def of_kind(self, kind: str) -> list[Place]:
+        """The places of a kind."""
+        return [place for place in self.places if place.kind == kind]
+
+
+@cache
+def room(number: int) -> Room:
+    """The room of that number."""
+    rng = random.Random(f"room {number}")  # noqa: S311 (no secret)
+    kinds = wheel.kinds_in(number)
+    places = []
+    for thor_id, (x, z, rotation, horizon) in wheel.posed_places(number).items():
+        kind = thor_id.split("|")[-1 if thor_id.endswith("Basin") else 0]
+        if kind in wheel.RECEPTACLES:
+            places.append(Place(thor_id, kind, (round(x * 4), round(z * 4), int(rotation) // 90, int(horizon))))
+    posed = {place.kind for place in places}
+    taken = {place.location for place in places}
+    for kind in wheel.RECEPTACLES:
+        if kind in kinds and kind not in posed and wheel.HOLDS[kind]:
+            for _ in range(_UNPOSED_COUNT.get(kind, 1)):
+                places.append(Place(_place_id(kind, rng), kind, _free_location(taken, rng)))
+    places.sort(key=lambda place: place.id)
+    holding = {thing for place in places for thing in wheel.HOLDS[place.kind]}
+    things = tuple(thing for thing in wheel.OBJECTS if thing in kinds and thing in holding)
+    return Room(number, tuple(places), things, _free_location(taken, rng))
+
+
+def new_id(kind: str, rng: random.Random) -> str:
+    """A THOR id: the kind and made-up coordinates."""
+    return f"{kind}|{rng.uniform(-3, 3):+06.2f}|{rng.uniform(0, 2):+06.2f}|{rng.uniform(-3, 3):+06.2f}"
+
+
+def _place_id(kind: str, rng: random.Random) -> str:
+    """A basin's id begins with what it is the basin of: ``Sink|x|y|z|SinkBasin``."""
+    owner = kind.removesuffix("Basin")
+    return new_id(owner, rng) + (f"|{kind}" if owner != kind else "")
+
+
+def _free_location(taken: set[Location], rng: random.Random) -> Location:
+    while True:
+        location = (rng.randint(-12, 12), rng.randint(-12, 12), rng.randint(0, 3), rng.choice((0, 15, 30, 45, 60)))
+        if location not in taken:
+            taken.add(location)
+            return location

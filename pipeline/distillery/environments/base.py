@@ -1,0 +1,175 @@
+"""What every environment is: a catalogue of tasks, and sessions that play them.
+
+An environment plug-in is a class registered under the entry point group ``distillery.environments``; ALFWorld is
+registered through the same door. The class is constructed from plain data in two places:
+
+* in a stage's own process, where all but ``open`` is used, so that importing the module must not load a heavy engine;
+* in worker processes (:mod:`distillery.environments.pool`), where ``open`` builds the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+
+class EnvironmentConfigurationError(Exception):
+    """The environment can't be built as configured: the message names the setting and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task, the unit that is pinned, leased, played and paired in statistics.
+
+    Attributes:
+        id: stable and unique within its environment and source.
+        split: the name of the split it belongs to, such as ``train``.
+        category: the kind of task; hints are typed by it.
+        goal: the goal in the environment's words, without a trailing full stop. It is the query of hint retrieval.
+    """
+
+    id: str
+    split: str
+    category: str
+    goal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the environment answers to a reset or to an action.
+
+    Attributes:
+        text: what the agent reads.
+        score: the score so far, 0 to 1.
+        done: the episode is over.
+        success: the goal is reached.
+        valid: False where the environment refused the action (nothing changed).
+        admissible: the actions that would be accepted now, where the environment can list them.
+    """
+
+    text: str
+    score: float = 0.0
+    done: bool = False
+    success: bool = False
+    valid: bool = True
+    admissible: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that one turn of an episode shows, as the miner reads it (no language model involved).
+
+    ``kind`` is one of:
+
+    * ``looked``: the place ``place`` was looked into.
+    * ``found``: a ``thing`` was seen at ``place``.
+    * ``accepted`` / ``refused``: the environment carried out / refused an action of the kind ``thing`` while
+      ``conditions`` held, for instance ``{"holding something", "at the target"}``.
+
+    Names are kinds (``mug``, ``desk``), never one task's instances (``mug 2``).
+    """
+
+    kind: str
+    thing: str = ""
+    place: str = ""
+    conditions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleTurn:
+    """One turn of a worked example.
+
+    Attributes:
+        thought: empty where the example does not think.
+        action: the command.
+        observation: what the environment answered.
+        state: what holds before the action, by the environment's ``state_keys`` (agent StateAct).
+    """
+
+    thought: str
+    action: str
+    observation: str
+    state: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: an episode of the environment that ends in success."""
+
+    opening: str
+    turns: tuple[ExampleTurn, ...]
+
+
+class Session(Protocol):
+    """One task being played. Not thread-safe; lives in a worker process."""
+
+    def reset(self) -> Observation:
+        """Start the task over. Deterministic: the same task and actions give the same observations."""
+        ...
+
+    def step(self, action: str) -> Observation:
+        """Carry out one action."""
+        ...
+
+    def close(self) -> None:
+        """Free what the session holds."""
+        ...
+
+
+class Environment(Protocol):
+    """A family of tasks.
+
+    ``options`` is plain data from ``spec.environment.options``; ``folder`` holds what :meth:`prepare` wrote. The same
+    two arguments rebuild the environment in every worker process, on every machine.
+    """
+
+    name: ClassVar[str]
+
+    instructions: ClassVar[str]
+    """What an agent is told about the environment: its role and the commands."""
+
+    verbs: ClassVar[tuple[str, ...]]
+    """What a command can begin with."""
+
+    state_keys: ClassVar[tuple[str, ...]]
+    """The state that the agent StateAct restates in each turn, in order."""
+
+    placeholders: ClassVar[tuple[str, ...]]
+    """What a hint writes instead of one task's instances, such as ``{object}``."""
+
+    thoughts: ClassVar[bool]
+    """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        """Check the options; do no heavy work. Raises :class:`EnvironmentConfigurationError`."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where the tasks come from; printed beside every number, for instance ``ALFWorld`` or ``generated``."""
+        ...
+
+    def prepare(self, wanted: Mapping[str, int]) -> None:
+        """Write into the folder what is needed to have ``wanted[split]`` tasks of each split, e.g. generate games.
+
+        The same options and numbers give the same bytes. Writes nothing where tasks are the user's own files.
+        """
+        ...
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        """All tasks of a split, in a stable order. Raises :class:`EnvironmentConfigurationError` for an unknown one."""
+        ...
+
+    def open(self, task: Task) -> Session:
+        """A session for one task. Called in worker processes only."""
+        ...
+
+    def examples(self, category: str) -> Sequence[Example]:
+        """Worked examples of a category, our own, best first."""
+        ...
+
+    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
+        """The facts that an episode shows. ``turns`` are (action, observation text) in order."""
+        ...

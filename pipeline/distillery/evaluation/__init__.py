@@ -1,0 +1,1 @@
+"""Judging: intervals, paired tests, the gate."""

@@ -1,0 +1,108 @@
+"""What the arms of a round achieved, from the episodes in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distillery.database import Database, Row
+from distillery.evaluation.statistics import Outcomes, holm, paired, wilson
+
+# Pairs that say something beyond "better than base"; those whose arms were both played are compared.
+_PAIRS = (
+    ("distilled", "sft"),
+    ("distilled", "rag"),
+    ("distilled", "placebo-distilled"),
+    ("distilled-matched", "sft-matched"),
+    ("distilled-matched", "sft"),
+    ("distilled-matched", "placebo-distilled-matched"),
+    ("distilled-matched", "placebo-distilled"),
+    ("distilled-unfiltered", "sft-unfiltered"),
+    ("distilled-unfiltered", "placebo-distilled-unfiltered"),
+    ("distilled+rag", "distilled"),
+    ("rag", "placebo"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmOutcomes:
+    """The episodes of one arm: rows of the table ``episode``."""
+
+    rows: Sequence[Row]
+
+    def of(self, metric: str) -> Outcomes:
+        """Task -> outcomes by seed, of ``success`` or ``score``, as numbers."""
+        outcomes: dict[str, list[float]] = {}
+        for row in self.rows:
+            outcomes.setdefault(row["task_id"], []).append(float(row[metric]))
+        return outcomes
+
+    def mean(self, metric: str) -> float:
+        """The mean over episodes."""
+        return float(np.mean([float(row[metric]) for row in self.rows]))
+
+    def summary(self) -> dict[str, Any]:
+        """The arm's line in a report; tokens per episode, prompt and completion together.
+
+        ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None where it does not tell.
+        """
+        rows = self.rows
+        successes = sum(row["success"] for row in rows)
+        interval = wilson(successes, len(rows))
+        played = [row for row in rows if row["prompt_tokens"] is not None]
+        tokens = [row["prompt_tokens"] + row["completion_tokens"] for row in played]
+        told = all(row["cached_tokens"] is not None for row in played)
+        cached = [row["cached_tokens"] for row in played] if told else []
+        return {
+            "n": len(rows),
+            "tasks": len({row["task_id"] for row in rows}),
+            "successes": successes,
+            "success": interval.rate,
+            "ci": [interval.low, interval.high],
+            "score": self.mean("score"),
+            "steps": float(np.mean([row["steps"] for row in played])) if played else 0.0,
+            "tokens": float(np.mean(tokens)) if played else 0.0,
+            "uncachedTokens": float(np.mean(np.subtract(tokens, cached))) if played and told else None,
+            "invalidActions": float(np.mean([row["invalid"] for row in played])) if played else 0.0,
+            "broken": sum(row["stop"] == "broken" for row in rows),
+        }
+
+
+async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequence[str]) -> dict[str, ArmOutcomes]:
+    """The finished episodes of a round's arms, in the order of ``arms``; arms that were not played are left out."""
+    rows = await database.fetch(
+        """SELECT arm, task_id, category, seed, success, score, stop, steps, invalid, prompt_tokens, completion_tokens,
+                  cached_tokens
+           FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'
+           ORDER BY task_id, seed""",
+        run_id, round, list(arms),
+    )  # fmt: skip
+    found = {arm: [row for row in rows if row["arm"] == arm] for arm in arms}
+    return {arm: ArmOutcomes(of_arm) for arm, of_arm in found.items() if of_arm}
+
+
+def compare(arms: Mapping[str, ArmOutcomes], metric: str) -> list[dict[str, Any]]:
+    """Every arm against base, and the pairs that tell what a gain comes from; p-values also after Holm."""
+    pairs = [(arm, "base") for arm in arms if arm != "base" and "base" in arms]
+    pairs += [(a, b) for a, b in _PAIRS if a in arms and b in arms]
+    found = [(a, b, paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
+    adjusted = holm([difference.p for _, _, difference in found])
+    return [
+        {
+            "a": a,
+            "b": b,
+            "metric": metric,
+            "tasks": d.tasks,
+            "difference": d.difference,
+            "ci": [d.low, d.high],
+            "onlyA": d.only_a,
+            "onlyB": d.only_b,
+            "p": d.p,
+            "pHolm": p_holm,
+            "test": d.test,
+        }
+        for (a, b, d), p_holm in zip(found, adjusted, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Who runs the stages that the planner names. Here: this machine."""

@@ -1,0 +1,97 @@
+"""Which server plays a stage: someone else's endpoint, or a vLLM of this run, reused as far as it goes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from distillery.api import DistillationRun, Spec
+from distillery.api.models import Endpoint
+from distillery.artifacts import Store
+from distillery.models import resolve
+from distillery.planning import Model
+from distillery.serving.choice import merges
+from distillery.serving.vllm import ServedModel, VllmServer
+from distillery.stages.config import Server
+
+_log = logging.getLogger(__name__)
+
+
+class Servers:
+    """At most one vLLM at a time, for the model asked for last.
+
+    Args:
+        spec: the run's.
+        store: where students are found.
+        log: file for the server's output.
+    """
+
+    def __init__(self, spec: Spec, store: Store, log: Path) -> None:
+        self._spec = spec
+        self._store = store
+        self._log = log
+        self._server: VllmServer | None = None
+
+    def suits(self, model: Model) -> bool:
+        """Whether a model can be had without starting a server, which takes a minute or more."""
+        if self._endpoint(model):
+            return True
+        return self._server is not None and self._server.can_show(served(model, self._spec, self._store))
+
+    async def serve(self, model: Model) -> Server:
+        """A server for a model. Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`."""
+        endpoint = self._endpoint(model)
+        if endpoint:
+            key = endpoint.api_key_secret_ref
+            return Server(
+                base_url=endpoint.base_url, model=endpoint.model, api_key_secret=(key.name, key.key) if key else None
+            )
+        wanted = served(model, self._spec, self._store)
+        if self._server and not (self._server.can_show(wanted) and await self._server.healthy()):
+            await self.stop()
+        if self._server is None:
+            _log.info("starting vLLM with %s", wanted.merged or wanted.base)
+            self._server = await VllmServer(wanted, self._log).start()
+        else:
+            await self._server.show(wanted)
+        return Server(base_url=self._server.base_url, model=wanted.name)
+
+    async def stop(self) -> None:
+        """Stop the vLLM, if one runs."""
+        server, self._server = self._server, None
+        if server:
+            await server.stop()
+
+    def _endpoint(self, model: Model) -> Endpoint | None:
+        models = self._spec.models
+        if model.kind == "teacher":
+            assert models.teacher is not None
+            return models.teacher.endpoint
+        return models.student.endpoint if model.kind == "base" else None
+
+
+def served(model: Model, spec: Spec, store: Store) -> ServedModel:
+    """What a vLLM has to hold for a model of the run."""
+    if model.kind == "teacher":
+        teacher = spec.models.teacher
+        assert teacher is not None
+        assert teacher.model is not None
+        return ServedModel(resolve(teacher.model, teacher.revision), "teacher")
+    base = resolve(spec.models.student.model, spec.models.student.revision)
+    rank = 0 if merges(spec) else spec.training.lora.rank
+    if model.trained_by is None:
+        return ServedModel(base, "base", adapter_rank=rank)
+    folder, manifest = store.open(str(model.trained_by))
+    if merges(spec):
+        # the same name as the base: the process is the same, its weights are exchanged
+        return ServedModel(base, "base", merged=folder / "merged")
+    return ServedModel(base, f"student-{manifest['student'][:12]}", adapter=folder / "adapter", adapter_rank=rank)
+
+
+def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:
+    """What ``distillery serve`` starts: the same weights under the run's name.
+
+    An adapter is loaded when the server starts, so that no endpoint that changes it has to be open.
+    """
+    return replace(served(model, run.spec, store), name=run.metadata.name)

@@ -1,0 +1,1 @@
+"""From failures to hints, and from the bank of hints back into prompts."""

@@ -1,0 +1,181 @@
+"""The hint bank: hints in Postgres with pgvector, each with where it came from and how its use went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import AsyncConnection
+from rapidfuzz import fuzz, process
+
+from distillery.database import Database, Row
+from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
+from distillery.hints.embed import embed
+
+# HNSW visits this many candidates, and goes on in strict order where the filter leaves too few: with the default
+# settings a filter that matches one hint in thirty loses three of ten best hints (benchmarks/hint_search.py).
+_SEARCH_SETTINGS = (
+    "SET LOCAL hnsw.ef_search = 100",
+    "SET LOCAL hnsw.iterative_scan = strict_order",
+    "SET LOCAL hnsw.max_scan_tuples = 20000",
+)
+
+
+class HintBank:
+    """The hints of one run, environment and agent.
+
+    Args:
+        database: with the schema in place.
+        bank: whose hints: the run's key.
+        environment: name of the environment.
+        agent: name of the agent: what helps one format may hinder another.
+    """
+
+    def __init__(self, database: Database, *, bank: str, environment: str, agent: str) -> None:
+        self._database = database
+        self._scope = (bank, environment, agent)
+
+    async def add(
+        self, mentions: Sequence[Mention], *, round: int, extractor: str, model: str, similarity: float
+    ) -> dict[str, int]:
+        """Add what an extractor found, then settle which hints are twins of others.
+
+        Idempotent. Returns the counts ``mentions``, ``hints`` (kept in the bank now) and ``twins``.
+        """
+        vectors = await asyncio.to_thread(embed, [mention.text for mention in mentions])
+
+        async def work(connection: AsyncConnection[Row]) -> dict[str, int]:
+            # two workers that add at once would not see each other's twins
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", ("/".join(self._scope),))
+            for mention, vector in zip(mentions, vectors, strict=True):
+                await self._add(connection, mention, vector, round, extractor, model)
+            return {"mentions": len(mentions), **await self._settle_twins(connection, similarity)}
+
+        return await self._database.transaction(work)
+
+    async def _add(
+        self,
+        connection: AsyncConnection[Row],
+        mention: Mention,
+        vector: NDArray[np.float32],
+        round: int,
+        extractor: str,
+        model: str,
+    ) -> None:
+        cursor = await connection.execute(
+            """INSERT INTO hint (bank, environment, agent, category, text, subject, round, extractor, model, embedding)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::halfvec)
+               ON CONFLICT (bank, environment, agent, category, text) DO UPDATE SET text = excluded.text
+               RETURNING id""",
+            (*self._scope, mention.category, mention.text, mention.subject, round, extractor, model,
+             HalfVector(vector).to_text()),
+        )  # fmt: skip
+        row = await cursor.fetchone()
+        assert row is not None
+        await connection.execute(
+            "INSERT INTO hint_source (hint_id, episode_id) SELECT %s, unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
+            (row["id"], list(mention.episode_ids)),
+        )
+        await connection.execute(
+            "UPDATE hint SET mentions = (SELECT count(*) FROM hint_source WHERE hint_id = %s) WHERE id = %s",
+            (row["id"], row["id"]),
+        )
+
+    async def _settle_twins(self, connection: AsyncConnection[Row], similarity: float) -> dict[str, int]:
+        """Within a category the hint with more mentions wins over its twins; on a tie the newer one."""
+        cursor = await connection.execute(
+            """SELECT id, category, subject, text FROM hint WHERE bank = %s AND environment = %s AND agent = %s
+               ORDER BY category, mentions DESC, round DESC, id""",
+            self._scope,
+        )
+        rows = await cursor.fetchall()
+        twins = twins_of([(row["id"], row["category"], row["subject"], row["text"]) for row in rows], similarity)
+        await connection.execute(
+            """UPDATE hint SET twin_of = settled.twin_of
+               FROM unnest(%s::bigint[], %s::bigint[]) AS settled (id, twin_of)
+               WHERE hint.id = settled.id AND hint.twin_of IS DISTINCT FROM settled.twin_of""",
+            ([row["id"] for row in rows], [twins.get(row["id"]) for row in rows]),
+        )
+        return {"hints": len(rows) - len(twins), "twins": len(twins)}
+
+    async def nearest(self, vector: NDArray[np.float32], category: str, k: int) -> list[Hint]:
+        """The hints for a category that are nearest to a vector by cosine distance."""
+
+        async def work(connection: AsyncConnection[Row]) -> list[Row]:
+            for setting in _SEARCH_SETTINGS:
+                await connection.execute(setting)
+            cursor = await connection.execute(
+                """SELECT id, category, text FROM hint
+                   WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
+                   ORDER BY embedding <=> %s::halfvec LIMIT %s""",
+                (*self._scope, [category, EVERY_CATEGORY], HalfVector(vector).to_text(), k),
+            )
+            return await cursor.fetchall()
+
+        return _hints(await self._database.transaction(work))
+
+    async def all(self) -> list[Hint]:
+        """Every hint that is no twin, the most mentioned first."""
+        return _hints(
+            await self._database.fetch(
+                """SELECT id, category, text FROM hint
+                   WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
+                   ORDER BY mentions DESC, id""",
+                *self._scope,
+            )
+        )
+
+    async def statistics(self) -> list[dict[str, Any]]:
+        """Each hint with its provenance, and the success of training episodes with it and, same arm, without it."""
+        return await self._database.fetch(
+            """WITH played AS (
+                   SELECT episode.* FROM episode JOIN run ON run.id = episode.run_id
+                   WHERE run.key = %s AND phase = 'finished' AND cardinality(hint_ids) > 0)
+               SELECT hint.id, category, text, mentions, round, extractor, model,
+                      count(used.id) AS uses,
+                      avg(used.success::int)::float AS success_with,
+                      (SELECT avg(success::int)::float FROM played WHERE NOT hint.id = ANY(hint_ids)) AS success_without
+               FROM hint LEFT JOIN LATERAL (
+                   SELECT played.id, success FROM played WHERE hint.id = ANY(hint_ids)) AS used ON true
+               WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
+               GROUP BY hint.id ORDER BY uses DESC, mentions DESC, hint.id""",
+            self._scope[0],
+            *self._scope,
+        )
+
+
+def twins_of(hints: Sequence[tuple[int, str, str, str]], similarity: float) -> dict[int, int]:
+    """Which hints are twins of which.
+
+    Args:
+        hints: (id, category, subject, text), sorted by category and, within it, the winners first.
+        similarity: texts more alike than this are twins (share of characters in the longest common subsequence).
+
+    Returns:
+        The id of the hint that wins, by the id of its twin.
+    """
+    twins: dict[int, int] = {}
+    by_subject: dict[tuple[str, str], int] = {}
+    by_text: dict[str, dict[int, str]] = {}
+    for hint_id, category, subject, text in hints:
+        if subject:
+            winner = by_subject.setdefault((category, subject), hint_id)
+            if winner != hint_id:
+                twins[hint_id] = winner
+            continue
+        kept = by_text.setdefault(category, {})
+        # the score has to exceed the threshold, not to reach it
+        match = process.extractOne(text, kept, scorer=fuzz.ratio, score_cutoff=similarity * 100)
+        if match and match[1] > similarity * 100:
+            twins[hint_id] = match[2]
+        else:
+            kept[hint_id] = text
+    return twins
+
+
+def _hints(rows: Sequence[Row]) -> list[Hint]:
+    return [Hint(row["id"], row["category"], row["text"]) for row in rows]

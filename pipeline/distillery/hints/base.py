@@ -1,0 +1,101 @@
+"""What hints are, and the two small interfaces around the bank: extractors fill it, retrievers read it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from distillery.agents import Episode
+from distillery.api import Spec
+from distillery.database import Database
+from distillery.environments.base import Environment, Task
+
+EVERY_CATEGORY = ""
+"""The category of a hint that holds whatever the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A hint as an extractor found it.
+
+    Attributes:
+        category: of the tasks it is for; :data:`EVERY_CATEGORY` for all.
+        text: imperative, normalised.
+        episode_ids: the failures it was found in.
+        subject: what it is about, where the extractor knows: of two hints on one subject only the one with more
+            mentions is kept, and hints on different subjects are never twins. Empty where only the text can tell.
+    """
+
+    category: str
+    text: str
+    episode_ids: tuple[int, ...]
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A hint of the bank."""
+
+    id: int
+    category: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionContext:
+    """What an extractor may use."""
+
+    spec: Spec
+    environment: Environment
+    database: Database
+    api_key: str
+    report: Any
+    """``await report(done, total)``."""
+
+
+class Extractor(Protocol):
+    """From failed episodes to hints. ``distillery.extractors`` is its group of entry points."""
+
+    name: ClassVar[str]
+
+    def __init__(self, context: ExtractionContext) -> None: ...
+
+    @property
+    def model(self) -> str:
+        """The language model it asks, recorded with each hint; empty if none."""
+        ...
+
+    async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
+        """Everything the failures of all rounds so far teach. May keep replies in the database to resume from."""
+        ...
+
+
+class Retriever(Protocol):
+    """From tasks to hints, once per task, before its first step. ``distillery.retrievers`` is its entry-point group."""
+
+    name: ClassVar[str]
+
+    def __init__(self, bank: Any) -> None: ...
+
+    async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
+        """Up to ``k`` hints for each task, the best first."""
+        ...
+
+
+_CONTROL_TOKEN = re.compile(r"<\|[^|>]*\|?>|</?s>|\[/?INST\]|={3,}|`{3,}", re.IGNORECASE)
+
+
+def normalise(text: str, *, max_length: int) -> str:
+    """A hint's text as it is stored and compared; empty if nothing usable is left.
+
+    Hints are untrusted: a model wrote them after reading an environment. Control characters, the control tokens of
+    chat templates and fences are removed, so that a hint can't end the block it stands in.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    text = _CONTROL_TOKEN.sub(" ", text)
+    text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
+    text = " ".join(text.split()).lower()
+    return text if len(text) <= max_length else ""

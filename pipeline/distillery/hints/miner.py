@@ -1,0 +1,94 @@
+"""The extractor that needs no language model: it counts what failed episodes show.
+
+Two kinds of hints, after the idea of inferring preconditions from what was accepted and refused (MSGI, arXiv
+2001.00248):
+
+* where things were found, by kind: the places with the best odds of finding it per look come first;
+* what had to hold for an action: conditions that held whenever it was accepted and often did not when it was refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from distillery.agents import Episode
+from distillery.environments.base import Fact
+from distillery.hints.base import EVERY_CATEGORY, ExtractionContext, Mention, normalise
+
+# Looks without a find that every place is credited with: one lucky look is no reason to send everybody there.
+_PRIOR_LOOKS = 2
+_MOST_PLACES = 6
+_LEAST_EVIDENCE = 3
+
+
+class Miner:
+    """Counts facts that the environment reads from episodes."""
+
+    name: ClassVar[str] = "miner"
+    model = ""
+
+    def __init__(self, context: ExtractionContext) -> None:
+        self._context = context
+
+    async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
+        """One mention per thing and per action that the failures show enough about."""
+        read = self._context.environment.read
+        facts = [
+            (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
+            for episode in failures
+        ]
+        limit = self._context.spec.hints.max_length
+        mentions = [*places(facts, max_length=limit), *preconditions(facts)]
+        return [m for m in mentions if normalise(m.text, max_length=limit) == m.text]
+
+
+def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> list[Mention]:
+    """Where each thing was found, in the order of odds: times found per look, things behind doors at half."""
+    looks: Counter[str] = Counter()
+    finds: dict[str, Counter[str]] = defaultdict(Counter)
+    seen_in: dict[str, set[int]] = defaultdict(set)
+    for episode_id, episode_facts in facts:
+        for fact in episode_facts:
+            if fact.kind == "looked":
+                looks[fact.place] += 1
+            elif fact.kind == "found":
+                finds[fact.thing][fact.place] += 1
+                seen_in[fact.thing].add(episode_id)
+    mentions = []
+    for thing, found in sorted(finds.items()):
+        odds = {place: times / (looks[place] + _PRIOR_LOOKS) for place, times in found.items()}
+        best = sorted(odds, key=lambda place: (-odds[place], place))[:_MOST_PLACES]
+        text = f"look for a {thing} in {best[0]}"
+        for place in best[1:]:
+            if len(text) + len(place) + 2 <= max_length:
+                text += f", {place}"
+        mentions.append(Mention(EVERY_CATEGORY, text, tuple(sorted(seen_in[thing])), f"place of {thing}"))
+    return mentions
+
+
+def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
+    """What held whenever an action was accepted and was missing in at least half of its refusals."""
+    accepted: dict[str, list[frozenset[str]]] = defaultdict(list)
+    refused: dict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
+    for episode_id, episode_facts in facts:
+        for fact in episode_facts:
+            if fact.kind == "accepted":
+                accepted[fact.thing].append(fact.conditions)
+            elif fact.kind == "refused":
+                refused[fact.thing].append((episode_id, fact.conditions))
+    mentions = []
+    for action, refusals in sorted(refused.items()):
+        if min(len(refusals), len(accepted[action])) < _LEAST_EVIDENCE:
+            continue
+        needed = [
+            condition
+            for condition in sorted(frozenset.intersection(*accepted[action]))
+            if sum(condition not in held for _, held in refusals) * 2 >= len(refusals)
+        ]
+        if needed:
+            episodes = tuple(sorted({episode_id for episode_id, _ in refusals}))
+            text = f"{action} only when {' and '.join(needed)}"
+            mentions.append(Mention(EVERY_CATEGORY, text, episodes, f"precondition of {action}"))
+    return mentions

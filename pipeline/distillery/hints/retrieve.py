@@ -1,0 +1,88 @@
+"""The retrievers: how hints are chosen for a task. All but ``embedding`` are controls that a claim has to beat."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import ClassVar
+
+from distillery.environments.base import Task
+from distillery.hints.bank import HintBank
+from distillery.hints.base import EVERY_CATEGORY, Hint
+from distillery.hints.embed import embed
+
+
+class Embedding:
+    """The hints nearest to the task's goal."""
+
+    name: ClassVar[str] = "embedding"
+
+    def __init__(self, bank: HintBank) -> None:
+        self._bank = bank
+
+    async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
+        """One search per distinct goal and category."""
+        queries = list(dict.fromkeys((task.goal, task.category) for task in tasks))
+        vectors = await asyncio.to_thread(embed, [goal for goal, _ in queries])
+        found = {
+            (goal, category): await self._bank.nearest(vector, category, k)
+            for (goal, category), vector in zip(queries, vectors, strict=True)
+        }
+        return [found[task.goal, task.category] for task in tasks]
+
+
+class _Listed:
+    """Retrievers that choose from the whole list of hints."""
+
+    def __init__(self, bank: HintBank) -> None:
+        self._bank = bank
+
+    async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
+        hints = await self._bank.all()
+        return [self.choose(hints, task, k) for task in tasks]
+
+    def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
+        raise NotImplementedError
+
+
+class Frequent(_Listed):
+    """The most mentioned hints of the task's category."""
+
+    name: ClassVar[str] = "frequent"
+
+    def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
+        """The first ``k`` that apply."""
+        return [hint for hint in hints if hint.category in (task.category, EVERY_CATEGORY)][:k]
+
+
+class Random(_Listed):
+    """Hints of the task's category drawn at random, the same ones for the same task: the placebo."""
+
+    name: ClassVar[str] = "random"
+
+    def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
+        """``k`` of those that apply."""
+        fitting = [hint for hint in hints if hint.category in (task.category, EVERY_CATEGORY)]
+        return random.Random(f"placebo {task.id}").sample(fitting, min(k, len(fitting)))  # noqa: S311 - no secret
+
+
+class WrongCategory(_Listed):
+    """Hints of other categories drawn at random; none where all hints are for every category."""
+
+    name: ClassVar[str] = "wrong-category"
+
+    def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
+        """``k`` that do not apply."""
+        others = [hint for hint in hints if hint.category not in (task.category, EVERY_CATEGORY)]
+        return random.Random(f"wrong {task.id}").sample(others, min(k, len(others)))  # noqa: S311 - no secret
+
+
+class Nothing(_Listed):
+    """No hints."""
+
+    name: ClassVar[str] = "none"
+
+    async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
+        """Empty lists."""
+        return [[] for _ in tasks]

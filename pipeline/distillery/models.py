@@ -1,0 +1,47 @@
+"""Finding a base model's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+class ModelNotFound(Exception):
+    """A model's files can't be had, or are of no use; the message names the model and the mend."""
+
+
+def resolve(model: str, revision: str | None) -> Path:
+    """The folder with a model's files: the folder itself, or the hub's commit in the local cache.
+
+    A commit that is not cached is downloaded. Only weights as safetensors, never pickled ones, and no code.
+
+    Raises:
+        ModelNotFound: no such folder or repository, no network, or no safetensors.
+    """
+    if revision is None:
+        folder = Path(model)
+        if not folder.is_dir():
+            raise ModelNotFound(f"model {model}: there is no such folder")
+    else:
+        folder = _download(model, revision)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["architectures"][0]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise ModelNotFound(f"model {model}: {folder / 'config.json'} is no model configuration: {error}") from error
+    if not any(folder.glob("*.safetensors")):
+        raise ModelNotFound(f"model {model}: {folder} holds no *.safetensors; other formats are not loaded")
+    return folder
+
+
+def _download(model: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelNotFound(
+            f"model {model}@{revision} can't be downloaded and is not in the local cache: {error}"
+        ) from error

@@ -1,0 +1,6 @@
+"""What to do next, decided by pure functions; both executors follow them."""
+
+from distillery.planning.plan import Plan, StageState, Verdict, plan
+from distillery.planning.stages import Dataset, Kind, Model, Stage, StageId
+
+__all__ = ["Dataset", "Kind", "Model", "Plan", "Stage", "StageId", "StageState", "Verdict", "plan"]

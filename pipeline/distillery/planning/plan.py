@@ -1,0 +1,160 @@
+"""What to do next. Pure: the same specification and observation give the same plan. Reads as the specification.
+
+The executor observes which stages ran and how they ended, asks for a plan, starts what it names, and asks again
+whenever something ended. Nothing else decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.api.run import Spec
+from distillery.planning.stages import BASE, CANDIDATE, Kind, Model, Stage, StageId, prepare, round_stages
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """How a stage stands, as observed.
+
+    Attributes:
+        phase: ``running``, ``succeeded`` or ``failed``.
+        attempts: how often it was started.
+        permanent: for a failed one: starting it again is pointless.
+        message: for a failed one: why, in a sentence.
+        result: for a succeeded one: its manifest.
+    """
+
+    phase: str
+    attempts: int = 1
+    permanent: bool = False
+    message: str = ""
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a round ended.
+
+    Attributes:
+        outcome: ``Successful``, ``Failed`` or ``Inconclusive``.
+        reason: one sentence.
+        promoted: the student replaced the model that the round started with.
+        metric: the mean that ``rounds.until`` looks at, of the model that the round ended with.
+    """
+
+    round: int
+    outcome: str
+    reason: str
+    promoted: bool
+    metric: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the executor is to do.
+
+    Attributes:
+        phase: ``Running``, ``Complete`` or ``Failed``.
+        round: the round under way, or the last one.
+        start: the stages that can start now, in order.
+        running: the stages that are under way.
+        verdicts: of the rounds that ended.
+        serving: the model that is to be served: the one promoted last, or the base model.
+        message: one sentence for a person.
+    """
+
+    phase: str
+    round: int
+    start: tuple[Stage, ...]
+    running: tuple[StageId, ...]
+    verdicts: tuple[Verdict, ...]
+    serving: Model
+    message: str
+
+
+def plan(spec: Spec, observed: Mapping[StageId, StageState]) -> Plan:
+    """The next plan of a run."""
+    serving, verdicts = BASE, ()
+    pending = _plan_stages(spec, observed, [prepare()], 1, serving, verdicts)
+    if pending:
+        return pending
+    for number in range(1, spec.rounds.max + 1):
+        stages = round_stages(spec, number, serving)
+        pending = _plan_stages(spec, observed, stages, number, serving, verdicts)
+        if pending:
+            return pending
+        verdict = _verdict(number, observed)
+        verdicts = (*verdicts, verdict)
+        if verdict.promoted:
+            serving = Model("student", StageId(number, Kind.TRAIN, CANDIDATE))
+        reason = _reason_to_stop(spec, verdicts)
+        if reason:
+            return Plan("Complete", number, (), (), verdicts, serving, f"{reason} {verdict.reason}")
+    raise AssertionError("rounds.max is a reason to stop")
+
+
+def _plan_stages(
+    spec: Spec,
+    observed: Mapping[StageId, StageState],
+    stages: list[Stage],
+    number: int,
+    serving: Model,
+    verdicts: tuple[Verdict, ...],
+) -> Plan | None:
+    """A plan as long as one of the stages has not succeeded, else None."""
+    states = {stage.id: observed.get(stage.id) for stage in stages}
+    running = tuple(sid for sid, state in states.items() if state and state.phase == "running")
+    failed = [
+        (stage, state)
+        for stage in stages
+        if (state := states[stage.id]) and state.phase == "failed" and not _may_retry(spec, stage, state)
+    ]
+    if failed:
+        stage, state = failed[0]
+        message = f"Stage {stage.id} failed after {state.attempts} attempt{'s' * (state.attempts > 1)}: {state.message}"
+        return Plan("Failed", number, (), running, verdicts, serving, message)
+    if all(state and state.phase == "succeeded" for state in states.values()):
+        return None
+
+    def succeeded(sid: StageId) -> bool:
+        state = observed.get(sid)
+        return state is not None and state.phase == "succeeded"
+
+    start = tuple(
+        stage
+        for stage in stages
+        if ((state := states[stage.id]) is None or state.phase == "failed") and all(map(succeeded, stage.needs))
+    )
+    names = ", ".join(str(sid) for sid in (running or (stage.id for stage in start)))
+    message = f"Round {number} of {spec.rounds.max}: {names}."
+    return Plan("Running", number, start, running, verdicts, serving, message)
+
+
+def _may_retry(spec: Spec, stage: Stage, state: StageState) -> bool:
+    settings = getattr(spec.stages, stage.id.kind.value)
+    return not state.permanent and state.attempts <= settings.max_retries
+
+
+def _verdict(number: int, observed: Mapping[StageId, StageState]) -> Verdict:
+    result = observed[StageId(number, Kind.PROMOTE)].result
+    assert result is not None, "a stage succeeds with a result"
+    gate = result["gate"]
+    return Verdict(number, gate["verdict"], gate["reason"], result["promoted"], result["metric"])
+
+
+def _reason_to_stop(spec: Spec, verdicts: tuple[Verdict, ...]) -> str:
+    """Why no further round is to start; empty if one is."""
+    rounds, last = spec.rounds, verdicts[-1]
+    if rounds.until and any(v.promoted for v in verdicts) and last.metric >= rounds.until.at_least:
+        return f"Reached {rounds.until.metric} {last.metric:.3f}, the target is {rounds.until.at_least:.3f}."
+    if (
+        rounds.patience
+        and len(verdicts) >= rounds.patience
+        and not any(v.promoted for v in verdicts[-rounds.patience :])
+    ):
+        return f"No promotion in {rounds.patience} round{'s' * (rounds.patience > 1)} in a row."
+    if len(verdicts) == rounds.max:
+        return f"Ended after {rounds.max} round{'s' * (rounds.max > 1)}."
+    return ""

@@ -1,0 +1,25 @@
+"""Look-up of plug-ins by entry point. What ships with Distillery uses the same door as what a user adds."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+
+class UnknownPlugin(Exception):
+    """No plug-in of this name is installed; the message lists those that are."""
+
+
+def load(kind: str, name: str) -> Any:
+    """The class registered as ``name`` under the entry points ``distillery.<kind>``.
+
+    Args:
+        kind: ``environments``, ``agents``, ``extractors``, ``retrievers`` or ``trainers``.
+        name: as in the resource.
+    """
+    group = entry_points(group=f"distillery.{kind}")
+    if name not in group.names:
+        raise UnknownPlugin(
+            f"no {kind.removesuffix('s')} {name!r} is installed; known: {', '.join(sorted(group.names))}"
+        )
+    return group[name].load()

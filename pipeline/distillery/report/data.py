@@ -1,0 +1,119 @@
+"""The report as data: everything that the page shows, and nothing that is not in the database or the artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distillery import __version__
+from distillery.api import DistillationRun
+from distillery.artifacts import Store
+from distillery.database import Database
+from distillery.hints.bank import HintBank
+from distillery.planning.stages import OWN, PLACEBO_TEACHER, PREPARE, TEACHER
+
+
+class NoReport(Exception):
+    """No round of the run has ended yet."""
+
+
+async def build_report(
+    database: Database,
+    run_id: int,
+    run: DistillationRun,
+    store: Store,
+    ended: Mapping[int, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The report over the rounds that ended.
+
+    Args:
+        database: with the run's episodes and hints.
+        run_id: the run.
+        run: its resource.
+        store: its artifacts.
+        ended: results of stage promote that are not in the database yet, by round.
+
+    Raises:
+        NoReport: no round ended.
+    """
+    stages = {
+        row["name"]: row
+        for row in await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
+    }
+    results = dict(ended)
+    for name, row in stages.items():
+        if name.endswith("-promote") and row["result"]:
+            results.setdefault(int(name[1 : name.index("-")]), row["result"])
+    if not results:
+        raise NoReport(f"no round of run {run.key} has ended yet; see distillery status {run.key}")
+    prepared = store.open(str(PREPARE))[1]
+    spec = run.spec
+    bank = HintBank(database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name)
+    rounds = [
+        {"round": number, **_without_files(results[number]), **_round_facts(number, stages)}
+        for number in sorted(results)
+    ]
+    last = rounds[-1]
+    return {
+        "run": run.key,
+        "distillery": __version__,
+        "environment": prepared["environment"],
+        "tasks": prepared["tasks"],
+        "agent": spec.agent.name,
+        "maxSteps": spec.environment.max_steps,
+        "base": prepared["base"],
+        "retriever": {"name": spec.hints.retriever, "k": spec.hints.k},
+        "arms": last["arms"],
+        "comparisons": last["comparisons"],
+        "gate": last["gate"],
+        "promoted": last["promoted"],
+        "rounds": rounds,
+        "hints": [
+            {
+                "text": row["text"],
+                "category": row["category"],
+                "mentions": row["mentions"],
+                "round": row["round"],
+                "extractor": row["extractor"],
+                "model": row["model"],
+                "uses": row["uses"],
+                "successWith": row["success_with"],
+                "successWithout": row["success_without"],
+            }
+            for row in await bank.statistics()
+        ],
+        "stages": [
+            {
+                "name": name,
+                "started": row["started_at"].isoformat(),
+                "seconds": (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else None,
+            }
+            for name, row in stages.items()
+        ],
+    }
+
+
+def _round_facts(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the round learnt from: its play on training tasks, its hints, its students."""
+
+    def result(name: str) -> dict[str, Any]:
+        row = stages.get(f"r{number}-{name}")
+        return dict(row["result"] or {}) if row else {}
+
+    played: dict[str, Any] = {}
+    for name in ("rollout", "teach", "teach-placebo"):
+        played |= result(name).get("arms", {})
+    prefix = f"r{number}-train-"
+    return {
+        "training": {arm: played[arm] for arm in (OWN, TEACHER, PLACEBO_TEACHER) if arm in played},
+        "bank": _without_files(result("hints")),
+        "students": {
+            name.removeprefix(prefix): _without_files(row["result"])
+            for name, row in stages.items()
+            if name.startswith(prefix) and row["result"]
+        },
+    }
+
+
+def _without_files(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result.items() if key not in ("files", "stage")}

@@ -1,0 +1,1 @@
+"""Playing episodes: many at once, against any OpenAI-compatible server."""

@@ -1,0 +1,118 @@
+"""Many episodes in flight: lease, play, finish, until the queue is empty.
+
+The queue is shared with other workers. What a worker holds is renewed by a heartbeat; where that fails, somebody else
+plays the episode, and this worker's result is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from distillery.agents import Episode
+from distillery.database.episodes import EpisodeQueue, Lease
+from distillery.environments.pool import EnvironmentFailure
+
+_log = logging.getLogger(__name__)
+
+
+class Driver:
+    """Plays what the queue holds.
+
+    Args:
+        queue: where episodes come from and go to.
+        play: plays one.
+        concurrency: episodes in flight.
+        lease_seconds: how long a lease lasts; it is renewed every third of that.
+        max_attempts: attempts at an episode that the environment breaks.
+        on_progress: called with (finished, all) every few seconds.
+    """
+
+    def __init__(
+        self,
+        queue: EpisodeQueue,
+        play: Callable[[Lease], Awaitable[Episode]],
+        *,
+        concurrency: int,
+        lease_seconds: int,
+        max_attempts: int,
+        on_progress: Callable[[int, int], Awaitable[None]],
+    ) -> None:
+        self._queue = queue
+        self._play = play
+        self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+        self._on_progress = on_progress
+        self._playing: dict[asyncio.Task[None], Lease] = {}
+
+    async def run(self) -> None:
+        """Play until every episode of the queue is finished, by this worker or another.
+
+        Whatever ends it early (a server that fails for good, a cancellation), the leases are given back first.
+        """
+        helpers = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._report())]
+        try:
+            await self._drive()
+            await self._on_progress(*await self._queue.counts())
+        finally:
+            for task in [*helpers, *self._playing]:
+                task.cancel()
+            await asyncio.gather(*helpers, *self._playing, return_exceptions=True)
+            await self._queue.release()
+
+    async def _drive(self) -> None:
+        # Leasing costs a transaction, so episodes are leased in batches; near the end one by one.
+        batch = max(1, self._concurrency // 8)
+        pause = min(5.0, self._lease_seconds / 4)
+        drained = False
+        while True:
+            free = self._concurrency - len(self._playing)
+            if free >= batch and not drained:
+                leases = await self._queue.lease(free)
+                drained = len(leases) < free
+                for lease in leases:
+                    self._playing[asyncio.create_task(self._play_one(lease))] = lease
+            if self._playing:
+                timeout = pause if drained else None
+                done, _ = await asyncio.wait(self._playing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    del self._playing[task]
+                    if not task.cancelled():
+                        task.result()
+                drained = drained and bool(done)
+                continue
+            await self._queue.give_up_hopeless()
+            finished, total = await self._queue.counts()
+            if finished == total:
+                return
+            # others hold the rest: take over what they lose
+            await asyncio.sleep(0 if not drained else pause)
+            drained = False
+
+    async def _play_one(self, lease: Lease) -> None:
+        try:
+            episode = await self._play(lease)
+        except EnvironmentFailure as failure:
+            _log.warning("episode of task %s broke: %s", lease.task.id, failure)
+            await self._queue.break_off(lease, str(failure), max_attempts=self._max_attempts)
+            return
+        if not await self._queue.finish(lease, episode):
+            _log.warning("the lease on task %s was lost; its episode is not counted", lease.task.id)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            held = dict(self._playing)
+            ours = await self._queue.renew(held.values())
+            for task, lease in held.items():
+                if lease.episode_id not in ours:
+                    task.cancel()  # finished meanwhile, or somebody else plays it
+
+    async def _report(self) -> None:
+        while True:
+            with contextlib.suppress(Exception):  # progress is for show; it must not end the work
+                await self._on_progress(*await self._queue.counts())
+            await asyncio.sleep(2.0)

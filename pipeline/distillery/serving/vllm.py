@@ -1,0 +1,222 @@
+"""One vLLM server on this machine: started, shown other weights, stopped.
+
+The server listens on the loopback interface only. It is private to a run: its development and adapter endpoints are on,
+so that stages with different students share one process; ``distillery serve`` starts servers without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from distillery.serving.choice import has_gpu
+from distillery.serving.process import die_with_parent
+
+_log = logging.getLogger(__name__)
+
+# Compiling takes minutes on a GPU with a large model.
+_START_SECONDS = 1200
+
+
+class ServerFailed(Exception):
+    """The server did not come up, or does not do as told; the message shows the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What a server is to serve.
+
+    Attributes:
+        base: folder of the base model.
+        name: under which clients ask for it.
+        merged: folder with a student's merged weights, of the base's architecture.
+        adapter: folder with a student's adapter; not together with ``merged``.
+        adapter_rank: rank of the adapters that the server must be able to hold.
+    """
+
+    base: Path
+    name: str
+    merged: Path | None = None
+    adapter: Path | None = None
+    adapter_rank: int = 0
+
+
+@dataclass
+class VllmServer:
+    """A server process.
+
+    Args:
+        model: what it starts with.
+        log: file that receives its output.
+        port: on 127.0.0.1; 0 takes a free one.
+        private: with the endpoints that change what it serves.
+        arguments: more of vLLM's arguments.
+    """
+
+    model: ServedModel
+    log: Path
+    port: int = 0
+    private: bool = True
+    arguments: tuple[str, ...] = ()
+    _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+    _adapters: set[str] = field(default_factory=set, init=False)
+
+    @property
+    def base_url(self) -> str:
+        """Up to and including ``/v1``."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    async def start(self) -> Self:
+        """Start the process and wait until it answers. Raises :class:`ServerFailed`."""
+        self.port = self.port or _free_port()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(),
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        try:
+            while not await self.healthy():
+                if self._process.returncode is not None:
+                    raise ServerFailed(f"vLLM ended with code {self._process.returncode}:\n{self._end_of_log()}")
+                if time.monotonic() > deadline:
+                    raise ServerFailed(f"vLLM did not answer within {_START_SECONDS} s:\n{self._end_of_log()}")
+                await asyncio.sleep(0.5)
+        except BaseException:
+            await self.stop()
+            raise
+        if self.private:
+            await self.show(self.model)
+        return self
+
+    async def healthy(self) -> bool:
+        """Whether the process is there and answers."""
+        if self._process is None or self._process.returncode is not None:
+            return False
+        try:
+            timeout = aiohttp.ClientTimeout(total=5)
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self._url("/health")) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    def can_show(self, model: ServedModel) -> bool:
+        """Whether :meth:`show` will do for a model, or a new server is needed."""
+        return self.private and model.base == self.model.base and model.adapter_rank <= self.model.adapter_rank
+
+    async def show(self, model: ServedModel) -> None:
+        """Serve another student of the same base, or the base itself, in place of the present one.
+
+        Nothing may be in flight. Merged weights are read into the running process, which takes a fraction of a second
+        where a start takes a minute; an adapter is loaded beside the base. Raises :class:`ServerFailed`.
+        """
+        if model.adapter and model.name not in self._adapters:
+            # an adapter is never loaded under a name that was used before: vLLM's prefix cache goes by name
+            await self._post("/v1/load_lora_adapter", {"lora_name": model.name, "lora_path": str(model.adapter)})
+            self._adapters.add(model.name)
+        if _weights(model) != _weights(self.model):
+            arguments = {"weights_path": str(_weights(model))}
+            await self._post("/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
+            await self._post("/reset_prefix_cache", {})
+        self.model = model
+
+    async def stop(self) -> None:
+        """End the process and everything it started."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        for sign, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), patience)
+                break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it started and did not end
+
+    async def wait(self) -> int:
+        """Wait until the process ends; its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        timeout = aiohttp.ClientTimeout(total=300)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(
+                self._url(path), data=json.dumps(body), headers={"Content-Type": "application/json"}
+            ) as answer,
+        ):
+            if answer.status != 200:
+                raise ServerFailed(f"vLLM refused {path} with {answer.status}: {(await answer.text())[:500]}")
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def _command(self) -> list[str]:
+        model = self.model
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+        command += ["--model", str(_weights(model)), "--served-model-name", _first_name(model)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+        if model.adapter_rank:
+            command += ["--enable-lora", "--max-lora-rank", str(_allowed_rank(model.adapter_rank))]
+        if model.adapter and not self.private:
+            command += ["--lora-modules", f"{model.name}={model.adapter}"]
+        if not has_gpu():
+            command += ["--enforce-eager"]  # compiling takes longer than it saves here
+        return command + list(self.arguments)
+
+    def _environment(self) -> dict[str, str]:
+        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        if not has_gpu():
+            environment.setdefault("VLLM_TARGET_DEVICE", "cpu")
+            environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        if self.private:
+            environment["VLLM_SERVER_DEV_MODE"] = "1"
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+        return environment
+
+    def _end_of_log(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-15:])
+
+
+def _weights(model: ServedModel) -> Path:
+    """The folder whose weights the process itself holds."""
+    return model.merged or model.base
+
+
+def _first_name(model: ServedModel) -> str:
+    """The name of the weights that the process starts with; an adapter's own name is given when it is loaded."""
+    return "base" if model.adapter_rank else model.name
+
+
+def _allowed_rank(rank: int) -> int:
+    """The smallest of the ranks that vLLM allows as its maximum."""
+    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

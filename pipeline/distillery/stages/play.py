@@ -1,0 +1,115 @@
+"""Playing a stage's arms: what rollout, teach and evaluate have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from distillery import plugins
+from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.environments.base import Task
+from distillery.environments.pool import EnvironmentPool
+from distillery.planning.stages import retriever_of
+from distillery.rollouts.client import ChatClient
+from distillery.rollouts.driver import Driver
+from distillery.rollouts.play import Budget, play
+from distillery.stages.runner import StageContext, secret
+
+_log = logging.getLogger(__name__)
+
+
+async def play_arms(
+    context: StageContext, tasks: Sequence[Task], *, seeds: int, temperature: float
+) -> dict[str, dict[str, Any]]:
+    """Play every task in every arm of the stage, ``seeds`` times; what came out of it, per arm."""
+    config, spec = context.config, context.spec
+    rollout, agent = spec.rollout, context.agent
+    examples = agent.examples if spec.agent.examples is None else spec.agent.examples
+    if config.student and not spec.agent.keep_examples:
+        examples = 0
+    queue = EpisodeQueue(
+        context.database, config.run_id, context.round, config.arms, worker=config.worker, seconds=rollout.lease_seconds
+    )
+    await _enqueue(context, queue, tasks, seeds)
+
+    assert config.server is not None, "the executor gives every playing stage a server"
+    client = ChatClient(
+        config.server.base_url,
+        config.server.model,
+        api_key=secret(config.server.api_key_secret),
+        timeout=rollout.request_timeout_seconds,
+    )
+    pool = EnvironmentPool(
+        spec.environment.name,
+        spec.environment.options,
+        context.environment_folder,
+        processes=rollout.environment_processes,
+        step_timeout=rollout.step_timeout_seconds,
+    )
+    async with client, pool:
+        budget = Budget(
+            max_steps=spec.environment.max_steps,
+            max_calls=spec.agent.max_calls,
+            stop_after_identical=spec.agent.stop_after_identical,
+            max_tokens=spec.agent.max_tokens or agent.max_tokens,
+            temperature=temperature,
+            context_length=await client.context_length(),
+        )
+        driver = Driver(
+            queue,
+            lambda lease: play(lease, agent=agent, examples=examples, environments=pool, client=client, budget=budget),
+            concurrency=rollout.concurrency,
+            lease_seconds=rollout.lease_seconds,
+            max_attempts=rollout.max_attempts,
+            on_progress=lambda done, total: context.report(done, total, "episodes"),
+        )
+        await driver.run()
+    return await _summary(context)
+
+
+async def _enqueue(context: StageContext, queue: EpisodeQueue, tasks: Sequence[Task], seeds: int) -> None:
+    """Put all arms' episodes into the queue, each with its hints; nothing if an earlier start did."""
+    config, spec = context.config, context.spec
+    _, total = await queue.counts()
+    if total == len(tasks) * len(config.arms) * seeds:
+        return
+    expected_steps = await _expected_steps(context)
+    wanted = []
+    for arm in config.arms:
+        retriever = plugins.load("retrievers", retriever_of(arm, spec))(context.bank)
+        for task, hints in zip(tasks, await retriever.retrieve(tasks, k=spec.hints.k), strict=True):
+            wanted += [
+                Wanted(
+                    task,
+                    arm,
+                    seed,
+                    expected_steps.get(task.category, 0.0),
+                    tuple(hint.id for hint in hints),
+                    tuple(hint.text for hint in hints),
+                )
+                for seed in range(seeds)
+            ]
+    await queue.enqueue(wanted)
+
+
+async def _expected_steps(context: StageContext) -> dict[str, float]:
+    """How long the run's episodes of each category were so far: the longest are played first."""
+    rows = await context.database.fetch(
+        "SELECT category, avg(steps)::float AS steps FROM episode WHERE run_id = %s AND steps > 0 GROUP BY category",
+        context.config.run_id,
+    )
+    return {row["category"]: row["steps"] for row in rows}
+
+
+async def _summary(context: StageContext) -> dict[str, dict[str, Any]]:
+    rows = await context.database.fetch(
+        """SELECT arm, count(*) AS n, count(*) FILTER (WHERE success) AS successes, avg(score)::float AS score,
+                  avg(steps)::float AS steps, count(*) FILTER (WHERE stop = 'broken') AS broken,
+                  coalesce(sum(prompt_tokens), 0)::bigint AS "promptTokens",
+                  coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
+                  sum(cached_tokens)::bigint AS "cachedTokens"
+           FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) GROUP BY arm ORDER BY arm""",
+        context.config.run_id, context.round, list(context.config.arms),
+    )  # fmt: skip
+    return {row.pop("arm"): row for row in rows}

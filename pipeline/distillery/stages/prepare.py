@@ -1,0 +1,132 @@
+"""Stage prepare: everything that can be wrong is found before anything is spent; tasks are pinned, games generated.
+
+python -m distillery.stages.prepare CONFIG
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distillery import plugins
+from distillery.api import Spec
+from distillery.artifacts import digest_of
+from distillery.environments.base import Environment, Task
+from distillery.models import resolve
+from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
+
+
+async def main(context: StageContext) -> tuple[Result, Path]:
+    """Check plug-ins, models and secrets; generate what the environment needs; pin the tasks."""
+    spec = context.spec
+    _check_plugins(spec)
+    _check_secrets(spec)
+    base = _check_model(spec)
+
+    draft = context.store.draft(context.config.stage)
+    folder = draft / "environment"
+    folder.mkdir()
+    environment = context.environment_in(folder)
+    tasks = spec.environment.tasks
+    wanted = {"train": tasks.train}
+    wanted[tasks.evaluate_split] = wanted.get(tasks.evaluate_split, 0) + tasks.evaluate
+    environment.prepare(wanted)
+    pinned = pin(environment, spec)
+    (draft / "tasks.json").write_text(
+        json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
+    )
+    return {
+        "environment": {
+            "name": spec.environment.name,
+            "source": environment.source,
+            "split": tasks.evaluate_split,
+        },
+        "tasks": {
+            purpose: {"n": len(chosen), "sha256": digest_of([task.id for task in chosen])}
+            for purpose, chosen in pinned.items()
+        },
+        "base": base,
+    }, draft
+
+
+def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:
+    """The tasks to learn from and to be judged on.
+
+    Raises:
+        StageFailure: a split has too few tasks.
+    """
+    tasks = spec.environment.tasks
+    train = _ordered(environment.catalogue("train"), tasks.seed)
+    if tasks.evaluate_split == "train":
+        held_out = train[tasks.train :]
+    else:
+        held_out = _ordered(environment.catalogue(tasks.evaluate_split), tasks.seed)
+    for field, split, available, number in (
+        ("train", "train", train, tasks.train),
+        ("evaluate", tasks.evaluate_split, held_out, tasks.evaluate),
+    ):
+        if len(available) < number:
+            raise StageFailure(
+                f"spec.environment.tasks.{field}: {number}: {environment.source} has {len(available)} tasks left in "
+                f"the split {split}; write at most that"
+            )
+    return {"train": train[: tasks.train], "evaluate": held_out[: tasks.evaluate]}
+
+
+def _ordered(tasks: Sequence[Task], seed: int) -> list[Task]:
+    return random.Random(seed).sample(list(tasks), len(tasks))  # noqa: S311 - no secret
+
+
+def _check_plugins(spec: Spec) -> None:
+    plugins.load("agents", spec.agent.name)
+    plugins.load("retrievers", spec.hints.retriever)
+    plugins.load("extractors", spec.hints.extractor or ("llm" if spec.models.extractor else "miner"))
+    plugins.load("trainers", spec.training.trainer)
+
+
+def _check_secrets(spec: Spec) -> None:
+    models = spec.models
+    endpoints = [
+        models.student.endpoint,
+        models.teacher.endpoint if models.teacher else None,
+        models.extractor.endpoint if models.extractor else None,
+    ]
+    for endpoint in endpoints:
+        if endpoint and endpoint.api_key_secret_ref:
+            secret((endpoint.api_key_secret_ref.name, endpoint.api_key_secret_ref.key))
+
+
+def _check_model(spec: Spec) -> dict[str, Any]:
+    """The base model's name, revision and digest; its chat template must only append."""
+    from transformers import AutoTokenizer
+
+    from distillery.training.samples import ChatRenderer, TemplateError
+    from distillery.training.weights import digest_of_model
+
+    student = spec.models.student
+    folder = resolve(student.model, student.revision)
+    if spec.models.teacher and spec.models.teacher.model:
+        resolve(spec.models.teacher.model, spec.models.teacher.revision)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    try:
+        ChatRenderer(tokenizer).sample(
+            0,
+            [
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "c"},
+                {"role": "assistant", "content": "d"},
+            ],
+            range(4),
+        )
+    except TemplateError as error:
+        raise StageFailure(f"spec.models.student.model: {student.model}: {error}") from error
+    return {"model": student.model, "revision": student.revision, "sha256": digest_of_model(folder)}
+
+
+if __name__ == "__main__":
+    run_stage(main)

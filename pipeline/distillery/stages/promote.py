@@ -1,0 +1,55 @@
+"""Stage promote: the gate decides, and the report is written.
+
+python -m distillery.stages.promote CONFIG
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from distillery.evaluation.gate import GateVerdict, judge
+from distillery.evaluation.outcomes import compare, outcomes_of
+from distillery.evaluation.statistics import paired
+from distillery.planning.stages import CANDIDATE, Kind, StageId
+from distillery.report.data import build_report
+from distillery.report.page import render_page
+from distillery.stages.runner import Result, StageContext, run_stage
+
+
+async def main(context: StageContext) -> tuple[Result, Path]:
+    """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
+    spec, config = context.spec, context.config
+    gate = spec.evaluation.gate
+    arms = await outcomes_of(context.database, config.run_id, context.round, spec.evaluation.arms)
+    trained = context.result_of(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
+    if trained["student"] is None:
+        dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learntFrom"]["dropped"].items())
+        verdict = GateVerdict("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
+    else:
+        verdict = judge(
+            gate,
+            paired(arms[CANDIDATE].of(gate.metric), arms["base"].of(gate.metric), confidence=gate.confidence),
+        )
+    promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
+    if verdict.verdict == "Successful" and not promoted:
+        verdict = GateVerdict(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
+    until = spec.rounds.until
+    result = {
+        "gate": asdict(verdict),
+        "promoted": promoted,
+        "student": trained["student"],
+        "metric": arms[CANDIDATE if promoted else "base"].mean(until.metric if until else gate.metric),
+        "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
+        "comparisons": compare(arms, gate.metric),
+    }
+    report = await build_report(context.database, config.run_id, config.run, context.store, {context.round: result})
+    draft = context.store.draft(config.stage)
+    (draft / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (draft / "report.html").write_text(render_page(report), encoding="utf-8")
+    return result, draft
+
+
+if __name__ == "__main__":
+    run_stage(main)

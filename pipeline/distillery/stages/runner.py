@@ -1,0 +1,173 @@
+"""What every stage module shares: start, context, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distillery import plugins
+from distillery.agents import Agent
+from distillery.api import InvalidRun, Spec
+from distillery.artifacts import Store
+from distillery.database import Database
+from distillery.database.runs import report_progress
+from distillery.environments.base import Environment, EnvironmentConfigurationError, Task
+from distillery.hints.bank import HintBank
+from distillery.models import ModelNotFound
+from distillery.planning.stages import PREPARE
+from distillery.rollouts.client import RequestRefused
+from distillery.stages.config import StageConfig
+
+CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h
+TERMINATED = 128 + signal.SIGTERM
+
+_log = logging.getLogger(__name__)
+
+
+class StageFailure(Exception):
+    """The stage can't succeed, however often it is tried; the message says why."""
+
+
+class Terminated(Exception):
+    """SIGTERM came, and what is needed to go on later is saved."""
+
+
+_PERMANENT = (
+    EnvironmentConfigurationError,
+    InvalidRun,
+    ModelNotFound,
+    RequestRefused,
+    StageFailure,
+    plugins.UnknownPlugin,
+)
+
+Result = Mapping[str, Any]
+StageMain = Callable[["StageContext"], Awaitable[tuple[Result, Path | None]]]
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Everything a stage works with."""
+
+    config: StageConfig
+    database: Database
+    store: Store
+
+    @cached_property
+    def spec(self) -> Spec:
+        """What the user wants."""
+        return self.config.run.spec
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The environment, on what stage prepare wrote."""
+        return self.environment_in(self.environment_folder)
+
+    @property
+    def environment_folder(self) -> Path:
+        """Where stage prepare left the environment's material."""
+        return self.store.root / str(PREPARE) / "environment"
+
+    def environment_in(self, folder: Path) -> Environment:
+        """The environment on another folder."""
+        environment = self.spec.environment
+        kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", environment.name)
+        return kind(environment.options, folder)
+
+    @cached_property
+    def agent(self) -> Agent:
+        """The agent's format."""
+        kind: Callable[[Environment], Agent] = plugins.load("agents", self.spec.agent.name)
+        return kind(self.environment)
+
+    @cached_property
+    def bank(self) -> HintBank:
+        """The run's hints."""
+        spec = self.spec
+        return HintBank(
+            self.database, bank=self.config.run.key, environment=spec.environment.name, agent=spec.agent.name
+        )
+
+    @property
+    def round(self) -> int:
+        """The round, from 1."""
+        return self.config.stage_id.round
+
+    def result_of(self, stage: str) -> dict[str, Any]:
+        """The manifest of a stage that this one needs."""
+        return self.config.results[stage]
+
+    def pinned(self, purpose: str) -> list[Task]:
+        """The pinned tasks ``train`` or ``evaluate``, in their order."""
+        lists = json.loads((self.store.root / str(PREPARE) / "tasks.json").read_text(encoding="utf-8"))
+        return [Task(**task) for task in lists[purpose]]
+
+    async def report(self, done: int, total: int, unit: str = "") -> None:
+        """Record progress for whoever watches."""
+        stage = self.config.stage_id
+        await report_progress(self.database, self.config.run_id, stage, done=done, total=total, unit=unit)
+
+
+def secret(reference: tuple[str, str] | None) -> str:
+    """The value of a Secret's key; empty without a reference.
+
+    Raises:
+        StageFailure: the file is not there; names it and where it is looked for.
+    """
+    if reference is None:
+        return ""
+    folder = Path(os.environ.get("DISTILLERY_SECRETS", "~/.config/distillery/secrets")).expanduser()
+    path = folder.joinpath(*reference)
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StageFailure(
+            f"secret {reference[0]}, key {reference[1]}: no such file {path}; put the value there, "
+            "or name another folder in DISTILLERY_SECRETS"
+        ) from error
+
+
+def run_stage(main: StageMain) -> None:
+    """Run a stage module's ``main`` as a process: read the config, publish the result, exit with the right code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    config = StageConfig.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            code = runner.run(_run(main, config))
+    except Exception as error:
+        permanent = isinstance(error, _PERMANENT)
+        terminated = isinstance(error, Terminated)
+        _log.error("stage %s: %s", config.stage, error, exc_info=not (permanent or terminated))
+        message = str(error) or type(error).__name__
+        config.outcome.write_text(json.dumps({"message": message[:2000], "permanent": permanent}), encoding="utf-8")
+        code = CONFIGURATION_ERROR if permanent else TERMINATED if terminated else 1
+    sys.exit(code)
+
+
+async def _run(main: StageMain, config: StageConfig) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    store = Store.at(config.store)
+    try:
+        async with Database(os.environ["DISTILLERY_DATABASE"]) as database:
+            result, draft = await main(StageContext(config, database, store))
+    except asyncio.CancelledError as error:
+        raise Terminated("told to stop") from error
+    store.publish(config.stage, draft or store.draft(config.stage), {"stage": config.stage, **result})
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,21 @@
+"""Stage teach: the teacher plays the training tasks with hints, retrieved once for each before its first step.
+
+python -m distillery.stages.teach CONFIG
+"""
+
+from __future__ import annotations
+
+from distillery.stages.play import play_arms
+from distillery.stages.runner import Result, StageContext, run_stage
+
+
+async def main(context: StageContext) -> tuple[Result, None]:
+    """``teaching.attempts`` episodes per training task."""
+    spec = context.spec
+    temperature = spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
+    arms = await play_arms(context, context.pinned("train"), seeds=spec.teaching.attempts, temperature=temperature)
+    return {"arms": arms}, None
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,140 @@
+"""Stage train: a student learns from kept episodes, hints removed.
+
+python -m distillery.stages.train CONFIG
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from distillery import plugins
+from distillery.artifacts import digest_of
+from distillery.database.episodes import read_episodes
+from distillery.models import resolve
+from distillery.planning import Dataset
+from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
+from distillery.serving.choice import merges
+from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
+from distillery.training.dataset import Selection, build, choose, keep
+from distillery.training.leaks import LeakError, Quotations
+from distillery.training.packing import SampleTooLong
+from distillery.training.samples import ChatRenderer, Sample, TemplateError
+
+
+async def main(context: StageContext) -> tuple[Result, Path]:
+    """Select and render the episodes, train the adapter, write it, merged weights, and the data it learnt from."""
+    spec = context.spec
+    assert context.config.dataset is not None
+    dataset = Dataset(*context.config.dataset)
+    folder = resolve(spec.models.student.model, spec.models.student.revision)
+    base_digest = context.result_of("prepare")["base"]["sha256"]
+
+    try:
+        samples, selection = await _samples(context, dataset, folder)
+    except (LeakError, TemplateError) as error:
+        raise StageFailure(str(error)) from error
+    counts = {
+        "learntFrom": {
+            "arm": dataset.arm,
+            "matched": dataset.matched,
+            "filtered": dataset.filtered,
+            "episodes": len({sample.episode_id for sample in samples}),
+            "dropped": selection.dropped,
+        }
+    }
+    draft = context.store.draft(context.config.stage)
+    if not samples:
+        # no success to learn from is an outcome, not an error: the arms of this student are left out
+        return {**counts, "student": None}, draft
+
+    metrics = await _train(context, samples, folder, base_digest, draft)
+    with (draft / "dataset.jsonl").open("w", encoding="utf-8") as file:
+        for sample in samples:
+            row = {"episode": sample.episode_id, "tokens": len(sample.ids), "text": sample.text}
+            file.write(json.dumps(row) + "\n")
+    return {**counts, **metrics}, draft
+
+
+async def _samples(context: StageContext, dataset: Dataset, folder: Path) -> tuple[list[Sample], Selection]:
+    """The samples to learn from, and the selection that they come from."""
+    from transformers import AutoTokenizer
+
+    spec = context.spec
+    hints = Quotations(hint.text for hint in await context.bank.all())
+    rounds = list(range(1, context.round + 1))
+    arms = (OWN, TEACHER, PLACEBO_TEACHER) if dataset.matched else (dataset.arm,)
+    by_arm: dict[str, Selection] = {}
+    for arm in arms:
+        episodes = await read_episodes(context.database, context.config.run_id, arms=[arm], rounds=rounds)
+        if episodes:
+            by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    samples = build(
+        choose(by_arm, dataset, spec.training.seed),
+        spec=spec,
+        agent=context.agent,
+        environment=context.environment,
+        renderer=ChatRenderer(tokenizer),
+        hints=hints,
+    )
+    return samples, by_arm[dataset.arm]
+
+
+async def _train(
+    context: StageContext, samples: list[Sample], folder: Path, base_digest: str, draft: Path
+) -> dict[str, Any]:
+    """Train in a thread, so that progress is reported and SIGTERM is heard meanwhile; write the weights."""
+    import torch
+
+    from distillery.training import checkpoint
+    from distillery.training.lora import Interrupted
+    from distillery.training.weights import write_adapter, write_student
+
+    spec, loop = context.spec, asyncio.get_running_loop()
+    checkpoints = context.config.work / "checkpoint"
+    stop = threading.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    last_report = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal last_report
+        if time.monotonic() - last_report > 2 or done == total:
+            last_report = time.monotonic()
+            asyncio.run_coroutine_threadsafe(context.report(done, total, "steps"), loop)
+
+    trainer = plugins.load("trainers", spec.training.trainer)(
+        spec.training, base=folder, checkpoints=checkpoints, report=report, stop=stop
+    )
+    try:
+        trained = await asyncio.to_thread(trainer.train, samples, base_digest=base_digest)
+    except Interrupted as error:
+        raise Terminated(str(error)) from error
+    except SampleTooLong as error:
+        raise StageFailure(str(error)) from error
+
+    student = spec.models.student
+    name = f"{student.model}@{student.revision}" if student.revision else student.model
+    digest = write_adapter(trained.model, draft / "adapter", base_name=name)
+    if merges(spec):
+        write_student(trained.model, draft, base=folder, quantized=spec.training.quantization != "none")
+    checkpoint.remove(checkpoints)
+    return {
+        "student": digest,
+        "base": {"model": student.model, "revision": student.revision, "sha256": base_digest},
+        "dataset": digest_of([[sample.ids, sample.targets] for sample in samples]),
+        "seed": spec.training.seed,
+        "versions": {package: version(package) for package in ("distillery", "torch", "transformers", "peft")},
+        "metrics": trained.metrics,
+    }
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,1 @@
+"""From kept episodes to a student."""

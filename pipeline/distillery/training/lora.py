@@ -1,0 +1,238 @@
+"""The trainer ``lora``: one LoRA on a frozen base model, from packed samples. Read :meth:`LoraTrainer.train` first.
+
+One loop instead of a framework, because three properties have to hold together: no padding and no contamination
+between packed samples on any device, logits for learnt tokens only, and a resumed run that ends with the very bytes of
+an uninterrupted one. See docs/adr.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn import functional
+
+from distillery.api.training import Training
+from distillery.artifacts import digest_of
+from distillery.training import checkpoint
+from distillery.training.packing import Row, order, pack
+from distillery.training.samples import Sample
+from distillery.training.weights import adapter_state, load_base, load_quantized
+
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The trainer was told to stop; a checkpoint is written, and the next start goes on from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained adapter.
+
+    Attributes:
+        model: the PEFT model that holds it.
+        metrics: steps, tokens (read), targets (learnt), first and last loss (means over up to 10 steps, nats a token),
+            seconds in this process.
+    """
+
+    model: Any
+    metrics: dict[str, float]
+
+
+class LoraTrainer:
+    """Trains a LoRA; ``distillery.trainers`` is its group of entry points.
+
+    Args:
+        settings: of the resource.
+        base: folder with the base model.
+        checkpoints: folder for this training alone.
+        report: called with (steps done, steps in all).
+        stop: once set, the step under way is finished and a checkpoint written.
+    """
+
+    name: ClassVar[str] = "lora"
+
+    def __init__(
+        self,
+        settings: Training,
+        *,
+        base: Path,
+        checkpoints: Path,
+        report: Callable[[int, int], None],
+        stop: threading.Event,
+    ) -> None:
+        self._settings = settings
+        self._base = base
+        self._checkpoints = checkpoints
+        self._report = report
+        self._stop = stop
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def train(self, samples: Sequence[Sample], *, base_digest: str) -> Trained:
+        """Train on the samples; go on from a checkpoint of the very same training if there is one.
+
+        Raises:
+            SampleTooLong: a sample does not fit a row.
+            Interrupted: ``stop`` was set.
+        """
+        settings = self._settings
+        steps = order(len(samples), batch_size=settings.batch_size, epochs=settings.epochs, seed=settings.seed)
+        for sample in samples:
+            pack([sample], settings.row_tokens)  # refuse what is too long before anything is spent
+
+        torch.manual_seed(settings.seed)
+        model = self._adapted_model()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = self._optimizer(trained)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor(len(steps)))
+
+        fingerprint = self._fingerprint(samples, base_digest)
+        first, losses, tokens, targets = 0, [], 0, 0
+        if state := checkpoint.load(self._checkpoints, fingerprint=fingerprint):
+            first, losses, tokens, targets = state["step"], state["losses"], state["tokens"], state["targets"]
+            model.load_state_dict(state["adapter"], strict=False)
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            _restore_random_state(state["random"])
+            _log.info("going on from step %d of %d", first, len(steps))
+
+        started = saved = time.monotonic()
+        for number in range(first, len(steps)):
+            rows = pack([samples[index] for index in steps[number]], settings.row_tokens)
+            loss = self._step(model, trained, optimizer, rows)
+            schedule.step()
+            losses.append(loss)
+            tokens += sum(len(row.ids) for row in rows)
+            targets += sum(len(row.labels) for row in rows)
+            self._report(number + 1, len(steps))
+            due = time.monotonic() - saved > settings.checkpoint_seconds
+            if (due or self._stop.is_set()) and number + 1 < len(steps):
+                checkpoint.save(
+                    self._checkpoints,
+                    {
+                        "fingerprint": fingerprint,
+                        "step": number + 1,
+                        "losses": losses,
+                        "tokens": tokens,
+                        "targets": targets,
+                        "adapter": adapter_state(model),
+                        "optimizer": optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                        "random": _random_state(),
+                    },
+                )
+                saved = time.monotonic()
+                if self._stop.is_set():
+                    raise Interrupted(f"stopped after step {number + 1} of {len(steps)}; a checkpoint is written")
+        edge = losses[:10], losses[-10:]
+        metrics = {
+            "steps": len(steps),
+            "tokens": tokens,
+            "targets": targets,
+            "firstLoss": sum(edge[0]) / len(edge[0]),
+            "lastLoss": sum(edge[1]) / len(edge[1]),
+            "seconds": time.monotonic() - started,
+        }
+        return Trained(model, metrics)
+
+    def _step(self, model: Any, trained: list[Tensor], optimizer: torch.optim.Optimizer, rows: list[Row]) -> float:
+        """One optimiser step; the mean loss per learnt token, in nats."""
+        learnt = sum(len(row.labels) for row in rows)
+        total = 0.0
+        model.train()
+        for row in rows:
+            loss = self._loss(model, row) / learnt
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _loss(self, model: Any, row: Row) -> Tensor:
+        """The summed cross-entropy of a row's learnt tokens; logits are computed for those alone."""
+
+        def tensor(values: list[int]) -> Tensor:
+            return torch.tensor(values, dtype=torch.long, device=self._device)
+
+        output = model(
+            input_ids=tensor(row.ids)[None],
+            position_ids=tensor(row.positions)[None],
+            logits_to_keep=tensor(row.predictors),
+            use_cache=False,
+        )
+        return functional.cross_entropy(
+            output.logits[0].float(),
+            tensor(row.labels),
+            reduction="sum",
+            label_smoothing=self._settings.label_smoothing,
+        )
+
+    def _adapted_model(self) -> Any:
+        lora = self._settings.lora
+        quantized = self._settings.quantization == "nf4"
+        model = load_quantized(self._base) if quantized else load_base(self._base, self._device)
+        if self._device.type == "cuda":
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=list(lora.target_modules),
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        return get_peft_model(model, config)
+
+    def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        rate, decay = self._settings.learning_rate, self._settings.weight_decay
+        if self._settings.quantization == "nf4":
+            from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports] - only with a GPU
+
+            return AdamW8bit(parameters, lr=rate, weight_decay=decay)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
+
+    def _learning_rate_factor(self, steps: int) -> Callable[[int], float]:
+        """Linear: up over the warm-up, then down to zero."""
+        warmup = math.ceil(self._settings.warmup * steps)
+
+        def factor(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return max(0.0, (steps - step) / max(1, steps - warmup))
+
+        return factor
+
+    def _fingerprint(self, samples: Sequence[Sample], base_digest: str) -> str:
+        return digest_of(
+            {
+                "base": base_digest,
+                "settings": self._settings.model_dump(mode="json"),
+                "samples": [[sample.ids, sample.targets] for sample in samples],
+                "torch": torch.__version__,
+            }
+        )
+
+
+def _random_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

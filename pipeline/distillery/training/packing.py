@@ -1,0 +1,77 @@
+"""Batches of episodes, and rows without padding.
+
+An optimiser step learns from ``batch_size`` samples, whatever their lengths. For the forward passes they are laid end
+to end into rows of at most ``row_tokens`` tokens; positions start at 0 in each sample, which tells the attention where
+one ends and the next begins, so nothing leaks from one into another, and no token is spent on padding.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from distillery.training.samples import Sample
+
+
+class SampleTooLong(Exception):
+    """A sample does not fit a row: the message names the episode and the mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Samples laid end to end.
+
+    Attributes:
+        ids: token ids.
+        positions: position of each token within its sample.
+        predictors: places in the row whose next token is learnt.
+        labels: those next tokens; as long as ``predictors``.
+    """
+
+    ids: list[int]
+    positions: list[int]
+    predictors: list[int]
+    labels: list[int]
+
+
+def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+    """Which samples each optimiser step learns from: every epoch shuffles anew; the last batch may be smaller."""
+    batches = []
+    for epoch in range(epochs):
+        indices = list(range(count))
+        random.Random(f"{seed}/{epoch}").shuffle(indices)  # noqa: S311 - no secret
+        batches += [indices[i : i + batch_size] for i in range(0, count, batch_size)]
+    return batches
+
+
+def pack(samples: Sequence[Sample], row_tokens: int) -> list[Row]:
+    """First-fit decreasing. Raises :class:`SampleTooLong`."""
+    bins: list[list[Sample]] = []
+    sizes: list[int] = []
+    for sample in sorted(samples, key=lambda s: (-len(s.ids), s.episode_id)):
+        length = len(sample.ids)
+        if length > row_tokens:
+            raise SampleTooLong(
+                f"the sample of episode {sample.episode_id} has {length} tokens; raise spec.training.rowTokens "
+                f"from {row_tokens} to at least {length} (nothing is ever cut)"
+            )
+        place = next((i for i, size in enumerate(sizes) if size + length <= row_tokens), None)
+        if place is None:
+            bins.append([sample])
+            sizes.append(length)
+        else:
+            bins[place].append(sample)
+            sizes[place] += length
+    return [_row(group) for group in bins]
+
+
+def _row(samples: Sequence[Sample]) -> Row:
+    row = Row([], [], [], [])
+    for sample in samples:
+        start = len(row.ids)
+        row.ids.extend(sample.ids)
+        row.positions.extend(range(len(sample.ids)))
+        row.predictors.extend(start + target - 1 for target in sample.targets)
+        row.labels.extend(sample.ids[target] for target in sample.targets)
+    return row

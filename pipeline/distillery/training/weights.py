@@ -1,0 +1,132 @@
+"""Weights on disk: loading a base model, writing adapters and merged models. Safetensors only, no code from files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distillery.artifacts import digest_of_file
+
+# What an adapter's configuration may say. It is rebuilt from these keys, never copied: others can name modules to
+# import (peft #3085).
+_ADAPTER_KEYS = (
+    "peft_type",
+    "task_type",
+    "r",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "bias",
+    "base_model_name_or_path",
+)
+# Files of a base model that its merged descendants need beside the weights.
+_COMPANIONS = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def load_base(folder: Path, device: torch.device) -> Any:
+    """The base model: float32 on a CPU, where bfloat16 is slower and less exact, bfloat16 on a GPU."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
+    return model.to(device)
+
+
+def load_quantized(folder: Path) -> Any:
+    """The base model in 4 bits (nf4, double quantisation), computing in bfloat16. Needs a GPU."""
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("spec.training.quantization: nf4 needs a GPU, and there is none here; write none")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        quantization_config=config,
+        device_map={"": 0},
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+
+
+def adapter_state(model: Any) -> dict[str, Tensor]:
+    """The adapter's tensors by their names in the PEFT model."""
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if "lora_" in name}
+
+
+def write_adapter(model: Any, folder: Path, *, base_name: str) -> str:
+    """Write an adapter as PEFT and vLLM load it; its digest."""
+    from peft import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in sorted(get_peft_model_state_dict(model).items())
+    }
+    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    full = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_name}
+    config = {key: full[key] for key in _ADAPTER_KEYS}
+    config["target_modules"] = sorted(config["target_modules"])
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    return digest_of_tensors(state)
+
+
+def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> None:
+    """Write ``draft/merged``: base and adapter as one model. Consumes ``model``.
+
+    Over a quantised base the adapter, from ``draft/adapter``, is merged into the unquantised weights.
+    """
+    if quantized:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(load_base(base, torch.device("cpu")), draft / "adapter")
+    folder = draft / "merged"
+    model.merge_and_unload().save_pretrained(folder)
+    for name in _COMPANIONS:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, which a server under another user can't read
+
+
+def digest_of_tensors(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_of_model(folder: Path) -> str:
+    """SHA-256 over the files of a model folder that decide what it computes, tokenizer and template included."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".jinja", ".txt", ".model"):
+            digest.update(f"{path.name} {digest_of_file(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,209 @@
+"""Our own games: the same for a seed, complete or absent, winnable, and with things where they usually are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from distillery.environments.alfworld import generator, preferences
+from distillery.environments.alfworld.environment import ALFWorld
+from distillery.environments.alfworld.games import CATEGORIES
+from distillery.environments.base import EnvironmentConfigurationError
+
+OPTIONS = {"games": "generated", "seed": 1}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All games below a folder."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("trial_*/*")}
+
+
+@pytest.fixture
+def copy(generated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(generated, tmp_path / "copy"))
+
+
+def scattered(split: str, number: int) -> list[tuple[generator.TaskChoice, dict[str, tuple[str, generator.Place]]]]:
+    """Tasks of a split with their things, as the generator lays them, without playing the games."""
+    made = []
+    for index in range(number):
+        rng = random.Random(f"{split} {index}")
+        task = generator._choose_task(list(CATEGORIES)[index % 6], split, rng)
+        if task:
+            made.append((task, generator._scatter(task, rng)))
+    return made
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_a_seed_gives_the_same_bytes_in_every_process(generated: Path, hash_seed: str) -> None:
+    code = """
+import hashlib
+from distillery.environments.alfworld import generator
+for split in ("train", "valid_seen", "valid_unseen"):
+    for index in range(2):
+        game = generator.make(1, split, index)
+        for name, text in game.files.items():
+            print(f"{split}/{game.folder}/{name}", hashlib.sha256(text.encode()).hexdigest())
+"""
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    there = {name: hashlib.sha256(content).hexdigest() for name, content in tree(generated / "json_2.1.1").items()}
+    assert len(made.stdout.splitlines()) == 12
+    for line in made.stdout.splitlines():
+        name, digest = line.split()
+        assert there[name] == digest
+
+
+def test_the_six_task_types_have_equal_shares(generated: Path) -> None:
+    environment = ALFWorld(OPTIONS, generated)
+    for split, share in (("train", 2), ("valid_seen", 1), ("valid_unseen", 1)):
+        categories = Counter(task.category for task in environment.catalogue(split))
+        assert categories == dict.fromkeys(CATEGORIES.values(), share)
+
+
+def test_a_task_belongs_to_one_split() -> None:
+    folders = {split: {task.folder for task, _ in scattered(split, 600)} for split in ("train", "valid_seen")}
+    assert not folders["train"] & folders["valid_seen"]
+    assert min(map(len, folders.values())) > 100
+
+
+def test_the_unseen_rooms_are_those_of_alfred() -> None:
+    rooms = {split: {task.room.number for task, _ in scattered(split, 300)} for split in ("train", "valid_unseen")}
+    assert rooms["valid_unseen"] == {10, 219, 308, 424}
+    assert not rooms["train"] & rooms["valid_unseen"]
+
+
+def test_what_is_sought_does_not_lie_at_its_goal() -> None:
+    for task, placed in scattered("train", 300):
+        assert all(place.kind != task.goal_place for kind, place in placed.values() if kind == task.thing)
+
+
+def test_rooms_are_as_large_and_as_full_as_real_ones() -> None:
+    """The real games have 6 to 54 places, 23 on average, and 11 to 62 things in them, 32 on average."""
+    made = scattered("train", 300)
+    places = [len(task.room.places) for task, _ in made]
+    things = [len(placed) for _, placed in made]
+    assert 20 < sum(places) / len(places) < 26
+    assert 28 < sum(things) / len(things) < 36
+
+
+def test_a_version_of_the_generator_keeps_its_games(generated: Path) -> None:
+    """If this fails, the generator makes other games than before: it needs a new version, then a new digest here."""
+    marker = json.loads((generated / "generated.json").read_text())
+    assert marker["recipe"] == {"seed": 1, "version": 1}
+    assert marker["digest"].startswith("9608e68fa1603af8")
+
+
+@pytest.mark.parametrize("split", ["train", "valid_unseen"])
+def test_things_lie_where_their_preferences_say(split: str) -> None:
+    expected = observed = total = 0.0
+    for task, placed in scattered(split, 600):
+        for kind, place in placed.values():
+            if kind in (task.thing, "DeskLamp"):
+                continue
+            weights = {holder.kind: preferences.weight(kind, holder.kind) for holder in task.room.holders(kind)}
+            favourite = max(weights, key=lambda place_kind: (weights[place_kind], place_kind))
+            expected += weights[favourite] / sum(weights.values())
+            observed += place.kind == favourite
+            total += 1
+    assert observed / total == pytest.approx(expected / total, abs=0.02)
+    assert expected / total > 0.5  # favourites are worth knowing
+
+
+def test_preparing_again_changes_nothing(generated: Path) -> None:
+    marker = generated / "generated.json"
+    before = marker.stat().st_mtime_ns
+    ALFWorld(OPTIONS, generated).prepare({"train": 12})
+    assert marker.stat().st_mtime_ns == before
+
+
+def test_more_games_leave_the_first_ones_in_their_places(copy: Path) -> None:
+    environment = ALFWorld(OPTIONS, copy)
+    before = environment.catalogue("train")
+    environment.prepare({"train": 13})
+    after = environment.catalogue("train")
+    assert after[:12] == before
+    assert len(after) == 13
+
+
+def test_preparing_goes_on_after_it_was_killed(generated: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from distillery.environments.alfworld.environment import ALFWorld\n"
+        f"ALFWorld({OPTIONS}, pathlib.Path(sys.argv[1])).prepare({{'train': 12}})"
+    )
+    folder = tmp_path / "games"
+    with subprocess.Popen([sys.executable, "-c", code, folder]) as preparing:
+        deadline = time.monotonic() + 120
+        while not tree(folder):
+            assert time.monotonic() < deadline
+            assert preparing.poll() is None
+            time.sleep(0.02)
+        preparing.kill()
+    environment = ALFWorld(OPTIONS, folder)
+    with pytest.raises(EnvironmentConfigurationError, match="aren't all made: run prepare again"):
+        environment.catalogue("train")
+    environment.prepare({"train": 12})
+    whole = tree(generated / "json_2.1.1" / "train")
+    assert tree(folder / "json_2.1.1" / "train") == whole
+    assert sorted(file.name for file in folder.iterdir()) == [".lock", "generated.json", "json_2.1.1", "logic"]
+
+
+def test_games_that_were_changed_are_not_taken_for_the_seeds(copy: Path) -> None:
+    game = next((copy / "json_2.1.1" / "train").glob("*/*/game.tw-pddl"))
+    game.write_text(game.read_text().replace("solvable", "soluble"))
+    with pytest.raises(EnvironmentConfigurationError, match="were changed"):
+        ALFWorld(OPTIONS, copy).prepare({"train": 12})
+
+
+def test_a_game_that_is_missing_is_noticed(copy: Path) -> None:
+    shutil.rmtree(next((copy / "json_2.1.1" / "train").glob("*/*")))
+    with pytest.raises(EnvironmentConfigurationError, match="11 of the 12 games of train"):
+        ALFWorld(OPTIONS, copy).catalogue("train")
+
+
+def test_a_folder_with_the_games_of_another_seed_is_refused(copy: Path) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=r"seed 1, .* not generated games .seed 2"):
+        ALFWorld(OPTIONS | {"seed": 2}, copy).prepare({"train": 12})
+
+
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*valid_unseen"):
+        ALFWorld(OPTIONS, tmp_path).prepare({"test": 1})
+
+
+STOCK = """
+import json, os, sys
+from pathlib import Path
+from alfworld.agents.environment import get_environment
+root = os.environ["ALFWORLD_DATA"]
+config = {
+    "dataset": {"data_path": root + "/json_2.1.1/train", "num_train_games": -1},
+    "env": {"goal_desc_human_anns_prob": 0, "task_types": [1, 2, 3, 4, 5, 6], "domain_randomization": False,
+            "expert_type": "handcoded"},
+    "general": {"training_method": "dqn"},
+    "rl": {"training": {"max_nb_steps_per_episode": 50}},
+}
+games = get_environment("AlfredTWEnv")(config, train_eval="train")
+env = games.init_env(batch_size=1)
+_, infos = env.reset()
+walkthrough = json.loads(Path(infos["extra.gamefile"][0]).read_text())["walkthrough"]
+for command in walkthrough:
+    _, _, _, infos = env.step([command])
+print(json.dumps([games.num_games, infos["won"][0]]))
+"""
+
+
+def test_stock_alfworld_loads_and_plays_them(generated: Path) -> None:
+    environment = os.environ | {"ALFWORLD_DATA": str(generated)}
+    played = subprocess.run([sys.executable, "-c", STOCK], capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(played.stdout.splitlines()[-1]) == [12, True]

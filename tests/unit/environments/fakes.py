@@ -1,0 +1,108 @@
+"""A fake environment that misbehaves on command. Registered as ``fake`` by the fixtures of this folder."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
+
+
+def die() -> Observation:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Observation("unreachable")
+
+
+def hang() -> Observation:
+    print("hanging", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(1)
+
+
+def work() -> Observation:
+    time.sleep(1)
+    return Observation("worked")
+
+
+def printing() -> Observation:
+    print("{}")
+    os.write(1, b'{"observation": null}\n')
+    return Observation("printed")
+
+
+def fail() -> Observation:
+    raise LookupError("no such thing")
+
+
+def leave() -> Observation:
+    raise SystemExit(3)
+
+
+MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
+    "die": die,
+    "hang": hang,
+    "work": work,
+    "print": printing,
+    "fail": fail,
+    "leave": leave,
+    "nan": lambda: Observation("a", score=math.nan),
+    "surrogate": lambda: Observation("\ud800"),
+    "nothing": lambda: cast(Observation, None),
+    "long": lambda: Observation("x" * 20_000_000),
+    "process": lambda: Observation(str(os.getpid())),
+    "unicode": lambda: Observation("é\u2028\n日本"),
+}
+
+
+class FakeSession:
+    """Counts its steps; ``admissible`` holds the process's id, which replays don't compare."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._steps = 0
+
+    def reset(self) -> Observation:
+        self._steps = 0
+        return replace(MISBEHAVIOUR.get(self._task.goal, lambda: Observation(self._task.id))(), admissible=self._mark())
+
+    def step(self, action: str) -> Observation:
+        self._steps += 1
+        if action in MISBEHAVIOUR:
+            return MISBEHAVIOUR[action]()
+        return Observation(f"{self._task.id} {self._steps} {action}", score=0.5, admissible=self._mark())
+
+    def close(self) -> None:
+        if self._task.goal == "unclosable":
+            raise OSError("can't close")
+
+    def _mark(self) -> tuple[str, ...]:
+        return (str(os.getpid()),)
+
+
+class FakeEnvironment:
+    """Offers what :class:`distillery.environments.pool.EnvironmentPool` needs of an environment."""
+
+    name = "fake"
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        if options.get("broken") == "configuration":
+            raise EnvironmentConfigurationError("the option broken is no good")
+        if options.get("broken") == "constructor":
+            raise ZeroDivisionError("oh")
+        if options.get("broken") == "death":
+            die()
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        return [Task(f"{split}/{number}", split, "count", "count") for number in range(10)]
+
+    def open(self, task: Task) -> FakeSession:
+        if task.goal == "missing":
+            raise FileNotFoundError("game.tw-pddl")
+        return FakeSession(task)

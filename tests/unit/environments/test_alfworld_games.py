@@ -1,0 +1,97 @@
+"""The catalogue reads game files as stock ALFWorld's loader does, and names the ones that it can't read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery.environments.alfworld.environment import ALFWorld
+from distillery.environments.base import EnvironmentConfigurationError, Task
+
+GRAMMAR = 'grammar :: """{"task": [{"rhs": "Your task is to: put a clean mug in desk."}]}"""'
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "json_2.1.1" / "train"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    return folder
+
+
+def add(train: Path, name: str, **parts: Any) -> Path:
+    file = train / name / "trial_1" / "game.tw-pddl"
+    file.parent.mkdir(parents=True)
+    content = {"pddl_domain": "d", "pddl_problem": "p", "grammar": GRAMMAR, "solvable": True, "walkthrough": []}
+    file.write_text(json.dumps(content | parts))
+    return file
+
+
+def catalogue() -> list[Task]:
+    return list(ALFWorld({}, Path()).catalogue("train"))
+
+
+def test_a_game_becomes_a_task_with_its_category_and_goal(train: Path) -> None:
+    add(train, "pick_clean_then_place_in_recep-Mug-None-Desk-301")
+    task_id = "train/pick_clean_then_place_in_recep-Mug-None-Desk-301/trial_1"
+    assert catalogue() == [Task(task_id, "train", "clean", "put a clean mug in desk")]
+
+
+@pytest.mark.parametrize(
+    ("task_type", "category"),
+    [
+        ("pick_and_place_simple", "put"),
+        ("look_at_obj_in_light", "examine"),
+        ("pick_clean_then_place_in_recep", "clean"),
+        ("pick_heat_then_place_in_recep", "heat"),
+        ("pick_cool_then_place_in_recep", "cool"),
+        ("pick_two_obj_and_place", "puttwo"),
+    ],
+)
+def test_each_task_type_has_its_category(train: Path, task_type: str, category: str) -> None:
+    add(train, f"{task_type}-Mug-None-Desk-301")
+    assert [task.category for task in catalogue()] == [category]
+
+
+def test_tasks_are_sorted_by_id(train: Path) -> None:
+    for kind in ("Pen", "Mug", "Cup"):
+        add(train, f"pick_and_place_simple-{kind}-None-Desk-301")
+    ids = [task.id for task in catalogue()]
+    assert ids == sorted(ids)
+    assert len(ids) == 3
+
+
+def test_games_that_stock_alfworld_leaves_out_are_left_out(train: Path) -> None:
+    add(train, "pick_and_place_with_movable_recep-Pen-Mug-Desk-301")
+    add(train, "pick_heat_then_place_in_recep-AppleSliced-None-Desk-1")
+    add(train, "pick_and_place_simple-Mug-None-Desk-301", solvable=False)
+    add(train, "stack_blocks-Mug-None-Desk-301")
+    assert catalogue() == []
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"pddl_domain": "d", "pddl_pro', b"[]", b'{"solvable": true}', b"\xff\xfe"])
+def test_a_damaged_game_is_named(train: Path, damage: bytes) -> None:
+    file = add(train, "pick_and_place_simple-Mug-None-Desk-301")
+    file.write_bytes(damage)
+    with pytest.raises(EnvironmentConfigurationError, match=str(file)):
+        catalogue()
+
+
+def test_a_game_without_a_task_is_named(train: Path) -> None:
+    file = add(train, "pick_and_place_simple-Mug-None-Desk-301", grammar="")
+    with pytest.raises(EnvironmentConfigurationError, match=str(file)):
+        catalogue()
+
+
+@pytest.mark.usefixtures("train")
+def test_an_unknown_split_is_named_with_the_known_ones() -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*there are train"):
+        ALFWorld({}, Path()).catalogue("test")
+
+
+def test_generated_games_must_be_prepared_first(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
+        ALFWorld({"games": "generated"}, tmp_path).catalogue("train")

@@ -1,0 +1,123 @@
+"""What a user writes is checked before anything starts, and every complaint names field, value and mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery.api import InvalidRun, canonical, load, parse
+from tests.unit.documents import document
+
+ENDPOINT = {"baseUrl": "https://host/v1", "model": "m"}
+
+
+def problems(spec: dict[str, Any]) -> list[str]:
+    with pytest.raises(InvalidRun) as caught:
+        parse(document(**spec))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_the_short_form_is_enough_and_defaults_are_the_papers():
+    run = parse(document())
+    assert run.key == "default/test"
+    assert run.spec.environment.max_steps == 50
+    assert (run.spec.training.lora.rank, run.spec.training.lora.alpha) == (64, 128)
+
+
+def test_the_canonical_document_parses_to_the_same_run():
+    run = parse(document(rounds={"max": 3, "patience": 1}))
+    assert parse(canonical(run)) == run
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"rounds": {"maks": 3}}, "spec.rounds.maks: 3: unknown field; did you mean max?"),
+        ({"rounds": {"max": "3"}}, 'spec.rounds.max: "3": write a whole number, without quotes or unit'),
+        ({"rounds": {"max": 0}}, "spec.rounds.max: 0: write 1 or more"),
+        ({"rollout": {"temperature": 3}}, "spec.rollout.temperature: 3: write 2.0 or less"),
+        ({"rollout": {"leaseSeconds": "2m"}}, 'spec.rollout.leaseSeconds: "2m": write a whole number, without quotes'),
+        ({"evaluation": {"arms": ["base", "gold"]}}, "spec.evaluation.arms[1]: \"gold\": write one of 'base'"),
+        ({"models": {}}, "spec.models.student: is missing; it is required"),
+        (
+            {"stages": {"train": {"resources": {"limits": {"memory": "10GB"}}}}},
+            'spec.stages.train.resources.limits.memory: "10GB": write a Kubernetes quantity in quotes',
+        ),
+        (
+            {"stages": {"train": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}},
+            "spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes",
+        ),
+        ({"storage": {"uri": "/data"}}, 'spec.storage.uri: "/data": write a folder as file:///absolute/path'),
+        (
+            {"models": {"student": {"model": "a/b", "revision": "main"}}},
+            'spec.models.student.revision: "main": write the commit',
+        ),
+        ({"models": {"student": {"model": "a/b"}}}, "spec.models.student.revision: pin the model"),
+        (
+            {"models": {"student": {"model": "/m"}, "teacher": {"model": "/t", "endpoint": ENDPOINT}}},
+            "spec.models.teacher: ",
+        ),
+        ({"hints": {"extractor": "llm"}}, 'spec.hints.extractor: "llm": llm needs spec.models.extractor.endpoint'),
+        (
+            {
+                "models": {"student": {"model": "/m"}, "extractor": {"endpoint": ENDPOINT}},
+                "hints": {"extractor": "miner"},
+            },
+            "spec.models.extractor: ",
+        ),
+        ({"hints": {"retriever": "none"}}, 'spec.hints.retriever: "none": without hints there is nothing to distil'),
+        ({"evaluation": {"arms": ["base", "sft"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"arms": ["base", "distilled", "base"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"seeds": 3}}, "spec.evaluation.seeds: 3: greedy episodes are all alike"),
+        ({"teaching": {"attempts": 2}}, "spec.teaching.attempts: 2: greedy attempts are all alike"),
+        ({"agent": {"maxCalls": 10}}, "spec.agent.maxCalls: 10: must be at least spec.environment.maxSteps"),
+        ({"rollout": {"leaseSeconds": 5}}, "spec.rollout.leaseSeconds: 5: write 10 or more"),
+        ({"rounds": {"patience": 2}}, "spec.rounds.patience: 2: must not exceed spec.rounds.max"),
+        (
+            {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
+            "spec.rounds.until: ",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_field_value_and_mend(spec: dict[str, Any], expected: str):
+    found = problems(spec)
+    assert [text for text in found if text.startswith(expected)], found
+
+
+def test_all_mistakes_are_told_at_once():
+    assert len(problems({"rounds": {"max": 0}, "agent": {"nam": "x"}, "rollout": {"workers": -1}})) == 3
+
+
+def test_a_wrong_kind_is_refused():
+    with pytest.raises(InvalidRun, match="kind"):
+        parse({**document(), "kind": "Pod"})
+
+
+def test_a_status_from_the_cluster_is_left_alone():
+    assert parse({**document(), "status": {"phase": "Running"}}) == parse(document())
+
+
+@pytest.mark.parametrize("text", ["", "a: b: c", "---\na: 1\n---\nb: 2\n", "- 1"])
+def test_a_file_that_is_no_document_is_one_clear_problem(tmp_path: Path, text: str):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRun) as caught:
+        load(path)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(InvalidRun, match=r"nowhere\.yaml"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_relative_model_folder_is_taken_from_the_documents_place(tmp_path: Path):
+    path = tmp_path / "runs" / "run.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "{apiVersion: distillery.dev/v1alpha1, kind: DistillationRun, metadata: {name: a},"
+        " spec: {models: {student: {model: ../models/tiny}}}}"
+    )
+    assert load(path).spec.models.student.model == str(tmp_path / "models" / "tiny")

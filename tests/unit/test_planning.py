@@ -1,0 +1,153 @@
+"""The planner is a pure function, and its graph is the loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillery.api import Spec, parse
+from distillery.planning import Kind, Plan, StageId, StageState, plan
+from distillery.planning.stages import BASE, PREPARE, round_stages
+from tests.unit.documents import document
+
+ALL_ARMS = [
+    "base", "rag", "placebo", "sft", "distilled", "distilled+rag", "placebo-distilled", "sft-matched",
+    "distilled-matched", "placebo-distilled-matched", "sft-unfiltered", "distilled-unfiltered",
+    "placebo-distilled-unfiltered",
+]  # fmt: skip
+
+
+def spec_of(**parts: Any) -> Spec:
+    return parse(document(**parts)).spec
+
+
+def promote_result(*, promoted: bool = True, metric: float = 0.5) -> dict[str, Any]:
+    verdict = "Successful" if promoted else "Inconclusive"
+    return {"gate": {"verdict": verdict, "reason": "Because."}, "promoted": promoted, "metric": metric}
+
+
+def run_to_the_end(spec: Spec, verdicts: list[dict[str, Any]]) -> tuple[Plan, list[StageId]]:
+    """Let every stage succeed as soon as it is started; the rounds end with the given verdicts."""
+    observed: dict[StageId, StageState] = {}
+    order = []
+    for _ in range(500):
+        current = plan(spec, observed)
+        if current.phase != "Running":
+            return current, order
+        assert current.start, "a running plan without anything running has something to start"
+        for stage in current.start:
+            assert all(observed[need].phase == "succeeded" for need in stage.needs)
+            result = verdicts[stage.id.round - 1] if stage.id.kind is Kind.PROMOTE else {}
+            observed[stage.id] = StageState("succeeded", result=result)
+            order.append(stage.id)
+    raise AssertionError("the plan never ends")
+
+
+def test_a_round_goes_from_play_to_promotion():
+    end, order = run_to_the_end(spec_of(), [promote_result()])
+    assert end.phase == "Complete"
+    kinds = list(dict.fromkeys(stage.kind for stage in order))
+    assert kinds[0] is Kind.PREPARE
+    assert kinds[1] is Kind.ROLLOUT
+    assert kinds[-1] is Kind.PROMOTE
+    assert end.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
+
+
+def test_every_arm_is_played_exactly_once_a_round():
+    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)
+    judged = [arm for stage in stages if stage.id.kind is Kind.EVALUATE for arm in stage.arms]
+    assert sorted(judged) == sorted(ALL_ARMS)
+
+
+def test_each_stage_comes_after_what_it_needs():
+    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)
+    seen = {PREPARE}
+    for stage in stages:
+        assert set(stage.needs) <= seen
+        seen.add(stage.id)
+
+
+def test_controls_that_nobody_asked_for_cost_nothing():
+    names = [str(stage.id) for stage in round_stages(spec_of(evaluation={"arms": ["base", "distilled"]}), 1, BASE)]
+    assert "r1-teach-placebo" not in names
+    assert "r1-train-sft" not in names
+
+
+def test_a_matched_student_waits_for_every_arm_it_is_matched_with():
+    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)}
+    needed = {str(sid) for sid in stages["r1-train-sft-matched"].needs}
+    assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo"}
+
+
+def test_the_next_round_plays_with_the_promoted_student():
+    spec = spec_of(rounds={"max": 2})
+    observed: dict[StageId, StageState] = {}
+    while True:
+        current = plan(spec, observed)
+        second = [stage for stage in current.start if stage.id == StageId(2, Kind.ROLLOUT)]
+        if second:
+            break
+        for stage in current.start:
+            observed[stage.id] = StageState("succeeded", result=promote_result())
+    assert second[0].player is not None
+    assert second[0].player.trained_by == StageId(1, Kind.TRAIN, "distilled")
+
+
+def test_a_loser_is_not_played_with():
+    end, _ = run_to_the_end(spec_of(rounds={"max": 2}), [promote_result(promoted=False)] * 2)
+    assert end.serving == BASE
+
+
+def test_a_winner_stays_when_a_later_candidate_loses():
+    end, _ = run_to_the_end(spec_of(rounds={"max": 2}), [promote_result(), promote_result(promoted=False)])
+    assert end.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
+
+
+def test_patience_ends_a_run_that_no_longer_improves():
+    verdicts = [promote_result(), promote_result(promoted=False), promote_result(promoted=False), promote_result()]
+    end, _ = run_to_the_end(spec_of(rounds={"max": 9, "patience": 2}), verdicts)
+    assert len(end.verdicts) == 3
+    assert "No promotion in 2 rounds" in end.message
+
+
+def test_the_target_ends_a_run():
+    end, _ = run_to_the_end(
+        spec_of(rounds={"max": 9, "until": {"atLeast": 0.9}}),
+        [promote_result(metric=0.8), promote_result(metric=0.92)],
+    )
+    assert len(end.verdicts) == 2
+    assert "Reached success 0.920" in end.message
+
+
+def test_the_target_is_judged_on_students_only():
+    end, _ = run_to_the_end(
+        spec_of(rounds={"max": 2, "until": {"atLeast": 0.5}}),
+        [promote_result(promoted=False, metric=0.95), promote_result(promoted=False, metric=0.95)],
+    )
+    assert len(end.verdicts) == 2
+
+
+def test_a_failed_stage_is_tried_again_until_its_retries_are_used_up():
+    spec = spec_of(stages={"prepare": {"maxRetries": 1}})
+    once = plan(spec, {PREPARE: StageState("failed", attempts=1, message="boom")})
+    assert [stage.id for stage in once.start] == [PREPARE]
+    twice = plan(spec, {PREPARE: StageState("failed", attempts=2, message="boom")})
+    assert twice.phase == "Failed"
+    assert twice.message == "Stage prepare failed after 2 attempts: boom"
+
+
+def test_a_permanent_failure_is_not_tried_again():
+    failed = plan(spec_of(), {PREPARE: StageState("failed", permanent=True, message="no such model")})
+    assert failed.phase == "Failed"
+
+
+def test_nothing_starts_twice():
+    current = plan(spec_of(), {PREPARE: StageState("running")})
+    assert current.start == ()
+    assert current.running == (PREPARE,)
+
+
+@pytest.mark.parametrize("name", ["prepare", "r1-rollout", "r12-train-placebo-distilled-matched", "r2-evaluate-base"])
+def test_stage_names_can_be_read_back(name: str):
+    assert str(StageId.parse(name)) == name
