@@ -91,17 +91,20 @@ class Store:
         """Whether the artifact was published."""
         return (self.root / name / MANIFEST).is_file()
 
+    def manifest(self, name: str) -> dict[str, Any]:
+        """An artifact's manifest. Raises :class:`ArtifactError` where there is none."""
+        path = self.root / name / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"artifact {name} has no readable manifest at {path}: {error}") from error
+
     def open(self, name: str) -> tuple[Path, dict[str, Any]]:
         """An artifact's folder and manifest, every file checked against its digest. Raises :class:`ArtifactError`."""
-        folder = self.root / name
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"artifact {name} has no readable manifest at {folder / MANIFEST}: {error}") from error
-        for file, (size, digest) in expected.items():
+        folder, manifest = self.root / name, self.manifest(name)
+        for file, entry in manifest["files"].items():
             path = folder / file
-            if not path.is_file() or path.stat().st_size != size or digest_of_file(path) != digest:
+            if not path.is_file() or path.stat().st_size != entry["bytes"] or digest_of_file(path) != entry["sha256"]:
                 raise ArtifactError(f"artifact {name}: {path} is missing or is not what the manifest says")
         return folder, manifest
 

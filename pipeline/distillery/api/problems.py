@@ -51,7 +51,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     details = error.errors(include_url=False)
     places = [detail["loc"] for detail in details]
     # a list with a wrong entry is also reported as too short
-    details = [d for d in details if d["type"] != "too_short" or not any(p[: len(d["loc"])] == d["loc"] != p for p in places)]
+    details = [
+        d for d in details if d["type"] != "too_short" or not any(p[: len(d["loc"])] == d["loc"] != p for p in places)
+    ]
     return [
         Problem(
             _path(detail["loc"]), "" if detail["type"] == "missing" else shown(detail["input"]), _mend(detail, model)

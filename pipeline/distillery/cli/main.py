@@ -195,6 +195,8 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, as_
         print(json.dumps(report, indent=1))
         return folder
     versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == "base"}
+    if not console.is_terminal:
+        console = Console(width=120)
     grid = Table("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
     for column in grid.columns[1:]:
         column.justify = "right"

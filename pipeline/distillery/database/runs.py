@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 import psycopg
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json
 
 from distillery.api import DistillationRun, canonical
 from distillery.api.problems import InvalidRun, Problem, shown
@@ -36,7 +36,7 @@ async def register(database: Database, run: DistillationRun) -> int:
     rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
     if not rows:
         await database.execute(
-            "INSERT INTO run (key, document) VALUES (%s, %s) ON CONFLICT DO NOTHING", run.key, Jsonb(document)
+            "INSERT INTO run (key, document) VALUES (%s, %s) ON CONFLICT DO NOTHING", run.key, Json(document)
         )
         rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
     changed = list(_differences(rows[0]["document"]["spec"], document["spec"], "spec"))
@@ -145,7 +145,7 @@ async def end_stage(database: Database, run_id: int, stage: StageId, state: Stag
     await database.execute(
         """UPDATE stage SET phase = %s, permanent = %s, message = %s, result = %s, finished_at = now()
            WHERE run_id = %s AND name = %s""",
-        state.phase, state.permanent, state.message, None if state.result is None else Jsonb(dict(state.result)),
+        state.phase, state.permanent, state.message, None if state.result is None else Json(dict(state.result)),
         run_id, str(stage),
     )  # fmt: skip
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pgvector import HalfVector
 from psycopg import AsyncConnection
 from rapidfuzz import fuzz, process
 
 from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
-from distillery.hints.embed import embed
+from distillery.hints.embed import Embedder
 
 # HNSW visits this many candidates, and goes on in strict order where the filter leaves too few: with the default
 # settings a filter that matches one hint in thirty loses three of ten best hints (benchmarks/hint_search.py).
@@ -38,6 +34,7 @@ class HintBank:
     def __init__(self, database: Database, *, bank: str, environment: str, agent: str) -> None:
         self._database = database
         self._scope = (bank, environment, agent)
+        self.embedder = Embedder(database)
 
     async def add(
         self, mentions: Sequence[Mention], *, round: int, extractor: str, model: str, similarity: float
@@ -46,13 +43,13 @@ class HintBank:
 
         Idempotent. Returns the counts ``mentions``, ``hints`` (kept in the bank now) and ``twins``.
         """
-        vectors = await asyncio.to_thread(embed, [mention.text for mention in mentions])
+        vectors = await self.embedder.vectors([mention.text for mention in mentions])
 
         async def work(connection: AsyncConnection[Row]) -> dict[str, int]:
             # two workers that add at once would not see each other's twins
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", ("/".join(self._scope),))
-            for mention, vector in zip(mentions, vectors, strict=True):
-                await self._add(connection, mention, vector, round, extractor, model)
+            for mention in mentions:
+                await self._add(connection, mention, vectors[mention.text], round, extractor, model)
             return {"mentions": len(mentions), **await self._settle_twins(connection, similarity)}
 
         return await self._database.transaction(work)
@@ -61,7 +58,7 @@ class HintBank:
         self,
         connection: AsyncConnection[Row],
         mention: Mention,
-        vector: NDArray[np.float32],
+        vector: str,
         round: int,
         extractor: str,
         model: str,
@@ -72,7 +69,7 @@ class HintBank:
                ON CONFLICT (bank, environment, agent, category, text) DO UPDATE SET text = excluded.text
                RETURNING id""",
             (*self._scope, mention.category, mention.text, mention.subject, round, extractor, model,
-             HalfVector(vector).to_text()),
+             vector),
         )  # fmt: skip
         row = await cursor.fetchone()
         assert row is not None
@@ -102,8 +99,8 @@ class HintBank:
         )
         return {"hints": len(rows) - len(twins), "twins": len(twins)}
 
-    async def nearest(self, vector: NDArray[np.float32], category: str, k: int) -> list[Hint]:
-        """The hints for a category that are nearest to a vector by cosine distance."""
+    async def nearest(self, vector: str, category: str, k: int) -> list[Hint]:
+        """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
 
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
             for setting in _SEARCH_SETTINGS:
@@ -112,7 +109,7 @@ class HintBank:
                 """SELECT id, category, text FROM hint
                    WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
                    ORDER BY embedding <=> %s::halfvec LIMIT %s""",
-                (*self._scope, [category, EVERY_CATEGORY], HalfVector(vector).to_text(), k),
+                (*self._scope, [category, EVERY_CATEGORY], vector, k),
             )
             return await cursor.fetchall()
 

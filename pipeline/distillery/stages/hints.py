@@ -34,6 +34,10 @@ async def main(context: StageContext) -> tuple[Result, None]:
     counts = await context.bank.add(
         mentions, round=context.round, extractor=name, model=extractor.model, similarity=spec.hints.similarity
     )
+    # while the model is loaded: the goals that hints will be looked up by
+    await context.bank.embedder.vectors(
+        [task.goal for purpose in ("train", "evaluate") for task in context.pinned(purpose)]
+    )
     unusable = await context.database.fetch(
         """SELECT count(*) AS n FROM extraction JOIN episode ON episode.id = episode_id
            WHERE run_id = %s AND problem <> ''""",

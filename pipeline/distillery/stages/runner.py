@@ -69,8 +69,19 @@ class StageContext:
 
     @cached_property
     def environment(self) -> Environment:
-        """The environment, on what stage prepare wrote."""
-        return self.environment_in(self.environment_folder)
+        """The environment, on what stage prepare wrote.
+
+        Raises:
+            StageFailure: its tasks come from elsewhere now than when the run began.
+        """
+        environment = self.environment_in(self.environment_folder)
+        began_with = self.result_of(str(PREPARE))["environment"]["source"]
+        if environment.source != began_with:
+            raise StageFailure(
+                f"the run began with tasks of {began_with}, and now they are {environment.source}: "
+                "set the environment's variables (ALFWORLD_DATA) as they were"
+            )
+        return environment
 
     @property
     def environment_folder(self) -> Path:

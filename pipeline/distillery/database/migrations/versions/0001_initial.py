@@ -15,7 +15,7 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE run (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     key         text NOT NULL UNIQUE,               -- namespace/name
-    document    jsonb NOT NULL,                     -- the resource with every default written out
+    document    json NOT NULL,                      -- the resource with every default written out
     created_at  timestamptz NOT NULL DEFAULT now(),
     holder      text                                -- who drives it, for a person to read; the lock is an advisory one
 );
@@ -27,7 +27,7 @@ CREATE TABLE stage (
     attempts     integer NOT NULL DEFAULT 1,
     permanent    boolean NOT NULL DEFAULT false,
     message      text NOT NULL DEFAULT '',
-    result       jsonb,
+    result       json,                              -- json, not jsonb: keeps the order of arms
     done         bigint NOT NULL DEFAULT 0,         -- progress, in units
     total        bigint NOT NULL DEFAULT 0,
     unit         text NOT NULL DEFAULT '',
@@ -111,6 +111,11 @@ CREATE TABLE hint (
 CREATE INDEX hint_filter ON hint (bank, environment, agent, category) WHERE twin_of IS NULL;
 CREATE INDEX hint_embedding ON hint USING hnsw (embedding halfvec_cosine_ops) WHERE twin_of IS NULL;
 
+CREATE TABLE embedding (                            -- of goals and hints, so that each text is embedded once
+    text       text PRIMARY KEY,
+    embedding  halfvec(384) NOT NULL
+);
+
 CREATE TABLE hint_source (
     hint_id     bigint NOT NULL REFERENCES hint ON DELETE CASCADE,
     episode_id  bigint NOT NULL REFERENCES episode ON DELETE CASCADE,
@@ -129,7 +134,7 @@ CREATE TABLE extraction (
 """
 
 DOWN = """
-DROP TABLE extraction, hint_source, hint, turn, episode, stage, run;
+DROP TABLE extraction, hint_source, embedding, hint, turn, episode, stage, run;
 """  # the extension stays: others may use it
 
 

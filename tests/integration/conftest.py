@@ -1,0 +1,54 @@
+"""A real Postgres with pgvector for all integration tests, and an empty schema for each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from distillery.api import parse
+from distillery.database import Database
+from distillery.database.embedded import EmbeddedPostgres
+from distillery.database.migrate import migrate
+from distillery.database.runs import register
+from tests.unit.documents import document
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[EmbeddedPostgres]:
+    """The embedded server, in a folder of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="distillery-test-") as folder,
+        EmbeddedPostgres(Path(folder) / "pg") as server,
+    ):
+        yield server
+
+
+@pytest.fixture
+def dsn(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Generator[str]:
+    """A new database with the schema in place."""
+    name = f"test_{abs(hash(request.node.nodeid))}"
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name}")
+    dsn = psycopg.conninfo.make_conninfo(postgres.dsn, dbname=name)
+    migrate(dsn)
+    yield dsn
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncGenerator[Database]:
+    """An open database."""
+    async with Database(dsn, patience=60) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def run_id(database: Database) -> int:
+    """A registered run."""
+    return await register(database, parse(document()))

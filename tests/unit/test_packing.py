@@ -1,0 +1,50 @@
+"""Rows hold samples end to end: no padding, nothing cut, every target once."""
+
+from __future__ import annotations
+
+import pytest
+
+from distillery.training.packing import SampleTooLong, order, pack
+from distillery.training.samples import Sample
+
+
+def sample(number: int, length: int) -> Sample:
+    return Sample(number, tuple(range(100 * number, 100 * number + length)), tuple(range(2, length)), "")
+
+
+SAMPLES = [sample(number, length) for number, length in enumerate([5, 30, 12, 18, 7, 40, 3], 1)]
+
+
+def test_every_token_stands_in_exactly_one_row():
+    rows = pack(SAMPLES, 50)
+    assert sorted(token for row in rows for token in row.ids) == sorted(t for s in SAMPLES for t in s.ids)
+    assert all(len(row.ids) <= 50 for row in rows)
+
+
+def test_rows_are_nearly_full():
+    rows = pack(SAMPLES, 50)
+    assert len(rows) == 3  # 115 tokens
+
+
+def test_positions_begin_anew_in_each_sample():
+    (row,) = pack(SAMPLES[:1] + SAMPLES[2:3], 50)
+    assert row.positions == [*range(12), *range(5)]
+
+
+def test_each_label_follows_its_predictor():
+    for row in pack(SAMPLES, 50):
+        assert [row.ids[place + 1] for place in row.predictors] == row.labels
+        assert all(row.positions[place + 1] > 0 for place in row.predictors)
+
+
+def test_what_is_too_long_is_refused_with_the_mend():
+    with pytest.raises(SampleTooLong, match=r"episode 6 has 40 tokens; raise spec\.training\.rowTokens from 39"):
+        pack(SAMPLES, 39)
+
+
+def test_every_epoch_sees_every_sample_once_in_a_new_order():
+    batches = order(10, batch_size=4, epochs=2, seed=1)
+    epochs = [sum(batches[:3], []), sum(batches[3:], [])]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
+    assert epochs[0] != epochs[1]
+    assert batches == order(10, batch_size=4, epochs=2, seed=1)

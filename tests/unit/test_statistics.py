@@ -1,0 +1,92 @@
+"""Intervals and tests, against values worked out by hand or printed in textbooks."""
+
+from __future__ import annotations
+
+import pytest
+
+from distillery.api.evaluation import Gate
+from distillery.evaluation.gate import judge
+from distillery.evaluation.statistics import Outcomes, holm, paired, wilson
+
+
+def arm(*outcomes: float) -> Outcomes:
+    return {f"t{number}": [outcome] for number, outcome in enumerate(outcomes)}
+
+
+def discordant(only_a: int, only_b: int, both: int) -> tuple[Outcomes, Outcomes]:
+    a = [1.0] * only_a + [0.0] * only_b + [1.0] * both
+    b = [0.0] * only_a + [1.0] * only_b + [1.0] * both
+    return arm(*a), arm(*b)
+
+
+def test_wilson_interval_of_a_known_case():
+    found = wilson(88, 140)  # (88 + z²/2)/(140 + z²) -+ ...
+    assert found.rate == pytest.approx(0.6286, abs=1e-4)
+    assert (found.low, found.high) == (pytest.approx(0.5461, abs=1e-4), pytest.approx(0.7042, abs=1e-4))
+
+
+def test_no_trials_tell_nothing():
+    assert (wilson(0, 0).low, wilson(0, 0).high) == (0.0, 1.0)
+
+
+def test_mcnemar_is_the_exact_binomial_of_discordant_pairs():
+    a, b = discordant(only_a=8, only_b=1, both=10)
+    found = paired(a, b)
+    assert found.test == "exact McNemar"
+    assert (found.only_a, found.only_b) == (8, 1)
+    assert found.p == pytest.approx(2 * (1 + 9) / 2**9)
+    assert found.difference == pytest.approx(7 / 19)
+
+
+def test_equal_arms_do_not_differ():
+    found = paired(arm(1, 0, 1), arm(1, 0, 1))
+    assert (found.difference, found.p) == (0.0, 1.0)
+
+
+def test_scores_are_compared_by_permutation():
+    a = {f"t{n}": [0.9, 0.8] for n in range(10)}
+    b = {f"t{n}": [0.1, 0.2] for n in range(10)}
+    found = paired(a, b)
+    assert found.test == "sign-flip permutation"
+    assert found.p == pytest.approx(2 / 2**10)
+
+
+def test_two_tasks_prove_nothing_however_many_seeds():
+    assert paired({"x": [1.0] * 50, "y": [1.0] * 50}, {"x": [0.0] * 50, "y": [0.0] * 50}).p >= 0.5
+
+
+def test_arms_on_different_tasks_are_not_compared():
+    with pytest.raises(ValueError, match="not played on the same tasks"):
+        paired({"x": [1.0]}, {"y": [1.0]})
+
+
+def test_the_bootstrap_interval_holds_the_difference():
+    found = paired(*discordant(only_a=30, only_b=10, both=60))
+    assert found.low < found.difference < found.high
+    assert found.low > 0
+
+
+def test_holm_adjusts_step_down():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_the_gate_promotes_a_clear_winner():
+    verdict = judge(Gate(), paired(*discordant(only_a=40, only_b=5, both=50)))
+    assert verdict.verdict == "Successful"
+    assert "+36.8 points" in verdict.reason
+
+
+def test_the_gate_holds_back_a_winner_by_luck():
+    verdict = judge(Gate(), paired(*discordant(only_a=6, only_b=2, both=50)))
+    assert verdict.verdict == "Inconclusive"
+    assert "not better with 95 % confidence" in verdict.reason
+
+
+def test_the_gate_refuses_a_loser():
+    assert judge(Gate(), paired(*discordant(only_a=5, only_b=40, both=50))).verdict == "Failed"
+
+
+def test_the_gate_asks_for_the_least_improvement():
+    verdict = judge(Gate.model_validate({"minImprovement": 0.5}), paired(*discordant(only_a=40, only_b=5, both=50)))
+    assert verdict.verdict == "Inconclusive"
+    assert "50 points asked for" in verdict.reason
