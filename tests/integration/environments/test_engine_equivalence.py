@@ -38,7 +38,7 @@ def test_generated_games_look_the_same_as_on_the_stock_engine(generated: Path) -
 
 @pytest.mark.slow
 def test_a_hundred_real_games_look_the_same_as_on_the_stock_engine(real_data: Path) -> None:
-    """124 games, two plays each: some 12 CPU minutes of the stock engine, on two processes."""
+    """124 games, two plays each: some 15 CPU minutes of the stock engine, on two processes."""
     games = games_of(real_data, every=30)
     assert len(games) >= 100
     assert_same(games, real_data, random_steps=25)
