@@ -116,9 +116,16 @@ async def test_a_dead_server_ends_the_work_and_gives_the_leases_back(database: D
 
 
 async def test_a_cancelled_driver_gives_its_leases_back(database: Database, run_id: int):
-    work = asyncio.create_task(driver(database, run_id, lambda lease: asyncio.sleep(60)).run())
-    while (await outcome(database)).get("leased", 0) < 8:
-        await asyncio.sleep(0.02)
+    started = asyncio.Event()
+
+    async def play(lease: Lease) -> Episode:
+        started.set()
+        await asyncio.sleep(600)
+        return await play_well(lease)
+
+    work = asyncio.create_task(driver(database, run_id, play).run())
+    await started.wait()
+    assert await outcome(database) == {"leased": 8, "waiting": 42}
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     assert await outcome(database) == {"waiting": 50}

@@ -16,7 +16,8 @@ MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
 
 
 def client(server: FakeServer, **settings: Any) -> ChatClient:
-    return ChatClient(server.base_url, "m", **{"timeout": 0.5, "tries": 3, "backoff": 0.01, **settings})
+    defaults: dict[str, Any] = {"timeout": 0.5, "tries": 3, "backoff": 0.01}
+    return ChatClient(server.base_url, "m", **defaults | settings)
 
 
 async def ask(server: FakeServer, **settings: Any):

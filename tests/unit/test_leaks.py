@@ -9,10 +9,10 @@ import pytest
 from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
 from distillery.api import parse
+from distillery.planning import Dataset
 from distillery.training.dataset import build, choose, keep
 from distillery.training.leaks import LeakError, Quotations, check_leaks, quoted_hint
 from distillery.training.samples import Sample
-from distillery.planning import Dataset
 from tests.unit.documents import document
 from tests.unit.fakes import FakeEnvironment, episode, task, turn
 from tests.unit.test_samples import renderer
@@ -22,10 +22,12 @@ HINT = "Before you heat the {object}, open the {container} and look whether it i
 SPEC = parse(document()).spec
 
 
-def played(*replies: str, agent: Plain | ReAct | None = None, number: int = 1, success: bool = True, **fields: bool):
+def played(
+    *replies: str, agent: Plain | ReAct | None = None, number: int = 1, success: bool = True, valid: bool = True
+):
     agent = agent or ReAct(FakeEnvironment())
     head = agent.head(task(number), OPENING, hints=[HINT], examples=0)
-    turns = [turn(reply, "Nothing special.", **fields) for reply in replies]
+    turns = [turn(reply, "Nothing special.", valid=valid) for reply in replies]
     return episode(turns, head=head, opening=OPENING, of=task(number), number=number, success=success, hints=[HINT])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from distillery.training.packing import SampleTooLong, order, pack
@@ -44,7 +46,7 @@ def test_what_is_too_long_is_refused_with_the_mend():
 
 def test_every_epoch_sees_every_sample_once_in_a_new_order():
     batches = order(10, batch_size=4, epochs=2, seed=1)
-    epochs = [sum(batches[:3], []), sum(batches[3:], [])]
+    epochs = [list(chain.from_iterable(half)) for half in (batches[:3], batches[3:])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0] != epochs[1]
     assert batches == order(10, batch_size=4, epochs=2, seed=1)

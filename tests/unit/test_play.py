@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ async def test_the_environment_may_end_it_without_success():
 async def test_prompts_only_grow_and_hints_stand_in_them_once():
     _, server, _ = await played(in_turn("go to desk 1", "go to desk 2", "go to desk 3", "go to desk 4", "look"))
     prompts = [request["messages"] for request in server.requests]
-    for shorter, longer in zip(prompts, prompts[1:], strict=False):
+    for shorter, longer in pairwise(prompts):
         assert longer[: len(shorter)] == shorter
         assert str(longer).count("look on the desk") == 1
 

