@@ -25,8 +25,8 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --verbose=False
-	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
 	$(BIN)/pytest -m "not slow"
