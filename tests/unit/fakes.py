@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from distillery.agents import Episode, Head, Turn
-from distillery.environments.base import Example, ExampleTurn, Fact, Observation, Session, Task
+from distillery.environments.base import Example, ExampleTurn, Fact, Observation, Report, Session, Task
 
 
 class FakeEnvironment:
@@ -23,7 +23,7 @@ class FakeEnvironment:
     def __init__(self, options: Mapping[str, Any] | None = None, folder: Path = Path()) -> None:
         self.source = "made up"
 
-    def prepare(self, wanted: Mapping[str, int]) -> None: ...
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None: ...
 
     def catalogue(self, split: str) -> Sequence[Task]:
         return [task(number, split=split) for number in range(20)]

@@ -9,10 +9,13 @@ registered through the same door. The class is constructed from plain data in tw
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+Report = Callable[[int, int], None]
+"""Called with (done, total) now and then. It may raise, to stop the work."""
 
 
 class EnvironmentConfigurationError(Exception):
@@ -151,10 +154,11 @@ class Environment(Protocol):
         """Where the tasks come from; printed beside every number, for instance ``ALFWorld`` or ``generated``."""
         ...
 
-    def prepare(self, wanted: Mapping[str, int]) -> None:
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Write into the folder what is needed to have ``wanted[split]`` tasks of each split, e.g. generate games.
 
-        The same options and numbers give the same bytes. Writes nothing where tasks are the user's own files.
+        The same options and numbers give the same bytes. Writes nothing where tasks are the user's own files. May take
+        minutes: it runs in a thread.
         """
         ...
 

@@ -73,8 +73,10 @@ def detail(row: Mapping[str, Any]) -> str:
     seconds = max(0.0, (end - row["started_at"]).total_seconds())
     if row["phase"] == "failed":
         return f"attempt {row['attempts']}: {row['message']}"
-    if row["phase"] == "succeeded" or not row["total"]:
+    if row["phase"] == "succeeded":
         return clock(seconds)
+    if not row["total"]:
+        return f"{row['unit']}  {clock(seconds)}".strip()
     text = f"{row['done']}/{row['total']} {row['unit']}  {clock(seconds)}"
     if 0 < row["done"] < row["total"] and seconds > 0:
         rate = row["done"] / seconds

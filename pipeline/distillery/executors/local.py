@@ -19,7 +19,7 @@ from distillery.artifacts import ArtifactError, Store
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
-from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register
+from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress
 from distillery.executors.home import store_of
 from distillery.executors.servers import Servers
 from distillery.models import ModelNotFound
@@ -115,7 +115,7 @@ class LocalExecutor:
                 attempt = 1 + (known[stage.id].attempts if stage.id in known else 0)
                 await begin_stage(database, run_id, stage.id, attempt)
                 results = {str(sid): dict(known[sid].result or {}) for sid in stage.needs}
-                self._tasks[asyncio.create_task(self._perform(stage, run_id, attempt, results))] = stage
+                self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt, results))] = stage
             self._show(Progress(self._run, current, await self._rows(database, run_id)))
             done, _ = await asyncio.wait(self._tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -144,12 +144,15 @@ class LocalExecutor:
         return playing[:1] if not running else []
 
     async def _perform(
-        self, stage: Stage, run_id: int, attempt: int, results: Mapping[str, dict[str, object]]
+        self, database: Database, stage: Stage, run_id: int, attempt: int, results: Mapping[str, dict[str, object]]
     ) -> StageState:
         """One attempt at a stage, from its server to its result."""
         try:
             server = None
             if stage.player and not self._is_left_out(stage, results):
+                if not self._servers.suits(stage.player):
+                    unit = "waiting for the model server"
+                    await report_progress(database, run_id, stage.id, done=0, total=0, unit=unit)
                 server = await self._servers.serve(stage.player)
             elif has_gpu() and stage.id.kind is Kind.TRAIN:
                 await self._servers.stop()  # a server takes the whole of the GPU's memory

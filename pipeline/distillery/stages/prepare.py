@@ -5,6 +5,7 @@ python -m distillery.stages.prepare CONFIG
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from typing import Any
 from distillery import plugins
 from distillery.api import Spec
 from distillery.artifacts import digest_of
-from distillery.environments.base import Environment, Task
+from distillery.environments.base import Environment, Report, Task
 from distillery.models import resolve
-from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
+from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage, secret
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -34,7 +35,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     tasks = spec.environment.tasks
     wanted = {"train": tasks.train}
     wanted[tasks.evaluate_split] = wanted.get(tasks.evaluate_split, 0) + tasks.evaluate
-    environment.prepare(wanted)
+    await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
     pinned = pin(environment, spec)
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
@@ -51,6 +52,18 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         },
         "base": base,
     }, draft
+
+
+def _reporter(context: StageContext) -> Report:
+    """Reports progress, and ends the thread that calls it once the stage is told to stop."""
+    report = context.reporter("tasks")
+
+    def report_or_stop(done: int, total: int) -> None:
+        if context.stop.is_set():
+            raise Terminated("told to stop")
+        report(done, total)
+
+    return report_or_stop
 
 
 def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:

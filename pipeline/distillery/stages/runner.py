@@ -8,8 +8,10 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from distillery.stages.config import StageConfig
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h
 TERMINATED = 128 + signal.SIGTERM
+_REPORT_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class StageContext:
     config: StageConfig
     database: Database
     store: Store
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set once the stage is told to stop, for work in threads."""
 
     @cached_property
     def spec(self) -> Spec:
@@ -127,6 +132,18 @@ class StageContext:
         stage = self.config.stage_id
         await report_progress(self.database, self.config.run_id, stage, done=done, total=total, unit=unit)
 
+    def reporter(self, unit: str) -> Callable[[int, int], None]:
+        """The same for work in a thread: call it with (done, total) as often as you like."""
+        loop, last = asyncio.get_running_loop(), 0.0
+
+        def report(done: int, total: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > _REPORT_SECONDS or done == total:
+                last = time.monotonic()
+                asyncio.run_coroutine_threadsafe(self.report(done, total, unit), loop)
+
+        return report
+
 
 def secret(reference: tuple[str, str] | None) -> str:
     """The value of a Secret's key; empty without a reference.
@@ -167,11 +184,16 @@ def run_stage(main: StageMain) -> None:
 async def _run(main: StageMain, config: StageConfig) -> int:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    store = Store.at(config.store)
+    store, stop = Store.at(config.store), threading.Event()
+
+    def terminate() -> None:
+        stop.set()
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         async with Database(os.environ["DISTILLERY_DATABASE"]) as database:
-            result, draft = await main(StageContext(config, database, store))
+            result, draft = await main(StageContext(config, database, store, stop))
     except asyncio.CancelledError as error:
         raise Terminated("told to stop") from error
     store.publish(config.stage, draft or store.draft(config.stage), {"stage": config.stage, **result})

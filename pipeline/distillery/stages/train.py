@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import threading
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,19 +97,11 @@ async def _train(
 
     spec, loop = context.spec, asyncio.get_running_loop()
     checkpoints = context.config.work / "checkpoint"
-    stop = threading.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    # not cancelled at once: the step under way is finished and a checkpoint written first
+    loop.add_signal_handler(signal.SIGTERM, context.stop.set)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    last_report = 0.0
-
-    def report(done: int, total: int) -> None:
-        nonlocal last_report
-        if time.monotonic() - last_report > 2 or done == total:
-            last_report = time.monotonic()
-            asyncio.run_coroutine_threadsafe(context.report(done, total, "steps"), loop)
-
     trainer = plugins.load("trainers", spec.training.trainer)(
-        spec.training, base=folder, checkpoints=checkpoints, report=report, stop=stop
+        spec.training, base=folder, checkpoints=checkpoints, report=context.reporter("steps"), stop=context.stop
     )
     try:
         trained = await asyncio.to_thread(trainer.train, samples, base_digest=base_digest)

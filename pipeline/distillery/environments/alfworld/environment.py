@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from distillery.environments.alfworld import games, generation, packages, prompts, reading
 from distillery.environments.alfworld.actions import normalise
-from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Task
+from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Report, Task
 
 if TYPE_CHECKING:
     from distillery.environments.alfworld.engine import Game, Turn
@@ -75,10 +75,10 @@ class ALFWorld:
         """``ALFWorld``, or which generated games."""
         return str(self._recipe) if self._generated else "ALFWorld"
 
-    def prepare(self, wanted: Mapping[str, int]) -> None:
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Generate games until each split has ``wanted[split]``; nothing where the games are ALFWorld's own."""
         if self._generated:
-            generation.prepare(self._folder, self._recipe, wanted)
+            generation.prepare(self._folder, self._recipe, wanted, report=report)
 
     def catalogue(self, split: str) -> Sequence[Task]:
         """The games of a split; generated ones in the order of generation, so that more of them only adds some."""

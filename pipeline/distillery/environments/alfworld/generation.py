@@ -21,13 +21,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distillery.environments.alfworld import packages
 from distillery.environments.alfworld.games import GAME_FILE, LAYOUT
-from distillery.environments.base import EnvironmentConfigurationError, Task
+from distillery.environments.base import EnvironmentConfigurationError, Report, Task
 
 VERSION = 1
 """Of the generator: another one's games of the same seed are other games."""
@@ -37,6 +38,7 @@ SPLITS = ("train", "valid_seen", "valid_unseen")
 _MARKER = "generated.json"
 _UNFINISHED = "unfinished"
 _MOST_PROCESSES = 8  # each holds 0.1 GB
+_REPORT_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,10 @@ class _Marker:
     digest: str
 
 
-def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int]) -> None:
+def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int], *, report: Report) -> None:
     """Make games until each split has ``wanted[split]``. What is there already stays; a killed run is gone on with.
+
+    ``report`` is told (games made, games to make); what it raises ends the work.
 
     Raises:
         EnvironmentConfigurationError: an unknown split, or a folder that holds games of another recipe or changed ones.
@@ -81,7 +85,7 @@ def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int]) -> None:
             return
         shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
         (folder / _UNFINISHED).mkdir(exist_ok=True)
-        _make_missing(folder, recipe, counts)
+        _make_missing(folder, recipe, counts, report)
         marker = _Marker(recipe, counts, _digest(folder, counts))
         _write(folder, _MARKER, json.dumps(asdict(marker), indent=1, sort_keys=True) + "\n")
         shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
@@ -105,20 +109,28 @@ def check(folder: Path, recipe: Recipe, split: str, tasks: Sequence[Task]) -> li
     return ordered
 
 
-def _make_missing(folder: Path, recipe: Recipe, counts: Mapping[str, int]) -> None:
+def _make_missing(folder: Path, recipe: Recipe, counts: Mapping[str, int], report: Report) -> None:
     missing: list[tuple[str, int]] = []
     for split, count in counts.items():
-        there = {_index(game.name) for game in (folder / LAYOUT / split).glob("*/trial_*")}
+        there = _made(folder, split)
         missing += [(split, index) for index in range(count) if index not in there]
     packages.require(packages.GENERATOR)
     processes = min(os.cpu_count() or 1, _MOST_PROCESSES, len(missing))
     with contextlib.ExitStack() as stack:
         makers = [stack.enter_context(_maker(folder, recipe, missing[i::processes])) for i in range(processes)]
+        while any(maker.poll() is None for maker in makers):
+            report(sum(len(_made(folder, split)) for split in counts), sum(counts.values()))
+            time.sleep(_REPORT_SECONDS)
         codes = [maker.wait() for maker in makers]
     if any(codes):
         raise RuntimeError(
             f"games can't be made: a process of the generator ended with exit code {max(codes, key=abs)}"
         )
+
+
+def _made(folder: Path, split: str) -> set[int]:
+    """The indices of the games of a split that are there."""
+    return {_index(game.name) for game in (folder / LAYOUT / split).glob("*/trial_*")}
 
 
 @contextlib.contextmanager
