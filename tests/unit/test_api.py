@@ -10,7 +10,7 @@ import pytest
 from distillery.api import InvalidRun, canonical, load, parse
 from tests.unit.documents import document
 
-ENDPOINT = {"baseUrl": "https://host/v1", "model": "m"}
+ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
 
 
 def problems(spec: dict[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from distillery.api.base import Part, SecretKey, Text
 
@@ -12,7 +12,7 @@ from distillery.api.base import Part, SecretKey, Text
 class Endpoint(Part):
     """An OpenAI-compatible server that someone else runs."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512)]
+    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512), Field(alias="baseURL")]
     """The URL up to and including ``/v1``."""
 
     model: Text
