@@ -27,6 +27,16 @@ def promote_result(*, promoted: bool = True, metric: float = 0.5) -> dict[str, A
     return {"gate": {"verdict": verdict, "reason": "Because."}, "promoted": promoted, "metric": metric}
 
 
+def result_of(stage: StageId, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
+    match stage.kind:
+        case Kind.PROMOTE:
+            return verdicts[stage.round - 1]
+        case Kind.TRAIN:
+            return {"student": "0123456789abcdef"}
+        case _:
+            return {}
+
+
 def run_to_the_end(spec: Spec, verdicts: list[dict[str, Any]]) -> tuple[Plan, list[StageId]]:
     """Let every stage succeed as soon as it is started; the rounds end with the given verdicts."""
     observed: dict[StageId, StageState] = {}
@@ -38,8 +48,7 @@ def run_to_the_end(spec: Spec, verdicts: list[dict[str, Any]]) -> tuple[Plan, li
         assert current.start, "a running plan without anything running has something to start"
         for stage in current.start:
             assert all(observed[need].phase == "succeeded" for need in stage.needs)
-            result = verdicts[stage.id.round - 1] if stage.id.kind is Kind.PROMOTE else {}
-            observed[stage.id] = StageState("succeeded", result=result)
+            observed[stage.id] = StageState("succeeded", result=result_of(stage.id, verdicts))
             order.append(stage.id)
     raise AssertionError("the plan never ends")
 
@@ -89,7 +98,7 @@ def test_the_next_round_plays_with_the_promoted_student():
         if second:
             break
         for stage in current.start:
-            observed[stage.id] = StageState("succeeded", result=promote_result())
+            observed[stage.id] = StageState("succeeded", result=result_of(stage.id, [promote_result()]))
     assert second[0].player is not None
     assert second[0].player.trained_by == StageId(1, Kind.TRAIN, "distilled")
 
@@ -151,3 +160,14 @@ def test_nothing_starts_twice():
 @pytest.mark.parametrize("name", ["prepare", "r1-rollout", "r12-train-placebo-distilled-matched", "r2-evaluate-base"])
 def test_stage_names_can_be_read_back(name: str):
     assert str(StageId.parse(name)) == name
+
+
+def test_a_student_that_had_nothing_to_learn_from_needs_no_server():
+    spec = spec_of(evaluation={"arms": ["base", "distilled"]})
+    observed: dict[StageId, StageState] = {}
+    while not (judged := [s for s in plan(spec, observed).start if s.id.variant == "distilled" and s.arms]):
+        for stage in plan(spec, observed).start:
+            result = {"student": None} if stage.id.kind is Kind.TRAIN else {}
+            observed[stage.id] = StageState("succeeded", result=result)
+    assert judged[0].id == StageId(1, Kind.EVALUATE, "distilled")
+    assert judged[0].player is None

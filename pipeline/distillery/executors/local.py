@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,8 +114,7 @@ class LocalExecutor:
             for stage in self._startable(current):
                 attempt = 1 + (known[stage.id].attempts if stage.id in known else 0)
                 await begin_stage(database, run_id, stage.id, attempt)
-                results = {str(sid): dict(known[sid].result or {}) for sid in stage.needs}
-                self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt, results))] = stage
+                self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
             self._show(Progress(self._run, current, await self._rows(database, run_id)))
             done, _ = await asyncio.wait(self._tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -143,40 +142,24 @@ class LocalExecutor:
             return others[: max(0, _side_by_side() - len(running))]
         return playing[:1] if not running else []
 
-    async def _perform(
-        self, database: Database, stage: Stage, run_id: int, attempt: int, results: Mapping[str, dict[str, object]]
-    ) -> StageState:
+    async def _perform(self, database: Database, stage: Stage, run_id: int, attempt: int) -> StageState:
         """One attempt at a stage, from its server to its result."""
         try:
             server = None
-            if stage.player and not self._is_left_out(stage, results):
+            if stage.player:
                 if not self._servers.suits(stage.player):
                     unit = "waiting for the model server"
                     await report_progress(database, run_id, stage.id, done=0, total=0, unit=unit)
                 server = await self._servers.serve(stage.player)
             elif has_gpu() and stage.id.kind is Kind.TRAIN:
                 await self._servers.stop()  # a server takes the whole of the GPU's memory
-            return await self._run_process(stage, run_id, attempt, results, server)
+            return await self._run_process(stage, run_id, attempt, server)
         except ModelNotFound as error:
             return StageState("failed", attempt, permanent=True, message=str(error))
         except (ServerFailed, ArtifactError) as error:
             return StageState("failed", attempt, message=str(error))
 
-    @staticmethod
-    def _is_left_out(stage: Stage, results: Mapping[str, dict[str, object]]) -> bool:
-        """Whether a stage is to play with a student that had nothing to learn from."""
-        trained_by = stage.player.trained_by if stage.player else None
-        result = results.get(str(trained_by)) if trained_by else None
-        return result is not None and result.get("student") is None
-
-    async def _run_process(
-        self,
-        stage: Stage,
-        run_id: int,
-        attempt: int,
-        results: Mapping[str, dict[str, object]],
-        server: Server | None,
-    ) -> StageState:
+    async def _run_process(self, stage: Stage, run_id: int, attempt: int, server: Server | None) -> StageState:
         name = str(stage.id)
         work = self._store.root / "work" / name
         work.mkdir(parents=True, exist_ok=True)
@@ -196,7 +179,6 @@ class LocalExecutor:
                     dataset=(stage.dataset.arm, stage.dataset.matched, stage.dataset.filtered)
                     if stage.dataset
                     else None,
-                    results=dict(results),
                     server=server,
                     store=self._store.root.as_uri(),
                     work=work,

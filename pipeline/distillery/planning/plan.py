@@ -7,7 +7,7 @@ whenever something ended. Nothing else decides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.api.run import Spec
@@ -123,13 +123,23 @@ def _plan_stages(
         return state is not None and state.phase == "succeeded"
 
     start = tuple(
-        stage
+        _as_observed(stage, observed)
         for stage in stages
         if ((state := states[stage.id]) is None or state.phase == "failed") and all(map(succeeded, stage.needs))
     )
     names = ", ".join(str(sid) for sid in (running or (stage.id for stage in start)))
     message = f"Round {number} of {spec.rounds.max}: {names}."
     return Plan("Running", number, start, running, verdicts, serving, message)
+
+
+def _as_observed(stage: Stage, observed: Mapping[StageId, StageState]) -> Stage:
+    """The stage; without a player where that is a student that had nothing to learn from: nothing is played then."""
+    trained_by = stage.player.trained_by if stage.player else None
+    if trained_by is None:
+        return stage
+    result = observed[trained_by].result
+    assert result is not None, "a stage succeeds with a result"
+    return stage if result["student"] else replace(stage, player=None)
 
 
 def _may_retry(spec: Spec, stage: Stage, state: StageState) -> bool:

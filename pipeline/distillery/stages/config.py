@@ -49,9 +49,6 @@ class StageConfig(BaseModel):
     dataset: tuple[str, bool, bool] | None = None
     """For training: learning arm, matched, filtered."""
 
-    results: dict[str, dict[str, Any]] = {}
-    """The manifests of the stages that this one needs."""
-
     server: Server | None = None
     """Who plays."""
 

@@ -120,7 +120,7 @@ class StageContext:
 
     def result_of(self, stage: str) -> dict[str, Any]:
         """The manifest of a stage that this one needs."""
-        return self.config.results[stage]
+        return self.store.manifest(stage)
 
     def pinned(self, purpose: str) -> list[Task]:
         """The pinned tasks ``train`` or ``evaluate``, in their order."""
