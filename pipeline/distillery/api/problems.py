@@ -76,7 +76,7 @@ _PATTERNS = {
     r"^https?://": "write a URL such as https://host/v1, without a query",
     r"^[0-9a-f]{40}$": "write the commit's 40 hexadecimal digits; a branch or a tag can move",
     r"^[0-9]+(\.[0-9]+)?(m": _QUANTITY_HINT,
-    r"^file:///": "write a folder as file:///absolute/path",
+    r"^(file:///": "write s3://bucket/prefix, or a folder as file:///absolute/path",
     r"^[a-z0-9]": "write lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
     r"^[-._a-zA-Z0-9]+$": "write letters, digits, '-', '_' and '.'",
 }

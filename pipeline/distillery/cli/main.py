@@ -187,8 +187,8 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, as_
     async with Database(dsn) as database:
         row = await find(database, run.key)
         report = await build_report(database, row["id"], run, store, {})
-    folder = store.root / "report"
-    folder.mkdir(exist_ok=True)
+    folder = home.folder_of(run) / "report"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(render_page(report), encoding="utf-8")
     if as_json:
@@ -265,7 +265,7 @@ async def _serve(options: argparse.Namespace) -> int:
     assert task is not None
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
-    server = VllmServer(model, store.root / "logs" / "serve.log", port=options.port, private=False)
+    server = VllmServer(model, home.folder_of(run) / "logs" / "serve.log", port=options.port, private=False)
     print(f"starting vLLM with the student of {current.serving.trained_by}; its log is {server.log}", flush=True)
     try:
         await server.start()

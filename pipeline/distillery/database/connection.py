@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,6 +31,13 @@ async def _check(connection: AsyncConnection[Row]) -> None:
 
 class DatabaseAway(Exception):
     """The database could not be reached for longer than the patience allowed."""
+
+
+def dsn_from_environment() -> str | None:
+    """The connection string in ``$DISTILLERY_DATABASE``, or in the file that ``$DISTILLERY_DATABASE_FILE`` names."""
+    if path := os.environ.get("DISTILLERY_DATABASE_FILE"):
+        return Path(path).read_text(encoding="utf-8").strip()
+    return os.environ.get("DISTILLERY_DATABASE")
 
 
 class Database:

@@ -1,13 +1,19 @@
-"""The schema's version: up to the newest, or down to an older one. Safe to run from many places at once."""
+"""The schema's version: up to the newest, or down to an older one. Safe to run from many places at once.
+
+python -m distillery.database.migrate [REVISION]    on the database that the environment names
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+
+from distillery.database.connection import dsn_from_environment
 
 # Any constant does; it only has to be the same everywhere.
 _LOCK = 0x64697374696C6C
@@ -36,3 +42,16 @@ def _current(connection: sqlalchemy.Connection) -> str:
     known = connection.execute(sqlalchemy.text("SELECT to_regclass('alembic_version')")).scalar()
     row = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first() if known else None
     return row[0] if row else ""
+
+
+def main() -> None:
+    """Migrate; exit code 78 where no database is named."""
+    dsn = dsn_from_environment()
+    if not dsn:
+        print("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE", file=sys.stderr)
+        sys.exit(78)
+    migrate(dsn, *sys.argv[1:2])
+
+
+if __name__ == "__main__":
+    main()

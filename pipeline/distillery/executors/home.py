@@ -8,7 +8,8 @@ from collections.abc import Generator
 from pathlib import Path
 
 from distillery.api import DistillationRun
-from distillery.artifacts import Store
+from distillery.artifacts import Store, store_at
+from distillery.database import dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 
@@ -22,11 +23,21 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "distillery"
 
 
+def folder_of(run: DistillationRun) -> Path:
+    """The run's own folder on this machine: logs, reports, and unless they are kept elsewhere its artifacts."""
+    return home() / "runs" / run.metadata.namespace / run.metadata.name
+
+
+def store_uri(run: DistillationRun) -> str:
+    """Where the run's artifacts are."""
+    if run.spec.storage.uri:
+        return f"{run.spec.storage.uri.rstrip('/')}/{run.key}"
+    return folder_of(run).as_uri()
+
+
 def store_of(run: DistillationRun) -> Store:
     """The run's artifacts."""
-    if run.spec.storage.uri:
-        return Store.at(f"{run.spec.storage.uri.rstrip('/')}/{run.key}")
-    return Store(home() / "runs" / run.metadata.namespace / run.metadata.name)
+    return store_at(store_uri(run), cache=folder_of(run) / "cache", endpoint_url=run.spec.storage.endpoint_url)
 
 
 @contextlib.contextmanager
@@ -35,7 +46,7 @@ def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
 
     ``$DISTILLERY_DATABASE`` names a server; else the embedded one is started.
     """
-    if dsn := os.environ.get("DISTILLERY_DATABASE"):
+    if dsn := dsn_from_environment():
         migrate(dsn)
         yield dsn, None
         return

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillery.api import DistillationRun, canonical
-from distillery.artifacts import ArtifactError, Store
+from distillery.api import DistillationRun
+from distillery.artifacts import ArtifactError
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
 from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress
-from distillery.executors.home import store_of
+from distillery.executors.home import folder_of, store_of, store_uri
 from distillery.executors.servers import Servers
 from distillery.models import ModelNotFound
 from distillery.planning import Kind, Plan, Stage, StageId, StageState, plan
-from distillery.serving.choice import has_gpu
+from distillery.serving.choice import has_gpu, merges
 from distillery.serving.process import die_with_parent
 from distillery.serving.vllm import ServerFailed
 from distillery.stages.config import Server, StageConfig
+from distillery.stages.outcome import read
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +65,9 @@ class LocalExecutor:
         self._dsn = dsn
         self._embedded = embedded
         self._show = show
-        self._store: Store = store_of(run)
-        self._servers = Servers(run.spec, self._store, self._store.root / "logs" / "vllm.log")
+        self._folder = folder_of(run)
+        self._store = store_of(run)
+        self._servers = Servers(run.spec, self._store, self._folder / "logs" / "vllm.log")
         self._tasks: dict[asyncio.Task[StageState], Stage] = {}
 
     async def execute(self) -> Plan:
@@ -153,40 +153,35 @@ class LocalExecutor:
                 server = await self._servers.serve(stage.player)
             elif has_gpu() and stage.id.kind is Kind.TRAIN:
                 await self._servers.stop()  # a server takes the whole of the GPU's memory
-            return await self._run_process(stage, run_id, attempt, server)
+            return await self._run_process(stage, attempt, server)
         except ModelNotFound as error:
             return StageState("failed", attempt, permanent=True, message=str(error))
         except (ServerFailed, ArtifactError) as error:
             return StageState("failed", attempt, message=str(error))
 
-    async def _run_process(self, stage: Stage, run_id: int, attempt: int, server: Server | None) -> StageState:
+    async def _run_process(self, stage: Stage, attempt: int, server: Server | None) -> StageState:
         name = str(stage.id)
-        work = self._store.root / "work" / name
+        work = self._folder / "work" / name
         work.mkdir(parents=True, exist_ok=True)
         outcome = work / "outcome.json"
         outcome.unlink(missing_ok=True)
         settings = getattr(self._run.spec.stages, stage.id.kind.value)
         workers = self._run.spec.rollout.workers if stage.player else 1
+        config = StageConfig.of(
+            self._run,
+            stage,
+            server=server,
+            merge=merges(self._run.spec, gpu=has_gpu()),
+            store=store_uri(self._run),
+            cache=self._folder / "cache",
+            work=work,
+            outcome=outcome,
+        )
+        path = work / "config.json"
+        path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
         processes = []
         try:
             for index in range(workers):
-                config = StageConfig(
-                    run_id=run_id,
-                    document=canonical(self._run),
-                    stage=name,
-                    arms=stage.arms,
-                    student=stage.player is not None and stage.player.kind == "student",
-                    dataset=(stage.dataset.arm, stage.dataset.matched, stage.dataset.filtered)
-                    if stage.dataset
-                    else None,
-                    server=server,
-                    store=self._store.root.as_uri(),
-                    work=work,
-                    outcome=outcome,
-                    worker=f"{name}/{attempt}/{index}/{uuid.uuid4().hex[:8]}",
-                )
-                path = work / f"config-{index}.json"
-                path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
                 processes.append(await self._start_process(stage, path, index))
             codes = await asyncio.wait_for(
                 asyncio.gather(*(process.wait() for process in processes)), settings.timeout_seconds
@@ -199,7 +194,7 @@ class LocalExecutor:
         return self._state(stage.id, attempt, codes, outcome)
 
     async def _start_process(self, stage: Stage, config: Path, index: int) -> asyncio.subprocess.Process:
-        logs = self._store.root / "logs"
+        logs = self._folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         threads = max(1, (os.cpu_count() or 1) // (_side_by_side() if stage.id.kind is Kind.TRAIN else 1))
         with (logs / f"{stage.id}{f'-{index}' if index else ''}.log").open("ab") as log:
@@ -224,12 +219,11 @@ class LocalExecutor:
         """How an attempt ended, from exit codes, the message left and the artifact."""
         if any(codes):
             code = next(code for code in codes if code)
-            try:
-                left = json.loads(outcome.read_text(encoding="utf-8"))
-                return StageState("failed", attempt, permanent=left["permanent"], message=left["message"])
-            except (OSError, ValueError):
-                log = self._store.root / "logs" / f"{sid}.log"
-                return StageState("failed", attempt, message=f"ended with code {code} and no word; see {log}")
+            left = read(outcome.read_text(encoding="utf-8"), attempt=attempt) if outcome.exists() else None
+            if left and left.phase == "failed":
+                return left
+            log = self._folder / "logs" / f"{sid}.log"
+            return StageState("failed", attempt, message=f"ended with code {code} and no word; see {log}")
         try:
             return StageState("succeeded", attempt, result=self._store.open(str(sid))[1])
         except ArtifactError as error:

@@ -11,8 +11,9 @@ from distillery.api.models import Endpoint
 from distillery.artifacts import Store
 from distillery.models import resolve
 from distillery.planning import Model
-from distillery.serving.choice import merges
-from distillery.serving.vllm import ServedModel, VllmServer
+from distillery.serving.arguments import ServedModel
+from distillery.serving.choice import has_gpu, served
+from distillery.serving.vllm import VllmServer
 from distillery.stages.config import Server
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Servers:
         """Whether a model can be had without starting a server, which takes a minute or more."""
         if self._endpoint(model):
             return True
-        return self._server is not None and self._server.can_show(served(model, self._spec, self._store))
+        return self._server is not None and self._server.can_show(served_here(model, self._spec, self._store))
 
     async def serve(self, model: Model) -> Server:
         """A server for a model. Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`."""
@@ -47,11 +48,11 @@ class Servers:
             return Server(
                 base_url=endpoint.base_url, model=endpoint.model, api_key_secret=(key.name, key.key) if key else None
             )
-        wanted = served(model, self._spec, self._store)
+        wanted = served_here(model, self._spec, self._store)
         if self._server and not (self._server.can_show(wanted) and await self._server.healthy()):
             await self.stop()
         if self._server is None:
-            _log.info("starting vLLM with %s", wanted.merged or wanted.base)
+            _log.info("starting vLLM with %s", wanted.weights)
             self._server = await VllmServer(wanted, self._log).start()
         else:
             await self._server.show(wanted)
@@ -71,22 +72,14 @@ class Servers:
         return models.student.endpoint if model.kind == "base" else None
 
 
-def served(model: Model, spec: Spec, store: Store) -> ServedModel:
-    """What a vLLM has to hold for a model of the run."""
-    if model.kind == "teacher":
-        teacher = spec.models.teacher
-        assert teacher is not None
-        assert teacher.model is not None
-        return ServedModel(resolve(teacher.model, teacher.revision), "teacher")
-    base = resolve(spec.models.student.model, spec.models.student.revision)
-    rank = 0 if merges(spec) else spec.training.lora.rank
-    if model.trained_by is None:
-        return ServedModel(base, "base", adapter_rank=rank)
-    folder, manifest = store.open(str(model.trained_by))
-    if merges(spec):
-        # the same name as the base: the process is the same, its weights are exchanged
-        return ServedModel(base, "base", merged=folder / "merged")
-    return ServedModel(base, f"student-{manifest['student'][:12]}", adapter=folder / "adapter", adapter_rank=rank)
+def served_here(model: Model, spec: Spec, store: Store) -> ServedModel:
+    """What a vLLM on this machine has to hold for a model of the run: checked, and as local folders."""
+    artifacts, digest = "", ""
+    if model.trained_by:
+        folder, manifest = store.open(str(model.trained_by))
+        artifacts, digest = str(folder.parent), manifest["student"]
+    wanted = served(model, spec, gpu=has_gpu(), artifacts=artifacts, digest=digest)
+    return replace(wanted, base=str(resolve(wanted.base, wanted.revision)), revision=None)
 
 
 def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:
@@ -94,4 +87,4 @@ def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedM
 
     An adapter is loaded when the server starts, so that no endpoint that changes it has to be open.
     """
-    return replace(served(model, run.spec, store), name=run.metadata.name)
+    return replace(served_here(model, run.spec, store), name=run.metadata.name)

@@ -1,10 +1,12 @@
-"""How a student is served: as merged weights, or as an adapter beside its base."""
+"""Which weights a server holds for a model of a run: pure, the same on this machine and on Kubernetes."""
 
 from __future__ import annotations
 
 import shutil
 
 from distillery.api import Spec
+from distillery.planning import Model
+from distillery.serving.arguments import ServedModel
 
 
 def has_gpu() -> bool:
@@ -12,10 +14,43 @@ def has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
-def merges(spec: Spec) -> bool:
-    """Whether students are served as merged weights: asked for, or by default on a CPU.
+def merges(spec: Spec, *, gpu: bool) -> bool:
+    """Whether students are served as merged weights: asked for, or by default where servers have no GPU.
 
     On a CPU vLLM answers requests to adapters 2.5 to 5 times slower than requests to merged weights.
     """
     weights = spec.promotion.weights
-    return weights == "merged" or (weights == "auto" and not has_gpu())
+    return weights == "merged" or (weights == "auto" and not gpu)
+
+
+def served(model: Model, spec: Spec, *, gpu: bool, artifacts: str, digest: str = "") -> ServedModel:
+    """What a server holds for a model.
+
+    Args:
+        model: who plays.
+        spec: the run's.
+        gpu: whether the server has one.
+        artifacts: folder of the run's artifacts as the server sees it.
+        digest: of the student's adapter, which its name is made of; for a student only.
+    """
+    if model.kind == "teacher":
+        teacher = spec.models.teacher
+        assert teacher is not None
+        assert teacher.model is not None
+        return ServedModel(teacher.model, "teacher", revision=teacher.revision)
+    student = spec.models.student
+    rank = 0 if merges(spec, gpu=gpu) else spec.training.lora.rank
+    base = ServedModel(student.model, "base", revision=student.revision, adapter_rank=rank)
+    if model.trained_by is None:
+        return base
+    folder = f"{artifacts}/{model.trained_by}"
+    if not rank:
+        # the same name as the base: a process whose weights are exchanged keeps its name
+        return ServedModel(student.model, "base", merged=f"{folder}/merged")
+    return ServedModel(
+        student.model,
+        f"student-{digest[:12]}",
+        revision=student.revision,
+        adapter=f"{folder}/adapter",
+        adapter_rank=rank,
+    )

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import has_gpu
 from distillery.serving.process import die_with_parent
 
@@ -33,25 +34,6 @@ _START_SECONDS = 1200
 
 class ServerFailed(Exception):
     """The server did not come up, or does not do as told; the message shows the end of its log."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """What a server is to serve.
-
-    Attributes:
-        base: folder of the base model.
-        name: under which clients ask for it.
-        merged: folder with a student's merged weights, of the base's architecture.
-        adapter: folder with a student's adapter; not together with ``merged``.
-        adapter_rank: rank of the adapters that the server must be able to hold.
-    """
-
-    base: Path
-    name: str
-    merged: Path | None = None
-    adapter: Path | None = None
-    adapter_rank: int = 0
 
 
 @dataclass
@@ -131,10 +113,10 @@ class VllmServer:
         """
         if model.adapter and model.name not in self._adapters:
             # an adapter is never loaded under a name that was used before: vLLM's prefix cache goes by name
-            await self._post("/v1/load_lora_adapter", {"lora_name": model.name, "lora_path": str(model.adapter)})
+            await self._post("/v1/load_lora_adapter", {"lora_name": model.name, "lora_path": model.adapter})
             self._adapters.add(model.name)
-        if _weights(model) != _weights(self.model):
-            arguments = {"weights_path": str(_weights(model))}
+        if model.weights != self.model.weights:
+            arguments = {"weights_path": model.weights}
             await self._post("/collective_rpc", {"method": "reload_weights", "kwargs": arguments})
             await self._post("/reset_prefix_cache", {})
         self.model = model
@@ -173,24 +155,11 @@ class VllmServer:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def _command(self) -> list[str]:
-        model = self.model
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-        command += ["--model", str(_weights(model)), "--served-model-name", _first_name(model)]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
-        if model.adapter_rank:
-            command += ["--enable-lora", "--max-lora-rank", str(_allowed_rank(model.adapter_rank))]
-        if model.adapter and not self.private:
-            command += ["--lora-modules", f"{model.name}={model.adapter}"]
-        if not has_gpu():
-            command += ["--enforce-eager"]  # compiling takes longer than it saves here
-        return command + list(self.arguments)
+        arguments = server_arguments(self.model, port=self.port, gpu=has_gpu(), load_adapter=not self.private)
+        return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
-        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-        if not has_gpu():
-            environment.setdefault("VLLM_TARGET_DEVICE", "cpu")
-            environment.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB
+        environment = {**server_environment(gpu=has_gpu()), **os.environ}
         if self.private:
             environment["VLLM_SERVER_DEV_MODE"] = "1"
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
@@ -199,21 +168,6 @@ class VllmServer:
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-15:])
-
-
-def _weights(model: ServedModel) -> Path:
-    """The folder whose weights the process itself holds."""
-    return model.merged or model.base
-
-
-def _first_name(model: ServedModel) -> str:
-    """The name of the weights that the process starts with; an adapter's own name is given when it is loaded."""
-    return "base" if model.adapter_rank else model.name
-
-
-def _allowed_rank(rank: int) -> int:
-    """The smallest of the ranks that vLLM allows as its maximum."""
-    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
 
 
 def _free_port() -> int:

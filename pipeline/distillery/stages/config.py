@@ -1,14 +1,22 @@
-"""What a stage is told: one JSON document, free of secrets."""
+"""What a stage is told: one JSON document, free of secrets.
+
+What differs from process to process stands in its environment instead:
+
+    DISTILLERY_DATABASE       connection string, or
+    DISTILLERY_DATABASE_FILE  a file that holds it
+    DISTILLERY_SECRETS        folder with the files NAME/KEY
+    DISTILLERY_STATUS_PORT    where the stage tells its progress by HTTP, if it is to
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from distillery.api import DistillationRun, parse
-from distillery.planning import StageId
+from distillery.api import DistillationRun, canonical, parse
+from distillery.planning import Stage, StageId
 
 
 class Server(BaseModel):
@@ -31,8 +39,8 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    run_id: int
-    """The run in the database."""
+    records_itself: bool = False
+    """The stage records in the database how it stands: on Kubernetes, where whoever started it has no access to it."""
 
     document: dict[str, Any]
     """The DistillationRun, with every default written out."""
@@ -49,20 +57,42 @@ class StageConfig(BaseModel):
     dataset: tuple[str, bool, bool] | None = None
     """For training: learning arm, matched, filtered."""
 
+    merge: bool = False
+    """For training: whether the student is also written as merged weights."""
+
     server: Server | None = None
     """Who plays."""
 
     store: str
     """URI of the run's artifacts."""
 
+    store_endpoint: str | None = None
+    """URL of the S3 server that holds them, if it is not AWS's."""
+
+    cache: Path
+    """A local folder for artifacts that come from elsewhere."""
+
     work: Path
     """A folder of this stage's own, kept between attempts: checkpoints."""
 
     outcome: Path
-    """Where a failing stage leaves its message, for whoever started it."""
+    """Where the stage leaves how it ended, for whoever started it: see :mod:`distillery.stages.outcome`."""
 
-    worker: str
-    """Names this process in leases; unique among all that ever work on the run."""
+    @classmethod
+    def of(cls, run: DistillationRun, stage: Stage, *, server: Server | None, store: str, **where: Any) -> Self:
+        """What a stage of the plan is told; ``where`` are the folders."""
+        dataset = stage.dataset
+        return cls(
+            document=canonical(run),
+            stage=str(stage.id),
+            arms=stage.arms,
+            student=stage.player is not None and stage.player.kind == "student",
+            dataset=(dataset.arm, dataset.matched, dataset.filtered) if dataset else None,
+            server=server,
+            store=store,
+            store_endpoint=run.spec.storage.endpoint_url,
+            **where,
+        )
 
     @property
     def run(self) -> DistillationRun:

@@ -16,7 +16,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     """Extract from the failures of all rounds so far; add to the bank."""
     spec = context.spec
     rounds = range(1, context.round + 1)
-    episodes = await read_episodes(context.database, context.config.run_id, arms=[OWN], rounds=list(rounds))
+    episodes = await read_episodes(context.database, context.run_id, arms=[OWN], rounds=list(rounds))
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
     source = spec.models.extractor
@@ -41,7 +41,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     unusable = await context.database.fetch(
         """SELECT count(*) AS n FROM extraction JOIN episode ON episode.id = episode_id
            WHERE run_id = %s AND problem <> ''""",
-        context.config.run_id,
+        context.run_id,
     )
     if counts["hints"] == 0:
         raise StageFailure(

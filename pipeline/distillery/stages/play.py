@@ -29,7 +29,12 @@ async def play_arms(
     if config.student and not spec.agent.keep_examples:
         examples = 0
     queue = EpisodeQueue(
-        context.database, config.run_id, context.round, config.arms, worker=config.worker, seconds=rollout.lease_seconds
+        context.database,
+        context.run_id,
+        context.round,
+        config.arms,
+        worker=context.worker,
+        seconds=rollout.lease_seconds,
     )
     await _enqueue(context, queue, tasks, seeds)
 
@@ -97,7 +102,7 @@ async def _expected_steps(context: StageContext) -> dict[str, float]:
     """How long the run's episodes of each category were so far: the longest are played first."""
     rows = await context.database.fetch(
         "SELECT category, avg(steps)::float AS steps FROM episode WHERE run_id = %s AND steps > 0 GROUP BY category",
-        context.config.run_id,
+        context.run_id,
     )
     return {row["category"]: row["steps"] for row in rows}
 
@@ -110,6 +115,6 @@ async def _summary(context: StageContext) -> dict[str, dict[str, Any]]:
                   coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
                   sum(cached_tokens)::bigint AS "cachedTokens"
            FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) GROUP BY arm ORDER BY arm""",
-        context.config.run_id, context.round, list(context.config.arms),
+        context.run_id, context.round, list(context.config.arms),
     )  # fmt: skip
     return {row.pop("arm"): row for row in rows}

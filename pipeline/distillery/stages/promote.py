@@ -22,7 +22,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
     gate = spec.evaluation.gate
-    arms = await outcomes_of(context.database, config.run_id, context.round, spec.evaluation.arms)
+    arms = await outcomes_of(context.database, context.run_id, context.round, spec.evaluation.arms)
     trained = context.result_of(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
     if trained["student"] is None:
         dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learntFrom"]["dropped"].items())
@@ -44,7 +44,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
         "comparisons": compare(arms, gate.metric),
     }
-    report = await build_report(context.database, config.run_id, config.run, context.store, {context.round: result})
+    report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
     (draft / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (draft / "report.html").write_text(render_page(report), encoding="utf-8")

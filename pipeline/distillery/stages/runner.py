@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,15 +21,18 @@ from typing import Any
 from distillery import plugins
 from distillery.agents import Agent
 from distillery.api import InvalidRun, Spec
-from distillery.artifacts import Store
-from distillery.database import Database
-from distillery.database.runs import report_progress
+from distillery.artifacts import Store, store_at
+from distillery.database import Database, dsn_from_environment
+from distillery.database.runs import begin_stage, end_stage, register, report_progress
 from distillery.environments.base import Environment, EnvironmentConfigurationError, Task
 from distillery.hints.bank import HintBank
 from distillery.models import ModelNotFound
+from distillery.planning import StageState
 from distillery.planning.stages import PREPARE
 from distillery.rollouts.client import RequestRefused
+from distillery.stages import outcome
 from distillery.stages.config import StageConfig
+from distillery.stages.status import Status
 
 CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h
 TERMINATED = 128 + signal.SIGTERM
@@ -62,10 +67,17 @@ class StageContext:
     """Everything a stage works with."""
 
     config: StageConfig
+    run_id: int
     database: Database
     store: Store
+    status: Status
     stop: threading.Event = field(default_factory=threading.Event)
     """Set once the stage is told to stop, for work in threads."""
+
+    @cached_property
+    def worker(self) -> str:
+        """Names this process in leases; unique among all that ever work on the run."""
+        return f"{self.config.stage}/{socket.gethostname()}/{uuid.uuid4().hex[:12]}"
 
     @cached_property
     def spec(self) -> Spec:
@@ -91,7 +103,12 @@ class StageContext:
     @property
     def environment_folder(self) -> Path:
         """Where stage prepare left the environment's material."""
-        return self.store.root / str(PREPARE) / "environment"
+        return self.prepared / "environment"
+
+    @cached_property
+    def prepared(self) -> Path:
+        """What stage prepare left."""
+        return self.store.open(str(PREPARE))[0]
 
     def environment_in(self, folder: Path) -> Environment:
         """The environment on another folder."""
@@ -124,13 +141,13 @@ class StageContext:
 
     def pinned(self, purpose: str) -> list[Task]:
         """The pinned tasks ``train`` or ``evaluate``, in their order."""
-        lists = json.loads((self.store.root / str(PREPARE) / "tasks.json").read_text(encoding="utf-8"))
+        lists = json.loads((self.prepared / "tasks.json").read_text(encoding="utf-8"))
         return [Task(**task) for task in lists[purpose]]
 
     async def report(self, done: int, total: int, unit: str = "") -> None:
         """Record progress for whoever watches."""
-        stage = self.config.stage_id
-        await report_progress(self.database, self.config.run_id, stage, done=done, total=total, unit=unit)
+        self.status.report(done, total, unit)
+        await report_progress(self.database, self.run_id, self.config.stage_id, done=done, total=total, unit=unit)
 
     def reporter(self, unit: str) -> Callable[[int, int], None]:
         """The same for work in a thread: call it with (done, total) as often as you like."""
@@ -175,8 +192,7 @@ def run_stage(main: StageMain) -> None:
         permanent = isinstance(error, _PERMANENT)
         terminated = isinstance(error, Terminated)
         _log.error("stage %s: %s", config.stage, error, exc_info=not (permanent or terminated))
-        message = str(error) or type(error).__name__
-        config.outcome.write_text(json.dumps({"message": message[:2000], "permanent": permanent}), encoding="utf-8")
+        outcome.write_failure(config.outcome, str(error) or type(error).__name__, permanent=permanent)
         code = CONFIGURATION_ERROR if permanent else TERMINATED if terminated else 1
     sys.exit(code)
 
@@ -184,7 +200,8 @@ def run_stage(main: StageMain) -> None:
 async def _run(main: StageMain, config: StageConfig) -> int:
     task = asyncio.current_task()
     assert task is not None
-    store, stop = Store.at(config.store), threading.Event()
+    store = store_at(config.store, cache=config.cache, endpoint_url=config.store_endpoint)
+    stop, stage = threading.Event(), config.stage_id
 
     def terminate() -> None:
         stop.set()
@@ -192,12 +209,26 @@ async def _run(main: StageMain, config: StageConfig) -> int:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
-        async with Database(os.environ["DISTILLERY_DATABASE"]) as database:
-            result, draft = await main(StageContext(config, database, store, stop))
+        async with Database(_dsn()) as database, Status(config.stage) as status:
+            run_id = await register(database, config.run)
+            if config.records_itself:
+                await begin_stage(database, run_id, stage, 1)
+            result, draft = await main(StageContext(config, run_id, database, store, status, stop))
+            draft = draft or store.draft(config.stage)
+            manifest = await asyncio.to_thread(store.publish, config.stage, draft, {"stage": config.stage, **result})
+            if config.records_itself:
+                await end_stage(database, run_id, stage, StageState("succeeded", result=manifest))
     except asyncio.CancelledError as error:
         raise Terminated("told to stop") from error
-    store.publish(config.stage, draft or store.draft(config.stage), {"stage": config.stage, **result})
+    outcome.write_success(config.outcome, manifest)
     return 0
+
+
+def _dsn() -> str:
+    dsn = dsn_from_environment()
+    if not dsn:
+        raise StageFailure("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE")
+    return dsn
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -18,7 +18,6 @@ from distillery.database.episodes import read_episodes
 from distillery.models import resolve
 from distillery.planning import Dataset
 from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
-from distillery.serving.choice import merges
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
 from distillery.training.dataset import Selection, build, choose, keep
 from distillery.training.leaks import LeakError, Quotations
@@ -70,7 +69,7 @@ async def _samples(context: StageContext, dataset: Dataset, folder: Path) -> tup
     arms = (OWN, TEACHER, PLACEBO_TEACHER) if dataset.matched else (dataset.arm,)
     by_arm: dict[str, Selection] = {}
     for arm in arms:
-        episodes = await read_episodes(context.database, context.config.run_id, arms=[arm], rounds=rounds)
+        episodes = await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds)
         if episodes:
             by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered)
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -113,7 +112,7 @@ async def _train(
     student = spec.models.student
     name = f"{student.model}@{student.revision}" if student.revision else student.model
     digest = write_adapter(trained.model, draft / "adapter", base_name=name)
-    if merges(spec):
+    if context.config.merge:
         write_student(trained.model, draft, base=folder, quantized=spec.training.quantization != "none")
     checkpoint.remove(checkpoints)
     return {

@@ -1,0 +1,11 @@
+"""Artifacts: what a stage leaves behind. A folder of files and, written last, its manifest ``result.json``.
+
+A stage fills a draft, which nobody reads; :meth:`Store.publish` makes it an artifact once every byte is where it
+belongs. So a half artifact is never taken for a whole one, whatever is killed or full.
+"""
+
+from distillery.artifacts.base import MANIFEST, ArtifactError, Store, digest_of, digest_of_file
+from distillery.artifacts.folder import FolderStore
+from distillery.artifacts.place import store_at
+
+__all__ = ["MANIFEST", "ArtifactError", "FolderStore", "Store", "digest_of", "digest_of_file", "store_at"]

@@ -1,0 +1,53 @@
+"""How a stage ended, in a few hundred bytes: what its executor has to know to plan on.
+
+On Kubernetes it is the container's termination message, which holds 4,096 bytes; the whole result is in the store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distillery.planning import StageState
+
+MOST_BYTES = 4096
+_MOST_CHARACTERS = 1000  # of a message: four bytes each at most
+
+# What the planner and a status read of a result; the arms in short.
+_KEYS = ("student", "gate", "promoted", "metric", "environment")
+_ARM_KEYS = ("n", "success", "ci")
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is worth telling of a result."""
+    told = {key: result[key] for key in _KEYS if key in result}
+    if "gate" in result:
+        told["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
+    return told
+
+
+def write_success(path: Path, result: Mapping[str, Any]) -> None:
+    """Leave word of a result."""
+    text = json.dumps({"result": summary(result)}, separators=(",", ":"))
+    assert len(text) <= MOST_BYTES, "thirteen arms and a sentence fit"
+    path.write_text(text, encoding="utf-8")
+
+
+def write_failure(path: Path, message: str, *, permanent: bool) -> None:
+    """Leave word of a failure; ``permanent`` means that another attempt is pointless."""
+    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in message[:_MOST_CHARACTERS])
+    text = json.dumps({"message": shown, "permanent": permanent}, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def read(text: str, *, attempt: int) -> StageState | None:
+    """The state that a word stands for; None if it is none."""
+    try:
+        left = json.loads(text)
+        if "result" in left:
+            return StageState("succeeded", attempt, result=left["result"])
+        return StageState("failed", attempt, permanent=bool(left["permanent"]), message=str(left["message"]))
+    except (ValueError, KeyError, TypeError):
+        return None

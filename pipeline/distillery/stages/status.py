@@ -1,0 +1,74 @@
+"""How far a stage is, told by HTTP to whoever asks: the operator, and Prometheus.
+
+On Kubernetes the operator has no access to the database of a run, and pods have none to the API server. So progress is
+asked for, not pushed. Served only where ``$DISTILLERY_STATUS_PORT`` says so:
+
+    /progress   {"stage": "r1-rollout", "done": 812, "total": 1200, "unit": "episodes", "etaSeconds": 540}
+    /metrics    Prometheus' text format
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+
+class Status:
+    """A stage's progress; an async context manager that serves it while entered."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._progress = (0, 0, "")
+        self._first: tuple[float, int] | None = None
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._done = Gauge("distillery_stage_done", "Units of work done.", ["stage"], registry=self._registry)
+        self._total = Gauge("distillery_stage_total", "Units of work in all.", ["stage"], registry=self._registry)
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        port = os.environ.get("DISTILLERY_STATUS_PORT")
+        if port:
+            app = web.Application()
+            app.router.add_get("/progress", self._show_progress)
+            app.router.add_get("/metrics", self._show_metrics)
+            self._runner = web.AppRunner(app, access_log=None)
+            await self._runner.setup()
+            await web.TCPSite(self._runner, port=int(port)).start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    def report(self, done: int, total: int, unit: str) -> None:
+        """Remember how far the stage is."""
+        if self._first is None:
+            self._first = (time.monotonic(), done)
+        self._progress = (done, total, unit)
+        self._done.labels(self._stage).set(done)
+        self._total.labels(self._stage).set(total)
+
+    def eta_seconds(self) -> int | None:
+        """Seconds to the end at the rate so far; None before there is one."""
+        done, total, _ = self._progress
+        if self._first is None or done <= self._first[1]:
+            return None
+        rate = (done - self._first[1]) / (time.monotonic() - self._first[0])
+        return round((total - done) / rate)
+
+    async def _show_progress(self, _: web.Request) -> web.Response:
+        done, total, unit = self._progress
+        told: dict[str, Any] = {"stage": self._stage, "done": done, "total": total, "unit": unit}
+        return web.json_response({**told, "etaSeconds": self.eta_seconds()})
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
