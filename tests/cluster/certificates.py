@@ -25,12 +25,13 @@ class _Subject:
     kubeconfig: bool = False
 
 
-_API_NAMES = [f"DNS:{name}" for name in ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")]
-_API_NAMES += ["DNS:kubernetes.default.svc.cluster.local"]
-_API_NAMES += [f"IP:{address}" for address in ("127.0.0.1", NODE_ADDRESS, API_SERVICE)]
+_API_NAMES = (
+    "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local,"
+    f"DNS:localhost,IP:127.0.0.1,IP:{NODE_ADDRESS},IP:{API_SERVICE}"
+)
 
 _SUBJECTS = (
-    _Subject("apiserver", "/CN=kube-apiserver", ",".join(_API_NAMES)),
+    _Subject("apiserver", "/CN=kube-apiserver", _API_NAMES),
     _Subject("apiserver-to-kubelet", "/O=system:masters/CN=kube-apiserver-kubelet-client"),
     _Subject("front-proxy", "/CN=front-proxy"),
     _Subject("admin", "/O=system:masters/CN=admin", kubeconfig=True),

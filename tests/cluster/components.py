@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.certificates import SERVER
 from tests.cluster.network import ENTER
 from tests.cluster.places import (
     DNS_SERVICE,
@@ -291,7 +290,7 @@ def ctr(places: Places) -> list[str]:
 
 def kubectl(places: Places) -> list[str]:
     """The beginning of a command to the API server, as administrator."""
-    return [places.program("kubectl"), f"--kubeconfig={places.kubeconfig}", f"--server={SERVER}"]
+    return [places.program("kubectl"), f"--kubeconfig={places.kubeconfig}", f"--cache-dir={RUN}/kubectl"]
 
 
 def _write(path: Path, content: dict[str, Any]) -> Path:

@@ -8,7 +8,6 @@ stand-ins of `tests.cluster.stand_ins`, under their public names.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import subprocess
@@ -69,14 +68,14 @@ class Store:
         command = [*enter, "buildah", *store, f"--registries-conf={names}", *arguments]
         if log is None:
             done = subprocess.run(command, capture_output=True, text=True)
-            said = done.stderr
+            said, printed = done.stderr, done.stdout.strip()
         else:
             with log.open("w") as output:
-                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, text=True)
-            said = f"({log})\n{processes.tail(log, 30)}"
+                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
+            said, printed = f"({log})\n{processes.tail(log, 30)}", ""
         if done.returncode:
             raise ClusterError(f"buildah {arguments[0]} failed: {said}")
-        return "" if done.stdout is None else done.stdout.strip()
+        return printed
 
     def identity(self, tag: str) -> str | None:
         """The ID of an image: the digest of its configuration, and so of all that is in it."""
@@ -139,9 +138,7 @@ def load(places: Places, store: Store, tag: str) -> bool:
     _start_registry(places)
     # one repository for all images: what one of them brought, the next one need not bring again
     remote = f"{components.REGISTRY}/images:{hashlib.sha256(tag.encode()).hexdigest()[:16]}"
-    store.buildah(
-        "push", "-q", "--disable-compression", "--tls-verify=false", tag, f"docker://{remote}", enter=ENTER
-    )
+    store.buildah("push", "-q", "--disable-compression", "--tls-verify=false", tag, f"docker://{remote}", enter=ENTER)
     _ctr(places, "pull", "--local", "--plain-http", remote)
     _ctr(places, "tag", "--force", remote, tag)
     _ctr(places, "rm", remote)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN = Path("/run/distillery-cluster")
-"""Sockets, namespaces and mounts: what does not outlive a boot. Short, for the path of a socket has 107 bytes at most."""
+"""Sockets, namespaces and mounts: what does not outlive a boot. Short, for a socket's path has 107 bytes at most."""
 
 HOST_ADDRESS = "10.77.0.1"
 NODE_ADDRESS = "10.77.0.2"

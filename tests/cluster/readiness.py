@@ -41,7 +41,8 @@ def wait(what: str, check: Callable[[], bool], component: Component, logs: Path,
 def api_is_ready(api: Api) -> bool:
     """Whether the API server has finished what it does when it starts."""
     with suppress(ApiError):
-        return api.get("/readyz") == "ok"
+        # the namespace is made by a loop that /readyz does not wait for
+        return api.get("/readyz") == "ok" and bool(api.get("/api/v1/namespaces/kube-system"))
     return False
 
 

@@ -113,7 +113,9 @@ def _bootstrap(store: Store, stand_in: StandIn, key: str, work: Path) -> None:
     for name in ("etc/resolv.conf", "etc/hostname", "etc/pip.conf"):
         (root / name).write_text("")  # the machine's own, or a mount point for a build
     (root / "run" / "build-host").mkdir()
-    _run("tar", "-C", str(root), "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*", "-cf", str(archive), ".")
+    _run(
+        "tar", "-C", str(root), "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*", "-cf", str(archive), "."
+    )
     container = store.buildah("from", "scratch")
     store.buildah("add", container, str(archive), "/")
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distillery.api.base import Fraction, Part
+from distillery.api.infrastructure import Resources
 from distillery.api.rollout import Temperature
 
 Arm = Literal[
@@ -92,6 +93,16 @@ class Rounds(Part):
     """Stop after so many rounds in a row without a promotion."""
 
 
+class Service(Part):
+    """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Pods that serve."""
+
+    resources: Resources | None = None
+    """What each asks for. Default: as ``modelServer``."""
+
+
 class Promotion(Part):
     """What happens to a winner."""
 
@@ -101,3 +112,6 @@ class Promotion(Part):
     weights: Literal["auto", "merged", "adapter"] = "auto"
     """How the student is served: as merged weights, or as an adapter beside the base model. ``auto`` takes merged
     weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""
+
+    service: Service = Service()
+    """How it is served on a cluster."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.api.base import Part, Seconds, SecretKey
+from distillery.api.base import Name, Part, Seconds, SecretKey, Text
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 """A Kubernetes quantity such as ``500m``, ``4`` or ``16Gi``; always a string."""
 
-ResourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9./]*[a-z0-9])?$", max_length=253)]
+Label = Annotated[str, StringConstraints(pattern=r"^([-A-Za-z0-9_.]*[A-Za-z0-9])?$", max_length=63)]
+"""The value of a label."""
+
+ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$", max_length=253)]
+"""The name of a resource such as ``nvidia.com/gpu``, or the key of a label."""
 
 
 class Claim(Part):
@@ -66,6 +70,66 @@ class Resources(Part):
     """Enforced; GPUs go here."""
 
 
+class Toleration(Part):
+    """As Kubernetes has it."""
+
+    key: Annotated[str, StringConstraints(max_length=317)] | None = None
+    """Of the taint; none matches every key."""
+
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """``Exists`` matches every value."""
+
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """Of the taint."""
+
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Of the taint; none matches every effect."""
+
+    toleration_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """How long ``NoExecute`` is tolerated."""
+
+
+class Pods(Part):
+    """How pods are made. Has no effect without a cluster."""
+
+    image: Text | None = None
+    """Default: the operator's pipeline image of its own version."""
+
+    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
+    """Names of Secrets for the registries of images."""
+
+    service_account_name: Name | None = None
+    """Default: an account of the run's own, without rights. Its token is never mounted."""
+
+    node_selector: Annotated[dict[ResourceName, Label], Field(max_length=16)] = {}
+    """Labels that nodes must have."""
+
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
+    """Taints that are tolerated."""
+
+    affinity: Annotated[dict[str, JsonValue], Field(max_length=3)] = {}
+    """As Kubernetes has it."""
+
+    runtime_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """For instance of a sandbox such as gVisor."""
+
+    priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
+    """What the scheduler may preempt for these pods."""
+
+
+class ModelServer(Part):
+    """The vLLM beside the workers of stages that play."""
+
+    image: Text | None = None
+    """Default: the operator's image for servers with a GPU or without, by whether ``resources`` ask for one."""
+
+    resources: Resources = Resources()
+    """What a server asks for; its GPUs. Has no effect without a cluster."""
+
+    arguments: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``."""
+
+
 class StageSettings(Part):
     """Settings of one kind of stage."""
 
@@ -76,7 +140,10 @@ class StageSettings(Part):
     """How often a stage is started again after it failed for another reason than its configuration."""
 
     resources: Resources = Resources()
-    """What its pods ask for."""
+    """What its workers ask for. Stages that play ask for the GPUs of ``modelServer`` besides."""
+
+    pods: Pods = Pods()
+    """What differs from ``spec.pods``, field by field."""
 
 
 class Stages(Part):

@@ -11,7 +11,7 @@ from distillery.api.base import Name, Part
 from distillery.api.environment import Environment
 from distillery.api.evaluation import Evaluation, Promotion, Rounds
 from distillery.api.hints import Hints
-from distillery.api.infrastructure import Database, Stages, Storage
+from distillery.api.infrastructure import Database, ModelServer, Pods, Stages, Storage
 from distillery.api.models import Models
 from distillery.api.rollout import Rollout, Teaching
 from distillery.api.training import Training
@@ -34,7 +34,9 @@ class Metadata(Part):
 
 
 class Spec(Part):
-    """What a run is to do. Immutable once the run exists."""
+    """What a run is to do. Immutable once the run exists, but for what only says when things happen: ``suspend``,
+    ``ttlSecondsAfterFinished`` and ``promotion.service``.
+    """
 
     environment: Environment = Environment()
     """Where the agent acts."""
@@ -74,6 +76,22 @@ class Spec(Part):
 
     stages: Stages = Stages()
     """Time limits, retries and resources per stage."""
+
+    model_server: ModelServer = ModelServer()
+    """The servers that play."""
+
+    pods: Pods = Pods()
+    """How the pods of all stages, servers and databases are made."""
+
+    queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
+    """Kueue's local queue that the run's Jobs wait in."""
+
+    suspend: bool = False
+    """Stop what runs; what is done stays done, and serving goes on. Has no effect without a cluster."""
+
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """When the Jobs of a finished run are deleted; the run, its artifacts, its database and its Service stay. Default:
+    never. Has no effect without a cluster."""
 
 
 class DistillationRun(Part):

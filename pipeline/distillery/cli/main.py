@@ -265,7 +265,13 @@ async def _serve(options: argparse.Namespace) -> int:
     assert task is not None
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
-    server = VllmServer(model, home.folder_of(run) / "logs" / "serve.log", port=options.port, private=False)
+    server = VllmServer(
+        model,
+        home.folder_of(run) / "logs" / "serve.log",
+        port=options.port,
+        private=False,
+        arguments=run.spec.model_server.arguments,
+    )
     print(f"starting vLLM with the student of {current.serving.trained_by}; its log is {server.log}", flush=True)
     try:
         await server.start()

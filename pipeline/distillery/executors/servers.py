@@ -53,7 +53,7 @@ class Servers:
             await self.stop()
         if self._server is None:
             _log.info("starting vLLM with %s", wanted.weights)
-            self._server = await VllmServer(wanted, self._log).start()
+            self._server = await VllmServer(wanted, self._log, arguments=self._spec.model_server.arguments).start()
         else:
             await self._server.show(wanted)
         return Server(base_url=self._server.base_url, model=wanted.name)

@@ -1,0 +1,61 @@
+"""What a user of the API server asked for, read from its audit log.
+
+A test that compares an operator's RBAC grant with its needs runs the operator through all that it does and asks for
+`requests`: what was granted and never used can go, and what was refused is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cluster.places import Places
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Request:
+    """A kind of request, in the words of a Role."""
+
+    group: str
+    """The API group; empty for the core."""
+    resource: str
+    """With its subresource, if there is one: ``pods/log``."""
+    verb: str
+    namespace: str
+    """Empty for resources of the cluster, and for lists and watches of all namespaces."""
+    allowed: bool
+
+
+def requests(places: Places, user: str) -> frozenset[Request]:
+    """All kinds of requests that a user made since the node's logs began.
+
+    Args:
+        places: Where the node lives.
+        user: As the API server calls it, for example ``system:serviceaccount:NAMESPACE:NAME``.
+    """
+    lines = (line for log in places.logs.glob("audit*.log") for line in log.read_text().splitlines())
+    return of_user(lines, user)
+
+
+def of_user(lines: Iterable[str], user: str) -> frozenset[Request]:
+    """The kinds of requests in lines of an audit log. Requests for paths that are no resources are left out."""
+    found: set[Request] = set()
+    for line in lines:
+        if f'"{user}"' not in line:
+            continue  # parsing takes 20 times as long as looking
+        event: dict[str, Any] = json.loads(line)
+        target: dict[str, Any] | None = event.get("objectRef")
+        if event["user"]["username"] != user or target is None:
+            continue
+        found.add(
+            Request(
+                group=target.get("apiGroup", ""),
+                resource="/".join(filter(None, (target["resource"], target.get("subresource")))),
+                verb=event["verb"],
+                namespace=target.get("namespace", ""),
+                allowed=event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid",
+            )
+        )
+    return frozenset(found)
