@@ -1,7 +1,8 @@
 """A network namespace for the node, joined to the machine by one pair of virtual interfaces.
 
 All that the node does to firewalls and routes happens inside; the machine itself gets one interface, and routes to
-the node, its pods and its services through it. The machine doesn't forward, so pods reach nothing beyond it.
+the node, its pods and its services through it. What comes from there is not forwarded, so pods reach nothing beyond
+the machine.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def up() -> None:
     _inside("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1")
     _run("ip", "address", "add", f"{HOST_ADDRESS}/30", "dev", _LINK)
     _run("ip", "link", "set", _LINK, "up")
+    _run("sysctl", "-qw", f"net.ipv4.conf.{_LINK}.forwarding=0")
     for destination in (PODS, SERVICES):
         _run("ip", "route", "replace", destination, "via", NODE_ADDRESS)
 

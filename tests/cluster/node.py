@@ -14,7 +14,18 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.cluster import certificates, components, debian, images, network, processes, programs, readiness, stand_ins
+from tests.cluster import (
+    certificates,
+    components,
+    debian,
+    images,
+    mounts,
+    network,
+    processes,
+    programs,
+    readiness,
+    stand_ins,
+)
 from tests.cluster.api import Api
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import DNS_SERVICE, RUN, Places
@@ -153,7 +164,7 @@ def _stop(places: Places) -> None:
     processes.stop("containerd", "etcd")
     processes.end(alive(places), seconds=0)  # what else inherited a mark: a mount or a plugin under way
     network.down()
-    _unmount(places.root, RUN)
+    mounts.release(places.root, RUN)
     shutil.rmtree(RUN, ignore_errors=True)
     for cgroup in _CGROUPS.glob(f"*/{components.CGROUP}"):
         for folder in sorted(cgroup.rglob("*/"), reverse=True):
@@ -165,17 +176,6 @@ def _stop(places: Places) -> None:
                 link.unlink()
     with suppress(OSError):  # not ours alone
         _KUBELET_LINKS.rmdir()
-
-
-def _unmount(*roots: Path) -> None:
-    mounts = [Path(line.split()[1].encode().decode("unicode_escape")) for line in _mounts()]
-    for mount in reversed(mounts):  # later ones may lie in earlier ones
-        if any(mount.is_relative_to(root) for root in roots):
-            subprocess.run(["umount", "--lazy", str(mount)], check=False, capture_output=True)
-
-
-def _mounts() -> list[str]:
-    return Path("/proc/self/mounts").read_text().splitlines()
 
 
 def _cgroups() -> None:

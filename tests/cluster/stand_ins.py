@@ -10,11 +10,11 @@ import hashlib
 import logging
 import shutil
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster import mounts
 from tests.cluster.errors import ClusterError
 from tests.cluster.images import Store, bases
 from tests.cluster.places import Places
@@ -68,22 +68,31 @@ def ensure(places: Places, store: Store, tag: str) -> None:
         return
     _log.info("making the stand-in for %s", tag)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="stand-in-", dir=places.root) as temporary:
-        work = Path(temporary)
-        if stand_in.suite:
-            _bootstrap(store, stand_in, key, work)
-        else:
-            dockerfile = _RECIPES / stand_in.folder / "Dockerfile"
-            for base in bases(dockerfile.read_text()):
-                ensure(places, store, base)
-            context = work / "context"
-            shutil.copytree(dockerfile.parent, context)
-            if stand_in.program:
-                shutil.copy(places.program(stand_in.program), context / stand_in.program)
-            for source in context.glob("*.c"):
-                _run("gcc", "-O2", "-static", "-s", "-o", str(source.with_suffix("")), str(source))
-            store.bud(dockerfile, context, tag, f"--label={_LABEL}={key}")
+    dockerfile = _RECIPES / stand_in.folder / "Dockerfile"
+    if not stand_in.suite:
+        for base in bases(dockerfile.read_text()):
+            ensure(places, store, base)
+    work = places.root / "work"
+    _clear(work)  # one that was killed may have left mounts in it
+    work.mkdir()
+    if stand_in.suite:
+        _bootstrap(store, stand_in, key, work)
+    else:
+        context = work / "context"
+        shutil.copytree(dockerfile.parent, context)
+        if stand_in.program:
+            shutil.copy(places.program(stand_in.program), context / stand_in.program)
+        for source in context.glob("*.c"):
+            _run("gcc", "-O2", "-static", "-s", "-o", str(source.with_suffix("")), str(source))
+        store.bud(dockerfile, context, tag, f"--label={_LABEL}={key}")
+    _clear(work)
     _log.info("made %s in %.0f s", tag, time.monotonic() - started)
+
+
+def _clear(work: Path) -> None:
+    mounts.release(work)
+    if work.exists():
+        shutil.rmtree(work)
 
 
 def _key(places: Places, stand_in: StandIn) -> str:
@@ -113,9 +122,8 @@ def _bootstrap(store: Store, stand_in: StandIn, key: str, work: Path) -> None:
     for name in ("etc/resolv.conf", "etc/hostname", "etc/pip.conf"):
         (root / name).write_text("")  # the machine's own, or a mount point for a build
     (root / "run" / "build-host").mkdir()
-    _run(
-        "tar", "-C", str(root), "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*", "-cf", str(archive), "."
-    )
+    kernel = ["--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*"]
+    _run("tar", "-C", str(root), *kernel, "-cf", str(archive), ".")
     container = store.buildah("from", "scratch")
     store.buildah("add", container, str(archive), "/")
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -2,7 +2,7 @@
 
 A *game* is the expert's play, with an occasional slip (a wrong command, never a target) so that recovering is taught.
 A *drill* is a short sequence in which nearly every token is a target: "what lies where; now, where is a mug?",
-"room and hints; now, which of the places hinted for a mug are there?", "... and which place comes after this one?".
+"room and hints; now, what does the hint about a mug say behind desk?", "... and which place comes after this one?".
 A small model finds such look-ups after a long plateau; drills make the plateau short.
 
 Every sequence is a pure function of its name (``"train/1/4711"``), so a run can be repeated and resumed exactly.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from .expert import Expert, Turn
 from .rooms import Lesson, random_hints, random_lesson
-from .search import Choice, next_place, number_of
+from .search import Choice, Part, Search, number_of
 from .simulator import Simulator, kind_of, listing
 from .vocabulary import BOS, ID, OBJECT_KINDS, PROMPT_MARK, RECEPTACLE_KINDS, TURN_END, encode
 
@@ -29,8 +29,10 @@ WEIGHTS: Mapping[Choice, float] = {
     Choice.ABSENT: 3.0,
     Choice.ELSEWHERE: 3.0,
     Choice.CURSOR: 0.5,
+    Choice.CONSULT: 2.0,
     Choice.HINT: 2.0,
-    Choice.HINT_PAST: 2.0,
+    Choice.EXHAUSTED: 2.0,
+    Choice.PRESENT: 2.0,
     Choice.SWEEP: 2.0,
 }
 """Weight of a target in the loss where it is not 1: more where the choice is hard or rare, less where it is a copy."""
@@ -63,18 +65,19 @@ class Sequence:
 
     def ask_turn(self, turn: Turn) -> None:
         """Append a whole turn as targets."""
-        self._ask_parts(turn, len(turn.parts))
+        self.ask_parts(turn.parts, turn.options)
         self.ask(TURN_END, Choice.END)
 
     def slip_turn(self, turn: Turn, command: str) -> None:
         """Append the turn's thought as targets, then a command that is not the expert's and no target."""
-        self._ask_parts(turn, turn.command_at)
+        self.ask_parts(turn.parts[: turn.command_at])
         self.give(command + TURN_END)
 
-    def _ask_parts(self, turn: Turn, stop: int) -> None:
-        for part in turn.parts[:stop]:
+    def ask_parts(self, parts: Iterable[Part], options: Iterable[str] = ()) -> None:
+        """Append parts of a turn as targets; ``options`` are the kinds among which a random start was drawn."""
+        for part in parts:
             if part.choice is Choice.START:
-                self.options[len(self.ids)] = tuple(ID[kind] for kind in turn.options)
+                self.options[len(self.ids)] = tuple(ID[kind] for kind in options)
             self.ask(part.text, part.choice)
 
     def _extend(self, ids: Iterable[int], choice: Choice | None, weight: float) -> None:
@@ -174,22 +177,21 @@ def _thing_drill(rng: random.Random, size: float) -> Sequence:
 
 
 def _hint_drill(rng: random.Random, size: float) -> Sequence:
-    """A room and many hints, then kinds of things: which of the hinted places are in the room, in their order."""
-    lesson = random_lesson(rng, size=size, hinted=0.0, uncluttered=rng.random() < 0.8)
-    present = dict.fromkeys(r.kind for r in lesson.room.receptacles)
-    hints = random_hints(rng, [lesson.room.goal.kind], tuple(present), size=size, count=rng.choice((2, 3, 3, 5, 8)))
+    """A room and many hints, then places of kinds of things: what stands behind each in the hint about that kind."""
+    lesson = random_lesson(rng, size=size, hinted=0.0, uncluttered=True)
+    present = tuple(dict.fromkeys(r.kind for r in lesson.room.receptacles))
+    hints = random_hints(rng, [lesson.room.goal.kind], present, size=size, count=rng.choice((2, 3, 3, 5, 8)))
     sequence = Sequence()
     sequence.give_observation(replace(lesson, hints=hints).prompt)
-    for _ in range(rng.randint(6, 12)):
-        kind = rng.choice([*hints] if rng.random() < 0.8 else OBJECT_KINDS)
-        sequence.give(f"{kind} in")
-        absent = False
-        for place in hints.get(kind, ()):
-            if place in present:
-                sequence.ask(place, Choice.HINT_PAST if absent else Choice.HINT)
-            absent = place not in present
-        sequence.ask(TURN_END, Choice.END)
-        sequence.give(PROMPT_MARK)
+    for _ in range(rng.randint(10, 16)):
+        kind = rng.choice([*hints])
+        place = rng.randint(0, len(hints[kind]))
+        sequence.give(f"{kind} {hints[kind][place - 1] if place else 'in'}")
+        if place < len(hints[kind]):
+            sequence.ask(hints[kind][place], Choice.HINT)
+        else:
+            sequence.ask("on", Choice.EXHAUSTED)
+        sequence.give(TURN_END + PROMPT_MARK)
     return sequence
 
 
@@ -202,28 +204,28 @@ def _search_drill(rng: random.Random, size: float) -> Sequence:
     if rng.random() < 0.85:
         count = rng.choice((1, 2, 3, 3, 5))
         lesson = replace(lesson, hints=random_hints(rng, [sought], kinds, size=size, count=count))
+    search = Search(names, lesson.hints, lesson.start)
     change_rate = 0.15 * min(4, len(lesson.hints))
     stray_rate = 0.05 if rng.random() < 0.5 else 0.0
     unseen, cursor = set(names), None
+    exhausted: set[str] = set()
     sequence = Sequence()
     sequence.give_observation(lesson.prompt)
     for _ in range(min(DRILL_PLACES, len(names))):
-        sequence.give(f"{sought} no {cursor or 'start'} go to")
+        sequence.give(f"{sought} no {cursor or 'start'}")
         if rng.random() < stray_rate:
-            place = rng.choice(names)
-            sequence.give(place)
+            cursor = rng.choice(names)
+            sequence.give(f"go to {cursor}")
         else:
-            hinted = lesson.hints.get(sought, ())
-            place, choice = next_place(names, unseen, cursor=cursor, hinted=hinted, start=lesson.start)
-            if choice is Choice.START:
-                sequence.options[len(sequence.ids)] = tuple(ID[kind] for kind in kinds)
-            sequence.ask(kind_of(place), choice)
-            sequence.ask(str(number_of(place)), Choice.NUMBER)
+            step = search.next(sought, unseen, cursor=cursor, exhausted=sought in exhausted)
+            sequence.ask_parts(step.parts, kinds)
+            cursor = step.place
+            if step.exhausted:
+                exhausted.add(sought)
         sequence.give(TURN_END + PROMPT_MARK)
-        unseen.discard(place)
-        if not unseen:
+        unseen.discard(cursor)
+        if not unseen or len(sequence.ids) > MAX_TOKENS:
             break
-        cursor = place
         if rng.random() < change_rate:
             sought = rng.choice([*lesson.hints] if rng.random() < 0.9 else OBJECT_KINDS)
     return sequence

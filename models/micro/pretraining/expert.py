@@ -15,17 +15,9 @@ import re
 from dataclasses import dataclass
 
 from .rooms import Lesson
-from .search import Choice, next_place, number_of
+from .search import Choice, Part, Search, number_of
 from .simulator import NOTHING_HAPPENS, PROCESS_PLACE, kind_of, unlisted
 from .vocabulary import VERBS
-
-
-@dataclass(frozen=True)
-class Part:
-    """A piece of a turn, and what is decided by it."""
-
-    text: str
-    choice: Choice
 
 
 @dataclass(frozen=True)
@@ -61,9 +53,10 @@ class Expert:
     def __init__(self, lesson: Lesson) -> None:
         """Stand in the middle of the room, having seen nothing."""
         self._goal = lesson.room.goal
-        self._hints = lesson.hints
-        self._start = lesson.start
         self._names = [r.name for r in lesson.room.receptacles]
+        self._search = Search(self._names, lesson.hints, lesson.start)
+        self._exhausted: set[str] = set()
+        """Kinds about which the hints are used up."""
         self._unseen = dict.fromkeys(self._names)
         self._seen: dict[str, str] = {}
         """Thing -> receptacle where it was seen, the latest last."""
@@ -153,9 +146,8 @@ class Expert:
         absent = (Part("no", Choice.ABSENT), Part(self._cursor or "start", Choice.CURSOR))
         if self._pending:
             return Turn((*subject, *absent, *_command(*self._pending)))
-        place, choice = next_place(
-            self._names, self._unseen, cursor=self._cursor, hinted=self._hints.get(kind, ()), start=self._start
-        )
-        go = (Part("go to", Choice.VERB), Part(kind_of(place), choice), Part(str(number_of(place)), Choice.NUMBER))
-        options = tuple(dict.fromkeys(map(kind_of, self._names))) if choice is Choice.START else ()
-        return Turn((*subject, *absent, *go), options)
+        step = self._search.next(kind, self._unseen, cursor=self._cursor, exhausted=kind in self._exhausted)
+        if step.exhausted:
+            self._exhausted.add(kind)
+        options = tuple(dict.fromkeys(map(kind_of, self._names))) if step.random else ()
+        return Turn((*subject, *absent, *step.parts), options)

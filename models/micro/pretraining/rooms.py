@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from alfworld.gen.goal_library import gdict
 
-from .search import Hints, hint_line, search_order
+from .search import Hints, Search, hint_line
 from .simulator import PROCESS_PLACE, Goal, Receptacle, Room, Simulator, Task, Thing, kind_of
 from .vocabulary import OBJECT_KINDS, OPENABLE_KINDS, RECEPTACLE_KINDS
 
@@ -99,7 +99,8 @@ def random_lesson(rng: random.Random, *, size: float = 1.0, hinted: float = 0.5,
     hints = random_hints(rng, sought, kinds, size=size) if rng.random() < hinted else {}
     start = rng.choice(kinds)
 
-    order = list(search_order(names, names, cursor=None, hinted=hints.get(goal.kind, ()), start=start))
+    search = Search(names, hints, start)
+    order = list(search.order(goal.kind, names))
     if goal.process is None:  # an object that lies at its goal would end the game before it began
         order = [name for name in order if kind_of(name) != goal.receptacle]
     hazard = 0.5 + size * (rng.uniform(0.04, 0.34) - 0.5)
@@ -111,7 +112,7 @@ def random_lesson(rng: random.Random, *, size: float = 1.0, hinted: float = 0.5,
         contents.append((goal.kind, first if rng.random() < 0.35 else _geometric(rng, rest, hazard)))
     contents += [(goal.kind, rng.choice([first, *rest])) for _ in range(rng.choice((0, 0, 0, 1, 2)))]
     if goal.lamp:
-        onward = list(search_order(names, rest, cursor=first, hinted=hints.get(LAMP, ()), start=start))
+        onward = list(search.order(LAMP, rest, cursor=first))
         passed = order[: order.index(first) + 1]
         contents.append((LAMP, rng.choice(passed) if rng.random() < 0.3 else _geometric(rng, onward, hazard)))
     favour = [math.exp(rng.gauss(0, 1.1)) for _ in names]

@@ -1,0 +1,151 @@
+"""What the node decides, without a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import audit, images, processes, programs, provisioner, run_mounts
+from tests.cluster.errors import ClusterError
+from tests.cluster.processes import Component
+
+SLEEP = Component(name="test-sleep", command=("sleep", "600"), environment={"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture(autouse=True)
+def nothing_sleeps():
+    yield
+    processes.stop("test-sleep", seconds=0)
+
+
+def pid() -> int:
+    (found,) = (process.pid for process in processes.processes() if process.mark == SLEEP.mark)
+    return found
+
+
+def test_a_process_is_started_once(tmp_path: Path):
+    assert processes.start(SLEEP, tmp_path)
+    first = pid()
+    assert not processes.start(SLEEP, tmp_path)
+    assert pid() == first
+
+
+def test_a_zombie_is_not_taken_for_a_process(tmp_path: Path):
+    processes.start(SLEEP, tmp_path)
+    victim = pid()
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while processes.running(SLEEP):
+        assert time.monotonic() < deadline
+    os.kill(victim, 0)  # nobody has waited for it, so its number is still taken
+    assert processes.start(SLEEP, tmp_path)
+    assert pid() != victim
+
+
+def test_a_process_with_other_files_is_replaced(tmp_path: Path):
+    told = tmp_path / "configuration"
+    told.write_text("a")
+    sleep = replace(SLEEP, reads=(told,))
+    assert processes.start(sleep, tmp_path)
+    assert not processes.start(sleep, tmp_path)
+    told.write_text("b")
+    assert processes.start(sleep, tmp_path)
+    assert len([process for process in processes.processes() if process.mark.startswith("test-sleep@")]) == 1
+
+
+def test_what_does_not_start_is_told_with_its_log(tmp_path: Path):
+    broken = replace(SLEEP, command=("sh", "-c", "echo why >&2; exit 1"))
+    with pytest.raises(ClusterError, match="test-sleep does not start; its log ends with:\nwhy"):
+        processes.start(broken, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("app", "docker.io/library/app:latest"),
+        ("app:1", "docker.io/library/app:1"),
+        ("me/app:1", "docker.io/me/app:1"),
+        ("localhost/app", "localhost/app:latest"),
+        ("example.com:5000/app", "example.com:5000/app:latest"),
+    ],
+)
+def test_short_names_are_completed_as_kubernetes_does(tag: str, name: str):
+    assert images.qualified(tag) == name
+
+
+def test_the_bases_of_a_dockerfile_are_its_images_and_not_its_stages():
+    text = (
+        "FROM --platform=linux/amd64 python:3.11-slim AS build\nRUN true\nfrom scratch as no\nFROM Build\nFROM a/b:1\n"
+    )
+    assert images.bases(text) == ["docker.io/library/python:3.11-slim", "docker.io/a/b:1"]
+
+
+def test_a_new_version_and_other_flags_mean_another_build():
+    source = programs.SOURCES[0]
+    keys = {source.key, replace(source, version="v2").key, replace(source, tags="x").key, replace(source).key}
+    assert len(keys) == 3
+
+
+def test_pip_settings_are_those_by_which_packages_are_found(tmp_path: Path):
+    file = tmp_path / "pip.conf"
+    file.write_text("[global]\ntimeout = 5\nretries = 1\n[install]\nuser = true\n")
+    found = run_mounts.pip_settings({"PIP_TIMEOUT": "9", "PIP_TARGET": "/x", "PIP_FIND_LINKS": "/w"}, [file])
+    assert found == {"timeout": "9", "retries": "1", "find-links": "/w"}
+
+
+def claim(uid: str, **spec: Any) -> dict[str, Any]:
+    annotations = {"volume.kubernetes.io/selected-node": "node"}
+    metadata = {"name": uid, "namespace": "n", "uid": uid, "annotations": annotations}
+    return {"metadata": metadata, "spec": {"storageClassName": "local", **spec}}
+
+
+def volume(name: str, phase: str, by: str = provisioner.PROVISIONER) -> dict[str, Any]:
+    annotations = {"pv.kubernetes.io/provisioned-by": by}
+    return {"metadata": {"name": name, "annotations": annotations}, "status": {"phase": phase}}
+
+
+def test_a_claim_gets_one_volume():
+    assert provisioner.plan([claim("a")], [], []).create == (claim("a"),)
+    assert provisioner.plan([claim("a")], [volume("pvc-a", "Available")], ["pvc-a"]) == provisioner.Plan((), (), ())
+
+
+def test_claims_that_are_bound_or_not_ours_or_not_scheduled_get_none():
+    unscheduled = claim("c")
+    unscheduled["metadata"]["annotations"] = {}
+    others = [claim("a", volumeName="v"), claim("b", storageClassName="other"), unscheduled]
+    assert provisioner.plan(others, [], []) == provisioner.Plan((), (), ())
+
+
+def test_released_volumes_and_folders_of_nobody_go_and_others_stay():
+    volumes = [volume("pvc-a", "Released"), volume("pvc-b", "Bound"), volume("x", "Released", by="other")]
+    found = provisioner.plan([claim("new")], volumes, ["pvc-a", "pvc-b", "pvc-gone", "pvc-new"])
+    assert found == provisioner.Plan((claim("new"),), ("pvc-a",), ("pvc-gone",))
+
+
+def test_a_folder_left_by_a_kill_before_its_volume_is_used_again():
+    assert provisioner.plan([claim("a")], [], ["pvc-a"]) == provisioner.Plan((claim("a"),), (), ())
+
+
+def test_the_audit_log_is_read_for_one_user():
+    def event(user: str, verb: str, target: dict[str, str] | None, decision: str = "allow") -> str:
+        annotations = {"authorization.k8s.io/decision": decision}
+        return json.dumps({"user": {"username": user}, "verb": verb, "objectRef": target, "annotations": annotations})
+
+    pods = {"resource": "pods", "namespace": "n", "subresource": "log"}
+    jobs = {"resource": "jobs", "apiGroup": "batch"}
+    lines = [event("me", "get", pods)] * 2 + [
+        event("me", "list", jobs, "forbid"),
+        event("me", "get", None),
+        event("other", "delete", pods),
+    ]
+    assert audit.of_user(lines, "me") == {
+        audit.Request(group="", resource="pods/log", verb="get", namespace="n", allowed=True),
+        audit.Request(group="batch", resource="jobs", verb="list", namespace="", allowed=False),
+    }
