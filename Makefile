@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
+CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow lock pretrain clean
+.PHONY: help install demo check test test-slow crds lock pretrain clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -30,6 +31,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
@@ -37,6 +39,9 @@ test: install ## Unit and integration tests (minutes)
 
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow
+
+crds: install ## Generate the CustomResourceDefinition from the types
+	$(BIN)/python -m distillery_operator.crd $(CRD)
 
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \

@@ -15,7 +15,7 @@ class Plain:
 
     name: ClassVar[str] = "plain"
     stop: ClassVar[tuple[str, ...]] = ("\n",)
-    max_tokens: ClassVar[int] = 24
+    max_tokens: ClassVar[int] = 48
     examples: ClassVar[int] = 0
 
     def __init__(self, environment: Environment) -> None:

@@ -149,6 +149,9 @@ class StageSettings(Part):
 class Stages(Part):
     """Settings per kind of stage."""
 
+    parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """The most stages that run at once. Without a cluster the machine's processors and GPUs decide."""
+
     prepare: StageSettings = StageSettings()
     """Checks the configuration, pins the tasks, generates games."""
 

@@ -26,8 +26,9 @@ class Rollout(Part):
     environment_processes: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes per worker that run the environment."""
 
-    lease_seconds: Seconds = 120
-    """A worker that doesn't renew its lease on a task for so long loses the task to another."""
+    lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 120
+    """A worker that doesn't renew its lease on a task for so long loses the task to another. Leases are renewed every
+    third of it."""
 
     request_timeout_seconds: Seconds = 120
     """How long one call of the language model may take before it is tried again."""

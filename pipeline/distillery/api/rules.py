@@ -1,7 +1,7 @@
 """Rules between fields: each names the field to blame, what is wrong, and the mend.
 
-A rule is checked here for ``distillery run FILE``; the same table carries it to the API server once the resource is
-installed there.
+Each rule is written twice, side by side: as Python for ``distillery run FILE`` and as CEL for the API server, which
+refuses what breaks it at ``kubectl apply``. Tests hold one against the other on a real API server.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from distillery.api.run import Spec
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``holds(spec)`` must be true; else ``path`` is to blame and ``mend`` tells what to do."""
+    """``holds(spec)`` must be true, and so must ``cel`` with the spec as ``self``; else ``path`` is to blame."""
 
     path: str
     holds: Callable[[Spec], bool]
+    cel: str
     mend: str
 
 
@@ -29,15 +30,28 @@ def _pinned(model: str, revision: str | None) -> bool:
     return _is_folder(model) != (revision is not None)
 
 
+def _in_s3(spec: Spec) -> bool:
+    return spec.storage.uri is not None and spec.storage.uri.startswith("s3://")
+
+
+_FOLDER = r"^(/|\\./|\\.\\./)"
+"""A model that is a folder, as a regular expression in a string of CEL."""
+
 _PIN = (
     "pin the model: a repository needs the revision (its commit), a folder (a path that begins with / or ./) has none"
 )
 
 RULES: tuple[Rule, ...] = (
-    Rule("spec.models.student.revision", lambda s: _pinned(s.models.student.model, s.models.student.revision), _PIN),
+    Rule(
+        "spec.models.student.revision",
+        lambda s: _pinned(s.models.student.model, s.models.student.revision),
+        f"self.models.student.model.matches('{_FOLDER}') != has(self.models.student.revision)",
+        _PIN,
+    ),
     Rule(
         "spec.models.teacher",
         lambda s: s.models.teacher is None or (s.models.teacher.model is None) != (s.models.teacher.endpoint is None),
+        "!has(self.models.teacher) || has(self.models.teacher.model) != has(self.models.teacher.endpoint)",
         "give either model or endpoint",
     ),
     Rule(
@@ -50,36 +64,45 @@ RULES: tuple[Rule, ...] = (
                 else _pinned(s.models.teacher.model, s.models.teacher.revision)
             )
         ),
+        "!has(self.models.teacher) || (has(self.models.teacher.model)"
+        f" ? self.models.teacher.model.matches('{_FOLDER}') != has(self.models.teacher.revision)"
+        " : !has(self.models.teacher.revision))",
         _PIN,
     ),
     Rule(
         "spec.hints.extractor",
         lambda s: s.hints.extractor != "llm" or s.models.extractor is not None,
+        "!has(self.hints.extractor) || self.hints.extractor != 'llm' || has(self.models.extractor)",
         "llm needs spec.models.extractor.endpoint; give it, or write miner",
     ),
     Rule(
         "spec.models.extractor",
         lambda s: s.hints.extractor != "miner" or s.models.extractor is None,
+        "!has(self.hints.extractor) || self.hints.extractor != 'miner' || !has(self.models.extractor)",
         "the miner uses no language model; leave spec.models.extractor out, or write spec.hints.extractor: llm",
     ),
     Rule(
         "spec.hints.retriever",
         lambda s: s.hints.retriever != "none",
+        "self.hints.retriever != 'none'",
         "without hints there is nothing to distil; choose another retriever (the arm base plays without hints)",
     ),
     Rule(
         "spec.evaluation.arms",
         lambda s: {"base", "distilled"} <= set(s.evaluation.arms),
+        "'base' in self.evaluation.arms && 'distilled' in self.evaluation.arms",
         "list at least base and distilled, which the gate compares",
     ),
     Rule(
         "spec.evaluation.arms",
         lambda s: len(set(s.evaluation.arms)) == len(s.evaluation.arms),
+        "self.evaluation.arms.all(a, self.evaluation.arms.exists_one(b, a == b))",
         "list each arm once",
     ),
     Rule(
         "spec.evaluation.seeds",
         lambda s: s.evaluation.seeds == 1 or s.evaluation.temperature > 0,
+        "self.evaluation.seeds == 1 || self.evaluation.temperature > 0.0",
         "greedy episodes are all alike; set spec.evaluation.temperature above 0, or seeds to 1",
     ),
     Rule(
@@ -88,26 +111,38 @@ RULES: tuple[Rule, ...] = (
             s.teaching.attempts == 1
             or (s.rollout.temperature if s.teaching.temperature is None else s.teaching.temperature) > 0
         ),
+        "self.teaching.attempts == 1 || "
+        "(has(self.teaching.temperature) ? self.teaching.temperature : self.rollout.temperature) > 0.0",
         "greedy attempts are all alike; set spec.teaching.temperature above 0, or attempts to 1",
     ),
     Rule(
         "spec.agent.maxCalls",
         lambda s: s.agent.max_calls >= s.environment.max_steps,
+        "self.agent.maxCalls >= self.environment.maxSteps",
         "must be at least spec.environment.maxSteps, for each step costs a call",
-    ),
-    Rule(
-        "spec.rollout.leaseSeconds",
-        lambda s: s.rollout.lease_seconds >= 10,
-        "write 10 or more; a lease is renewed every third of it",
     ),
     Rule(
         "spec.rounds.patience",
         lambda s: s.rounds.patience is None or s.rounds.patience <= s.rounds.max,
+        "!has(self.rounds.patience) || self.rounds.patience <= self.rounds.max",
         "must not exceed spec.rounds.max",
     ),
     Rule(
         "spec.rounds.until",
         lambda s: s.rounds.until is None or s.promotion.policy == "Auto",
+        "!has(self.rounds.until) || self.promotion.policy == 'Auto'",
         "needs spec.promotion.policy: Auto, for the target is judged on promoted students",
+    ),
+    Rule(
+        "spec.storage.endpointURL",
+        lambda s: s.storage.endpoint_url is None or _in_s3(s),
+        "!has(self.storage.endpointURL) || (has(self.storage.uri) && self.storage.uri.startsWith('s3://'))",
+        "is for S3 only; give spec.storage.uri as s3://bucket/prefix, or leave it out",
+    ),
+    Rule(
+        "spec.storage.credentialsSecretRef",
+        lambda s: s.storage.credentials_secret_ref is None or _in_s3(s),
+        "!has(self.storage.credentialsSecretRef) || (has(self.storage.uri) && self.storage.uri.startsWith('s3://'))",
+        "is for S3 only; give spec.storage.uri as s3://bucket/prefix, or leave it out",
     ),
 )

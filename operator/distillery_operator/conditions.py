@@ -1,0 +1,61 @@
+"""Conditions: what is true of a run, since when, and for which generation of its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+ACCEPTED = "Accepted"
+DATABASE_READY = "DatabaseReady"
+STALLED = "Stalled"
+SUSPENDED = "Suspended"
+PROMOTED = "Promoted"
+SERVING = "Serving"
+COMPLETE = "Complete"
+FAILED = "Failed"
+
+
+def set_condition(
+    conditions: Iterable[Mapping[str, Any]],
+    kind: str,
+    holds: bool | None,
+    reason: str,
+    message: str,
+    *,
+    now: str,
+    generation: int,
+) -> list[dict[str, Any]]:
+    """The conditions with one of them set. ``lastTransitionTime`` moves only when the status changes.
+
+    ``holds`` is None for Unknown.
+    """
+    status = {True: "True", False: "False", None: "Unknown"}[holds]
+    kept = [dict(condition) for condition in conditions]
+    before = next((condition for condition in kept if condition["type"] == kind), None)
+    since = before["lastTransitionTime"] if before and before["status"] == status else now
+    made = {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message[:4096],
+        "lastTransitionTime": since,
+        "observedGeneration": generation,
+    }
+    if before is None:
+        return [*kept, made]
+    return [made if condition is before else condition for condition in kept]
+
+
+def without(conditions: Iterable[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The conditions but one."""
+    return [dict(condition) for condition in conditions if condition["type"] != kind]
+
+
+def is_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> bool:
+    """Whether a condition holds."""
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
+
+
+def find(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
+    """A condition."""
+    return next((condition for condition in conditions if condition["type"] == kind), None)

@@ -1,0 +1,432 @@
+"""What to do about a run: a pure function of the resource, its status and what is observed.
+
+:func:`decide` reads from top to bottom as what happens to a run: it is checked, gets its account, volume and database,
+its stages are started as the planner says, a winner is served, and in the end it is complete or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from distillery.api import DistillationRun, InvalidRun, parse
+from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
+from distillery.planning.stages import CANDIDATE
+from distillery_operator import conditions
+from distillery_operator.kube import Object, Reference
+from distillery_operator.manifests import database, jobs, servers, storage
+from distillery_operator.manifests.names import STAGE_LABEL, Owner
+from distillery_operator.observed import (
+    RESULT_UNAVAILABLE,
+    Observed,
+    job_condition,
+    recorded_states,
+    stage_of,
+    state_of_job,
+)
+from distillery_operator.problems import find_problem
+from distillery_operator.settings import Settings
+
+_MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done, in this order.
+
+    Attributes:
+        secret: create the database's Secret, unless it is there.
+        apply: manifests that are to hold.
+        create: manifests that are created once: a configuration, then its Job.
+        delete: objects that are to go, by reference and uid.
+        status: the controller's part of the status.
+        requeue: seconds until the run is looked at again without cause; None if only a change matters.
+    """
+
+    secret: bool = False
+    apply: tuple[Object, ...] = ()
+    create: tuple[Object, ...] = ()
+    delete: tuple[tuple[Reference, str], ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    requeue: float | None = None
+
+
+def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings: Settings, now: datetime) -> Decision:
+    """The decision about a run.
+
+    Args:
+        body: the run as the API server has it.
+        status: its status as the controller wrote it last.
+        observed: the run's objects.
+        settings: the operator's.
+        now: the time, with its zone.
+    """
+    writer = _StatusWriter(body, status, now)
+    try:
+        run = parse({key: value for key, value in body.items() if key != "status"})
+    except InvalidRun as error:
+        writer.set(conditions.ACCEPTED, False, "InvalidSpec", str(error))
+        writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
+        return Decision(status=writer.finish("Failed", str(error)))
+    writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
+    owner = Owner(run, body["metadata"]["uid"])
+
+    if conditions.is_true(writer.conditions, conditions.COMPLETE) or conditions.is_true(
+        writer.conditions, conditions.FAILED
+    ):
+        return _look_after(owner, status, observed, settings, now, writer)
+
+    decision = _provide(owner, observed, settings)
+    states, records = _stage_states(owner, status, observed, now)
+    current = plan(run.spec, states)
+    writer.record(run, current, records, states)
+    if current.phase == "Failed":
+        writer.set(conditions.FAILED, True, "StageFailed", current.message)
+        running = _running_jobs(observed)
+        return replace(decision, create=(), delete=running, status=writer.finish("Failed", current.message))
+
+    decision = _serve(owner, current, status, observed, settings, decision, writer)
+    if run.spec.suspend:
+        message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
+        writer.set(conditions.SUSPENDED, True, "Suspended", message)
+        writer.clear(conditions.STALLED)
+        return replace(decision, create=(), delete=_running_jobs(observed), status=writer.finish("Suspended", message))
+    if conditions.find(writer.conditions, conditions.SUSPENDED):
+        writer.set(conditions.SUSPENDED, False, "Resumed", "The run goes on.")
+
+    if current.phase == "Complete":
+        return _complete(owner, current, decision, observed, settings, writer)
+    decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
+    problem = find_problem(observed)
+    if problem:
+        writer.set(conditions.STALLED, True, problem.reason, problem.message)
+    else:
+        writer.clear(conditions.STALLED)
+    message = problem.message if problem else waits_for or current.message
+    return replace(decision, status=writer.finish("Running", message), requeue=settings.resync_seconds)
+
+
+def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
+    """Account, volume, database and schema."""
+    spec = owner.run.spec
+    wanted: list[Object] = []
+    if spec.pods.service_account_name is None:
+        wanted.append(storage.service_account(owner))
+    if spec.storage.uri is None:
+        wanted.append(storage.claim(owner))
+    own_database = spec.database.dsn_secret_ref is None
+    if own_database:
+        wanted += [
+            database.network_policy(owner),
+            database.service(owner),
+            database.stateful_set(owner, settings),
+        ]
+    secret = own_database and database.name(owner) not in observed.stateful_sets
+    return Decision(secret=secret, apply=tuple(wanted))
+
+
+def _stage_states(
+    owner: Owner, status: Mapping[str, Any], observed: Observed, now: datetime
+) -> tuple[dict[StageId, StageState], dict[str, dict[str, Any]]]:
+    """How every stage stands, and the records of the stages of the present round to be kept in the status."""
+    states = recorded_states(owner.run.spec, status)
+    records: dict[str, dict[str, Any]] = {r["name"]: dict(r) for r in status.get("stages", [])}
+    for job in observed.jobs.values():
+        name = stage_of(job)
+        if name == "migrate" or job["metadata"].get("deletionTimestamp"):
+            continue
+        sid = StageId.parse(name)
+        if sid in states:
+            continue
+        record = records.setdefault(name, {"name": name, "attempts": 1})
+        attempt = record.get("attempts", 1)
+        if record.get("job", job["metadata"]["name"]) != job["metadata"]["name"]:
+            continue  # an earlier attempt, about to go
+        timeout = f"spec.stages.{sid.kind}.timeoutSeconds"
+        state = state_of_job(job, observed.pods_of(job["metadata"]["name"]), attempt=attempt, timeout_field=timeout)
+        if state.message == RESULT_UNAVAILABLE and attempt < _MOST_ATTEMPTS:
+            # what it did is in the store and in the database: another attempt only tells it again
+            record |= {"attempts": attempt + 1, "phase": "Running"}
+            record.pop("job", None)
+            continue
+        states[sid] = state
+        record |= {
+            "phase": {"running": "Running", "succeeded": "Succeeded", "failed": "Failed"}[state.phase],
+            "job": job["metadata"]["name"],
+            "startTime": record.get("startTime") or job["metadata"].get("creationTimestamp") or _text(now),
+        }
+        if state.phase != "running":
+            ended = job.get("status", {}).get("completionTime")
+            record["completionTime"] = record.get("completionTime") or ended or _text(now)
+        if state.message:
+            record["message"] = state.message
+        if state.result is not None:
+            record["result"] = dict(state.result)
+    return states, records
+
+
+def _advance(
+    owner: Owner,
+    current: Plan,
+    states: Mapping[StageId, StageState],
+    observed: Observed,
+    settings: Settings,
+    decision: Decision,
+    records: Mapping[str, Mapping[str, Any]],
+    writer: _StatusWriter,
+) -> tuple[Decision, str]:
+    """Start what the plan starts, once there is a database with its schema; else say what is waited for."""
+    spec = owner.run.spec
+    if spec.database.dsn_secret_ref is None:
+        server = observed.stateful_sets.get(database.name(owner), {})
+        if not server.get("status", {}).get("readyReplicas"):
+            writer.set(conditions.DATABASE_READY, False, "Starting", "The database is starting.")
+            return decision, "Waiting for the database to start."
+    migration = observed.jobs.get(jobs.migration_name(owner, settings))
+    if migration is None:
+        writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
+        return replace(decision, create=(jobs.migration_job(owner, settings),)), "Bringing the schema up."
+    if job_condition(migration, "Failed"):
+        message = "The schema could not be brought up: see the log of the Job " + migration["metadata"]["name"]
+        writer.set(conditions.DATABASE_READY, False, "MigrationFailed", message)
+        return decision, message
+    if not job_condition(migration, "Complete"):
+        writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
+        return decision, "Bringing the schema up."
+    writer.set(conditions.DATABASE_READY, True, "Ready", "The database is there, and its schema is up to date.")
+
+    room = max(0, spec.stages.parallel - len(current.running))
+    create: list[Object] = []
+    for stage in current.start[:room]:
+        attempt = records.get(str(stage.id), {}).get("attempts", 1)
+        name = jobs.job_name(owner, stage, attempt)
+        if name in observed.jobs:
+            continue  # on its way out, after a suspension
+        digest = _digest(stage, states)
+        create.append(jobs.config_map(owner, stage, name, digest=digest))
+        create.append(jobs.stage_job(owner, stage, name, settings, digest=digest))
+        writer.start(stage, name, attempt)
+    return replace(decision, create=tuple(create)), ""
+
+
+def _digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
+    """The digest of the adapter of the student that plays in a stage; empty if none does."""
+    trained_by = stage.player.trained_by if stage.player else None
+    if trained_by is None:
+        return ""
+    result = states[trained_by].result or {}
+    return str(result.get("student") or "")
+
+
+def _serve(
+    owner: Owner,
+    current: Plan,
+    status: Mapping[str, Any],
+    observed: Observed,
+    settings: Settings,
+    decision: Decision,
+    writer: _StatusWriter,
+) -> Decision:
+    """Serve the student promoted last, if there is one."""
+    if current.serving.trained_by is None:
+        return decision
+    digest = _serving_digest(current.serving, writer.status)
+    manifests = (servers.deployment(owner, current.serving, digest, settings), servers.service(owner))
+    writer.serve(owner, digest, observed.deployments.get(owner.name))
+    return replace(decision, apply=(*decision.apply, *manifests))
+
+
+def _serving_digest(student: Model, status: Mapping[str, Any]) -> str:
+    assert student.trained_by is not None
+    ended = next(r for r in status["rounds"] if r["round"] == student.trained_by.round)
+    return ended["student"]
+
+
+def _complete(
+    owner: Owner,
+    current: Plan,
+    decision: Decision,
+    observed: Observed,
+    settings: Settings,
+    writer: _StatusWriter,
+) -> Decision:
+    """All rounds ended: the run is complete once its student, if it has one, is served."""
+    waits = current.serving.trained_by is not None and not conditions.is_true(writer.conditions, conditions.SERVING)
+    if waits and owner.run.spec.promotion.service.replicas:
+        problem = find_problem(observed)
+        if problem:
+            writer.set(conditions.STALLED, True, problem.reason, problem.message)
+        else:
+            writer.clear(conditions.STALLED)
+        message = problem.message if problem else "Waiting for the promoted student's servers."
+        return replace(decision, status=writer.finish("Running", message), requeue=settings.resync_seconds)
+    writer.clear(conditions.STALLED)
+    writer.set(conditions.COMPLETE, True, "RoundsEnded", current.message)
+    return replace(decision, status=writer.finish("Complete", current.message))
+
+
+def _look_after(
+    owner: Owner,
+    status: Mapping[str, Any],
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    writer: _StatusWriter,
+) -> Decision:
+    """A run that ended: its student is served on, and its Jobs go after their time."""
+    states = recorded_states(owner.run.spec, status)
+    decision = Decision()
+    if status.get("rounds"):
+        current = plan(owner.run.spec, states)
+        decision = _serve(owner, current, status, observed, settings, decision, writer)
+    ttl, requeue = owner.run.spec.ttl_seconds_after_finished, None
+    if ttl is not None and observed.jobs:
+        due = datetime.fromisoformat(status["completionTime"]) + timedelta(seconds=ttl)
+        if now >= due:
+            decision = replace(decision, delete=tuple(_leftovers(observed)))
+        else:
+            requeue = (due - now).total_seconds()
+    phase, message = status.get("phase", ""), status.get("message", "")
+    return replace(decision, status=writer.finish(phase, message), requeue=requeue)
+
+
+def _running_jobs(observed: Observed) -> tuple[tuple[Reference, str], ...]:
+    """The stages' Jobs that have not ended: their pods are told to stop, and save what they need to go on."""
+    return tuple(
+        (Reference.to(job), job["metadata"]["uid"])
+        for job in observed.jobs.values()
+        if not job_condition(job, "Complete")
+        and not job_condition(job, "Failed")
+        and not job["metadata"].get("deletionTimestamp")
+    )
+
+
+def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
+    """The Jobs of a run that ended, and their configurations, which have the same names."""
+    gone: list[tuple[Reference, str]] = []
+    for job in observed.jobs.values():
+        reference = Reference.to(job)
+        gone.append((reference, job["metadata"]["uid"]))
+        if job["metadata"]["labels"].get(STAGE_LABEL) != "migrate":
+            gone.append((Reference("v1", "ConfigMap", reference.namespace, reference.name), ""))
+    return gone
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class _StatusWriter:
+    """Builds the controller's part of the status, from what it was."""
+
+    def __init__(self, body: Object, status: Mapping[str, Any], now: datetime) -> None:
+        self._now = _text(now)
+        self._generation: int = body["metadata"].get("generation", 1)
+        self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}
+        self.conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions", [])]
+
+    def set(self, kind: str, holds: bool | None, reason: str, message: str) -> None:
+        """Set a condition."""
+        self.conditions = conditions.set_condition(
+            self.conditions, kind, holds, reason, message, now=self._now, generation=self._generation
+        )
+
+    def clear(self, kind: str) -> None:
+        """Let a condition be false, if it was ever set."""
+        before = conditions.find(self.conditions, kind)
+        if before and before["status"] == "True":
+            self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
+
+    def record(
+        self,
+        run: DistillationRun,
+        current: Plan,
+        records: Mapping[str, dict[str, Any]],
+        states: Mapping[StageId, StageState],
+    ) -> None:
+        """Rounds that ended, stages of the present round, and the columns made of them."""
+        rounds = {ended["round"]: ended for ended in self.status.get("rounds", [])}
+        for verdict in current.verdicts:
+            if verdict.round in rounds:
+                continue
+            result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
+            rounds[verdict.round] = {
+                "round": verdict.round,
+                "verdict": verdict.outcome,
+                "reason": verdict.reason,
+                "promoted": verdict.promoted,
+                "student": result.get("student") or "",
+                "metric": verdict.metric,
+                "arms": result.get("arms", {}),
+                "completionTime": self._now,
+            }
+            promoted = "Promoted" if verdict.promoted else "NotPromoted"
+            self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
+            self._score(result.get("arms", {}))
+        self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
+        ended = set(rounds)
+        self.status["stages"] = [
+            record
+            for name, record in sorted(records.items())
+            if record.get("phase") and (StageId.parse(name).round not in ended or current.round in ended)
+        ]
+        self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
+        self.status["stage"] = ",".join(str(sid) for sid in current.running)
+
+    def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
+        scores = {
+            column: f"{100 * arms[arm]['success']:.1f}"
+            for column, arm in (("base", "base"), ("student", CANDIDATE))
+            if arm in arms
+        }
+        self.status["scores"] = scores
+
+    def start(self, stage: Stage, job: str, attempt: int) -> None:
+        """Record that a stage is started."""
+        record = {"name": str(stage.id), "phase": "Running", "job": job, "attempts": attempt, "startTime": self._now}
+        others = [r for r in self.status.get("stages", []) if r["name"] != record["name"]]
+        self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
+        self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
+
+    def serve(self, owner: Owner, digest: str, deployment: Object | None) -> None:
+        """How the promoted student is served."""
+        wanted = owner.run.spec.promotion.service.replicas
+        told = (deployment or {}).get("status", {})
+        template = (deployment or {}).get("spec", {}).get("template", {})
+        current = template.get("metadata", {}).get("labels", {}) if template else {}
+        ready = told.get("readyReplicas", 0)
+        rolled_out = (
+            deployment is not None
+            and digest[:12] in current.values()
+            and told.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+            and told.get("updatedReplicas", 0) >= wanted
+            and told.get("availableReplicas", 0) >= wanted
+            and told.get("replicas", 0) == wanted
+        )
+        self.status["serving"] = {
+            "student": digest[:12],
+            "url": servers.url(owner),
+            "model": owner.name,
+            "readyReplicas": ready,
+        }
+        if rolled_out:
+            self.set(conditions.SERVING, True, "Available", f"Student {digest[:12]} answers at {servers.url(owner)}.")
+        else:
+            message = f"{ready} of {wanted} servers of student {digest[:12]} are ready."
+            self.set(conditions.SERVING, False, "RollingOut", message)
+
+    def finish(self, phase: str, message: str) -> dict[str, Any]:
+        """The status."""
+        self.status |= {
+            "observedGeneration": self._generation,
+            "conditions": self.conditions,
+            "phase": phase,
+            "message": message[:4096],
+        }
+        self.status.setdefault("startTime", self._now)
+        if phase in ("Complete", "Failed"):
+            self.status.setdefault("completionTime", self._now)
+            self.status["stage"] = ""
+        return self.status

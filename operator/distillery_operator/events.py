@@ -1,0 +1,100 @@
+"""Events: what happened to a run, for `kubectl describe`. Told once each, when a status first says so. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery_operator import conditions
+from distillery_operator.kube import Object
+from distillery_operator.manifests.names import digest
+
+# Conditions whose change is worth an event, and whether it is good news when they become true.
+_TOLD = {
+    conditions.ACCEPTED: True,
+    conditions.DATABASE_READY: True,
+    conditions.STALLED: False,
+    conditions.SUSPENDED: True,
+    conditions.PROMOTED: True,
+    conditions.SERVING: True,
+    conditions.COMPLETE: True,
+    conditions.FAILED: False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. ``key`` tells it from others of the same reason."""
+
+    reason: str
+    message: str
+    warning: bool = False
+    key: str = ""
+
+
+def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
+    """What a change of the status tells."""
+    return [*_of_stages(before, after), *_of_conditions(before, after)]
+
+
+def _of_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    known = {r["name"]: r["phase"] for r in before.get("stages", [])}
+    for record in after.get("stages", []):
+        name, phase = record["name"], record["phase"]
+        if known.get(name) == phase:
+            continue
+        key = f"{name}/{record.get('attempts', 1)}/{record.get('startTime', '')}"
+        match phase:
+            case "Running":
+                yield Event("StageStarted", f"Stage {name} runs as Job {record.get('job', '')}.", key=key)
+            case "Succeeded":
+                yield Event("StageSucceeded", f"Stage {name} succeeded.", key=key)
+            case _:
+                yield Event("StageFailed", f"Stage {name} failed: {record.get('message', '')}", warning=True, key=key)
+
+
+def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    for condition in after.get("conditions", []):
+        kind = condition["type"]
+        if kind not in _TOLD:
+            continue
+        was = conditions.find(before.get("conditions", []), kind)
+        told = ("status", "reason", "message") if kind in (conditions.PROMOTED, conditions.STALLED) else ("status",)
+        if was and all(was[part] == condition[part] for part in told):
+            continue
+        holds = condition["status"] == "True"
+        if not holds and kind not in (conditions.ACCEPTED, conditions.PROMOTED) and was is None:
+            continue  # not yet, which is no news
+        reason = condition["reason"] if kind == conditions.STALLED and holds else f"{'' if holds else 'Not'}{kind}"
+        key = f"{kind}/{condition['lastTransitionTime']}/{condition['reason']}"
+        yield Event(reason, condition["message"], warning=holds != _TOLD[kind] and kind != conditions.PROMOTED, key=key)
+
+
+def manifest(event: Event, run: Object, now: str) -> Object:
+    """The event as an object. Its name is decided by what it says: created twice, it is there once."""
+    metadata = run["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name']}.{digest([metadata['uid'], event.reason, event.key])}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": run["apiVersion"],
+            "kind": run["kind"],
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        },
+        "type": "Warning" if event.warning else "Normal",
+        "reason": event.reason,
+        "message": event.message[:1024],
+        "source": {"component": "distillery"},
+        "reportingComponent": "distillery",
+        "reportingInstance": "distillery",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }

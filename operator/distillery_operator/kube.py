@@ -1,0 +1,172 @@
+"""The API server: dicts in, dicts out. All writes but creations-once are server-side apply.
+
+The official client's models are strict and would refuse quantities and fields that the server takes, so only its
+transport is used: authentication, TLS, retries.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient
+
+Object = dict[str, Any]
+
+CONTROLLER = "distillery"
+"""Field manager of everything but progress."""
+
+_PLURALS = {
+    "ServiceAccount": "serviceaccounts",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+    "Service": "services",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Pod": "pods",
+    "Event": "events",
+    "Job": "jobs",
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "DistillationRun": "distillationruns",
+}
+
+
+class ApiError(Exception):
+    """The API server said no.
+
+    Attributes:
+        status: HTTP status code.
+        reason: the server's word for it, such as ``AlreadyExists``.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Names an object."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def to(cls, manifest: Object) -> Self:
+        """The object that a manifest describes."""
+        metadata = manifest["metadata"]
+        return cls(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+    @property
+    def collection(self) -> str:
+        """The path of its kind in its namespace."""
+        group = "api" if "/" not in self.api_version else "apis"
+        return f"/{group}/{self.api_version}/namespaces/{self.namespace}/{_PLURALS[self.kind]}"
+
+    @property
+    def path(self) -> str:
+        """The path of the object."""
+        return f"{self.collection}/{self.name}"
+
+
+class Kube:
+    """A connection to the API server; use as an async context manager."""
+
+    def __init__(self) -> None:
+        self._client: ApiClient | None = None
+
+    async def __aenter__(self) -> Self:
+        await config.load_config()
+        self._client = ApiClient()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client:
+            await self._client.close()
+
+    @property
+    def client(self) -> ApiClient:
+        """The official client, for what it brings itself."""
+        assert self._client is not None
+        return self._client
+
+    async def apply(self, manifest: Object) -> Object:
+        """Make an object what the manifest says, by server-side apply. A manifest that holds already writes nothing."""
+        return await self._patch(Reference.to(manifest).path, manifest, CONTROLLER)
+
+    async def apply_status(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
+        """The same for the fields of the status that ``manager`` owns."""
+        return await self._patch(f"{Reference.to(manifest).path}/status", manifest, manager)
+
+    async def create(self, manifest: Object) -> bool:
+        """Create an object once; False if one of its name exists already, which is left as it is."""
+        try:
+            await self.request("POST", Reference.to(manifest).collection, body=manifest)
+        except ApiError as error:
+            if error.reason == "AlreadyExists":
+                return False
+            raise
+        return True
+
+    async def get(self, reference: Reference) -> Object | None:
+        """An object, or None."""
+        try:
+            return await self.request("GET", reference.path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def delete(self, reference: Reference, *, uid: str = "") -> None:
+        """Delete an object and what it owns, the owned first. Harmless where it is gone or (by uid) another one."""
+        body: Object = {"propagationPolicy": "Foreground"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            await self.request("DELETE", reference.path, body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
+        """The objects of a kind in a namespace; ``labelSelector`` and ``fieldSelector`` narrow them down."""
+        reference = Reference(api_version, kind, namespace, "")
+        found = await self.request("GET", reference.collection, query=selectors)
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in found["items"]]
+
+    async def _patch(self, path: str, manifest: Object, manager: str) -> Object:
+        query = {"fieldManager": manager, "force": "true"}
+        return await self.request("PATCH", path, query=query, body=manifest, content="application/apply-patch+yaml")
+
+    async def request(
+        self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None,
+        content: str = "application/json",
+    ) -> Object:  # fmt: skip
+        """One request. Raises :class:`ApiError`."""
+        serialized = await self.client.param_serialize(
+            method,
+            f"{path}?{urlencode(query)}" if query else path,
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        response = await self.client.call_api(*serialized, _request_timeout=60)
+        raw = await response.read()
+        try:
+            answer: Object = json.loads(raw)
+        except ValueError:
+            answer = {"reason": response.reason, "message": raw[:500].decode(errors="replace")}
+        if response.status >= 400:
+            raise ApiError(response.status, answer.get("reason") or "", answer.get("message") or str(response.status))
+        return answer

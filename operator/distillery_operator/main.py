@@ -1,0 +1,159 @@
+"""Start-up: settings, the lead, and the watches. The only module that imports kopf.
+
+kopf watches and hands on; nothing is decided in its handlers, for what they are told is an edge, and edges get lost. No
+handler of ours needs a finalizer, so a run can be deleted whether the operator is there or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import kopf
+from aiohttp import web
+from kubernetes.aio.leaderelection import electionconfig, leaderelection
+from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+
+from distillery.api import GROUP, VERSION
+from distillery_operator.cache import CHILDREN
+from distillery_operator.crd import PLURAL
+from distillery_operator.kube import Kube
+from distillery_operator.manager import Manager
+from distillery_operator.manifests.names import MANAGED_BY
+from distillery_operator.metrics import Metrics
+from distillery_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run the operator until it is told to stop, or loses the lead."""
+    level = os.environ.get("DISTILLERY_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
+    sys.exit(asyncio.run(_serve(settings)))
+
+
+async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+    metrics = Metrics()
+    runner = web.AppRunner(metrics.application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=settings.port).start()
+    try:
+        async with Kube() as kube:
+            lead = asyncio.create_task(_lead(kube, settings, metrics, stop))
+            stopping = asyncio.create_task(stop.wait())
+            await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                _log.error("lost the lead, or failed while leading: ending, to start anew")
+                with contextlib.suppress(asyncio.CancelledError):
+                    await lead
+                return 1
+            lead.cancel()
+            await asyncio.gather(lead, return_exceptions=True)
+            return 0
+    finally:
+        await runner.cleanup()
+
+
+async def _lead(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Wait for the lead, then operate as long as it is ours."""
+    lock = LeaseLock("distillery-operator", settings.namespace, settings.identity, kube.client)
+    tick = asyncio.create_task(_stay_ready(metrics))
+
+    async def lost() -> None:
+        _log.warning("the lead is lost")
+
+    election = leaderelection.LeaderElection(
+        electionconfig.Config(
+            lock,
+            lease_duration=settings.lease_seconds,
+            renew_deadline=settings.lease_seconds * 2 / 3,
+            retry_period=settings.lease_seconds / 7.5,
+            onstarted_leading=_operate(kube, settings, metrics, stop, tick),
+            onstopped_leading=lost,
+        )
+    )
+    await election.run()
+
+
+async def _stay_ready(metrics: Metrics) -> None:
+    """While waiting for the lead there is nothing to hear."""
+    while True:
+        metrics.hear()
+        await asyncio.sleep(30)
+
+
+async def _operate(
+    kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event, waiting: asyncio.Task[None]
+) -> None:
+    """Watch, and look after all runs."""
+    waiting.cancel()
+    metrics.leading.set(1)
+    _log.info("%s leads", settings.identity)
+    manager = Manager(kube, settings, metrics)
+    where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(manager.run())
+            group.create_task(
+                kopf.operator(
+                    registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop,
+                    **where,
+                )
+            )  # fmt: skip
+    except BaseException:
+        os.kill(os.getpid(), signal.SIGTERM)  # whatever failed: end, and start anew
+        raise
+    finally:
+        await manager.stop()
+        metrics.leading.set(0)
+
+
+def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def on_run(event: kopf.RawEvent, **_: Any) -> None:
+        metrics.hear()
+        body = dict(event["object"])
+        if event["type"] == "DELETED":
+            manager.run_gone(body)
+        else:
+            manager.run_changed(body)
+
+    for version, kind, plural in CHILDREN:
+        group, _, number = version.rpartition("/")
+
+        @kopf.on.event(group, number, plural, labels=MANAGED_BY, registry=registry, id=f"on-{plural}")
+        async def on_child(event: kopf.RawEvent, *, version: str = version, kind: str = kind, **_: Any) -> None:
+            metrics.hear()
+            child = {**event["object"], "apiVersion": version, "kind": kind}
+            manager.child_changed(child, gone=event["type"] == "DELETED")
+
+    return registry
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False  # events are ours
+    settings.watching.server_timeout = 240
+    settings.watching.client_timeout = 300
+    settings.scanning.disabled = True  # kinds and namespaces are known; finding them out takes more rights
+    return settings
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""All runs: one reconciler each, woken by what the watches tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from distillery.api import GROUP, VERSION
+from distillery_operator.cache import Cache, RunKey
+from distillery_operator.crd import PLURAL
+from distillery_operator.kube import Kube, Object
+from distillery_operator.metrics import Metrics
+from distillery_operator.progress import ProgressWatcher
+from distillery_operator.reconcile import Reconciler
+from distillery_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_RELIST_SECONDS = 300.0
+
+
+class Manager:
+    """Told of every event by the watches; an async context manager would have nothing to add.
+
+    Args:
+        kube: the API server.
+        settings: the operator's.
+        metrics: the operator's.
+    """
+
+    def __init__(self, kube: Kube, settings: Settings, metrics: Metrics) -> None:
+        self.cache = Cache()
+        self._kube = kube
+        self._settings = settings
+        self._metrics = metrics
+        self._reconcilers: dict[RunKey, tuple[Reconciler, asyncio.Task[None]]] = {}
+
+    async def run(self) -> None:
+        """What goes on besides the reconcilers: progress, and the safety net under the watches."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ProgressWatcher(self._kube, self.cache).run())
+            group.create_task(self._relist())
+
+    def run_changed(self, body: Object) -> None:
+        """A run was made or changed."""
+        key = self.cache.keep_run(body)
+        if key not in self._reconcilers:
+            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics)
+            self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
+        self._reconcilers[key][0].wake()
+        self._count()
+
+    def run_gone(self, body: Object) -> None:
+        """A run was deleted; what it owned goes with it by itself."""
+        key = self.cache.drop_run(body)
+        if found := self._reconcilers.pop(key, None):
+            found[1].cancel()
+        self._count()
+
+    def child_changed(self, child: Object, *, gone: bool) -> None:
+        """An object of a run was made, changed or deleted."""
+        key = self.cache.drop(child) if gone else self.cache.keep(child)
+        if key in self._reconcilers:
+            self._reconcilers[key][0].wake()
+
+    async def stop(self) -> None:
+        """End all reconcilers."""
+        tasks = [task for _, task in self._reconcilers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _relist(self) -> None:
+        """Find what the watches missed, which should be nothing."""
+        while True:
+            await asyncio.sleep(_RELIST_SECONDS)
+            try:
+                found = await self._list_runs()
+            except Exception as error:
+                _log.warning("the runs can't be listed: %s", error)
+                continue
+            self._metrics.hear()
+            listed = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in found}
+            for key in self.cache.runs.keys() - listed.keys():
+                self.run_gone(self.cache.runs[key])
+            for key in listed.keys() - self.cache.runs.keys():
+                self.run_changed(listed[key])
+
+    async def _list_runs(self) -> list[Object]:
+        found: list[Object] = []
+        for namespace in _scopes(self._settings.namespaces):
+            path = f"/apis/{GROUP}/{VERSION}{namespace}/{PLURAL}"
+            answer = await self._kube.request("GET", path)
+            found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **i} for i in answer["items"]]
+        return found
+
+    def _count(self) -> None:
+        phases = Counter(body.get("status", {}).get("phase", "Pending") for body in self.cache.runs.values())
+        self._metrics.runs.clear()
+        for phase, number in phases.items():
+            self._metrics.runs.labels(phase).set(number)
+
+
+def _scopes(namespaces: Sequence[str]) -> list[str]:
+    return [f"/namespaces/{namespace}" for namespace in namespaces] or [""]

@@ -1,0 +1,1 @@
+"""What the operator makes for a run, as manifests: pure functions from the resource to dicts."""

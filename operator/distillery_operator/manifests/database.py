@@ -1,0 +1,140 @@
+"""The quick-start database of a run that names none: one PostgreSQL with pgvector, and its password."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from distillery.api.base import SecretKey
+from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
+from distillery_operator.settings import Settings
+
+COMPONENT = "database"
+DSN_KEY = "dsn"
+_PASSWORD_KEY = "password"  # noqa: S105 - the name of a key
+_USER = 999  # of the official images
+_PORT = 5432
+_DATA = "/var/lib/postgresql/data"
+_SIZE = "10Gi"
+
+
+def name(owner: Owner) -> str:
+    """Of the StatefulSet, its Service and its Secret."""
+    return f"{owner.name}-database"
+
+
+def dsn_reference(owner: Owner) -> SecretKey:
+    """The Secret's key that holds the connection string: the user's, or the quick-start database's."""
+    return owner.run.spec.database.dsn_secret_ref or SecretKey(name=name(owner), key=DSN_KEY)
+
+
+def secret(owner: Owner, password: str) -> dict[str, Any]:
+    """Password and connection string. Created once; the operator never reads it back."""
+    dsn = f"postgresql://distillery:{password}@{name(owner)}:{_PORT}/distillery"
+    values = {_PASSWORD_KEY: password, DSN_KEY: dsn}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "immutable": True,
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in values.items()},
+    }
+
+
+def service(owner: Owner) -> dict[str, Any]:
+    """The name under which pods find it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "spec": {
+            "clusterIP": "None",
+            "selector": owner.selector(COMPONENT),
+            "ports": [{"name": "postgres", "port": _PORT, "targetPort": _PORT, "protocol": "TCP"}],
+        },
+    }
+
+
+def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
+    """The server, with a volume of its own."""
+    spec = owner.run.spec
+    (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
+    mounts = [
+        scratch(),
+        Mount({"name": "run", "emptyDir": {}}, "/var/run/postgresql"),
+        password,
+    ]
+    server = container(
+        "postgres",
+        settings.postgres_image,
+        ["docker-entrypoint.sh", "postgres"],
+        mounts=[*mounts, Mount({"name": "data"}, _DATA)],
+        pull_policy=settings.image_pull_policy,
+        environment={
+            "POSTGRES_USER": "distillery",
+            "POSTGRES_DB": "distillery",
+            "POSTGRES_PASSWORD_FILE": f"{password.path}/{_PASSWORD_KEY}",
+            "PGDATA": f"{_DATA}/pgdata",
+        },
+        ports=[{"name": "postgres", "containerPort": _PORT, "protocol": "TCP"}],
+        readinessProbe={
+            "exec": {"command": ["pg_isready", "-U", "distillery", "-h", "127.0.0.1"]},
+            "periodSeconds": 5,
+            "timeoutSeconds": 5,
+        },
+    )
+    claim: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "labels": owner.labels(COMPONENT)},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": _SIZE}},
+            **(
+                {"storageClassName": spec.storage.claim.storage_class_name}
+                if spec.storage.claim.storage_class_name is not None
+                else {}
+            ),
+        },
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "spec": {
+            "replicas": 1,
+            "serviceName": name(owner),
+            "selector": {"matchLabels": owner.selector(COMPONENT)},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+            "template": pod(
+                owner,
+                owner.labels(COMPONENT),
+                spec.pods.model_copy(update={"image": None}),
+                containers=[server],
+                mounts=mounts,
+                user=_USER,
+                terminationGracePeriodSeconds=60,
+            ),
+            "volumeClaimTemplates": [claim],
+        },
+    }
+
+
+def network_policy(owner: Owner) -> dict[str, Any]:
+    """Only the run's own pods reach the database."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "spec": {
+            "podSelector": {"matchLabels": owner.selector(COMPONENT)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [{"podSelector": {"matchLabels": owner.selector("stage")}}],
+                    "ports": [{"port": _PORT, "protocol": "TCP"}],
+                }
+            ],
+        },
+    }

@@ -1,0 +1,245 @@
+"""A stage as an Indexed Job: workers that share its episodes, each beside a model server of its own if it plays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distillery.api import Spec
+from distillery.api.base import SecretKey
+from distillery.api.infrastructure import StageSettings
+from distillery.api.models import Endpoint
+from distillery.planning import Kind, Model, Stage
+from distillery.serving.choice import merges, served
+from distillery.stages.config import Server, StageConfig
+from distillery_operator.manifests import database
+from distillery_operator.manifests.names import STAGE_LABEL, Owner, fitted
+from distillery_operator.manifests.pods import (
+    ARTIFACTS,
+    CONFIG,
+    Mount,
+    artifacts,
+    common_environment,
+    container,
+    merged,
+    on_one_node,
+    pod,
+    scratch,
+    secret_path,
+    secrets,
+    shared_memory,
+    shares_one_node,
+    store_uri,
+)
+from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
+from distillery_operator.settings import Settings
+
+COMPONENT = "stage"
+STATUS_PORT = 8081
+_SERVER_PORT = 8000
+_WORKER = "worker"
+_CONFIGURATION_ERROR = 78
+
+
+def job_name(owner: Owner, stage: Stage, attempt: int) -> str:
+    """The same for the same attempt at the same stage of the same run."""
+    return fitted(f"{owner.name}-{stage.id}", [owner.uid, str(stage.id), attempt])
+
+
+def migration_name(owner: Owner, settings: Settings) -> str:
+    """Of the Job that brings the database's schema up: another image may bring another schema."""
+    return fitted(f"{owner.name}-migrate", [owner.uid, _image(owner.run.spec, settings)])
+
+
+def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig:
+    """What the stage is told. ``digest`` is of the adapter of the student that plays."""
+    spec = owner.run.spec
+    return StageConfig.of(
+        owner.run,
+        stage,
+        server=_server(spec, stage.player, digest),
+        store=store_uri(owner),
+        merge=merges(spec, gpu=has_gpu(spec)),
+        records_itself=True,
+        cache=ARTIFACTS,
+        work=f"{ARTIFACTS}/work/{stage.id}",
+        outcome="/dev/termination-log",
+    )
+
+
+def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "") -> dict[str, Any]:
+    """The stage's configuration, beside the Job of the same name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": owner.metadata(name, COMPONENT, labels={STAGE_LABEL: str(stage.id)}),
+        "immutable": True,
+        "data": {"config.json": stage_config(owner, stage, digest=digest).model_dump_json(indent=1)},
+    }
+
+
+def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, digest: str = "") -> dict[str, Any]:
+    """The Job. Created once and never applied again: others own parts of it, Kueue its ``suspend``.
+
+    Args:
+        owner: the run.
+        stage: what to do.
+        name: of the Job.
+        settings: images.
+        digest: of the adapter of the student that plays.
+    """
+    spec = owner.run.spec
+    own: StageSettings = getattr(spec.stages, stage.id.kind.value)
+    pods = merged(spec.pods, own.pods)
+    if shares_one_node(spec):
+        pods = on_one_node(owner, pods)
+    config = Mount({"name": "config", "configMap": {"name": name}}, CONFIG, read_only=True)
+    credentials = secrets(_secrets(owner, stage))
+    mounts = [artifacts(owner), scratch(), shared_memory(), config, *credentials]
+    image = pods.image or settings.pipeline_image
+    worker = container(
+        _WORKER,
+        image,
+        ["python", "-m", f"distillery.stages.{stage.id.kind}", f"{CONFIG}/config.json"],
+        mounts=mounts,
+        pull_policy=settings.image_pull_policy,
+        environment={
+            **common_environment(spec),
+            "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+            "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
+        },
+        resources=own.resources,
+        ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
+    )
+    server_files = [artifacts(owner), scratch(), shared_memory()]
+    before: list[dict[str, Any]] = []
+    if stage.player and not _endpoint(spec, stage.player):
+        model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=ARTIFACTS, digest=digest)
+        before = [
+            fetch(owner, model, image=image, mounts=[*server_files, *credentials], settings=settings),
+            sidecar(owner, model, port=_SERVER_PORT, mounts=server_files, settings=settings),
+        ]
+    # a trainer finishes its step and writes a checkpoint before it ends
+    grace = 120 if stage.id.kind is Kind.TRAIN else 30
+    template = pod(
+        owner,
+        owner.labels(COMPONENT, {STAGE_LABEL: str(stage.id)}),
+        pods,
+        containers=[worker],
+        init_containers=before,
+        mounts=mounts,
+        terminationGracePeriodSeconds=grace,
+        restartPolicy="Never",
+    )
+    workers = spec.rollout.workers if stage.player else 1
+    return _job(owner, name, str(stage.id), template, workers=workers, own=own)
+
+
+def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
+    """The Job that brings the database's schema to this version. Idempotent, and safe beside others."""
+    spec = owner.run.spec
+    credentials = secrets([database.dsn_reference(owner)])
+    mounts = [scratch(), *credentials]
+    worker = container(
+        _WORKER,
+        _image(spec, settings),
+        ["python", "-m", "distillery.database.migrate"],
+        mounts=mounts,
+        pull_policy=settings.image_pull_policy,
+        environment={
+            "HOME": "/tmp",  # noqa: S108
+            "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+        },
+    )
+    template = pod(
+        owner,
+        owner.labels(COMPONENT, {STAGE_LABEL: "migrate"}),
+        spec.pods,
+        containers=[worker],
+        mounts=mounts,
+        restartPolicy="Never",
+    )
+    return _job(owner, migration_name(owner, settings), "migrate", template, workers=1, own=StageSettings())
+
+
+def _job(
+    owner: Owner, name: str, stage: str, template: dict[str, Any], *, workers: int, own: StageSettings
+) -> dict[str, Any]:
+    spec = owner.run.spec
+    labels = {STAGE_LABEL: stage}
+    if spec.queue_name:
+        labels["kueue.x-k8s.io/queue-name"] = spec.queue_name
+    made: dict[str, Any] = {
+        "completionMode": "Indexed",
+        "completions": workers,
+        "parallelism": workers,
+        "backoffLimit": own.max_retries,
+        "podReplacementPolicy": "Failed",  # never two writers of one checkpoint
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": _WORKER,
+                        "operator": "In",
+                        "values": [_CONFIGURATION_ERROR],
+                    },
+                },
+                {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]
+        },
+        "template": template,
+    }
+    if own.timeout_seconds:
+        made["activeDeadlineSeconds"] = own.timeout_seconds
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": owner.metadata(name, COMPONENT, labels=labels),
+        "spec": made,
+    }
+
+
+def _endpoint(spec: Spec, player: Model) -> Endpoint | None:
+    """Somebody else's server that plays, if one does."""
+    if player.kind == "teacher":
+        assert spec.models.teacher is not None
+        return spec.models.teacher.endpoint
+    return spec.models.student.endpoint if player.kind == "base" else None
+
+
+def _server(spec: Spec, player: Model | None, digest: str) -> Server | None:
+    if player is None:
+        return None
+    if endpoint := _endpoint(spec, player):
+        key = endpoint.api_key_secret_ref
+        return Server(
+            base_url=endpoint.base_url, model=endpoint.model, api_key_secret=(key.name, key.key) if key else None
+        )
+    model = served(player, spec, gpu=has_gpu(spec), artifacts=ARTIFACTS, digest=digest)
+    return Server(base_url=f"http://127.0.0.1:{_SERVER_PORT}/v1", model=model.name)
+
+
+def _secrets(owner: Owner, stage: Stage) -> Sequence[SecretKey]:
+    """The keys that a stage's pod needs, and no others."""
+    spec = owner.run.spec
+    wanted = [database.dsn_reference(owner), spec.storage.credentials_secret_ref]
+    models = spec.models
+    endpoints = {
+        "base": models.student.endpoint,
+        "teacher": models.teacher.endpoint if models.teacher else None,
+        "extractor": models.extractor.endpoint if models.extractor else None,
+    }
+    match stage.id.kind:
+        case Kind.PREPARE:  # finds out whether all are there
+            needed = list(endpoints.values())
+        case Kind.HINTS:
+            needed = [endpoints["extractor"]]
+        case _:
+            needed = [_endpoint(spec, stage.player)] if stage.player else []
+    wanted += [endpoint.api_key_secret_ref for endpoint in needed if endpoint]
+    return [reference for reference in wanted if reference]
+
+
+def _image(spec: Spec, settings: Settings) -> str:
+    return spec.pods.image or settings.pipeline_image

@@ -1,0 +1,81 @@
+"""Names and labels of what belongs to a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.api import GROUP, DistillationRun
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "distillery"}
+RUN_LABEL = f"{GROUP}/run"
+STAGE_LABEL = f"{GROUP}/stage"
+STUDENT_LABEL = f"{GROUP}/student"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A run as the API server knows it: what everything that belongs to it is named and owned by."""
+
+    run: DistillationRun
+    uid: str
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.run.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        """Of the run and of all that belongs to it."""
+        return self.run.metadata.namespace
+
+    def labels(self, component: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Of an object of the run."""
+        return {
+            "app.kubernetes.io/name": "distillery",
+            **MANAGED_BY,
+            COMPONENT_LABEL: component,
+            RUN_LABEL: self.name,
+            **(more or {}),
+        }
+
+    def selector(self, component: str) -> dict[str, str]:
+        """The labels that tell the pods of a component from all others."""
+        return {COMPONENT_LABEL: component, RUN_LABEL: self.name}
+
+    def metadata(
+        self, name: str, component: str, *, owned: bool = True, labels: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Metadata of an object of the run; what is ``owned`` goes when the run is deleted."""
+        made: dict[str, Any] = {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": self.labels(component, labels),
+        }
+        if owned:
+            made["ownerReferences"] = [
+                {
+                    "apiVersion": self.run.api_version,
+                    "kind": self.run.kind,
+                    "name": self.name,
+                    "uid": self.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ]
+        return made
+
+
+def digest(value: Any) -> str:
+    """Eight characters that a JSON value decides."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fitted(name: str, inputs: Any) -> str:
+    """A name of at most 63 characters that differs where ``inputs`` differ."""
+    return f"{name[:54].rstrip('-')}-{digest(inputs)}"

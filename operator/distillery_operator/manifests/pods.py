@@ -1,0 +1,202 @@
+"""What all pods of a run have in common: identity, security, placement, and what is mounted where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.api import Spec
+from distillery.api.base import SecretKey
+from distillery.api.infrastructure import Pods, Resources
+from distillery_operator.manifests.names import RUN_LABEL, Owner
+
+ARTIFACTS = "/artifacts"
+CONFIG = "/etc/distillery"
+SECRETS = "/var/run/distillery/secrets"
+_MODELS = f"{ARTIFACTS}/.models"
+
+USER = 65532
+"""Neither root nor anybody: the user and group of every container."""
+
+_CONTAINER_SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume and where containers see it."""
+
+    volume: Mapping[str, Any]
+    path: str
+    read_only: bool = False
+
+    def in_container(self) -> dict[str, Any]:
+        """As a container lists it."""
+        mounted = {"name": self.volume["name"], "mountPath": self.path}
+        return {**mounted, "readOnly": True} if self.read_only else mounted
+
+
+def container(
+    name: str,
+    image: str,
+    command: Iterable[str],
+    *,
+    mounts: Iterable[Mount],
+    pull_policy: str,
+    environment: Mapping[str, str] | None = None,
+    resources: Resources | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """A container under ``restricted`` pod security, on a read-only root."""
+    made: dict[str, Any] = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": pull_policy,
+        "command": list(command),
+        "env": [{"name": key, "value": value} for key, value in (environment or {}).items()],
+        "volumeMounts": [mount.in_container() for mount in mounts],
+        "securityContext": _CONTAINER_SECURITY,
+        **more,
+    }
+    if resources:
+        asked = {"requests": dict(resources.requests), "limits": dict(resources.limits)}
+        made["resources"] = {key: value for key, value in asked.items() if value}
+    return made
+
+
+def pod(
+    owner: Owner,
+    labels: Mapping[str, str],
+    pods: Pods,
+    *,
+    containers: list[dict[str, Any]],
+    init_containers: Iterable[dict[str, Any]] = (),
+    mounts: Iterable[Mount],
+    user: int = USER,
+    **more: Any,
+) -> dict[str, Any]:
+    """A pod template."""
+    spec: dict[str, Any] = {
+        "serviceAccountName": pods.service_account_name or owner.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": list(init_containers),
+        "containers": containers,
+        "volumes": [dict(mount.volume) for mount in mounts],
+        "nodeSelector": dict(pods.node_selector),
+        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in pods.tolerations],
+        "imagePullSecrets": [{"name": name} for name in pods.image_pull_secrets],
+        "affinity": dict(pods.affinity),
+        "runtimeClassName": pods.runtime_class_name,
+        "priorityClassName": pods.priority_class_name,
+        **more,
+    }
+    return {
+        "metadata": {"labels": dict(labels)},
+        "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
+    }
+
+
+def merged(base: Pods, override: Pods) -> Pods:
+    """The run's settings with those of a stage in their place, field by field. What is empty says nothing."""
+    return base.model_copy(update={name: value for name, value in override if value})
+
+
+def on_one_node(owner: Owner, pods: Pods) -> Pods:
+    """The settings with the run's pods on one node, where its volume can be mounted on one only.
+
+    What the user says of affinity stands: then it is for the user to see to it.
+    """
+    if pods.affinity:
+        return pods
+    term = {"labelSelector": {"matchLabels": {RUN_LABEL: owner.name}}, "topologyKey": "kubernetes.io/hostname"}
+    return pods.model_copy(
+        update={"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+    )
+
+
+def shares_one_node(spec: Spec) -> bool:
+    """Whether the run's volume can be mounted on one node only."""
+    return spec.storage.uri is None and spec.storage.claim.access_mode == "ReadWriteOnce"
+
+
+def claim_name(owner: Owner) -> str:
+    """Of the volume claim with the run's artifacts."""
+    return f"{owner.name}-artifacts"
+
+
+def store_uri(owner: Owner) -> str:
+    """Where the run's artifacts are, as its pods see it."""
+    uri = owner.run.spec.storage.uri
+    return f"{uri.rstrip('/')}/{owner.run.key}" if uri else f"file://{ARTIFACTS}"
+
+
+def artifacts(owner: Owner) -> Mount:
+    """The run's artifacts: the claim, or for what lies in S3 a place for copies."""
+    if owner.run.spec.storage.uri:
+        return Mount({"name": "artifacts", "emptyDir": {}}, ARTIFACTS)
+    return Mount({"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(owner)}}, ARTIFACTS)
+
+
+def scratch() -> Mount:
+    """Whatever a program writes beside its results."""
+    return Mount({"name": "tmp", "emptyDir": {}}, "/tmp")  # noqa: S108 - a volume of the pod's own
+
+
+def shared_memory() -> Mount:
+    """What torch's processes talk through; the default of 64 MiB is too little."""
+    return Mount({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}, "/dev/shm")  # noqa: S108
+
+
+def secrets(references: Iterable[SecretKey]) -> list[Mount]:
+    """Each key of a Secret as the file ``SECRETS/<name>/<key>``."""
+    keys: dict[str, list[str]] = {}
+    for reference in references:
+        known = keys.setdefault(reference.name, [])
+        if reference.key not in known:
+            known.append(reference.key)
+    return [
+        Mount(
+            {
+                "name": f"secret-{number}",
+                "secret": {
+                    "secretName": name,
+                    "defaultMode": 0o440,
+                    "items": [{"key": key, "path": key} for key in wanted],
+                },
+            },
+            f"{SECRETS}/{name}",
+            read_only=True,
+        )
+        for number, (name, wanted) in enumerate(keys.items())
+    ]
+
+
+def secret_path(reference: SecretKey) -> str:
+    """Where :func:`secrets` puts a key."""
+    return f"{SECRETS}/{reference.name}/{reference.key}"
+
+
+def common_environment(spec: Spec) -> dict[str, str]:
+    """What every container of ours is told: homes for caches, and how to reach the artifacts."""
+    environment = {
+        "HOME": "/tmp",  # noqa: S108
+        "DISTILLERY_CACHE": "/tmp/cache",  # noqa: S108
+        "DISTILLERY_SECRETS": SECRETS,
+        "HF_HOME": _MODELS,
+    }
+    if spec.storage.credentials_secret_ref:
+        environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(spec.storage.credentials_secret_ref)
+    return environment

@@ -1,0 +1,62 @@
+"""The operator's metrics, and whether it is alive."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+# Runs are listed anew every few minutes; this much silence means that nothing gets through any more.
+_SILENCE_SECONDS = 900.0
+
+
+class Metrics:
+    """Counters and gauges, served at /metrics; /healthz and /readyz for probes."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        registry = self.registry
+        self.leading = Gauge("distillery_leading", "1 for the replica that leads.", registry=registry)
+        self.runs = Gauge("distillery_runs", "Runs by phase.", ["phase"], registry=registry)
+        self.failures = Counter("distillery_reconcile_failures", "Reconciliations that failed.", registry=registry)
+        self.created = Counter("distillery_objects_created", "Objects created, by kind.", ["kind"], registry=registry)
+        self.status_writes = Counter("distillery_status_writes", "Statuses written.", registry=registry)
+        self._durations = Histogram("distillery_reconcile_seconds", "Time of a reconciliation.", registry=registry)
+        self._heard = time.monotonic()
+
+    def reconciled(self, started: float) -> None:
+        """A reconciliation that began at ``started`` (monotonic seconds) ended well."""
+        self._durations.observe(time.monotonic() - started)
+
+    def hear(self) -> None:
+        """A sign of life from the API server."""
+        self._heard = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the API server was heard of lately."""
+        return time.monotonic() - self._heard < _SILENCE_SECONDS
+
+    def application(self) -> web.Application:
+        """The web application for probes and Prometheus."""
+
+        async def metrics(_: web.Request) -> web.Response:
+            return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+        async def healthy(_: web.Request) -> web.Response:
+            return (
+                web.Response(text="ok\n") if self.alive else web.Response(status=503, text="the API server is silent\n")
+            )
+
+        async def ready(_: web.Request) -> web.Response:
+            return web.Response(text="ok\n")  # a replica that waits for the lead is ready for it
+
+        app = web.Application()
+        app.router.add_get("/metrics", metrics)
+        app.router.add_get("/healthz", healthy)
+        app.router.add_get("/readyz", ready)
+        return app

@@ -1,0 +1,119 @@
+"""What is observed of a run: its objects, and how its stages stand by them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distillery.api import Spec
+from distillery.planning import Kind, Model, StageId, StageState
+from distillery.planning.stages import BASE, CANDIDATE, PREPARE, round_stages
+from distillery.stages.outcome import read
+from distillery_operator.kube import Object
+from distillery_operator.manifests.names import STAGE_LABEL
+
+_WORKER = "worker"
+_JOB_LABEL = "batch.kubernetes.io/job-name"
+
+RESULT_UNAVAILABLE = "its Job is complete, and no pod is left to tell the result"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The objects of a run, all owned by it.
+
+    Attributes:
+        jobs: by name.
+        pods: of Jobs, databases and servers.
+        claims: by name.
+        stateful_sets: by name.
+        deployments: by name.
+        events: about objects that do not get on, by the uid of the object; the newest last.
+    """
+
+    jobs: Mapping[str, Object] = field(default_factory=dict)
+    pods: tuple[Object, ...] = ()
+    claims: Mapping[str, Object] = field(default_factory=dict)
+    stateful_sets: Mapping[str, Object] = field(default_factory=dict)
+    deployments: Mapping[str, Object] = field(default_factory=dict)
+    events: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
+
+    def pods_of(self, job: str) -> list[Object]:
+        """The pods of a Job."""
+        return [pod for pod in self.pods if pod["metadata"].get("labels", {}).get(_JOB_LABEL) == job]
+
+
+def job_condition(job: Object, kind: str) -> Mapping[str, Any] | None:
+    """A condition of a Job if it is true."""
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
+
+
+def word_of(pods: Iterable[Object], *, attempt: int) -> StageState | None:
+    """How a stage's workers say that it ended: the first that succeeded, else the last that said why not."""
+    said = None
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses", []):
+            ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
+            if status["name"] == _WORKER and ended:
+                state = read(ended.get("message", ""), attempt=attempt)
+                if state and state.phase == "succeeded":
+                    return state
+                said = state or said
+    return said
+
+
+def state_of_job(job: Object, pods: Iterable[Object], *, attempt: int, timeout_field: str) -> StageState:
+    """How a stage stands by its Job. Kubernetes retried already: a failure is final."""
+    word = word_of(pods, attempt=attempt)
+    if job_condition(job, "Complete"):
+        if word and word.phase == "succeeded":
+            return word
+        return StageState("failed", attempt, permanent=True, message=RESULT_UNAVAILABLE)
+    failed = job_condition(job, "Failed")
+    if failed:
+        if failed.get("reason") == "DeadlineExceeded":
+            message = f"took longer than {timeout_field}"
+        else:
+            message = word.message if word and word.phase == "failed" else failed.get("message", "")
+        return StageState("failed", attempt, permanent=True, message=message)
+    return StageState("running", attempt)
+
+
+def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, StageState]:
+    """How stages stand by the status: what was recorded there once is not asked for again.
+
+    Of rounds that ended only the verdict is kept; all their stages succeeded.
+    """
+    states: dict[StageId, StageState] = {}
+    serving = BASE
+    for ended in status.get("rounds", []):
+        number = ended["round"]
+        for stage in round_stages(spec, number, serving):
+            states[stage.id] = StageState("succeeded", result={"student": ended.get("student")})
+        promote = StageId(number, Kind.PROMOTE)
+        gate = {"verdict": ended["verdict"], "reason": ended.get("reason", "")}
+        result = {"gate": gate, "promoted": ended["promoted"], "metric": ended.get("metric", 0.0)}
+        states[promote] = StageState("succeeded", result=result)
+        if ended["promoted"]:
+            serving = Model("student", StageId(number, Kind.TRAIN, CANDIDATE))
+    if states:
+        states[PREPARE] = StageState("succeeded", result={})
+    for record in status.get("stages", []):
+        sid = StageId.parse(record["name"])
+        attempts = record.get("attempts", 1)
+        match record["phase"]:
+            case "Succeeded":
+                states[sid] = StageState("succeeded", attempts, result=record.get("result", {}))
+            case "Failed":
+                message = record.get("message", "")
+                states[sid] = StageState("failed", attempts, permanent=True, message=message)
+            case _:
+                pass
+    return states
+
+
+def stage_of(job: Object) -> str:
+    """The name of the stage that a Job carries out."""
+    return job["metadata"].get("labels", {}).get(STAGE_LABEL, "")

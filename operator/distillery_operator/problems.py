@@ -1,0 +1,129 @@
+"""What keeps a run's pods from getting on, in a sentence for a person. Pure.
+
+Seen from pods, claims, Jobs and events about them; Secrets are never read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from distillery_operator.kube import Object, Reference
+from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
+from distillery_operator.observed import Observed, job_condition
+
+# Waiting for these takes its time; anything else that a container waits for is a problem at once.
+_PATIENCE = ("ContainerCreating", "PodInitializing")
+
+_SECRET = re.compile(
+    r'(secret "[^"]+" not found|references non-existent secret key: \S+|couldn\'t find key \S+ in Secret \S+)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why something does not get on.
+
+    Attributes:
+        reason: one word for programs.
+        message: a sentence that names what is stuck, why, and where known the mend.
+    """
+
+    reason: str
+    message: str
+
+
+def suspects(observed: Observed) -> list[Reference]:
+    """Objects that may be stuck: the events about them are worth a look."""
+    found: list[Object] = [pod for pod in observed.pods if pod.get("status", {}).get("phase") == "Pending"]
+    found += [c for c in observed.claims.values() if c.get("status", {}).get("phase") != "Bound"]
+    found += [job for job in observed.jobs.values() if _is_short_of_pods(job)]
+    found += [s for s in (*observed.stateful_sets.values(), *observed.deployments.values()) if not _has_pods(s)]
+    return [Reference(o["apiVersion"], o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
+
+
+def find_problem(observed: Observed) -> Problem | None:
+    """The most telling problem, or None."""
+    return next(_problems(observed), None)
+
+
+def _problems(observed: Observed) -> Iterator[Problem]:
+    for claim in observed.claims.values():
+        if claim.get("status", {}).get("phase") == "Bound":
+            continue
+        for event in reversed(observed.events.get(claim["metadata"]["uid"], ())):
+            if event["reason"] in ("ProvisioningFailed", "FailedBinding"):
+                name = claim["metadata"]["name"]
+                yield Problem(
+                    "VolumeNotProvisioned",
+                    f"The claim {name} gets no volume: {event['message']}. Name a class that exists in "
+                    "spec.storage.claim.storageClassName of a new run, or make the class.",
+                )
+                break
+    for owner in (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values()):
+        for event in reversed(observed.events.get(owner["metadata"]["uid"], ())):
+            if event["reason"] in ("FailedCreate", "FailedUpdate"):
+                yield Problem("PodsNotCreated", f"No pod of {_who(owner)} can be made: {event['message']}")
+                break
+    for pod in observed.pods:
+        yield from _problems_of_pod(pod, observed.events.get(pod["metadata"]["uid"], ()))
+
+
+def _problems_of_pod(pod: Object, events: tuple[Object, ...]) -> Iterator[Problem]:
+    status, who = pod.get("status", {}), _who(pod)
+    if status.get("phase") in ("Succeeded", "Failed") or pod["metadata"].get("deletionTimestamp"):
+        return
+    for condition in status.get("conditions", []):
+        unscheduled = condition["type"] == "PodScheduled" and condition["status"] == "False"
+        if unscheduled and condition.get("reason") == "Unschedulable":
+            yield Problem("Unschedulable", f"A pod of {who} fits on no node: {condition.get('message', '')}")
+    for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
+        waiting: dict[str, Any] = container.get("state", {}).get("waiting") or {}
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if not reason or reason in _PATIENCE:
+            continue
+        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
+            yield Problem("ImageNotPulled", f"The image {container['image']} of {who} can't be pulled: {message}")
+        elif reason == "CrashLoopBackOff":
+            ended: dict[str, Any] = container.get("lastState", {}).get("terminated") or {}
+            last = ended.get("message") or f"exit code {ended.get('exitCode')}"
+            yield Problem("ContainerCrashes", f"The container {container['name']} of {who} keeps ending: {last}")
+        else:
+            yield Problem(reason, f"The container {container['name']} of {who} does not start: {message or reason}")
+    for event in reversed(events):
+        if event["reason"] in ("FailedMount", "FailedAttachVolume"):
+            missing = _SECRET.search(event["message"])
+            if missing:
+                yield Problem(
+                    "SecretKeyMissing",
+                    f"{who[0].upper()}{who[1:]} waits for a Secret: {missing[1]}. Make it in this namespace; "
+                    "the pod then starts by itself.",
+                )
+            else:
+                yield Problem("VolumeNotMounted", f"A volume of {who} can't be mounted: {event['message']}")
+            return
+        if event["reason"] == "FailedCreatePodSandBox":
+            yield Problem("PodNotStarted", f"A pod of {who} does not start: {event['message']}")
+            return
+
+
+def _is_short_of_pods(job: Object) -> bool:
+    status = job.get("status", {})
+    ended = job_condition(job, "Complete") or job_condition(job, "Failed")
+    return not ended and not job["spec"].get("suspend") and not status.get("active")
+
+
+def _has_pods(workload: Object) -> bool:
+    status = workload.get("status", {})
+    return status.get("replicas", 0) >= workload["spec"].get("replicas", 1)
+
+
+def _who(thing: Object) -> str:
+    """What an object is, as a person calls it."""
+    labels = thing["metadata"].get("labels", {})
+    if stage := labels.get(STAGE_LABEL):
+        return f"stage {stage}"
+    component = {"database": "the database", "serving": "the promoted student"}.get(labels.get(COMPONENT_LABEL, ""))
+    return component or thing["metadata"]["name"]

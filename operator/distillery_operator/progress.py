@@ -1,0 +1,103 @@
+"""Progress: asked for at the pods of running stages, and written into the status at most every ten seconds.
+
+By a field manager of its own, so that it never disturbs what the controller writes. A pod that does not answer is left
+alone: progress is for show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+
+from distillery_operator.cache import Cache, RunKey
+from distillery_operator.kube import ApiError, Kube, Object
+from distillery_operator.manifests.jobs import STATUS_PORT
+from distillery_operator.manifests.names import STAGE_LABEL
+
+_log = logging.getLogger(__name__)
+
+MANAGER = "distillery-progress"
+SECONDS = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=3)
+_AT_ONCE = 32
+
+
+class ProgressWatcher:
+    """Writes the progress of all active runs, every ten seconds."""
+
+    def __init__(self, kube: Kube, cache: Cache) -> None:
+        self._kube = kube
+        self._cache = cache
+        self._written: dict[RunKey, dict[str, Any]] = {}
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        room = asyncio.Semaphore(_AT_ONCE)
+        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+            while True:
+                await asyncio.gather(*(self._look(key, session, room) for key in list(self._cache.runs)))
+                await asyncio.sleep(SECONDS)
+
+    async def _look(self, key: RunKey, session: aiohttp.ClientSession, room: asyncio.Semaphore) -> None:
+        body = self._cache.runs.get(key)
+        if body is None or (body.get("status", {}).get("phase") != "Running" and key not in self._written):
+            return
+        observed = self._cache.observed(key, body["metadata"]["uid"])
+        async with room:
+            told = await _ask(observed.pods, session)
+            await self._write(key, body, told)
+
+    async def _write(self, key: RunKey, body: Object, told: dict[str, Any]) -> None:
+        before = {k: v for k, v in self._written.get(key, {}).items() if k != "time"}
+        if told == before:
+            return
+        progress = {**told, "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")} if told else {}
+        named = {name: body["metadata"][name] for name in ("name", "namespace", "uid")}
+        status = {"progress": progress} if progress else {}
+        manifest = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": status}
+        try:
+            await self._kube.apply_status(manifest, manager=MANAGER)
+        except ApiError as error:
+            _log.debug("progress of %s/%s was not written: %s", *key, error)
+            return
+        if told:
+            self._written[key] = progress
+        else:
+            self._written.pop(key, None)
+
+
+async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[str, Any]:
+    """The progress of the first running stage whose pod answers; empty if none does."""
+    for pod in sorted(pods, key=lambda p: p["metadata"]["name"]):
+        labels, status = pod["metadata"].get("labels", {}), pod.get("status", {})
+        if STAGE_LABEL not in labels or status.get("phase") != "Running" or not status.get("podIP"):
+            continue
+        host = f"[{status['podIP']}]" if ":" in status["podIP"] else status["podIP"]
+        try:
+            async with session.get(f"http://{host}:{STATUS_PORT}/progress") as answer:
+                told = await answer.json()
+            return describe(told)
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+            continue  # not up yet, or on its way out
+    return {}
+
+
+def describe(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The progress as it stands in the status: ``812/1200 (9m)`` for the eye. What a pod says is not trusted."""
+    done, total, eta = int(told["done"]), int(told["total"]), told.get("etaSeconds")
+    made: dict[str, Any] = {
+        "stage": str(told["stage"])[:63],
+        "done": done,
+        "total": total,
+        "unit": str(told["unit"])[:32],
+        "text": f"{done}/{total}" if total else "",
+    }
+    if isinstance(eta, int) and done < total:
+        left = f"{eta // 60}m" if eta >= 60 else f"{eta}s"
+        made |= {"etaSeconds": eta, "text": f"{made['text']} ({left})"}
+    return made

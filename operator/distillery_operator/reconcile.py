@@ -1,0 +1,168 @@
+"""One run, looked after: gather what is known, decide, act, and again whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from distillery.api import parse
+from distillery_operator.cache import CHILDREN, Cache, RunKey
+from distillery_operator.decide import Decision, decide
+from distillery_operator.events import events_between, manifest
+from distillery_operator.kube import ApiError, Kube, Object, Reference
+from distillery_operator.manifests import database
+from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
+from distillery_operator.metrics import Metrics
+from distillery_operator.observed import Observed
+from distillery_operator.problems import suspects
+from distillery_operator.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_GATHER_SECONDS = 0.1  # changes come in bursts; one look is enough for all of them
+_FIRST_RETRY, _LAST_RETRY = 1.0, 120.0
+_PASSWORD_BYTES = 24
+
+
+class Reconciler:
+    """Looks after one run until it is gone.
+
+    Args:
+        key: the run.
+        kube: the API server.
+        cache: what the watches told.
+        settings: the operator's.
+        metrics: counts what is done.
+    """
+
+    def __init__(self, key: RunKey, kube: Kube, cache: Cache, settings: Settings, metrics: Metrics) -> None:
+        self._key = key
+        self._kube = kube
+        self._cache = cache
+        self._settings = settings
+        self._metrics = metrics
+        self._wake = asyncio.Event()
+        self._uid = ""
+        self._status: dict[str, Any] = {}
+        self._applied: dict[Reference, tuple[str, float]] = {}
+        self._listed = 0.0
+
+    def wake(self) -> None:
+        """Something changed."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Reconcile for ever; what fails is tried again, later and later."""
+        failures = 0
+        while True:
+            self._wake.clear()
+            try:
+                requeue = await self._reconcile()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                self._metrics.failures.inc()
+                requeue = min(_LAST_RETRY, _FIRST_RETRY * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+                expected = isinstance(error, ApiError)
+                _log.warning("run %s/%s: %s; trying again in %.1f s", *self._key, error, requeue, exc_info=not expected)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), requeue)
+            await asyncio.sleep(_GATHER_SECONDS)
+
+    async def _reconcile(self) -> float | None:
+        """One round: seconds until the next one without cause."""
+        body = self._cache.runs.get(self._key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            return None
+        started = time.monotonic()
+        self._meet(body)
+        observed = await self._gather(body)
+        decision = decide(body, self._status, observed, self._settings, datetime.now(UTC))
+        await self._act(body, decision)
+        self._metrics.reconciled(started)
+        return decision.requeue
+
+    def _meet(self, body: Object) -> None:
+        """At the first sight of a run its status is taken from there; from then on only this writer changes it."""
+        if self._uid == body["metadata"]["uid"]:
+            return
+        self._status = dict(body.get("status", {}))
+        self._uid = body["metadata"]["uid"]
+        self._applied.clear()
+        self._listed = 0.0
+
+    async def _gather(self, body: Object) -> Observed:
+        """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion."""
+        active = self._status.get("phase") not in ("Complete", "Failed")
+        if active and time.monotonic() - self._listed > self._settings.resync_seconds:
+            self._cache.replace(self._key, await self._list_children())
+            self._listed = time.monotonic()
+        observed = self._cache.observed(self._key, self._uid)
+        events: dict[str, tuple[Object, ...]] = {}
+        for suspect in suspects(observed) if active else ():
+            found = await self._kube.list(
+                "v1", "Event", suspect.namespace,
+                fieldSelector=f"involvedObject.kind={suspect.kind},involvedObject.name={suspect.name}",
+            )  # fmt: skip
+            for event in sorted(found, key=_event_time):
+                uid = event["involvedObject"].get("uid", "")
+                events[uid] = (*events.get(uid, ()), event)
+        return replace(observed, events=events)
+
+    async def _list_children(self) -> list[Object]:
+        namespace, name = self._key
+        children: list[Object] = []
+        for version, kind, _ in CHILDREN:
+            children += await self._kube.list(version, kind, namespace, labelSelector=f"{RUN_LABEL}={name}")
+        return children
+
+    async def _act(self, body: Object, decision: Decision) -> None:
+        """Carry a decision out. Each act is idempotent; the status comes last, and events after it."""
+        if decision.secret:
+            owner = Owner(parse({key: value for key, value in body.items() if key != "status"}), self._uid)
+            await self._kube.create(database.secret(owner, secrets.token_hex(_PASSWORD_BYTES)))
+        for wanted in decision.apply:
+            await self._apply(wanted)
+        for wanted in decision.create:
+            if await self._kube.create(wanted):
+                self._metrics.created.labels(wanted["kind"]).inc()
+        for reference, uid in decision.delete:
+            await self._kube.delete(reference, uid=uid)
+        await self._write_status(body, decision.status)
+
+    async def _apply(self, wanted: Object) -> None:
+        """Apply a manifest, unless this very one was applied a short while ago and is still there."""
+        reference, content = Reference.to(wanted), digest(wanted)
+        known = self._applied.get(reference)
+        if known and known[0] == content and time.monotonic() - known[1] < self._settings.resync_seconds * 0.9:
+            return
+        await self._kube.apply(wanted)
+        self._applied[reference] = (content, time.monotonic())
+
+    async def _write_status(self, body: Object, status: Mapping[str, Any]) -> None:
+        before = {key: value for key, value in self._status.items() if key != "progress"}
+        if status == before:
+            return
+        named = {key: body["metadata"][key] for key in ("name", "namespace", "uid")}
+        await self._kube.apply_status(
+            {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": dict(status)}
+        )
+        self._status = dict(status)
+        self._metrics.status_writes.inc()
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for event in events_between(before, status):
+            await self._kube.create(manifest(event, body, now))
+        # what was just done may allow more
+        self.wake()
+
+
+def _event_time(event: Object) -> str:
+    return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]

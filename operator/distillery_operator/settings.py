@@ -1,0 +1,64 @@
+"""What the operator is told by its environment, which the chart writes."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from distillery import __version__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The operator's settings.
+
+    Attributes:
+        namespace: where it runs itself: its Lease lies there.
+        namespaces: what it watches; empty for all.
+        pipeline_image: of stages.
+        gpu_server_image: of model servers with a GPU.
+        cpu_server_image: of model servers without.
+        postgres_image: of quick-start databases; PostgreSQL with pgvector.
+        image_pull_policy: of all of them.
+        identity: tells replicas apart.
+        port: of health and metrics.
+        lease_seconds: after so long without a word of the leader another replica leads.
+        resync_seconds: how often an active run is looked at without cause.
+    """
+
+    namespace: str = "default"
+    namespaces: tuple[str, ...] = ()
+    pipeline_image: str = f"distillery/pipeline:{__version__}"
+    gpu_server_image: str = "vllm/vllm-openai:v0.32.0"
+    cpu_server_image: str = f"distillery/server-cpu:{__version__}"
+    postgres_image: str = "pgvector/pgvector:pg17"
+    image_pull_policy: str = "IfNotPresent"
+    identity: str = field(default_factory=socket.gethostname)
+    port: int = 8080
+    lease_seconds: int = 15
+    resync_seconds: float = 60.0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read ``DISTILLERY_<NAME>`` for every attribute. Raises ValueError that names a variable that is wrong."""
+        given: dict[str, object] = {}
+        for name, parameter in cls.__dataclass_fields__.items():
+            variable = f"DISTILLERY_{name.upper()}"
+            if not (text := environment.get(variable, "")):
+                continue
+            try:
+                match parameter.type:
+                    case "int":
+                        given[name] = int(text)
+                    case "float":
+                        given[name] = float(text)
+                    case "tuple[str, ...]":
+                        given[name] = tuple(filter(None, text.split(",")))
+                    case _:
+                        given[name] = text
+            except ValueError as error:
+                raise ValueError(f"{variable} is {text!r}, which is no number") from error
+        return cls(**given)  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""The schema of a run's status. Conditions are the interface; ``phase`` and the texts are for a person's eyes.
+
+Two writers share it, each its own fields: the controller, and, at most every ten seconds, whoever watches progress.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _text(most: int, description: str) -> dict[str, Any]:
+    return {"type": "string", "maxLength": most, "description": description}
+
+
+_NUMBER = {"type": "integer", "format": "int64"}
+_TIME = {"type": "string", "format": "date-time"}
+_ANY = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+_CONDITION = {
+    "type": "object",
+    "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+    "properties": {
+        "type": _text(63, "What it is about."),
+        "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+        "reason": _text(128, "For programs."),
+        "message": _text(4096, "For people."),
+        "lastTransitionTime": {**_TIME, "description": "When the status last changed."},
+        "observedGeneration": {**_NUMBER, "description": "The generation of the spec that it holds for."},
+    },
+}
+
+_STAGE = {
+    "type": "object",
+    "required": ["name", "phase"],
+    "properties": {
+        "name": _text(63, "Such as r1-rollout."),
+        "phase": {"type": "string", "enum": ["Running", "Succeeded", "Failed"]},
+        "job": _text(63, "The Job that carries it out."),
+        "attempts": {**_NUMBER, "description": "Jobs started for it."},
+        "message": _text(4096, "Why it failed."),
+        "startTime": _TIME,
+        "completionTime": _TIME,
+        "result": {**_ANY, "description": "What the planner has to know of its result."},
+    },
+}
+
+_ROUND = {
+    "type": "object",
+    "required": ["round", "verdict", "promoted"],
+    "properties": {
+        "round": _NUMBER,
+        "verdict": _text(32, "Successful, Failed or Inconclusive."),
+        "reason": _text(1024, "One sentence."),
+        "promoted": {"type": "boolean", "description": "The student replaced the model that the round started with."},
+        "student": _text(64, "Digest of the student's adapter."),
+        "metric": {"type": "number", "description": "What rounds.until looks at."},
+        "arms": {**_ANY, "description": "Episodes, success and interval of each arm."},
+        "completionTime": _TIME,
+    },
+}
+
+STATUS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "observedGeneration": {**_NUMBER, "description": "The generation of the spec that this status is about."},
+        "conditions": {
+            "type": "array",
+            "maxItems": 16,
+            "items": _CONDITION,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+        "phase": _text(32, "Pending, Running, Suspended, Complete or Failed. Derived from the conditions."),
+        "message": _text(4096, "What is going on, in a sentence."),
+        "round": {**_NUMBER, "description": "The round under way, or the last one."},
+        "roundOf": _text(32, "The same, of how many."),
+        "stage": _text(256, "The stages under way."),
+        "stages": {
+            "type": "array",
+            "maxItems": 64,
+            "description": "Of the round under way, or the last one.",
+            "items": _STAGE,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+        "rounds": {
+            "type": "array",
+            "maxItems": 100,
+            "description": "The rounds that ended.",
+            "items": _ROUND,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["round"],
+        },
+        "scores": {
+            "type": "object",
+            "description": "Success on held-out tasks in the last round, in per cent.",
+            "properties": {
+                "base": _text(16, "Of the model that the round started with."),
+                "student": _text(16, "Of the student."),
+            },
+        },
+        "serving": {
+            "type": "object",
+            "properties": {
+                "student": _text(64, "The first digits of the digest of the adapter that is served."),
+                "url": _text(512, "The OpenAI-compatible endpoint inside the cluster."),
+                "model": _text(63, "What clients call the model."),
+                "readyReplicas": _NUMBER,
+            },
+        },
+        "startTime": _TIME,
+        "completionTime": _TIME,
+        "progress": {
+            "type": "object",
+            "description": "Of the stage under way. Written by another writer than the rest.",
+            "properties": {
+                "stage": _text(63, "Which stage it is about."),
+                "text": _text(64, "For the eye."),
+                "done": _NUMBER,
+                "total": _NUMBER,
+                "unit": _text(32, "What is counted."),
+                "etaSeconds": _NUMBER,
+                "time": _TIME,
+            },
+        },
+    },
+}
