@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from distillery_operator.kube import Object
 from distillery_operator.manifests.names import RUN_LABEL
+from distillery_operator.objects import Object
 from distillery_operator.observed import Observed
 
 RunKey = tuple[str, str]

@@ -15,9 +15,9 @@ from distillery.api import DistillationRun, InvalidRun, parse
 from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
 from distillery.planning.stages import CANDIDATE
 from distillery_operator import conditions
-from distillery_operator.kube import Object, Reference
 from distillery_operator.manifests import database, jobs, servers, storage
 from distillery_operator.manifests.names import STAGE_LABEL, Owner
+from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import (
     RESULT_UNAVAILABLE,
     Observed,

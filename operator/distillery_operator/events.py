@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery_operator import conditions
-from distillery_operator.kube import Object
 from distillery_operator.manifests.names import digest
+from distillery_operator.objects import Object
 
 # Conditions whose change is worth an event, and whether it is good news when they become true.
 _TOLD = {

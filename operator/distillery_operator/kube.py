@@ -7,7 +7,6 @@ transport is used: authentication, TLS, retries.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -15,26 +14,10 @@ from urllib.parse import urlencode
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
 
-Object = dict[str, Any]
+from distillery_operator.objects import Object, Reference
 
 CONTROLLER = "distillery"
 """Field manager of everything but progress."""
-
-_PLURALS = {
-    "ServiceAccount": "serviceaccounts",
-    "ConfigMap": "configmaps",
-    "Secret": "secrets",
-    "Service": "services",
-    "PersistentVolumeClaim": "persistentvolumeclaims",
-    "Pod": "pods",
-    "Event": "events",
-    "Job": "jobs",
-    "Deployment": "deployments",
-    "StatefulSet": "statefulsets",
-    "NetworkPolicy": "networkpolicies",
-    "PodDisruptionBudget": "poddisruptionbudgets",
-    "DistillationRun": "distillationruns",
-}
 
 
 class ApiError(Exception):
@@ -49,33 +32,6 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Names an object."""
-
-    api_version: str
-    kind: str
-    namespace: str
-    name: str
-
-    @classmethod
-    def to(cls, manifest: Object) -> Self:
-        """The object that a manifest describes."""
-        metadata = manifest["metadata"]
-        return cls(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
-
-    @property
-    def collection(self) -> str:
-        """The path of its kind in its namespace."""
-        group = "api" if "/" not in self.api_version else "apis"
-        return f"/{group}/{self.api_version}/namespaces/{self.namespace}/{_PLURALS[self.kind]}"
-
-    @property
-    def path(self) -> str:
-        """The path of the object."""
-        return f"{self.collection}/{self.name}"
 
 
 class Kube:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from distillery.api import GROUP, VERSION
 from distillery_operator.cache import Cache, RunKey
 from distillery_operator.crd import PLURAL
-from distillery_operator.kube import Kube, Object
+from distillery_operator.kube import Kube
 from distillery_operator.metrics import Metrics
+from distillery_operator.objects import Object
 from distillery_operator.progress import ProgressWatcher
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings

@@ -10,8 +10,8 @@ from distillery.api import Spec
 from distillery.planning import Kind, Model, StageId, StageState
 from distillery.planning.stages import BASE, CANDIDATE, PREPARE, round_stages
 from distillery.stages.outcome import read
-from distillery_operator.kube import Object
 from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.objects import Object
 
 _WORKER = "worker"
 _JOB_LABEL = "batch.kubernetes.io/job-name"

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from distillery_operator.kube import Object, Reference
 from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
+from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition
 
 # Waiting for these takes its time; anything else that a container waits for is a problem at once.

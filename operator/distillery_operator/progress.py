@@ -15,9 +15,10 @@ from typing import Any
 import aiohttp
 
 from distillery_operator.cache import Cache, RunKey
-from distillery_operator.kube import ApiError, Kube, Object
+from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.jobs import STATUS_PORT
 from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.objects import Object
 
 _log = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from distillery.api import parse
 from distillery_operator.cache import CHILDREN, Cache, RunKey
 from distillery_operator.decide import Decision, decide
 from distillery_operator.events import events_between, manifest
-from distillery_operator.kube import ApiError, Kube, Object, Reference
+from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
 from distillery_operator.metrics import Metrics
+from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed
 from distillery_operator.problems import suspects
 from distillery_operator.settings import Settings

@@ -49,7 +49,10 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"stages": {"train": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}},
             "spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes",
         ),
-        ({"storage": {"uri": "/data"}}, 'spec.storage.uri: "/data": write s3://bucket/prefix, or a folder as file:///absolute/path'),
+        (
+            {"storage": {"uri": "/data"}},
+            'spec.storage.uri: "/data": write s3://bucket/prefix, or a folder as file:///absolute/path',
+        ),
         (
             {"models": {"student": {"model": "a/b", "revision": "main"}}},
             'spec.models.student.revision: "main": write the commit',

@@ -1,0 +1,51 @@
+"""Objects of Kubernetes as dicts, and how they are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+Object = dict[str, Any]
+
+_PLURALS = {
+    "ServiceAccount": "serviceaccounts",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+    "Service": "services",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
+    "Pod": "pods",
+    "Event": "events",
+    "Job": "jobs",
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "DistillationRun": "distillationruns",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Names an object."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def to(cls, manifest: Object) -> Self:
+        """The object that a manifest describes."""
+        metadata = manifest["metadata"]
+        return cls(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
+
+    @property
+    def collection(self) -> str:
+        """The path of its kind in its namespace."""
+        group = "api" if "/" not in self.api_version else "apis"
+        return f"/{group}/{self.api_version}/namespaces/{self.namespace}/{_PLURALS[self.kind]}"
+
+    @property
+    def path(self) -> str:
+        """The path of the object."""
+        return f"{self.collection}/{self.name}"

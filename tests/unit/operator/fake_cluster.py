@@ -1,0 +1,161 @@
+"""A fake cluster: it carries decisions out on dicts, and lets Jobs end as a test says.
+
+What the API server, the scheduler and the kubelet do beyond that is proved on a real cluster, in tests/cluster.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from distillery.api import parse
+from distillery_operator.cache import Cache
+from distillery_operator.decide import Decision, decide
+from distillery_operator.events import Event, events_between
+from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.objects import Object, Reference
+from distillery_operator.settings import Settings
+
+UID = "11111111-2222-3333-4444-555555555555"
+
+
+def run_object(name: str = "test", **spec: Any) -> Object:
+    """A run as the API server has it: defaults filled in."""
+    document = {
+        "apiVersion": "distillery.dev/v1alpha1",
+        "kind": "DistillationRun",
+        "metadata": {"name": name, "namespace": "team"},
+        "spec": {
+            "models": {"student": {"model": "/models/tiny"}},
+            "evaluation": {"arms": ["base", "distilled"]},
+            **spec,
+        },
+    }
+    body = json.loads(parse(document).model_dump_json(by_alias=True, exclude_none=True))
+    body["metadata"] |= {"uid": UID, "generation": 1}
+    return body
+
+
+def result_of(stage: str, *, promoted: bool = True) -> dict[str, Any]:
+    """What a stage that succeeds says of itself."""
+    if "train" in stage:
+        return {"student": f"{stage[1]}abcdef012345678"}
+    if "promote" in stage:
+        verdict = "Successful" if promoted else "Inconclusive"
+        arms = {
+            "base": {"n": 9, "success": 0.4, "ci": [0.2, 0.6]},
+            "distilled": {"n": 9, "success": 0.8, "ci": [0.6, 1]},
+        }
+        return {
+            "gate": {"verdict": verdict, "reason": "Because."},
+            "promoted": promoted,
+            "metric": 0.8,
+            "student": f"{stage[1]}abcdef012345678",
+            "arms": arms,
+        }
+    return {}
+
+
+class FakeCluster:
+    """Holds the objects of one run.
+
+    Attributes:
+        body: the run.
+        status: as the controller wrote it last.
+        objects: what was applied and created.
+        created: stages in the order in which Jobs were created for them.
+        writes: times that the status changed.
+        events: what was told.
+    """
+
+    def __init__(self, body: Object) -> None:
+        self.body = body
+        self.status: dict[str, Any] = {}
+        self.objects: dict[tuple[str, str], Object] = {}
+        self.created: list[str] = []
+        self.writes = 0
+        self.events: list[Event] = []
+        self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+        self.settings = Settings(namespace="distillery")
+
+    def reconcile(self) -> Decision:
+        """One look at the run by an operator that knows nothing but what the cluster holds."""
+        cache = Cache()
+        for thing in self.objects.values():
+            cache.keep(copy.deepcopy(thing))
+        observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
+        decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
+        self.now += timedelta(seconds=1)
+        for manifest in decision.apply:
+            key = (manifest["kind"], manifest["metadata"]["name"])
+            kept = self.objects.get(key, {"metadata": {"uid": f"uid-{key}"}})
+            metadata = {**manifest["metadata"], "uid": kept["metadata"]["uid"], "generation": 1}
+            self.objects[key] = {**manifest, "metadata": metadata, "status": kept.get("status", {})}
+        for manifest in decision.create:
+            key = (manifest["kind"], manifest["metadata"]["name"])
+            if key in self.objects:
+                continue
+            self.objects[key] = {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{key}"}, "status": {}}
+            if manifest["kind"] == "Job":
+                self.created.append(manifest["metadata"]["labels"][STAGE_LABEL])
+        for reference, _ in decision.delete:
+            self.remove(reference)
+        if decision.status != self.status:
+            self.writes += 1
+            self.events += events_between(self.status, decision.status)
+            self.status = json.loads(json.dumps(decision.status))
+        return decision
+
+    def remove(self, reference: Reference) -> None:
+        """Delete an object, and the pods of a Job."""
+        self.objects.pop((reference.kind, reference.name), None)
+        for key in [k for k, o in self.objects.items() if k[0] == "Pod" and o["metadata"]["job"] == reference.name]:
+            del self.objects[key]
+
+    def running_jobs(self) -> list[Object]:
+        """Jobs that have not ended."""
+        return [o for (kind, _), o in self.objects.items() if kind == "Job" and not o["status"].get("conditions")]
+
+    def end_job(self, job: Object, condition: str, reason: str = "", word: dict[str, Any] | None = None) -> None:
+        """Let a Job end, with one pod that says so."""
+        name = job["metadata"]["name"]
+        job["status"] = {"conditions": [{"type": condition, "status": "True", "reason": reason, "message": reason}]}
+        labels = {**job["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+        terminated = {"exitCode": 0, "message": json.dumps(word) if word is not None else ""}
+        self.objects["Pod", f"{name}-0-x"] = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"{name}-0-x", "namespace": "team", "labels": labels, "uid": name, "job": name},
+            "status": {
+                "phase": "Succeeded" if condition == "Complete" else "Failed",
+                "containerStatuses": [{"name": "worker", "state": {"terminated": terminated}}],
+            },
+        }
+
+    def get_ready(self) -> None:
+        """What starts, starts: databases and servers."""
+        for (kind, _), thing in self.objects.items():
+            if kind in ("StatefulSet", "Deployment"):
+                n = thing["spec"]["replicas"]
+                counts = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+                thing["status"] = dict.fromkeys(counts, n) | {"observedGeneration": 1}
+            if kind == "PersistentVolumeClaim":
+                thing["status"] = {"phase": "Bound"}
+
+    def run(self, *, result: Callable[[str], dict[str, Any]] = result_of, most: int = 400) -> str:
+        """Reconcile, and let every Job succeed, until the run ends; its phase."""
+        for _ in range(most):
+            self.reconcile()
+            if self.status["phase"] in ("Complete", "Failed"):
+                return self.status["phase"]
+            self.get_ready()
+            for job in self.running_jobs():
+                self.end_job(job, "Complete", word={"result": result(job["metadata"]["labels"][STAGE_LABEL])})
+        raise AssertionError(f"the run does not end: {self.status}")
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        """A condition of the run."""
+        return next(c for c in self.status["conditions"] if c["type"] == kind)

@@ -1,0 +1,286 @@
+"""What the operator decides, from the first look at a run to its end and after."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from distillery_operator.manifests.names import STAGE_LABEL
+from tests.unit.operator.fake_cluster import FakeCluster, result_of, run_object
+
+
+def stages_of(cluster: FakeCluster) -> list[str]:
+    return [stage for stage in cluster.created if stage != "migrate"]
+
+
+ONE_ROUND = [
+    "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
+    "r1-promote",
+]  # fmt: skip
+
+
+def test_a_run_goes_from_nothing_to_a_served_student():
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    assert cluster.created[0] == "migrate"
+    assert sorted(stages_of(cluster)) == sorted(ONE_ROUND)
+    assert ("Deployment", "test") in cluster.objects
+    assert cluster.status["serving"]["url"] == "http://test.team.svc:8000/v1"
+    assert cluster.status["scores"] == {"base": "40.0", "student": "80.0"}
+    assert [r["verdict"] for r in cluster.status["rounds"]] == ["Successful"]
+    assert cluster.condition("Complete")["status"] == "True"
+
+
+def test_the_database_comes_before_its_schema_and_that_before_the_stages():
+    cluster = FakeCluster(run_object())
+    first = cluster.reconcile()
+    assert first.secret
+    assert {m["kind"] for m in first.apply} == {
+        "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet",
+    }  # fmt: skip
+    assert not first.create
+    cluster.reconcile()
+    assert not cluster.created
+    cluster.get_ready()
+    cluster.reconcile()
+    cluster.reconcile()
+    assert cluster.created == ["migrate"]
+    assert cluster.condition("DatabaseReady")["reason"] == "Migrating"
+
+
+def test_a_database_of_the_users_own_is_left_alone():
+    cluster = FakeCluster(run_object(database={"dsnSecretRef": {"name": "pg", "key": "uri"}}))
+    first = cluster.reconcile()
+    assert not first.secret
+    assert {m["kind"] for m in first.apply} == {"ServiceAccount", "PersistentVolumeClaim"}
+    assert cluster.created == ["migrate"]
+    assert cluster.run() == "Complete"
+
+
+def test_a_loser_changes_nothing():
+    cluster = FakeCluster(run_object())
+    assert cluster.run(result=lambda stage: result_of(stage, promoted=False)) == "Complete"
+    assert not any(kind == "Deployment" for kind, _ in cluster.objects)
+    assert cluster.condition("Promoted")["status"] == "False"
+
+
+def test_the_next_round_plays_with_the_winner_which_serves_meanwhile():
+    cluster = FakeCluster(run_object(rounds={"max": 2}))
+    while "r2-rollout" not in cluster.created:
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            stage = job["metadata"]["labels"][STAGE_LABEL]
+            if not stage.startswith("r2"):
+                cluster.end_job(job, "Complete", word={"result": result_of(stage)})
+    assert cluster.status["phase"] == "Running"
+    assert ("Deployment", "test") in cluster.objects
+    (rollout,) = [j for j in cluster.running_jobs() if j["metadata"]["labels"][STAGE_LABEL] == "r2-rollout"]
+    server = rollout["spec"]["template"]["spec"]["initContainers"][-1]
+    assert "/artifacts/r1-train-distilled/merged" in server["command"]
+    assert {s["name"] for s in cluster.status["stages"]} == {"prepare", "r2-rollout"}
+    assert cluster.run() == "Complete"
+    assert cluster.status["roundOf"] == "2/2"
+    assert len(cluster.status["rounds"]) == 2
+
+
+def test_an_operator_that_forgets_everything_at_every_step_comes_to_the_same_end():
+    """FakeCluster.reconcile() keeps nothing between looks: this is that very claim, made explicit."""
+    ends = []
+    for look_twice in (False, True):
+        cluster = FakeCluster(run_object(rounds={"max": 2}))
+        for _ in range(400):
+            cluster.reconcile()
+            if look_twice:
+                status = dict(cluster.status)
+                cluster.reconcile()
+                if status["phase"] == "Complete":
+                    assert cluster.status == status
+            if cluster.status["phase"] == "Complete":
+                break
+            cluster.get_ready()
+            for job in cluster.running_jobs():
+                word = {"result": result_of(job["metadata"]["labels"][STAGE_LABEL])}
+                cluster.end_job(job, "Complete", word=word)
+        ends.append(
+            (sorted(cluster.created), cluster.status["phase"], [r["student"] for r in cluster.status["rounds"]])
+        )
+    assert ends[0] == ends[1]
+
+
+def test_a_status_that_was_not_written_costs_no_job():
+    cluster = FakeCluster(run_object())
+    for _ in range(400):
+        before = dict(cluster.status)
+        cluster.reconcile()
+        if cluster.created[-1:] == ["r1-rollout"]:
+            break
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            cluster.end_job(job, "Complete", word={"result": result_of(job["metadata"]["labels"][STAGE_LABEL])})
+    cluster.status = before  # the operator died between creating the Job and telling so
+    for _ in range(3):
+        cluster.reconcile()
+    assert cluster.created.count("r1-rollout") == 1
+    assert "r1-rollout" in cluster.status["stage"]
+
+
+def test_a_finished_run_is_left_alone():
+    cluster = FakeCluster(run_object())
+    cluster.run()
+    writes, told = cluster.writes, len(cluster.events)
+    for _ in range(5):
+        decision = cluster.reconcile()
+        assert decision.requeue is None
+    assert (cluster.writes, len(cluster.events)) == (writes, told)
+
+
+def test_a_running_run_without_news_costs_no_writes():
+    cluster = FakeCluster(run_object())
+    for _ in range(6):
+        cluster.reconcile()
+        cluster.get_ready()
+    writes = cluster.writes
+    for _ in range(5):
+        cluster.reconcile()
+    assert cluster.writes == writes
+
+
+def fail(cluster: FakeCluster, stage: str, reason: str, word: dict[str, Any] | None) -> None:
+    for _ in range(100):
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            name = job["metadata"]["labels"][STAGE_LABEL]
+            if name == stage:
+                cluster.end_job(job, "Failed", reason, word)
+                cluster.reconcile()
+                return
+            cluster.end_job(job, "Complete", word={"result": result_of(name)})
+
+
+@pytest.mark.parametrize(
+    ("reason", "word", "told"),
+    [
+        ("PodFailurePolicy", {"message": "no such model", "permanent": True}, "no such model"),
+        ("BackoffLimitExceeded", {"message": "the server failed", "permanent": False}, "the server failed"),
+        ("BackoffLimitExceeded", None, "BackoffLimitExceeded"),
+        ("DeadlineExceeded", None, "took longer than spec.stages.rollout.timeoutSeconds"),
+    ],
+)
+def test_a_stage_that_fails_fails_the_run_and_says_why(reason: str, word: dict[str, Any] | None, told: str):
+    cluster = FakeCluster(run_object())
+    fail(cluster, "r1-rollout", reason, word)
+    assert cluster.status["phase"] == "Failed"
+    assert told in cluster.condition("Failed")["message"]
+    assert "r1-rollout" in cluster.condition("Failed")["message"]
+    assert any(event.warning and told in event.message for event in cluster.events)
+
+
+def test_a_result_that_got_lost_is_asked_for_once_more_and_then_is_a_failure():
+    cluster = FakeCluster(run_object())
+    lost = 0
+    for _ in range(100):
+        cluster.reconcile()
+        if cluster.status["phase"] == "Failed":
+            break
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            if job["metadata"]["labels"][STAGE_LABEL] == "prepare":
+                lost += 1
+                cluster.end_job(job, "Complete")  # without a word
+            else:
+                cluster.end_job(job, "Complete", word={"result": {}})
+    assert lost == 2
+    assert "no pod is left to tell the result" in cluster.condition("Failed")["message"]
+
+
+def test_a_suspended_run_stops_and_goes_on():
+    cluster = FakeCluster(run_object())
+    while "r1-rollout" not in cluster.created:
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            if job["metadata"]["labels"][STAGE_LABEL] != "r1-rollout":
+                cluster.end_job(job, "Complete", word={"result": {}})
+    cluster.body["spec"]["suspend"] = True
+    cluster.reconcile()
+    assert cluster.running_jobs() == []
+    assert cluster.status["phase"] == "Suspended"
+    assert cluster.condition("Suspended")["status"] == "True"
+    for _ in range(3):
+        cluster.reconcile()
+    assert cluster.running_jobs() == []
+    cluster.body["spec"]["suspend"] = False
+    assert cluster.run() == "Complete"
+    assert cluster.created.count("r1-rollout") == 2
+    assert cluster.created.count("prepare") == 1
+    assert cluster.condition("Suspended")["status"] == "False"
+
+
+def test_no_more_stages_run_at_once_than_allowed():
+    cluster = FakeCluster(run_object(stages={"parallel": 1}, evaluation={"arms": ["base", "sft", "distilled"]}))
+    for _ in range(200):
+        cluster.reconcile()
+        running = [j for j in cluster.running_jobs() if j["metadata"]["labels"][STAGE_LABEL] != "migrate"]
+        assert len(running) <= 1
+        if cluster.status["phase"] == "Complete":
+            return
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            cluster.end_job(job, "Complete", word={"result": result_of(job["metadata"]["labels"][STAGE_LABEL])})
+    raise AssertionError("the run does not end")
+
+
+def test_jobs_go_after_their_time_and_nothing_else():
+    cluster = FakeCluster(run_object(ttlSecondsAfterFinished=3600))
+    cluster.run()
+    decision = cluster.reconcile()
+    assert decision.requeue is not None
+    assert decision.requeue <= 3600
+    cluster.now += timedelta(hours=2)
+    cluster.reconcile()
+    assert {kind for kind, _ in cluster.objects} == {
+        "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet", "Deployment",
+    }  # fmt: skip
+    assert cluster.reconcile().requeue is None
+    assert cluster.status["phase"] == "Complete"
+
+
+def test_a_spec_that_the_operator_cannot_read_says_so():
+    body = run_object()
+    body["spec"]["environment"]["options"] = {}
+    body["spec"]["pods"]["nodeSelector"] = {"not a label!": "x"}
+    cluster = FakeCluster(body)
+    cluster.reconcile()
+    assert cluster.status["phase"] == "Failed"
+    assert "spec.pods.nodeSelector" in cluster.condition("Accepted")["message"]
+
+
+def test_completion_waits_for_the_servers():
+    cluster = FakeCluster(run_object())
+    for _ in range(100):
+        cluster.reconcile()
+        for (kind, _), thing in cluster.objects.items():
+            if kind == "StatefulSet":
+                thing["status"] = {"readyReplicas": 1, "replicas": 1}
+        for job in cluster.running_jobs():
+            cluster.end_job(job, "Complete", word={"result": result_of(job["metadata"]["labels"][STAGE_LABEL])})
+    assert cluster.status["phase"] == "Running"
+    assert cluster.status["message"] == "Waiting for the promoted student's servers."
+    cluster.get_ready()
+    cluster.reconcile()
+    assert cluster.status["phase"] == "Complete"
+
+
+def test_each_event_is_told_once():
+    cluster = FakeCluster(run_object())
+    cluster.run()
+    told = [(event.reason, event.key) for event in cluster.events]
+    assert len(told) == len(set(told))
+    reasons = [event.reason for event in cluster.events]
+    assert reasons.count("StageStarted") == reasons.count("StageSucceeded") == len(ONE_ROUND)
+    assert reasons[-1] == "Complete"
+    assert "Promoted" in reasons
