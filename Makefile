@@ -32,6 +32,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
+	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
@@ -42,6 +43,7 @@ test-slow: install ## What `make test` leaves out
 
 crds: install ## Generate the CustomResourceDefinition from the types
 	$(BIN)/python -m distillery_operator.crd $(CRD)
+	cp $(CRD) charts/distillery/files/crd.yaml
 
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
@@ -51,6 +53,9 @@ lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
 		--extra s3 -o requirements/local.txt
+	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra qlora --extra alfworld --extra s3 \
+		-c requirements/local.txt -o requirements/pipeline.txt
+	$(COMPILE) --upgrade pipeline/pyproject.toml --extra cpu -c requirements/local.txt -o requirements/server-cpu.txt
 	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery \
 		-o requirements/operator.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt

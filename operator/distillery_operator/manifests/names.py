@@ -65,7 +65,6 @@ class Owner:
                     "name": self.name,
                     "uid": self.uid,
                     "controller": True,
-                    "blockOwnerDeletion": True,
                 }
             ]
         return made

@@ -1,0 +1,63 @@
+{{- define "distillery.name" -}}
+{{- if contains "distillery" .Release.Name }}{{ .Release.Name | trunc 52 | trimSuffix "-" }}{{ else }}{{ printf "%s-distillery" .Release.Name | trunc 52 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "distillery.selector" -}}
+app.kubernetes.io/name: distillery-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "distillery.labels" -}}
+{{ include "distillery.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "distillery.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "distillery.name" .) }}
+{{- end }}
+
+{{- define "distillery.subjects" -}}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "distillery.serviceAccount" . }}
+    namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/* The operator's rights where runs are. tests/cluster compares them with the verbs it uses. */}}
+{{- define "distillery.rules" -}}
+- apiGroups: [distillery.dev]
+  resources: [distillationruns]
+  verbs: [list, watch]
+- apiGroups: [distillery.dev]
+  resources: [distillationruns/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, delete]
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [create, patch]
+- apiGroups: [""]
+  resources: [secrets] # of quick-start databases; never read
+  verbs: [create]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create]
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: [list, watch, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [create, patch]
+{{- end }}
