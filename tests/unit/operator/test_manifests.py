@@ -1,0 +1,233 @@
+"""What the operator makes: named, owned, secured, and told only what it has to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from distillery.api import parse
+from distillery.planning import Kind, Model, Stage, StageId
+from distillery.planning.stages import BASE, round_stages
+from distillery.stages.config import StageConfig
+from distillery_operator.manifests import database, jobs, servers, storage
+from distillery_operator.manifests.names import Owner
+from distillery_operator.objects import Object
+from distillery_operator.settings import Settings
+from tests.unit.operator.fake_cluster import UID, run_object
+
+SETTINGS = Settings()
+STUDENT = Model("student", StageId(1, Kind.TRAIN, "distilled"))
+GPU = {"modelServer": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+EXTRACTOR = {
+    "endpoint": {
+        "baseURL": "https://host/v1",
+        "model": "m",
+        "apiKeySecretRef": {"name": "openai", "key": "token"},
+    }
+}
+
+
+def owner(name: str = "test", **spec: Any) -> Owner:
+    body = run_object(name, **spec)
+    return Owner(parse({k: v for k, v in body.items() if k != "status"}), UID)
+
+
+def stage(kind: Kind, *, of: Owner | None = None, player: Model = BASE) -> Stage:
+    if kind is Kind.PREPARE:
+        return Stage(StageId(0, kind))
+    return next(s for s in round_stages((of or owner()).run.spec, 1, player) if s.id.kind is kind)
+
+
+def job(kind: Kind, of: Owner | None = None, **more: Any) -> Object:
+    of = of or owner()
+    return jobs.stage_job(of, stage(kind, of=of, **more), "j", SETTINGS, digest="abcdef0123456789")
+
+
+def everything(of: Owner) -> Iterator[Object]:
+    """One of each object that is made for a run."""
+    yield storage.service_account(of)
+    yield storage.claim(of)
+    yield database.secret(of, "hunter2hunter2")
+    yield database.service(of)
+    yield database.stateful_set(of, SETTINGS)
+    yield database.network_policy(of)
+    yield jobs.migration_job(of, SETTINGS)
+    for kind in Kind:
+        yield jobs.config_map(of, stage(kind, of=of), "j")
+        yield job(kind, of)
+    yield servers.deployment(of, STUDENT, "abcdef0123456789", SETTINGS)
+    yield servers.service(of)
+
+
+def pod_specs(of: Owner) -> Iterator[Object]:
+    for made in everything(of):
+        if template := made.get("spec", {}).get("template"):
+            yield template["spec"]
+
+
+def test_everything_goes_with_its_run():
+    for made in everything(owner()):
+        (reference,) = made["metadata"]["ownerReferences"]
+        assert (reference["kind"], reference["uid"]) == ("DistillationRun", UID)
+        assert made["metadata"]["namespace"] == "team"
+        assert made["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "distillery"
+        assert made["metadata"]["labels"]["distillery.dev/run"] == "test"
+
+
+def test_a_retained_claim_stays():
+    assert "ownerReferences" not in storage.claim(owner(storage={"retain": True}))["metadata"]
+
+
+@pytest.mark.parametrize("spec", [{}, GPU, {"models": {"student": {"model": "/m"}, "extractor": EXTRACTOR}}])
+def test_pods_are_restricted(spec: dict[str, Any]):
+    """What pod security standard `restricted` asks for, and a read-only root besides."""
+    for pod in pod_specs(owner(**spec)):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in [*pod.get("initContainers", []), *pod["containers"]]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+        for volume in pod["volumes"]:
+            assert set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim", "configMap", "secret"}
+
+
+def test_no_secret_stands_in_a_specification():
+    of = owner(models={"student": {"model": "/m"}, "extractor": EXTRACTOR})
+    for made in everything(of):
+        if made["kind"] == "Secret":
+            continue
+        text = json.dumps(made)
+        assert "hunter2" not in text
+        assert "secretKeyRef" not in text  # files, not variables
+
+
+def test_a_pod_sees_no_more_secrets_than_it_needs():
+    of = owner(
+        models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
+        storage={
+            "uri": "s3://bucket/runs", "endpointURL": "http://s3:7070",
+            "credentialsSecretRef": {"name": "s3", "key": "credentials"},
+        },
+    )  # fmt: skip
+
+    def seen(kind: Kind) -> set[str]:
+        volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
+        return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+
+    assert seen(Kind.ROLLOUT) == {"test-database", "s3"}
+    assert seen(Kind.HINTS) == {"test-database", "s3", "openai"}
+    assert seen(Kind.TRAIN) == {"test-database", "s3"}
+    sidecar = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]["initContainers"][-1]
+    assert not [mount for mount in sidecar["volumeMounts"] if "secret" in mount["name"]]
+
+
+def test_workers_share_a_stage_and_configuration_errors_end_it_at_once():
+    made = job(Kind.ROLLOUT, owner(rollout={"workers": 3}))["spec"]
+    assert (made["completions"], made["parallelism"], made["completionMode"]) == (3, 3, "Indexed")
+    assert made["podReplacementPolicy"] == "Failed"
+    assert [rule["action"] for rule in made["podFailurePolicy"]["rules"]] == ["FailJob", "Ignore"]
+    assert made["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [78]
+    assert job(Kind.TRAIN, owner(rollout={"workers": 3}))["spec"]["completions"] == 1
+
+
+def test_a_job_never_says_whether_it_is_suspended():
+    for kind in Kind:
+        assert "suspend" not in job(kind)["spec"]
+
+
+def test_kueues_queue_is_passed_through():
+    made = job(Kind.TRAIN, owner(queueName="gpus"))
+    assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+
+
+def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
+    pod = job(Kind.ROLLOUT)["spec"]["template"]["spec"]
+    fetch, server = pod["initContainers"]
+    assert server["restartPolicy"] == "Always"
+    assert fetch["name"] == "fetch"
+    command = server["command"]
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert "--enforce-eager" in command
+    assert server["image"] == SETTINGS.cpu_server_image
+    assert "initContainers" not in job(Kind.HINTS)["spec"]["template"]["spec"]
+
+
+def test_with_a_gpu_students_are_adapters_beside_their_base():
+    of = owner(**GPU)
+    playing = next(s for s in round_stages(of.run.spec, 1, BASE) if s.id.variant == "distilled" and s.arms)
+    made = jobs.stage_job(of, playing, "j", SETTINGS, digest="abcdef0123456789")
+    server = made["spec"]["template"]["spec"]["initContainers"][-1]
+    assert server["image"] == SETTINGS.gpu_server_image
+    assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert "student-abcdef012345=/artifacts/r1-train-distilled/adapter" in server["command"]
+    config = jobs.stage_config(of, playing, digest="abcdef0123456789")
+    assert config.server
+    assert config.server.model == "student-abcdef012345"
+    assert not jobs.stage_config(of, stage(Kind.TRAIN, of=of)).merge
+
+
+def test_somebody_elses_endpoint_needs_no_server():
+    endpoint = {"baseURL": "http://llm/v1", "model": "qwen", "apiKeySecretRef": {"name": "llm", "key": "k"}}
+    of = owner(models={"student": {"model": "/m", "endpoint": endpoint}})
+    pod = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]
+    assert "initContainers" not in pod
+    config = jobs.stage_config(of, stage(Kind.ROLLOUT, of=of))
+    assert config.server
+    assert (config.server.base_url, config.server.model) == ("http://llm/v1", "qwen")
+    assert config.server.api_key_secret == ("llm", "k")
+
+
+def test_what_is_mounted_is_what_a_stage_reads():
+    made = jobs.config_map(owner(), stage(Kind.ROLLOUT), "j")
+    config = StageConfig.model_validate_json(made["data"]["config.json"])
+    assert config.stage == "r1-rollout"
+    assert config.arms == ("own",)
+    assert config.records_itself
+    assert config.run.key == "team/test"
+
+
+def test_settings_of_a_stage_stand_in_for_those_of_the_run():
+    of = owner(
+        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": ["registry"]},
+        stages={"train": {"pods": {"nodeSelector": {"pool": "gpu"}}, "timeoutSeconds": 60, "maxRetries": 1}},
+    )
+    train = job(Kind.TRAIN, of)["spec"]
+    pod = train["template"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "gpu"}
+    assert pod["priorityClassName"] == "low"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert (train["activeDeadlineSeconds"], train["backoffLimit"]) == (60, 1)
+    assert job(Kind.HINTS, of)["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "cpu"}
+
+
+def test_a_volume_for_one_node_keeps_the_run_on_it():
+    affinity = job(Kind.TRAIN)["spec"]["template"]["spec"]["affinity"]
+    (term,) = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["labelSelector"]["matchLabels"] == {"distillery.dev/run": "test"}
+    wide = owner(storage={"claim": {"accessMode": "ReadWriteMany"}})
+    assert "affinity" not in job(Kind.TRAIN, wide)["spec"]["template"]["spec"]
+
+
+def test_names_fit_whatever_the_run_is_called():
+    of = owner("a" * 40)
+    long = Stage(StageId(100, Kind.EVALUATE, "placebo-distilled-unfiltered"))
+    names = {jobs.job_name(of, long, attempt) for attempt in (1, 2)}
+    assert len(names) == 2
+    assert all(len(name) <= 63 for name in names)
+
+
+def test_no_more_pods_are_missing_while_a_student_replaces_another():
+    made = servers.deployment(owner(promotion={"service": {"replicas": 2}}), STUDENT, "abcdef0123456789", SETTINGS)
+    assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    other = servers.deployment(owner(), STUDENT, "fedcba9876543210", SETTINGS)
+    assert made["spec"]["selector"] == other["spec"]["selector"]
+    assert made["spec"]["template"]["metadata"]["labels"] != other["spec"]["template"]["metadata"]["labels"]

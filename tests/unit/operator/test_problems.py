@@ -1,0 +1,143 @@
+"""What keeps a run from getting on is told in a sentence, from what Kubernetes shows of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillery_operator.objects import Object
+from distillery_operator.observed import Observed
+from distillery_operator.problems import find_problem, suspects
+
+LABELS = {"distillery.dev/stage": "r1-rollout", "distillery.dev/run": "test"}
+
+
+def pod(**status: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "team", "uid": "pod", "labels": LABELS},
+        "status": {"phase": "Pending", **status},
+    }
+
+
+def job(**status: Any) -> Object:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j", "namespace": "team", "uid": "job", "labels": LABELS},
+        "spec": {},
+        "status": status,
+    }
+
+
+def event(reason: str, message: str) -> Object:
+    return {"reason": reason, "message": message}
+
+
+def waiting(reason: str, message: str = "") -> list[dict[str, Any]]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return [{"name": "worker", "image": "distillery/pipeline:9", "state": state}]
+
+
+UNSCHEDULABLE = [
+    {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "told"),
+    [
+        ({"conditions": UNSCHEDULABLE}, "Unschedulable", "stage r1-rollout fits on no node: 0/3 nodes are available"),
+        (
+            {"containerStatuses": waiting("ImagePullBackOff", "not found")},
+            "ImageNotPulled",
+            "The image distillery/pipeline:9 of stage r1-rollout can't be pulled: not found",
+        ),
+        (
+            {"containerStatuses": waiting("CreateContainerConfigError", "user is root")},
+            "CreateContainerConfigError",
+            "does not start: user is root",
+        ),
+    ],
+)
+def test_a_pod_tells_why_it_does_not_start(status: dict[str, Any], reason: str, told: str):
+    problem = find_problem(Observed(pods=(pod(**status),)))
+    assert problem
+    assert problem.reason == reason
+    assert told in problem.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "expected", "told"),
+    [
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "secret-0" : secret "openai" not found',
+            "SecretKeyMissing",
+            'Stage r1-rollout waits for a Secret: secret "openai" not found.',
+        ),
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "s" : references non-existent secret key: token',
+            "SecretKeyMissing",
+            "references non-existent secret key: token",
+        ),
+        ("FailedAttachVolume", "Multi-Attach error", "VolumeNotMounted", "Multi-Attach error"),
+    ],
+)
+def test_events_about_a_pod_tell_what_it_waits_for(reason: str, message: str, expected: str, told: str):
+    stuck = pod(containerStatuses=waiting("ContainerCreating"))
+    problem = find_problem(Observed(pods=(stuck,), events={"pod": (event(reason, message),)}))
+    assert problem
+    assert problem.reason == expected
+    assert told in problem.message
+
+
+def test_a_job_that_gets_no_pods_tells_why():
+    message = 'pods "x" is forbidden: RuntimeClass "gvisor" not found'
+    problem = find_problem(Observed(jobs={"j": job()}, events={"job": (event("FailedCreate", message),)}))
+    assert problem
+    assert problem.reason == "PodsNotCreated"
+    assert 'RuntimeClass "gvisor" not found' in problem.message
+
+
+def test_a_claim_of_a_class_that_is_not_there_tells_so():
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "c", "namespace": "team", "uid": "claim"},
+        "status": {"phase": "Pending"},
+    }
+    told = event("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
+    problem = find_problem(Observed(claims={"c": claim}, events={"claim": (told,)}))
+    assert problem
+    assert problem.reason == "VolumeNotProvisioned"
+    assert '"fast" not found' in problem.message
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        pod(containerStatuses=waiting("ContainerCreating")),
+        pod(phase="Running", containerStatuses=[{"name": "worker", "image": "i", "state": {"running": {}}}]),
+        pod(phase="Failed"),
+    ],
+)
+def test_what_takes_its_time_is_no_problem(fine: Object):
+    assert find_problem(Observed(pods=(fine,))) is None
+
+
+def test_only_what_may_be_stuck_is_asked_about():
+    running = pod(phase="Running")
+    active = job(active=1)
+    complete = job(conditions=[{"type": "Complete", "status": "True"}])
+    assert suspects(Observed(pods=(running,), jobs={"a": active, "c": complete})) == []
+    names = {reference.kind for reference in suspects(Observed(pods=(pod(),), jobs={"j": job()}))}
+    assert names == {"Pod", "Job"}
