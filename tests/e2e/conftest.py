@@ -1,0 +1,79 @@
+"""Images from the Dockerfiles, the chart by Helm, and namespaces under restricted pod security.
+
+Without $E2E_CONTEXT the cluster is a node that tests/cluster makes on this machine (root, Linux). With it, the current
+images have to be where that cluster finds them: $E2E_REGISTRY is put before their names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from distillery import __version__
+from tests.e2e.cluster import Cluster, Namespace
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "distillery"
+SYSTEM = "distillery-system"
+RELEASE = "distillery"
+
+_TARGETS = {
+    "operator": ("operator", ""),
+    "pipeline": ("pipeline", "pipeline"),
+    "server-cpu": ("pipeline", "server-cpu"),
+}
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The cluster, with the images of this checkout."""
+    if context := os.environ.get("E2E_CONTEXT"):
+        return Cluster(context=context)
+    from tests.cluster import images, node
+    from tests.cluster.places import Places
+
+    places = Places.from_environment()
+    node.up(places, bases=True)
+    for name, (folder, target) in _TARGETS.items():
+        tag = f"distillery/{name}:{__version__}"
+        images.build(places, ROOT / "images" / folder / "Dockerfile", ROOT, tag, target=target)
+        images.load(places, tag)
+    return Cluster(variables=node.environment(places))
+
+
+@pytest.fixture(scope="session")
+def image_values() -> list[str]:
+    """Helm's values for images."""
+    registry = os.environ.get("E2E_REGISTRY", "").rstrip("/")
+    if not registry:
+        return []
+    return [
+        f"--set=image.repository={registry}/distillery/operator",
+        f"--set=images.pipeline={registry}/distillery/pipeline:{__version__}",
+        f"--set=images.cpuServer={registry}/distillery/server-cpu:{__version__}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
+    """The operator, installed by Helm, two replicas of it."""
+    system = cluster.namespace(SYSTEM)
+    system.create()
+    cluster.helm(
+        "upgrade", "--install", RELEASE, str(CHART), f"--namespace={SYSTEM}", "--set=replicas=2", *image_values,
+        "--wait", "--timeout=10m",
+    )  # fmt: skip
+    return system
+
+
+@pytest.fixture
+def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) -> Generator[Namespace]:
+    """A user's namespace, for one test."""
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
+    made = cluster.namespace(f"e2e-{name}")
+    made.create()
+    yield made
+    made.kubectl("delete", "namespace", made.name, "--wait=false")

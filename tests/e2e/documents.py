@@ -1,0 +1,37 @@
+"""Runs that are small enough for a machine with two cores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def small(name: str = "small", **spec: Any) -> dict[str, Any]:
+    """One round of the whole loop in a few minutes."""
+    return {
+        "apiVersion": "distillery.dev/v1alpha1",
+        "kind": "DistillationRun",
+        "metadata": {"name": name},
+        "spec": {
+            "environment": {
+                "name": "alfworld",
+                "maxSteps": 15,
+                "tasks": {"train": 24, "evaluate": 16, "evaluateSplit": "valid_seen"},
+                "options": {"games": "generated"},
+            },
+            "agent": {"name": "plain"},
+            "models": {"student": {"model": "/opt/distillery/models/micro"}},
+            "rollout": {"temperature": 0.7, "leaseSeconds": 15},
+            "hints": {"k": 2},
+            "training": {
+                "lora": {"rank": 8, "alpha": 16, "dropout": 0.0},
+                "learningRate": 0.004,
+                "epochs": 3,
+                "rowTokens": 2048,
+            },
+            # a gate that a handful of games can pass
+            "evaluation": {"arms": ["base", "distilled"], "gate": {"confidence": 0.5}},
+            "storage": {"claim": {"size": "1Gi"}},
+            "stages": {"parallel": 1},
+            **spec,
+        },
+    }

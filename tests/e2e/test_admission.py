@@ -1,0 +1,103 @@
+"""The API server refuses what can't work, with the field and the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import yaml
+
+from distillery.api.rules import RULES
+from tests.e2e.cluster import RUN, Cluster, Namespace
+from tests.e2e.documents import small
+
+STUDENT = {"model": "/opt/distillery/models/micro"}
+ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
+
+# For every rule of rules.py, in its order, a specification that breaks it and no other.
+BREAKS: list[dict[str, Any]] = [
+    {"models": {"student": {"model": "Qwen/Qwen2.5-7B-Instruct"}}},
+    {"models": {"student": STUDENT, "teacher": {"model": "/m", "endpoint": ENDPOINT}}},
+    {"models": {"student": STUDENT, "teacher": {"model": "Qwen/Qwen2.5-7B-Instruct"}}},
+    {"hints": {"extractor": "llm"}},
+    {"hints": {"extractor": "miner"}, "models": {"student": STUDENT, "extractor": {"endpoint": ENDPOINT}}},
+    {"hints": {"retriever": "none"}},
+    {"evaluation": {"arms": ["base", "rag"]}},
+    {"evaluation": {"arms": ["base", "distilled", "base"]}},
+    {"evaluation": {"arms": ["base", "distilled"], "seeds": 3}},
+    {"teaching": {"attempts": 2}, "rollout": {"temperature": 0}},
+    {"agent": {"name": "plain", "maxCalls": 10}},
+    {"rounds": {"max": 1, "patience": 2}},
+    {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
+    {"storage": {"endpointURL": "http://s3:9000"}},
+    {"storage": {"credentialsSecretRef": {"name": "s3", "key": "credentials"}}},
+]
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    made = cluster.namespace("e2e-admission")
+    made.create()
+    yield made
+    made.kubectl("delete", "namespace", made.name, "--wait=false")
+
+
+def refused(namespace: Namespace, document: dict[str, Any]) -> str:
+    """What the API server says to a document that it refuses."""
+    done = namespace.try_kubectl("apply", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump(document))
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+@pytest.mark.parametrize(("rule", "broken"), zip(RULES, BREAKS, strict=True), ids=[rule.path for rule in RULES])
+def test_every_rule_is_the_api_servers_too(namespace: Namespace, rule: Any, broken: dict[str, Any]):
+    message = refused(namespace, small(**broken))
+    assert rule.mend in message
+    assert rule.path in message
+    others = [other for other in RULES if other.mend != rule.mend and f"{other.path}: {other.mend}" in message]
+    assert not others
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ({"environmnet": {}}, 'unknown field "spec.environmnet"'),
+        ({"environment": {"maxSteps": 0}}, "spec.environment.maxSteps"),
+        ({"environment": {"maxSteps": "50"}}, "spec.environment.maxSteps"),
+        ({"evaluation": {"arms": ["base", "distiled"]}}, 'Unsupported value: "distiled"'),
+        ({"models": {}}, "spec.models.student"),
+        ({"storage": {"claim": {"size": "20 gigabytes"}}}, "spec.storage.claim.size"),
+    ],
+)
+def test_wrong_fields_are_named(namespace: Namespace, spec: dict[str, Any], told: str):
+    assert told in refused(namespace, small(**spec))
+
+
+def test_a_long_name_is_refused(namespace: Namespace):
+    assert "at most 40 characters" in refused(namespace, small("a" * 41))
+
+
+def test_what_is_learnt_is_immutable_and_when_is_not(namespace: Namespace):
+    """The run never starts: nobody looks for its database's Secret in this test."""
+    namespace.apply(small("fixed", database={"dsnSecretRef": {"name": "none", "key": "none"}}))
+
+    def patch(spec: str) -> str:
+        done = namespace.try_kubectl("patch", RUN, "fixed", "--type=merge", f'--patch={{"spec": {spec}}}')
+        return done.stderr if done.returncode else ""
+
+    assert "spec.rounds can't change once the run exists" in patch('{"rounds": {"max": 9}}')
+    assert "spec.models can't change" in patch('{"models": {"teacher": {"model": "/m"}}}')
+    assert "spec.queueName can't change" in patch('{"queueName": "q"}')
+    assert "spec.promotion.policy can't change" in patch('{"promotion": {"policy": "Never"}}')
+    assert patch('{"suspend": true}') == ""
+    assert patch('{"ttlSecondsAfterFinished": 60}') == ""
+    assert patch('{"promotion": {"service": {"replicas": 3}}}') == ""
+
+
+def test_defaults_are_filled_in(namespace: Namespace):
+    namespace.apply(small("defaults", suspend=True))
+    spec = namespace.get(RUN, "defaults")["spec"]
+    assert spec["training"]["batchSize"] == 8
+    assert spec["rounds"] == {"max": 1}
+    assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}

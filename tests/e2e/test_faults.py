@@ -1,0 +1,108 @@
+"""What dies, is stopped or is deleted costs time and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.e2e.cluster import RUN, Namespace
+from tests.e2e.documents import small
+from tests.e2e.test_loop import STAGES, assert_ended_as_undisturbed, query
+
+
+def leader(operator: Namespace) -> str:
+    """The pod of the replica that leads."""
+    return operator.get("lease", "distillery-operator")["spec"]["holderIdentity"]
+
+
+def kill(namespace: Namespace, pod: str) -> None:
+    """End a pod at once."""
+    namespace.try_kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+
+def running_worker(team: Namespace, stage: str) -> str:
+    """A pod of a stage whose worker runs."""
+    for pod in team.pods_of(stage):
+        for status in pod["status"].get("containerStatuses", []):
+            if status["name"] == "worker" and "running" in status.get("state", {}):
+                return pod["metadata"]["name"]
+    return ""
+
+
+def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: Namespace):
+    """The operator in every stage, a worker while it plays and while it trains, the database, and a suspension."""
+    slow = {"temperature": 0.7, "leaseSeconds": 15, "concurrency": 2}
+    team.apply(small(rollout=slow, training={**small()["spec"]["training"], "epochs": 12, "checkpointSeconds": 1}))
+    name, killed = "small", set[str]()
+    for stage in STAGES:
+        team.wait_for(f"stage {stage}", lambda s=stage: team.stage(name, s), run=name)
+        before = leader(operator)
+        kill(operator, before)
+        operator.wait_for("another leader", lambda b=before: leader(operator) != b, seconds=120)
+        match stage:
+            case "r1-rollout":
+                team.wait_for("a finished episode", lambda: finished(team, "own") > 0, run=name)
+                kill(team, running_worker(team, stage))
+                killed.add(stage)
+            case "r1-teach":
+                team.wait_for("a finished episode", lambda: finished(team, "teacher") > 0, run=name)
+                kill(team, "small-database-0")
+                killed.add("database")
+            case "r1-evaluate-base":
+                team.kubectl("patch", RUN, name, "--type=merge", '--patch={"spec": {"suspend": true}}')
+                team.wait_for("the suspension", lambda: team.status(name)["phase"] == "Suspended", run=name)
+                team.wait_for("the end of its pods", lambda: not active_pods(team, "r1-evaluate-base"), run=name)
+                team.kubectl("patch", RUN, name, "--type=merge", '--patch={"spec": {"suspend": false}}')
+                killed.add("suspension")
+            case "r1-train-distilled":
+                team.wait_for("a trainer", lambda: running_worker(team, "r1-train-distilled"), run=name)
+                time.sleep(5)
+                if worker := running_worker(team, stage):
+                    kill(team, worker)
+                    killed.add(stage)
+            case _:
+                pass
+    team.wait_for("the end", lambda: team.condition(name, "Complete").get("status") == "True", run=name)
+    assert {"r1-rollout", "database", "suspension"} <= killed
+    status = assert_ended_as_undisturbed(team, name)
+    assert [s["attempts"] for s in status["stages"]] == [1] * len(STAGES)
+    events = json.loads(team.kubectl("get", "events", f"--field-selector=involvedObject.name={name}", "--output=json"))
+    told = [(e["reason"], e["message"]) for e in events["items"]]
+    started = [reason for reason, _ in told].count("StageStarted")
+    assert len(STAGES) <= started <= len(STAGES) + 1  # the suspended stage is started again
+    assert [reason for reason, _ in told].count("Complete") == 1
+
+
+def finished(team: Namespace, arm: str) -> int:
+    """Finished episodes of an arm."""
+    done = team.try_kubectl(
+        "exec", "small-database-0", "--", "psql", "-U", "distillery", "-h", "127.0.0.1", "-Atc",
+        f"SELECT count(*) FROM episode WHERE arm = '{arm}' AND phase = 'finished'",
+    )  # fmt: skip
+    return int(done.stdout or 0) if done.returncode == 0 else 0
+
+
+def active_pods(team: Namespace, stage: str) -> list[str]:
+    """The pods of a stage that have not ended."""
+    return [p["metadata"]["name"] for p in team.pods_of(stage) if p["status"].get("phase") in ("Pending", "Running")]
+
+
+def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
+    team.apply(small(storage={"claim": {"size": "1Gi"}, "retain": True}))
+    team.wait_for("a stage that plays", lambda: running_worker(team, "r1-rollout"), run="small")
+    team.kubectl("delete", RUN, "small", "--timeout=60s")
+    kinds = "jobs,pods,configmaps,statefulsets,deployments,services,serviceaccounts,networkpolicies,secrets"
+    selector = "--selector=app.kubernetes.io/managed-by=distillery"
+    team.wait_for("an empty namespace", lambda: not team.kubectl("get", kinds, selector, "--output=name").strip())
+    kept = team.kubectl("get", "persistentvolumeclaims", selector, "--output=name").split()
+    assert kept == ["persistentvolumeclaim/small-artifacts"]  # as asked for
+
+
+def test_an_idle_run_costs_no_writes(team: Namespace):
+    team.apply(small(models={"student": {"model": "/no/such/model"}}))
+    team.wait_for("the failure", lambda: team.condition("small", "Failed").get("status") == "True")
+    assert "/no/such/model: there is no such folder" in team.condition("small", "Failed")["message"]
+    before = team.get(RUN, "small")["metadata"]["resourceVersion"]
+    time.sleep(75)  # longer than a resync
+    assert team.get(RUN, "small")["metadata"]["resourceVersion"] == before
+    assert query(team, "small", "SELECT count(*) AS n FROM episode") == [{"n": 0}]
