@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     report = command("report", "show what a run found out", "Prints the table; the page and the data lie in a folder.")
     report.add_argument("run", help="NAME or NAMESPACE/NAME")
     report.add_argument("--open", action="store_true", help="open the page in a browser")
-    report.add_argument("--json", action="store_true", help="print the data instead of the table")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print the data instead of the table")
+    form.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     hints = command("hints", "show a run's hint bank", "With where hints came from and how episodes with them went.")
     hints.add_argument("run", help="NAME or NAMESPACE/NAME")
     hints.add_argument("--limit", type=int, default=30, help="hints shown, the most used first (default: 30)")
@@ -170,7 +172,8 @@ async def _report(options: argparse.Namespace) -> int:
         async with Database(dsn) as database:
             run = parse((await find(database, options.run))["document"])
         try:
-            folder = await _print_report(Console(), dsn, run, as_json=options.json)
+            form = "json" if options.json else "markdown" if options.markdown else "table"
+            folder = await _print_report(Console(), dsn, run, form=form)
         except NoReport as error:
             return _complain(str(error), EXIT_FAILED)
     if options.open:
@@ -178,10 +181,11 @@ async def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-async def _print_report(console: Console, dsn: str, run: DistillationRun, *, as_json: bool = False) -> Path:
-    """Write the newest report beside the run's artifacts, print it, and return its folder."""
+async def _print_report(console: Console, dsn: str, run: DistillationRun, *, form: str = "table") -> Path:
+    """Write the newest report beside the run's logs, print it, and return its folder."""
     from distillery.report.data import build_report
-    from distillery.report.page import p_value, percent, points, render_page
+    from distillery.report.page import render_page
+    from distillery.report.table import COLUMNS, markdown, rows
 
     store = home.store_of(run)
     async with Database(dsn) as database:
@@ -191,27 +195,16 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, as_
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(render_page(report), encoding="utf-8")
-    if as_json:
-        print(json.dumps(report, indent=1))
+    if form != "table":
+        print(json.dumps(report, indent=1) if form == "json" else markdown(report))
         return folder
-    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == "base"}
     if not console.is_terminal:
         console = Console(width=120)
-    grid = Table("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
+    grid = Table(*COLUMNS)
     for column in grid.columns[1:]:
         column.justify = "right"
-    for name, arm in report["arms"].items():
-        against = versus_base.get(name)
-        grid.add_row(
-            name,
-            str(arm["n"]),
-            percent(arm["success"]),
-            f"{percent(arm['ci'][0])} - {percent(arm['ci'][1])}",
-            points(against["difference"]) if against else "",
-            p_value(against["p"]) if against else "",
-            f"{arm['steps']:.1f}",
-            f"{arm['tokens']:,.0f}",
-        )
+    for row in rows(report):
+        grid.add_row(*row)
     where = report["environment"]
     console.print()
     console.print(grid)

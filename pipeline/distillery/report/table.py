@@ -1,0 +1,39 @@
+"""The arms of a report as a table: for the terminal, and as Markdown for wherever a result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distillery.report.page import p_value, percent, points
+
+COLUMNS = ("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
+
+
+def rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A row of cells for every arm of the last round."""
+    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == "base"}
+    made = []
+    for name, arm in report["arms"].items():
+        against = versus_base.get(name)
+        made.append(
+            (
+                name,
+                str(arm["n"]),
+                percent(arm["success"]),
+                f"{percent(arm['ci'][0])} - {percent(arm['ci'][1])}",
+                points(against["difference"]) if against else "",
+                p_value(against["p"]) if against else "",
+                f"{arm['steps']:.1f}",
+                f"{arm['tokens']:,.0f}",
+            )
+        )
+    return made
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table with what it is about: the verdict, and where the tasks came from."""
+    lines = [" | ".join(COLUMNS), "|".join(["---", *["---:"] * (len(COLUMNS) - 1)]), *map(" | ".join, rows(report))]
+    where, gate = report["environment"], report["gate"]
+    told = f"Tasks: {where['source']}, split {where['split']}. {gate['verdict']}. {gate['reason']}"
+    return "\n".join([*(f"| {line} |" for line in lines), "", told])
