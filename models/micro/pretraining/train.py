@@ -191,7 +191,7 @@ def train(recipe: Recipe, checkpoint: Path, *, checkpoint_blocks: int = 10) -> L
 def export(model: LlamaForCausalLM, folder: Path) -> str:
     """Write weights, configuration, tokenizer and chat template; returns the SHA-256 of the weights file."""
     model.generation_config = GenerationConfig(
-        bos_token_id=ID[BOS], eos_token_id=ID[TURN_END], pad_token_id=ID[PAD], max_new_tokens=16
+        bos_token_id=ID[BOS], eos_token_id=ID[TURN_END], pad_token_id=ID[PAD], max_new_tokens=48
     )
     model.save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
