@@ -7,7 +7,7 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow crds lock pretrain clean
+.PHONY: help install demo check test test-slow e2e cluster cluster-down crds lock pretrain clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -36,10 +36,19 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" --ignore=tests/e2e
 
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow
+
+e2e: install ## End to end on a real Kubernetes: one made here (root, Go), or the one of $E2E_CONTEXT
+	$(BIN)/pytest tests/e2e
+
+cluster: install ## That Kubernetes, for yourself (40 minutes the first time, then seconds)
+	$(BIN)/python -m tests.cluster up --images
+
+cluster-down: install ## Stop it
+	$(BIN)/python -m tests.cluster down
 
 crds: install ## Generate the CustomResourceDefinition from the types
 	$(BIN)/python -m distillery_operator.crd $(CRD)

@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.cluster import node
+from tests.cluster import images, node
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import Places
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         help="bring the node up, from nothing or from whatever is left of it",
         description="Brings the node up and waits until it works. On a node that runs it changes nothing; components "
         "whose version or settings changed are restarted. The first time on a machine it builds all programs from "
-        "source, which takes half an hour of one core.",
+        "source, which takes 40 minutes of one core.",
     )
     up.add_argument(
         "--images",
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("dockerfile", type=Path, metavar="DOCKERFILE")
     build.add_argument("context", type=Path, metavar="CONTEXT", help="the folder that COPY steps see")
     build.add_argument("tag", metavar="TAG", help="short names are completed: app:1 is docker.io/library/app:1")
+    build.add_argument("--target", default="", help="the stage to build (default: the last)")
     load = commands.add_parser(
         "load",
         help="bring a built image into the node",
@@ -94,9 +95,12 @@ def main() -> int:
             case "wipe":
                 node.wipe(places)
             case "build":
-                print(node.build(places, arguments.dockerfile, arguments.context, arguments.tag))
+                built = images.build(
+                    places, arguments.dockerfile, arguments.context, arguments.tag, target=arguments.target
+                )
+                print(built)
             case "load":
-                node.load(places, arguments.tag)
+                images.load(places, arguments.tag)
             case "kubeconfig":
                 print(places.kubeconfig)
             case _:

@@ -65,13 +65,20 @@ def etcd(places: Places) -> Component:
 
 def containerd(places: Places) -> Component:
     """The runtime. It finds its shim and the network plugins among the node's programs."""
-    path = places.configuration / "containerd.toml"
-    path.write_text(f"""\
+    path = _write(
+        places.configuration / "containerd.toml",
+        f"""\
 version = 3
 root = "{places.state("containerd")}"
 state = "{RUN}/containerd"
 [grpc]
   address = "{SOCKET}"
+[plugins.'io.containerd.nri.v1.nri']
+  disable = true
+[plugins.'io.containerd.internal.v1.opt']
+  path = "{places.state("containerd")}/opt"
+[plugins.'io.containerd.shim.v1.manager']
+  socket_dir = "{RUN}/shims"
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = "overlayfs"
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
@@ -86,8 +93,10 @@ state = "{RUN}/containerd"
     runtime_type = "io.containerd.runc.v2"
     [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
       BinaryName = "{shutil.which("runc")}"
+      Root = "{RUN}/runc"
       SystemdCgroup = false
-""")
+""",
+    )
     _write(places.configuration / "cni" / "10-bridge.conflist", _CNI)
     return _component(places, "containerd", "containerd", f"--config={path}", reads=(path,))
 
@@ -167,6 +176,7 @@ def controller_manager(places: Places) -> Component:
         f"--cluster-signing-cert-file={pki}/ca.crt",
         f"--cluster-signing-key-file={pki}/ca.key",
         "--use-service-account-credentials",
+        f"--flex-volume-plugin-dir={places.state('kubelet')}/volume-plugins",
         "--leader-elect=false",
         "--bind-address=127.0.0.1",
         reads=(pki / "issued",),
@@ -188,8 +198,8 @@ def scheduler(places: Places) -> Component:
 
 def kubelet(places: Places) -> Component:
     """The kubelet: everything that it keeps is below the node's folder, save what its source has fixed paths for."""
-    resolver = places.configuration / "resolv.conf"
-    resolver.write_text("nameserver 127.0.0.1\n")  # nobody answers there: the node has no names beyond the cluster's
+    # nobody answers there: the node has no names beyond the cluster's
+    resolver = _write(places.configuration / "resolv.conf", "nameserver 127.0.0.1\n")
     pki = places.certificates
     _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     path = _write(
@@ -293,7 +303,10 @@ def kubectl(places: Places) -> list[str]:
     return [places.program("kubectl"), f"--kubeconfig={places.kubeconfig}", f"--cache-dir={RUN}/kubectl"]
 
 
-def _write(path: Path, content: dict[str, Any]) -> Path:
+def _write(path: Path, content: str | dict[str, Any]) -> Path:
+    """Write a file, if it says something else: kube-proxy ends when its file is touched."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=2)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=2))
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
     return path

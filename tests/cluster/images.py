@@ -1,4 +1,4 @@
-"""Images without a registry: made by buildah, brought into the node's containerd over its loopback.
+"""Images without a registry: built by buildah, brought into the node's containerd over its loopback.
 
 A Dockerfile is built as it is. What the machine needs to reach packages (its certificates, its pip settings) is
 mounted while RUN steps run and is in no layer. Public base images that a Dockerfile starts from are replaced by the
@@ -12,116 +12,46 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from tests.cluster import components, processes, run_mounts
+from tests.cluster import components, debian, processes, stand_ins
 from tests.cluster.errors import ClusterError
 from tests.cluster.network import ENTER
-from tests.cluster.places import RUN, Places
+from tests.cluster.places import Places
+from tests.cluster.store import Store, bases, qualified
 
 _LABEL = "distillery.dev/image"
 _log = logging.getLogger(__name__)
 
 
-def qualified(tag: str) -> str:
-    """The full name of an image, as Kubernetes completes it: ``app`` is ``docker.io/library/app:latest``."""
-    name, _, reference = tag.rpartition(":")
-    if not name or "/" in reference:
-        name, reference = tag, "latest"
-    first, slash, _ = name.partition("/")
-    if not slash:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
-    return f"{name}:{reference}"
+def build(places: Places, dockerfile: Path, context: Path, tag: str, *, target: str = "") -> str:
+    """Build an unmodified Dockerfile. Stand-ins that it starts from are made if they are missing.
+
+    Args:
+        places: Where images are kept.
+        dockerfile: The file.
+        context: The folder that its COPY steps see.
+        tag: The name for the image; Kubernetes completes short ones, and so does this.
+        target: The stage to build; the last one if none is named.
+
+    Returns:
+        The ID of the image.
+
+    Raises:
+        ClusterError: Nothing to build, or a step failed; the message ends with what it said.
+    """
+    if not dockerfile.is_file() or not context.is_dir():
+        raise ClusterError(f"no file {dockerfile}, or no folder {context}")
+    debian.install_missing()
+    store = Store(places)
+    for base in bases(dockerfile.read_text()):
+        stand_ins.ensure(places, store, base)
+    with places.locked("build"):
+        return store.bud(dockerfile, context, qualified(tag), *([f"--target={target}"] if target else []))
 
 
-def bases(dockerfile: str) -> list[str]:
-    """The full names of the images that a Dockerfile starts from; its own stages and ``scratch`` are none."""
-    found: list[str] = []
-    stages = {"scratch"}
-    for image, stage in re.findall(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", dockerfile):
-        if image.lower() not in stages:
-            found.append(qualified(image))
-        stages.add(stage.lower())
-    return found
-
-
-class Store:
-    """buildah's images: a cache below the node's root, apart from any other that the machine has."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-
-    def buildah(self, *arguments: str, enter: Sequence[str] = (), log: Path | None = None) -> str:
-        """Run buildah; with ``log``, what it says goes there.
-
-        Raises:
-            ClusterError: It failed; the message ends with what it said last.
-        """
-        names = self._places.buildah / "registries.conf"
-        if not names.exists():
-            names.parent.mkdir(parents=True, exist_ok=True)
-            names.write_text('unqualified-search-registries = ["docker.io"]\nshort-name-mode = "permissive"\n')
-        store = [f"--root={self._places.buildah}/store", f"--runroot={RUN}/buildah", "--storage-driver=overlay"]
-        command = [*enter, "buildah", *store, f"--registries-conf={names}", *arguments]
-        if log is None:
-            done = subprocess.run(command, capture_output=True, text=True)
-            said, printed = done.stderr, done.stdout.strip()
-        else:
-            with log.open("w") as output:
-                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT)
-            said, printed = f"({log})\n{processes.tail(log, 30)}", ""
-        if done.returncode:
-            raise ClusterError(f"buildah {arguments[0]} failed: {said}")
-        return printed
-
-    def identity(self, tag: str) -> str | None:
-        """The ID of an image: the digest of its configuration, and so of all that is in it."""
-        return self._inspect("{{.FromImageID}}", tag)
-
-    def label(self, tag: str, name: str) -> str | None:
-        """A label of an image; None if either isn't there."""
-        return self._inspect(f'{{{{index .Docker.Config.Labels "{name}"}}}}', tag)
-
-    def _inspect(self, template: str, tag: str) -> str | None:
-        try:
-            return self.buildah("inspect", "--type=image", f"--format={template}", tag) or None
-        except ClusterError:
-            return None
-
-    def bud(self, dockerfile: Path, context: Path, tag: str, *options: str) -> str:
-        """Build a Dockerfile whose bases are there; steps whose inputs did not change come from the cache.
-
-        Returns:
-            The ID of the image.
-        """
-        self.buildah("rm", "--all")  # what builds that were killed left mounted
-        log = self._places.logs / f"build-{re.sub(r'[^a-z0-9.]+', '-', tag)}.log"
-        log.parent.mkdir(exist_ok=True)
-        identity = self._places.buildah / "built"
-        started = time.monotonic()
-        self.buildah(
-            "bud",
-            "--pull-never",
-            "--isolation=chroot",  # runc would want limits raised, which takes CAP_SYS_RESOURCE
-            "--format=docker",
-            "--layers",
-            *run_mounts.options(self._places.buildah / "mounts"),
-            *options,
-            f"--file={dockerfile}",
-            f"--tag={tag}",
-            f"--iidfile={identity}",
-            str(context),
-            log=log,
-        )
-        _log.info("built %s in %.1f s", tag, time.monotonic() - started)
-        return identity.read_text().removeprefix("sha256:")
-
-
-def load(places: Places, store: Store, tag: str) -> bool:
-    """Bring an image into the node under its full name. Only layers that the node does not have move.
+def load(places: Places, tag: str) -> bool:
+    """Bring an image, built or a stand-in, into the node under its full name. Only layers that it lacks move.
 
     Returns:
         Whether anything moved: not if the node has this very image.
@@ -129,10 +59,19 @@ def load(places: Places, store: Store, tag: str) -> bool:
     Raises:
         ClusterError: There is no such image, or the node does not run.
     """
+    store = Store(places)
+    stand_ins.ensure(places, store, qualified(tag))
+    with places.locked("node"):
+        return bring(places, store, qualified(tag))
+
+
+def bring(places: Places, store: Store, tag: str) -> bool:
+    """`load` for who holds the lock of the node and knows that the image is there."""
     identity = store.identity(tag)
     if identity is None:
         raise ClusterError(f"no image {tag}: build it first")
-    if _label(places, tag) == identity:
+    former = _loaded_as(places, tag)
+    if former == identity:
         return False
     started = time.monotonic()
     _start_registry(places)
@@ -143,14 +82,38 @@ def load(places: Places, store: Store, tag: str) -> bool:
     _ctr(places, "tag", "--force", remote, tag)
     _ctr(places, "rm", remote)
     _ctr(places, "label", tag, f"{_LABEL}={identity}")
+    if former is not None:
+        _forget(places, former)
+    _share(places)
     _log.info("loaded %s in %.1f s", tag, time.monotonic() - started)
     return True
 
 
-def _label(places: Places, tag: str) -> str | None:
+def _loaded_as(places: Places, tag: str) -> str | None:
     """The ID that an image of the node was loaded with."""
     found = re.search(rf"\b{_LABEL}=([0-9a-f]+)", _ctr(places, "ls", f"name=={tag}"))
     return found[1] if found else None
+
+
+def _forget(places: Places, identity: str) -> None:
+    """Drop the name that Kubernetes gave to an image which no tag has any more, so that its layers go."""
+    images = _ctr(places, "ls")
+    if f"sha256:{identity} " in images and f"{_LABEL}={identity}" not in images:
+        _ctr(places, "rm", f"sha256:{identity}")
+
+
+def _share(places: Places) -> None:
+    """Let the registry keep the layers that containerd keeps, and in the same files: large images are large."""
+    kept = places.state("containerd") / "io.containerd.content.v1.content/blobs/sha256"
+    for blob in places.state("registry").glob("docker/registry/v2/blobs/sha256/*/*/data"):
+        same = kept / blob.parent.name
+        if not same.exists():
+            blob.unlink()
+        elif not same.samefile(blob):
+            link = blob.with_name("link")
+            link.unlink(missing_ok=True)
+            link.hardlink_to(same)
+            link.replace(blob)
 
 
 def _start_registry(places: Places) -> None:
@@ -159,7 +122,7 @@ def _start_registry(places: Places) -> None:
     host, _, port = components.REGISTRY.partition(":")
     packed = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
     listening = f" {packed}:{int(port):04X} 00000000:0000 0A "
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         for process in processes.processes():
             # its loopback isn't ours, so a connection can't tell; /proc shows what its namespace listens on

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from tests.cluster.errors import ClusterError
+
 
 def below(*roots: Path) -> list[Path]:
     """Mount points at or below these folders, the ones on top first."""
@@ -15,6 +17,12 @@ def below(*roots: Path) -> list[Path]:
 
 
 def release(*roots: Path) -> None:
-    """Unmount everything at or below these folders; what is still in use goes when its last user does."""
+    """Unmount everything at or below these folders; what is still in use goes when its last user does.
+
+    Raises:
+        ClusterError: Something is still mounted: what is deleted below it might be a file of the machine.
+    """
     for point in below(*roots):
         subprocess.run(["umount", "--lazy", str(point)], check=False, capture_output=True)
+    if left := below(*roots):
+        raise ClusterError(f"can't unmount {', '.join(map(str, left))}")

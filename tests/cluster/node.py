@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster import (
+    boot,
     certificates,
     components,
     debian,
@@ -26,14 +28,16 @@ from tests.cluster import (
     readiness,
     stand_ins,
 )
-from tests.cluster.api import Api
+from tests.cluster.api import Api, ApiError
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import DNS_SERVICE, RUN, Places
 from tests.cluster.processes import Component, Process
+from tests.cluster.store import Store
 
 _MANIFESTS = ("storage.yaml", "dns.yaml")
 _CGROUPS = Path("/sys/fs/cgroup")
 _KUBELET_LINKS = Path("/var/log/containers")  # links to the logs of containers; the path is fixed in the kubelet
+_DNS_PODS = "/api/v1/namespaces/kube-system/pods"
 _BOOT = RUN / "boot"
 _log = logging.getLogger(__name__)
 
@@ -50,13 +54,13 @@ def up(places: Places, *, bases: bool = False) -> None:
     """
     started = time.monotonic()
     debian.install_missing()
-    with places.locked():
+    with places.locked("node"):
         programs.build(places)
         if not network.whole() or _booted_since():
             _stop(places)
         for folder in (RUN, places.configuration, places.logs, places.volumes, places.state("kubelet")):
             folder.mkdir(parents=True, exist_ok=True)
-        _BOOT.write_text(_boot())
+        _BOOT.write_text(boot.number())
         network.up()
         certificates.ensure(places)
         _start(places, bases=bases)
@@ -65,85 +69,69 @@ def up(places: Places, *, bases: bool = False) -> None:
 
 def down(places: Places) -> None:
     """Stop the node. Its objects and volumes are there again at the next `up`; its containers begin anew."""
-    with places.locked():
+    with places.locked("node"):
         _stop(places)
 
 
 def wipe(places: Places) -> None:
     """Stop the node and forget its state; built programs and images stay."""
-    with places.locked():
+    with places.locked("node"):
         _stop(places)
         for folder in ("state", "volumes", "certificates", "configuration", "logs"):
             shutil.rmtree(places.root / folder, ignore_errors=True)
 
 
-def alive(places: Places) -> list[Process]:
+def alive() -> list[Process]:
     """Every live process of the node: its components, the shims of its containers, and what runs in them."""
     return [process for process in processes.processes() if process.mark or _is_shim(process) or _is_contained(process)]
 
 
-def load(places: Places, tag: str) -> bool:
-    """Bring an image, built or a stand-in, into the node; whether anything moved.
-
-    Raises:
-        ClusterError: There is no such image, or the node does not run.
-    """
-    with places.locked():
-        store = images.Store(places)
-        stand_ins.ensure(places, store, images.qualified(tag))
-        return images.load(places, store, images.qualified(tag))
-
-
-def build(places: Places, dockerfile: Path, context: Path, tag: str) -> str:
-    """Build an unmodified Dockerfile. Stand-ins that it starts from are made if they are missing.
-
-    Args:
-        places: Where images are kept.
-        dockerfile: The file.
-        context: The folder that its COPY steps see.
-        tag: The name for the image; Kubernetes completes short ones, and so does this.
-
-    Returns:
-        The ID of the image.
-
-    Raises:
-        ClusterError: A step failed; the message ends with what it said.
-    """
-    debian.install_missing()
-    with places.locked():
-        store = images.Store(places)
-        for base in images.bases(dockerfile.read_text()):
-            stand_ins.ensure(places, store, base)
-        return store.bud(dockerfile, context, images.qualified(tag))
+def environment(places: Places) -> dict[str, str]:
+    """What a shell or a test needs to find the node and its programs."""
+    return {"KUBECONFIG": str(places.kubeconfig), "PATH": f"{places.bin}:{os.environ['PATH']}"}
 
 
 def _start(places: Places, *, bases: bool) -> None:
-    api, logs = Api(places), places.logs
+    api, started = Api(places), list[Component]()
 
     def start(component: Component) -> Component:
-        if processes.start(component, logs):
+        if processes.start(component, places.logs):
             _log.info("started %s", component.name)
+        started.append(component)
         return component
 
+    def wait(what: str, check: Callable[[], bool]) -> None:
+        readiness.wait(what, check, started, places.logs)
+
     start(components.etcd(places))
-    runtime = start(components.containerd(places))
-    server = start(components.apiserver(places))
-    readiness.wait("containerd is there", components.SOCKET.is_socket, runtime, logs)
-    store = images.Store(places)
+    start(components.containerd(places))
+    wait("containerd listens", lambda: readiness.listens(components.SOCKET))
+    start(components.apiserver(places))
+    store = Store(places)
     for stand_in in stand_ins.NODE + (stand_ins.BASES if bases else ()):
         stand_ins.ensure(places, store, stand_in.tag)
-        images.load(places, store, stand_in.tag)
-    readiness.wait("the API server is ready", lambda: readiness.api_is_ready(api), server, logs)
+        images.bring(places, store, stand_in.tag)
+    wait("the API server is ready", lambda: readiness.api_is_ready(api))
     start(components.controller_manager(places))
     start(components.scheduler(places))
+    start(components.provisioner(places))
+    start(components.proxy(places))
     _cgroups()
     kubelet = start(components.kubelet(places))
-    proxy = start(components.proxy(places))
-    start(components.provisioner(places))
     _apply(places)
-    since = next(readiness.started_at(p.pid) for p in processes.processes() if p.mark == kubelet.mark)
-    readiness.wait("the node is Ready", lambda: readiness.node_is_ready(api, since=since), kubelet, logs)
-    readiness.wait(f"DNS answers at {DNS_SERVICE}", readiness.dns_answers, proxy, logs)
+    since = readiness.started_at(kubelet)
+    wait("the node is Ready", lambda: readiness.node_is_ready(api, since=since))
+    wait(f"DNS answers at {DNS_SERVICE}", lambda: readiness.dns_answers() or _unstick_dns(api))
+
+
+def _unstick_dns(api: Api) -> bool:
+    """Replace the pods of CoreDNS that the kubelet will not start for a while, since they were killed too often."""
+    with suppress(ApiError):
+        for pod in api.get(f"{_DNS_PODS}?labelSelector=k8s-app=kube-dns")["items"]:
+            states = [status.get("state", {}) for status in pod["status"].get("containerStatuses", [])]
+            if any(state.get("waiting", {}).get("reason") == "CrashLoopBackOff" for state in states):
+                api.delete(f"{_DNS_PODS}/{pod['metadata']['name']}")
+    return False
 
 
 def _apply(places: Places) -> None:
@@ -156,13 +144,18 @@ def _apply(places: Places) -> None:
 
 def _stop(places: Places) -> None:
     """End processes, mounts, cgroups and the network, in the order in which each lets go of the next."""
-    processes.stop("kubelet", "provisioner", "proxy", "controller-manager", "scheduler", "registry")
+    with places.locked("build"):  # a build has mounts, too
+        _stop_all(places)
+
+
+def _stop_all(places: Places) -> None:
+    processes.stop("kubelet", "provisioner", "proxy", "controller-manager", "scheduler", "registry", "apiserver")
     # nothing starts containers any more; containers before their shims, or these would report and clean up
-    processes.end([process for process in processes.processes() if _is_contained(process)], seconds=0)
-    processes.end([process for process in processes.processes() if _is_shim(process)], seconds=0)
-    processes.stop("apiserver")
+    while contained := [process for process in processes.processes() if _is_contained(process)]:
+        processes.kill(contained)  # and once more, for a process of a pod can start another while we look
+    processes.kill([process for process in processes.processes() if _is_shim(process)])
     processes.stop("containerd", "etcd")
-    processes.end(alive(places), seconds=0)  # what else inherited a mark: a mount or a plugin under way
+    processes.kill(alive())  # what else inherited a mark: a mount or a plugin under way
     network.down()
     mounts.release(places.root, RUN)
     shutil.rmtree(RUN, ignore_errors=True)
@@ -193,15 +186,6 @@ def _is_shim(process: Process) -> bool:
     return process.program.startswith("containerd-shim") and str(components.SOCKET) in process.command
 
 
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text()
-
-
 def _booted_since() -> bool:
     """Whether the node was up before a reboot: where /run is on a disk, what was in it is still there."""
-    return RUN.exists() and (not _BOOT.exists() or _BOOT.read_text() != _boot())
-
-
-def environment(places: Places) -> dict[str, str]:
-    """What a shell or a test needs to find the node and its programs."""
-    return {"KUBECONFIG": str(places.kubeconfig), "PATH": f"{places.bin}:{os.environ['PATH']}"}
+    return RUN.exists() and (not _BOOT.exists() or _BOOT.read_text() != boot.number())

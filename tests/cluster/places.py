@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 RUN = Path("/run/distillery-cluster")
 """Sockets, namespaces and mounts: what does not outlive a boot. Short, for a socket's path has 107 bytes at most."""
@@ -20,6 +22,8 @@ SERVICES = "10.79.0.0/16"
 API_SERVICE = "10.79.0.1"
 DNS_SERVICE = "10.79.0.10"
 NODE_NAME = "node"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,13 @@ class Places:
         return str((self.bin / name).resolve())
 
     @contextmanager
-    def locked(self) -> Generator[None]:
-        """Hold the node against other processes that would start, stop or fill it at the same time."""
+    def locked(self, what: Literal["node", "build"]) -> Generator[None]:
+        """Hold the node, or the making of images, against other processes; who needs both takes the node first."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (self.root / f"{what}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.info("waiting for another command that holds the %s", what)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -82,7 +82,13 @@ def _scan() -> Generator[Process]:
 
 def running(component: Component) -> bool:
     """Whether the process that is wanted, with this command and these files, is alive."""
-    return any(p.mark == component.mark and p.command == component.command for p in processes())
+    return not dead([component])
+
+
+def dead(components: Iterable[Component]) -> list[Component]:
+    """Those of which no process, with this command and these files, is alive."""
+    live = {(process.mark, process.command) for process in processes()}
+    return [component for component in components if (component.mark, component.command) not in live]
 
 
 def start(component: Component, logs: Path) -> bool:
@@ -95,7 +101,7 @@ def start(component: Component, logs: Path) -> bool:
         log.replace(log.with_suffix(".previous.log"))
     environment = {**component.environment, _MARK: component.mark}
     command = [*component.enter, *component.command]
-    os.posix_spawnp(
+    pid = os.posix_spawnp(
         command[0],
         command,
         environment,
@@ -107,58 +113,48 @@ def start(component: Component, logs: Path) -> bool:
         ],
     )
     _log.debug("started %s", component.name)
-    deadline = time.monotonic() + 10
     while not running(component):  # until ``enter`` has replaced itself, nobody could tell that it runs
-        if time.monotonic() > deadline:
+        if os.waitpid(pid, os.WNOHANG)[0]:
             raise ClusterError(f"{component.name} does not start; its log ends with:\n{tail(log)}")
         time.sleep(0.01)
     return True
 
 
-def stop(*names: str, seconds: float = 10) -> None:
-    """End all processes of these components, by force those that take longer than ``seconds``."""
+def stop(*names: str) -> None:
+    """Kill all processes of these components."""
     found = [p for p in processes() if p.mark.partition("@")[0] in names]
     # what a component starts inherits its mark; the shims of containers must outlive containerd
-    end([p for p in found if not p.program.startswith("containerd-shim")], seconds=seconds)
+    kill([p for p in found if not p.program.startswith("containerd-shim")])
 
 
-def end(victims: Iterable[Process], *, seconds: float) -> None:
-    """Ask processes to end, wait, and kill what is left; with no seconds to wait, kill at once."""
-    handles: dict[int, Process] = {}
-    for process in victims:
-        with suppress(ProcessLookupError):
-            handle = os.pidfd_open(process.pid)
-            handles[handle] = process
+def kill(victims: Iterable[Process]) -> None:
+    """Kill processes and wait until they have ended.
+
+    None is asked to end first: all of the node survives a crash (that is tested), and a process that was asked and is
+    still at it would be taken for one that works if whoever asked is killed meanwhile.
+
+    Raises:
+        ClusterError: One is still there after 10 seconds, as those are that wait for a disk.
+    """
+    poll, left = select.poll(), dict[int, str]()
     try:
-        if seconds:
-            _signal(handles, signal.SIGTERM)
-            _wait(handles, seconds)
-        _signal(handles, signal.SIGKILL)
-        if left := _wait(handles, 10):
-            raise ClusterError(f"can't be killed: {', '.join(handles[handle].program for handle in left)}")
+        for process in victims:
+            with suppress(ProcessLookupError):
+                handle = os.pidfd_open(process.pid)
+                left[handle] = process.program
+                poll.register(handle, select.POLLIN)
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while left:
+            for handle, _ in poll.poll(1000):  # a zombie has ended, too
+                poll.unregister(handle)
+                os.close(handle)
+                del left[handle]
+            if time.monotonic() > deadline:
+                raise ClusterError(f"can't be killed: {', '.join(left.values())}")
     finally:
-        for handle in handles:
+        for handle in left:
             os.close(handle)
-
-
-def _signal(handles: Iterable[int], number: signal.Signals) -> None:
-    for handle in handles:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(handle, number)
-
-
-def _wait(handles: Iterable[int], seconds: float) -> set[int]:
-    """Wait for processes to end (a zombie has ended); the handles of those that did not."""
-    left = set(handles)
-    deadline = time.monotonic() + seconds
-    poll = select.poll()
-    for handle in left:
-        poll.register(handle, select.POLLIN)
-    while left and (remaining := deadline - time.monotonic()) > 0:
-        for handle, _ in poll.poll(remaining * 1000):
-            poll.unregister(handle)
-            left.discard(handle)
-    return left
 
 
 def tail(log: Path, lines: int = 15) -> str:

@@ -72,15 +72,25 @@ def _kubernetes() -> Source:
     )
 
 
-def _source(name: str, module: str, version: str, *packages: str, tags: str = "", **renamed: str) -> Source:
-    """A source whose programs are named after their packages, save the renamed ones."""
-    programs = {package.rsplit("/", 1)[-1]: f"{module}/{package}" for package in packages}
-    return Source(name=name, module=module, version=version, programs=programs | renamed, tags=tags)
+def _source(name: str, module: str, version: str, *packages: str, tags: str = "", variable: str = "") -> Source:
+    """A source whose programs are named after their packages; the module itself is one if no package is given.
+
+    Args:
+        name: What it is called here.
+        module: The Go module.
+        version: Its version.
+        packages: Of the programs, below the module.
+        tags: For the compiler.
+        variable: The Go variable that holds the version, where users ask for it.
+    """
+    programs = {package.rsplit("/", 1)[-1]: f"{module}/{package}" for package in packages} or {name: module}
+    variables = {variable: version} if variable else {}
+    return Source(name=name, module=module, version=version, programs=programs, tags=tags, variables=variables)
 
 
 SOURCES = (
     _kubernetes(),
-    _source("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3", etcd="go.etcd.io/etcd/server/v3"),
+    _source("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
     _source(
         "containerd",
         "github.com/containerd/containerd/v2",
@@ -99,9 +109,9 @@ SOURCES = (
         "plugins/ipam/host-local",
         "plugins/meta/portmap",
     ),
-    _source("coredns", "github.com/coredns/coredns", "v1.15.0", coredns="github.com/coredns/coredns"),
+    _source("coredns", "github.com/coredns/coredns", "v1.15.0"),
     _source("registry", "github.com/distribution/distribution/v3", "v3.1.2", "cmd/registry"),
-    _source("helm", "helm.sh/helm/v4", "v4.3.1", "cmd/helm"),
+    _source("helm", "helm.sh/helm/v4", "v4.3.1", "cmd/helm", variable="helm.sh/helm/v4/internal/version.version"),
     _source("versitygw", "github.com/versity/versitygw", "v1.8.0", "cmd/versitygw"),
     _source("kube-score", "github.com/zegl/kube-score", "v1.20.0", "cmd/kube-score"),
     _source("promtool", "github.com/prometheus/prometheus", "v0.316.0", "cmd/promtool"),
@@ -111,8 +121,7 @@ SOURCES = (
 def build(places: Places) -> None:
     """Build what is missing and point the links in ``places.bin`` at it.
 
-    Half an hour of one core on a new machine, a minute where Go's own cache is warm, milliseconds when nothing is
-    missing.
+    Forty minutes of one core on a new machine, two where Go's own cache is warm, milliseconds when nothing is missing.
 
     Raises:
         ClusterError: A program can't be built; the message ends with what the compiler said.

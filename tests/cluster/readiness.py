@@ -7,11 +7,12 @@ pod network, containerd and CoreDNS.
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,23 +20,42 @@ from pathlib import Path
 from tests.cluster.api import Api, ApiError
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import API_SERVICE, DNS_SERVICE, NODE_NAME
-from tests.cluster.processes import Component, running, tail
+from tests.cluster.processes import Component, dead, processes, tail
 
 
-def wait(what: str, check: Callable[[], bool], component: Component, logs: Path, *, seconds: float = 120) -> None:
+def wait(
+    what: str, check: Callable[[], bool], components: Sequence[Component], logs: Path, *, seconds: float = 300
+) -> None:
     """Wait until a check says yes.
 
+    Args:
+        what: What the check is about, for the error.
+        check: The question.
+        components: All that have to live for it; the last is the one that is to make it true.
+        logs: Where their logs are.
+        seconds: How long to wait. Generous: these machines vary tenfold in speed.
+
     Raises:
-        ClusterError: The component that it depends on died, or time is up; with the end of the component's log.
+        ClusterError: A component died, or time is up; with the end of the component's log.
     """
     deadline = time.monotonic() + seconds
     while not check():
-        end = f"its log ({component.name}.log in {logs}) ends with:\n{tail(logs / f'{component.name}.log')}"
-        if not running(component):
-            raise ClusterError(f"{component.name} died before {what}; {end}")
+        for component in dead(components):
+            raise ClusterError(f"{component.name} died before this: {what}; {_end(component, logs)}")
         if time.monotonic() > deadline:
-            raise ClusterError(f"{what}: not within {seconds:.0f} s. What it depends on is {component.name}; {end}")
+            raise ClusterError(f"not within {seconds:.0f} s: {what}; {_end(components[-1], logs)}")
         time.sleep(0.1)
+
+
+def _end(component: Component, logs: Path) -> str:
+    log = logs / f"{component.name}.log"
+    return f"{log} ends with:\n{tail(log)}"
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody accepts connections on a Unix socket: after a crash, its file is there and nobody listens."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def api_is_ready(api: Api) -> bool:
@@ -56,12 +76,19 @@ def node_is_ready(api: Api, *, since: datetime) -> bool:
     return False
 
 
-def started_at(pid: int) -> datetime:
-    """When a process was started, by the clock on the wall."""
+def started_at(component: Component) -> datetime:
+    """When a component was started, by the clock on the wall.
+
+    Raises:
+        ClusterError: It does not run.
+    """
+    pid = next((process.pid for process in processes() if process.mark == component.mark), None)
+    if pid is None:
+        raise ClusterError(f"{component.name} does not run")
     # the 22nd field of /proc/PID/stat, in ticks since boot; the name before it may hold spaces and brackets
     ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return datetime.fromtimestamp(time.time() - uptime + ticks / 100, tz=UTC)
+    return datetime.fromtimestamp(time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK"), tz=UTC)
 
 
 def dns_answers() -> bool:

@@ -14,12 +14,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster import mounts
+from tests.cluster import mounts, run_mounts
 from tests.cluster.errors import ClusterError
-from tests.cluster.images import Store, bases
 from tests.cluster.places import Places
+from tests.cluster.store import Store, bases
 
-_RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent / "recipes"
 _LABEL = "distillery.dev/recipe"
 _log = logging.getLogger(__name__)
 
@@ -43,15 +43,18 @@ NODE = (
 )
 """What the node itself needs."""
 
-BASES = (
+_DEBIAN = (
     StandIn(tag="docker.io/library/debian:bookworm-slim", folder="debian", suite="bookworm"),
     StandIn(tag="docker.io/library/debian:trixie-slim", folder="debian", suite="trixie"),
+)
+
+BASES = (
     StandIn(tag="docker.io/library/python:3.11-slim", folder="python"),
     StandIn(tag="docker.io/pgvector/pgvector:pg17", folder="pgvector"),
 )
 """What Dockerfiles and charts of the project name."""
 
-_ALL = {stand_in.tag: stand_in for stand_in in (*NODE, *BASES)}
+_ALL = {stand_in.tag: stand_in for stand_in in (*NODE, *_DEBIAN, *BASES)}
 
 
 def ensure(places: Places, store: Store, tag: str) -> None:
@@ -61,17 +64,21 @@ def ensure(places: Places, store: Store, tag: str) -> None:
         ClusterError: It can't be made.
     """
     stand_in = _ALL.get(tag)
-    if stand_in is None:
-        return
-    key = _key(places, stand_in)
+    if stand_in is not None and store.label(tag, _LABEL) != _key(places, stand_in):
+        with places.locked("build"):
+            _make(places, store, stand_in)
+
+
+def _make(places: Places, store: Store, stand_in: StandIn) -> None:
+    tag, key = stand_in.tag, _key(places, stand_in)
     if store.label(tag, _LABEL) == key:
         return
     _log.info("making the stand-in for %s", tag)
     started = time.monotonic()
-    dockerfile = _RECIPES / stand_in.folder / "Dockerfile"
+    dockerfile = RECIPES / stand_in.folder / "Dockerfile"
     if not stand_in.suite:
         for base in bases(dockerfile.read_text()):
-            ensure(places, store, base)
+            _make(places, store, _ALL[base])
     work = places.root / "work"
     _clear(work)  # one that was killed may have left mounts in it
     work.mkdir()
@@ -97,7 +104,7 @@ def _clear(work: Path) -> None:
 
 def _key(places: Places, stand_in: StandIn) -> str:
     """Of all that the image is made from: its files, its suite or its bases, its program."""
-    folder = _RECIPES / stand_in.folder
+    folder = RECIPES / stand_in.folder
     content = hashlib.sha256(f"{stand_in.suite} {stand_in.program and places.program(stand_in.program)}".encode())
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
@@ -118,10 +125,10 @@ def _bootstrap(store: Store, stand_in: StandIn, key: str, work: Path) -> None:
         for path in [path for path in (root / folder).rglob("*") if path.is_symlink() or path.is_file()]:
             if path.name != "copyright":
                 path.unlink()  # and not the folders: apt and others expect theirs
-    shutil.copytree(_RECIPES / stand_in.folder, root, dirs_exist_ok=True)
-    for name in ("etc/resolv.conf", "etc/hostname", "etc/pip.conf"):
-        (root / name).write_text("")  # the machine's own, or a mount point for a build
-    (root / "run" / "build-host").mkdir()
+    shutil.copytree(RECIPES / stand_in.folder, root, dirs_exist_ok=True)
+    for name in ("etc/resolv.conf", "etc/hostname"):
+        (root / name).write_text("")  # debootstrap copied the machine's own
+    (root / run_mounts.INSIDE.relative_to("/")).mkdir()
     kernel = ["--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*"]
     _run("tar", "-C", str(root), *kernel, "-cf", str(archive), ".")
     container = store.buildah("from", "scratch")

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import images, node
-from tests.cluster.conftest import Kubectl, needs_node
+from tests.cluster import components, images
+from tests.cluster.conftest import require_node
 from tests.cluster.errors import ClusterError
+from tests.cluster.kubectl import Kubectl, eventually
 from tests.cluster.objects import claim, container, pod
 from tests.cluster.places import Places
+from tests.cluster.stand_ins import RECIPES
+from tests.cluster.store import Store
 
-pytestmark = needs_node
+require_node()
 
 TAG = "cluster-test:1"
 DOCKERFILE = """\
@@ -38,12 +41,12 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(places: Places, context: Path) -> str:
-    return node.build(places, context / "Dockerfile", context, TAG)
+    return images.build(places, context / "Dockerfile", context, TAG)
 
 
 def test_an_image_with_packages_is_built_loaded_and_runs(kubectl: Kubectl, places: Places, context: Path):
     build(places, context)
-    node.load(places, TAG)
+    images.load(places, TAG)
     kubectl.apply(pod("says", container("c", image=TAG)))
     kubectl.wait("pod/says", "jsonpath={.status.phase}", "Succeeded")
     assert kubectl("logs", "says").strip() == "0.9.0"
@@ -52,28 +55,37 @@ def test_an_image_with_packages_is_built_loaded_and_runs(kubectl: Kubectl, place
 def test_what_did_not_change_is_neither_built_nor_moved(places: Places, context: Path):
     identity = build(places, context)
     assert build(places, context) == identity
-    node.load(places, TAG)
-    assert not node.load(places, TAG)
+    images.load(places, TAG)
+    assert not images.load(places, TAG)
 
 
-def test_only_the_changed_layer_is_built(places: Places, context: Path):
-    build(places, context)
+def names_in_the_node(places: Places) -> list[str]:
+    command = [*components.ctr(places), "images", "ls", "--quiet"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_only_the_changed_layer_is_built_and_the_former_image_goes(places: Places, context: Path):
+    former = build(places, context)
+    images.load(places, TAG)
     before = (context / "say.py").read_text()
     (context / "say.py").write_text(f"{before}  # changed")
-    build(places, context)
+    identity = build(places, context)
     log = (places.logs / "build-docker.io-library-cluster-test-1.log").read_text()
     assert "Using cache" in log
     assert "Collecting" not in log
-    assert node.load(places, TAG)
+    assert images.load(places, TAG)
+    eventually("the new name", lambda: f"sha256:{identity}" in names_in_the_node(places))
+    assert f"sha256:{former}" not in names_in_the_node(places)
 
 
 def test_an_image_holds_nothing_of_the_machine(places: Places, context: Path):
     build(places, context)
-    store = images.Store(places)
+    store = Store(places)
     made = store.buildah("from", "--pull-never", TAG)
     try:
         root = Path(store.buildah("mount", made))
-        assert not (root / "etc/pip.conf").read_text()
+        for name in ("etc/pip.conf", "etc/uv/uv.toml"):
+            assert (root / name).read_text() == (RECIPES / "debian" / name).read_text()
         assert not list((root / "run/build-host").iterdir())
         told = store.buildah("inspect", "--type=image", TAG)
         assert "PIP_" not in told
@@ -85,12 +97,12 @@ def test_an_image_holds_nothing_of_the_machine(places: Places, context: Path):
 def test_a_failed_step_is_shown(places: Places, tmp_path: Path):
     (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo said; exit 3\n")
     with pytest.raises(ClusterError, match=r"said\n(.*\n)*.*exit status 3"):
-        node.build(places, tmp_path / "Dockerfile", tmp_path, "fails:1")
+        images.build(places, tmp_path / "Dockerfile", tmp_path, "fails:1")
 
 
 def test_an_image_that_was_not_built_is_named(places: Places):
     with pytest.raises(ClusterError, match=r"no image docker\.io/library/nowhere:latest: build it first"):
-        node.load(places, "nowhere")
+        images.load(places, "nowhere")
 
 
 def test_postgres_with_pgvector_runs_as_the_charts_run_it(kubectl: Kubectl):
@@ -123,8 +135,3 @@ def test_postgres_with_pgvector_runs_as_the_charts_run_it(kubectl: Kubectl):
     assert kubectl("exec", "db", "--", "psql", "-qtAc", query, url).strip() == "2"
     with pytest.raises(AssertionError, match="password authentication failed"):
         kubectl("exec", "db", "--", "psql", "-c", "SELECT 1", url.replace("hunter2", "wrong"))
-
-
-def test_the_commands_teach():
-    told = subprocess.run(["python", "-m", "tests.cluster", "--help"], capture_output=True, text=True, check=True)
-    assert "typical use:" in told.stdout

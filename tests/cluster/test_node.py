@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import components, mounts, network, node, processes
-from tests.cluster.conftest import Kubectl, needs_node
+from tests.cluster.conftest import require_node
+from tests.cluster.kubectl import Kubectl
 from tests.cluster.objects import container, pod_spec
 from tests.cluster.places import RUN, Places
 
-pytestmark = needs_node
+require_node()
 
 PAUSE = container("pause", image=components.PAUSE)
 
@@ -28,23 +29,23 @@ def deployment(kubectl: Kubectl) -> str:
 
 
 def kill_everything(places: Places) -> None:
-    processes.end(node.alive(places), seconds=0)
-    assert node.alive(places) == []
+    processes.kill(node.alive())
+    assert node.alive() == []
 
 
 def pids(places: Places) -> dict[str, int]:
-    return {process.mark: process.pid for process in node.alive(places) if process.mark}
+    return {process.mark: process.pid for process in node.alive() if process.mark}
 
 
 def test_up_changes_nothing_on_a_node_that_runs(kubectl: Kubectl, places: Places):
-    before = {process.pid for process in node.alive(places)}
+    before = {process.pid for process in node.alive()}
     node.up(places)
-    assert {process.pid for process in node.alive(places)} == before
+    assert {process.pid for process in node.alive()} == before
 
 
 def test_what_died_alone_is_started_alone(kubectl: Kubectl, places: Places):
     before = pids(places)
-    processes.stop("scheduler", seconds=0)
+    processes.stop("scheduler")
     node.up(places)
     changed = {mark.partition("@")[0] for mark, pid in pids(places).items() if before[mark] != pid}
     assert changed == {"scheduler"}
@@ -58,7 +59,7 @@ def test_a_node_that_was_killed_comes_back_with_its_objects(kubectl: Kubectl, pl
     node.up(places)
     assert kubectl.get("deployment", "kept")["metadata"]["uid"] == uid
     kubectl("rollout", "restart", deployment)  # not what the server remembers: new pods run, old ones end
-    kubectl("rollout", "status", deployment, "--timeout=60s")
+    kubectl("rollout", "status", deployment, "--timeout=240s")
 
 
 def test_a_node_comes_back_after_a_reboot(kubectl: Kubectl, places: Places, deployment: str):
@@ -69,13 +70,13 @@ def test_a_node_comes_back_after_a_reboot(kubectl: Kubectl, places: Places, depl
     (RUN / "boot").write_text("another boot\n")
     node.up(places)
     kubectl("rollout", "restart", deployment)
-    kubectl("rollout", "status", deployment, "--timeout=60s")
+    kubectl("rollout", "status", deployment, "--timeout=240s")
 
 
 def test_down_leaves_no_trace_and_loses_no_object(kubectl: Kubectl, places: Places, deployment: str):
     node.down(places)
     try:
-        assert node.alive(places) == []
+        assert node.alive() == []
         assert mounts.below(places.root, RUN) == []
         assert not RUN.exists()
         assert not Path("/run/netns").exists() or not list(Path("/run/netns").glob("cni-*"))

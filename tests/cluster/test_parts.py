@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster import audit, images, processes, programs, provisioner, run_mounts
+from tests.cluster import audit, processes, programs, provisioner, run_mounts
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import Component
+from tests.cluster.store import bases, qualified
 
 SLEEP = Component(name="test-sleep", command=("sleep", "600"), environment={"PATH": os.environ["PATH"]})
 
@@ -22,7 +26,7 @@ SLEEP = Component(name="test-sleep", command=("sleep", "600"), environment={"PAT
 @pytest.fixture(autouse=True)
 def nothing_sleeps():
     yield
-    processes.stop("test-sleep", seconds=0)
+    processes.stop("test-sleep")
 
 
 def pid() -> int:
@@ -77,14 +81,14 @@ def test_what_does_not_start_is_told_with_its_log(tmp_path: Path):
     ],
 )
 def test_short_names_are_completed_as_kubernetes_does(tag: str, name: str):
-    assert images.qualified(tag) == name
+    assert qualified(tag) == name
 
 
 def test_the_bases_of_a_dockerfile_are_its_images_and_not_its_stages():
     text = (
         "FROM --platform=linux/amd64 python:3.11-slim AS build\nRUN true\nfrom scratch as no\nFROM Build\nFROM a/b:1\n"
     )
-    assert images.bases(text) == ["docker.io/library/python:3.11-slim", "docker.io/a/b:1"]
+    assert bases(text) == ["docker.io/library/python:3.11-slim", "docker.io/a/b:1"]
 
 
 def test_a_new_version_and_other_flags_mean_another_build():
@@ -98,6 +102,11 @@ def test_pip_settings_are_those_by_which_packages_are_found(tmp_path: Path):
     file.write_text("[global]\ntimeout = 5\nretries = 1\n[install]\nuser = true\n")
     found = run_mounts.pip_settings({"PIP_TIMEOUT": "9", "PIP_TARGET": "/x", "PIP_FIND_LINKS": "/w"}, [file])
     assert found == {"timeout": "9", "retries": "1", "find-links": "/w"}
+
+
+def test_uv_is_told_what_pip_is_told():
+    told = tomllib.loads(run_mounts.uv({"index-url": "a", "find-links": "/w b", "timeout": "9"}))
+    assert told == {"native-tls": True, "index-url": "a", "find-links": ["/w", "b"]}
 
 
 def claim(uid: str, **spec: Any) -> dict[str, Any]:
@@ -149,3 +158,8 @@ def test_the_audit_log_is_read_for_one_user():
         audit.Request(group="", resource="pods/log", verb="get", namespace="n", allowed=True),
         audit.Request(group="batch", resource="jobs", verb="list", namespace="", allowed=False),
     }
+
+
+def test_the_commands_teach():
+    told = subprocess.run([sys.executable, "-m", "tests.cluster", "--help"], capture_output=True, text=True, check=True)
+    assert "typical use:" in told.stdout

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tests.cluster import node, processes
-from tests.cluster.conftest import Kubectl, eventually, needs_node
+from tests.cluster.conftest import require_node
+from tests.cluster.kubectl import Kubectl, eventually
 from tests.cluster.objects import claim, pod, python
 from tests.cluster.places import Places
 
-pytestmark = needs_node
+require_node()
 
 MOUNT = [{"name": "data", "mountPath": "/data"}]
 
@@ -29,7 +30,9 @@ def succeeds(kubectl: Kubectl, made: dict[str, Any]) -> str:
 
 def test_a_claim_waits_for_its_first_pod(kubectl: Kubectl):
     kubectl.apply(claim("data"))
-    eventually("the event", lambda: "WaitForFirstConsumer" in kubectl("get", "events", "--output=name,reason=.reason"))
+    eventually(
+        "the event", lambda: "WaitForFirstConsumer" in kubectl("get", "events", "--output=custom-columns=R:.reason")
+    )
     assert kubectl.get("pvc", "data")["status"]["phase"] == "Pending"
 
 
@@ -59,7 +62,7 @@ def test_a_released_volume_is_deleted_with_its_folder(kubectl: Kubectl, places: 
 
 
 def test_a_claim_made_while_the_provisioner_was_dead_is_served(kubectl: Kubectl, places: Places):
-    processes.stop("provisioner", seconds=0)
+    processes.stop("provisioner")
     kubectl.apply(claim("data"), user_of("writer", "open('/data/f', 'w')"))
     eventually("the node is chosen", lambda: "selected-node" in str(kubectl.get("pvc", "data")["metadata"]))
     node.up(places)

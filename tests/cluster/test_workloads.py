@@ -10,11 +10,12 @@ import pytest
 
 from tests.cluster import audit, components
 from tests.cluster.api import Api
-from tests.cluster.conftest import Kubectl, eventually, needs_node
+from tests.cluster.conftest import require_node
+from tests.cluster.kubectl import Kubectl, eventually
 from tests.cluster.objects import container, pod, pod_spec, python
 from tests.cluster.places import NODE_NAME, Places
 
-pytestmark = needs_node
+require_node()
 
 SERVE = "from http.server import *; ThreadingHTTPServer(('', 8080), SimpleHTTPRequestHandler).serve_forever()"
 ASK = "import os, urllib.request as r; print(os.environ['JOB_COMPLETION_INDEX'], r.urlopen('http://{}:8080/').status)"
@@ -30,7 +31,7 @@ def test_an_indexed_job_with_a_native_sidecar_completes(kubectl: Kubectl):
     template = {"spec": pod_spec(python("ask", ASK.format("localhost")), initContainers=[sidecar])}
     spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": 0, "template": template}
     kubectl.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "indexed"}, "spec": spec})
-    kubectl.wait("job/indexed", "condition", "Complete", seconds=120)
+    kubectl.wait("job/indexed", "condition", "Complete")
     said = kubectl("logs", "--selector=job-name=indexed", "--container=ask")
     assert sorted(said.splitlines()) == ["0 200", "1 200"]
 
