@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from distillery.api.training import Training
+from distillery.training.attention import packed_attention
 from distillery.training.lora import Interrupted, LoraTrainer
 from distillery.training.packing import pack
 from distillery.training.samples import Sample
@@ -105,7 +107,8 @@ def test_a_checkpoint_of_another_training_is_not_used(base: Path, tmp_path: Path
     assert digest(base, tmp_path / "x", epochs=2) == digest(base, tmp_path / "y", epochs=2)
 
 
-def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path):
+@pytest.mark.parametrize("attention", ["ours", "masks"])
+def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path, attention: str):
     """The gradient of a packed row is the sum of the gradients of its samples alone."""
     model = AutoModelForCausalLM.from_pretrained(base)
     chosen = samples(3)
@@ -117,7 +120,8 @@ def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path):
 
     made = trainer(base, tmp_path)
     (row,) = pack(chosen, 256)
-    packed = gradient([made._loss(model, row)])
+    with packed_attention(model) if attention == "ours" else nullcontext():
+        packed = gradient([made._loss(model, row)])
     alone = []
     for sample in chosen:
         logits = model(torch.tensor([sample.ids])).logits[0]

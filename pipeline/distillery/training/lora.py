@@ -24,6 +24,7 @@ from torch.nn import functional
 from distillery.api.training import Training
 from distillery.artifacts import digest_of
 from distillery.training import checkpoint
+from distillery.training.attention import packed_attention, row_arguments
 from distillery.training.packing import Row, order, pack
 from distillery.training.samples import Sample
 from distillery.training.weights import adapter_state, load_base, load_quantized
@@ -107,33 +108,34 @@ class LoraTrainer:
             _log.info("going on from step %d of %d", first, len(steps))
 
         started = saved = time.monotonic()
-        for number in range(first, len(steps)):
-            rows = pack([samples[index] for index in steps[number]], settings.row_tokens)
-            loss = self._step(model, trained, optimizer, rows)
-            schedule.step()
-            losses.append(loss)
-            tokens += sum(len(row.ids) for row in rows)
-            targets += sum(len(row.labels) for row in rows)
-            self._report(number + 1, len(steps))
-            due = time.monotonic() - saved > settings.checkpoint_seconds
-            if (due or self._stop.is_set()) and number + 1 < len(steps):
-                checkpoint.save(
-                    self._checkpoints,
-                    {
-                        "fingerprint": fingerprint,
-                        "step": number + 1,
-                        "losses": losses,
-                        "tokens": tokens,
-                        "targets": targets,
-                        "adapter": adapter_state(model),
-                        "optimizer": optimizer.state_dict(),
-                        "schedule": schedule.state_dict(),
-                        "random": _random_state(),
-                    },
-                )
-                saved = time.monotonic()
-                if self._stop.is_set():
-                    raise Interrupted(f"stopped after step {number + 1} of {len(steps)}; a checkpoint is written")
+        with packed_attention(model.get_base_model()):
+            for number in range(first, len(steps)):
+                rows = pack([samples[index] for index in steps[number]], settings.row_tokens)
+                loss = self._step(model, trained, optimizer, rows)
+                schedule.step()
+                losses.append(loss)
+                tokens += sum(len(row.ids) for row in rows)
+                targets += sum(len(row.labels) for row in rows)
+                self._report(number + 1, len(steps))
+                due = time.monotonic() - saved > settings.checkpoint_seconds
+                if (due or self._stop.is_set()) and number + 1 < len(steps):
+                    checkpoint.save(
+                        self._checkpoints,
+                        {
+                            "fingerprint": fingerprint,
+                            "step": number + 1,
+                            "losses": losses,
+                            "tokens": tokens,
+                            "targets": targets,
+                            "adapter": adapter_state(model),
+                            "optimizer": optimizer.state_dict(),
+                            "schedule": schedule.state_dict(),
+                            "random": _random_state(),
+                        },
+                    )
+                    saved = time.monotonic()
+                    if self._stop.is_set():
+                        raise Interrupted(f"stopped after step {number + 1} of {len(steps)}; a checkpoint is written")
         edge = losses[:10], losses[-10:]
         metrics = {
             "steps": len(steps),
@@ -170,6 +172,7 @@ class LoraTrainer:
             position_ids=tensor(row.positions)[None],
             logits_to_keep=tensor(row.predictors),
             use_cache=False,
+            **row_arguments(model, row.positions),
         )
         return functional.cross_entropy(
             output.logits[0].float(),

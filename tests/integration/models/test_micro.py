@@ -12,7 +12,7 @@ from pretraining.demonstrations import Sequence, drill, game
 from pretraining.search import Choice
 from pretraining.train import Recipe, block_of_batches, train
 from pretraining.vocabulary import TOKENS, build_tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from distillery.training.samples import ChatRenderer
 
@@ -32,7 +32,7 @@ def test_the_model_is_small_and_plain(micro: Path):
 
 
 def test_its_decisions_are_as_good_as_its_card_says(micro: Path):
-    model = AutoModelForCausalLM.from_pretrained(micro)
+    model = LlamaForCausalLM.from_pretrained(micro)
     found = decisions(model, held_out_games(60))
     assert found[Choice.HINT].share > 0.95
     assert found[Choice.SWEEP].share > 0.9

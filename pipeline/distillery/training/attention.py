@@ -1,0 +1,81 @@
+"""Attention over a packed row: each sample attends to itself alone, and nothing is computed across samples.
+
+A mask would do too, and is what transformers makes of positions that begin anew; but a mask of a row is as large as the
+row squared, keeps the quick kernels away, and most of what it computes it throws away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+_NAME = "distillery_packed"
+
+
+@contextmanager
+def packed_attention(model: PreTrainedModel) -> Generator[None]:
+    """Let a model attend within samples only while entered.
+
+    No change where a model needs more than causal attention: masks are made of positions then.
+    """
+    config = model.config.get_text_config()
+    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    if not plain or getattr(config, "attn_logit_softcapping", None):
+        yield
+        return
+    before = config._attn_implementation
+    AttentionInterface.register(_NAME, _attend)
+    model.set_attn_implementation(_NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def row_arguments(model: PreTrainedModel, positions: Sequence[int]) -> dict[str, Any]:
+    """What a model has to be told of a row besides ids and positions; nothing if it makes a mask of the positions.
+
+    ``positions`` begin at 0 in each sample.
+    """
+    if model.config.get_text_config()._attn_implementation != _NAME:
+        return {}
+    return {"borders": [*(i for i, position in enumerate(positions) if position == 0), len(positions)]}
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    borders: Sequence[int],
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """As ``sdpa_attention_forward``, sample by sample.
+
+    Args:
+        module: the attention layer.
+        query: shape (1, heads, tokens, size).
+        key: shape (1, key heads, tokens, size).
+        value: as ``key``.
+        attention_mask: None: masks are not made for this attention.
+        borders: where the samples begin, and where the last one ends.
+        kwargs: dropout and scaling.
+
+    Returns:
+        Shape (1, tokens, heads, size).
+    """
+    assert attention_mask is None
+    parts = [
+        sdpa_attention_forward(module, query[:, :, i:j], key[:, :, i:j], value[:, :, i:j], None, **kwargs)[0]
+        for i, j in pairwise(borders)
+    ]
+    return torch.cat(parts, dim=1), None

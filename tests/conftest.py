@@ -1,0 +1,8 @@
+"""For all tests."""
+
+from __future__ import annotations
+
+import os
+
+# Small models, often beside other processes: threads that wait for each other in a spin cost more than they bring.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
