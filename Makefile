@@ -61,8 +61,9 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-ver
 lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
-		--extra s3 -o requirements/local.txt
-	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra qlora --extra alfworld --extra s3 \
+		--extra webshop --extra s3 -o requirements/local.txt
+	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra qlora --extra alfworld \
+		--extra webshop --extra s3 \
 		-c requirements/local.txt -o requirements/pipeline.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra cpu -c requirements/local.txt -o requirements/server-cpu.txt
 	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery \

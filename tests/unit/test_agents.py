@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from distillery.agents import Agent, history, without
@@ -101,3 +103,21 @@ def test_plain_puts_hints_on_one_line_after_the_task():
 def test_plain_refuses_examples():
     with pytest.raises(ValueError, match=r"spec\.agent\.examples"):
         Plain(FakeEnvironment()).head(task(), OPENING, hints=(), examples=1)
+
+
+def test_react_does_not_think_where_thoughts_hurt():
+    class Thoughtless(FakeEnvironment):
+        thoughts: ClassVar[bool] = False
+
+    head = ReAct(Thoughtless()).head(task(), "You are in a shop.", hints=[], examples=1)
+    assert "think" not in head.messages[0]["content"]
+    assert "> go to desk 7" in head.messages[0]["content"]
+    assert ReAct(Thoughtless()).parse("think[this one?]").action is None
+
+
+def test_plain_reads_commands_with_brackets():
+    class Shop(FakeEnvironment):
+        verbs: ClassVar[tuple[str, ...]] = ("search", "click")
+
+    assert Plain(Shop()).parse("red one click[b01]").action == "click[b01]"
+    assert Plain(Shop()).parse("searching clicks").action is None

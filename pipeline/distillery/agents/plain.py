@@ -20,7 +20,7 @@ class Plain:
 
     def __init__(self, environment: Environment) -> None:
         verbs = sorted(environment.verbs, key=len, reverse=True)
-        self._command = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, verbs))})(?!\S)")
+        self._command = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, verbs))})(?![^\s\[])")
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
         """The opening, and the hints as one more line."""

@@ -20,11 +20,13 @@ class ReAct:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._instructions = (
-            f"{environment.instructions}\n\n"
+        turns = (
             "Each of your turns is one line: either a command, or a thought that begins with 'think:'. "
             "A thought is answered with 'OK.' and changes nothing; think when a new part of the task begins."
+            if environment.thoughts
+            else "Each of your turns is one line: a command."
         )
+        self._instructions = f"{environment.instructions}\n\n{turns}"
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
         """One user message."""
@@ -36,15 +38,14 @@ class ReAct:
         line = next(iter(text.strip().splitlines()), "").strip().removeprefix(">").strip()
         if not line:
             return Reply(line, None, "Nothing happens.", valid=False)
-        if line.lower().startswith("think:"):
+        if line.lower().startswith(("think:", "think[")):
             return Reply(line, None, "OK.")
         return Reply(line, line)
 
-    @staticmethod
-    def _example(example: Example) -> str:
+    def _example(self, example: Example) -> str:
         lines = [example.opening]
         for turn in example.turns:
-            if turn.thought:
+            if turn.thought and self._environment.thoughts:
                 lines += [f"> think: {turn.thought}", "OK."]
             lines += [f"> {turn.action}", turn.observation]
         return "\n".join(lines)

@@ -49,7 +49,9 @@ class Display:
             due = row["phase"] == "running" and time.monotonic() - told_at > _LINE_SECONDS
             if row["phase"] != phase or due:
                 self._told[row["name"]] = (row["phase"], time.monotonic())
-                self._console.print(f"{datetime.now().astimezone():%H:%M:%S}  {line(row)}", highlight=False)
+                self._console.print(
+                    f"{datetime.now().astimezone():%H:%M:%S}  {line(row)}", highlight=False, soft_wrap=True
+                )
 
 
 def table(rows: list[dict[str, Any]], *, title: str, message: str) -> Group:

@@ -96,7 +96,7 @@ class StageContext:
         if environment.source != began_with:
             raise StageFailure(
                 f"the run began with tasks of {began_with}, and now they are {environment.source}: "
-                "set the environment's variables (ALFWORLD_DATA) as they were"
+                "set the environment's variables (such as ALFWORLD_DATA) as they were"
             )
         return environment
 

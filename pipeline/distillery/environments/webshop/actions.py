@@ -1,0 +1,40 @@
+"""An agent's command: ``search[words]`` or ``click[button]``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+SEARCH, CLICK = "search", "click"
+
+_ACTION = re.compile(rf"({SEARCH}|{CLICK})\s*\[(.+)\].*", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A command.
+
+    Attributes:
+        verb: ``search`` or ``click``.
+        argument: the words or the button, in lower case with single blanks.
+    """
+
+    verb: str
+    argument: str
+
+
+def parse(text: str) -> Action | None:
+    """The command in a text; None where there is none.
+
+    As in the original, case doesn't matter and what follows the last bracket is ignored. Unlike there, the argument
+    begins at the first bracket, so that an option with a bracket in its name can be clicked, and blanks are squeezed.
+    """
+    found = _ACTION.fullmatch(text.strip())
+    if not found or not (argument := squeeze(found[2])):
+        return None
+    return Action(found[1].lower(), argument)
+
+
+def squeeze(text: str) -> str:
+    """Lower case, single blanks."""
+    return " ".join(text.lower().split())

@@ -1,0 +1,88 @@
+"""WebShop's own files, as its ``setup.sh`` names them, unchanged.
+
+items_shuffle.json      products; items_shuffle_1000.json the first thousand of them
+items_ins_v2.json       attributes and synthetic instructions; items_ins_v2_1000.json
+items_human_ins.json    instructions that people wrote
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.webshop import jsonstream
+
+VARIABLE = "WEBSHOP_DATA"
+
+_PRODUCTS, _ATTRIBUTES, _INSTRUCTIONS = "items_shuffle", "items_ins_v2", "items_human_ins"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFiles:
+    """The three files of a catalogue."""
+
+    products: Path
+    attributes: Path
+    instructions: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> DataFiles:
+        """Where our own catalogue is written."""
+        return cls(*(folder / f"{name}.json" for name in (_PRODUCTS, _ATTRIBUTES, _INSTRUCTIONS)))
+
+    def read_attributes(self) -> dict[str, bytes]:
+        """By asin, as JSON (a quarter of the memory): ``attributes``, ``instruction``, ``instruction_attributes``."""
+        return {asin: json.dumps(entry).encode() for asin, entry in jsonstream.members(self.attributes)}
+
+    def read_instructions(self) -> dict[str, list[Mapping[str, Any]]]:
+        """By asin: what people wrote for it."""
+        return dict(jsonstream.members(self.instructions))
+
+
+def find(first: int | None) -> DataFiles:
+    """WebShop's own files in ``$WEBSHOP_DATA``.
+
+    Where there are several catalogues, ``items_shuffle_N.json`` is taken for the ``first`` N products, and without a
+    number the full one, or the only one that there is.
+
+    Raises:
+        EnvironmentConfigurationError: they aren't there, or it isn't clear which are meant.
+    """
+    if not (named := os.environ.get(VARIABLE)):
+        raise EnvironmentConfigurationError(_advice(f"${VARIABLE} isn't set"))
+    folder = Path(named)
+    names = sorted(file.stem for file in folder.glob(f"{_PRODUCTS}*.json"))
+    there = [name.removeprefix(_PRODUCTS) for name in names]
+    if not there:
+        raise EnvironmentConfigurationError(_advice(f"${VARIABLE} is {folder}, which has no {_PRODUCTS}*.json"))
+    suffix = next((s for s in (f"_{first}", "") if s in there), there[0] if len(there) == 1 else None)
+    if suffix is None:
+        raise EnvironmentConfigurationError(
+            f"{folder} holds {' and '.join(names)}: say which one is meant by WebShop's option products"
+        )
+    return DataFiles(
+        folder / f"{_PRODUCTS}{suffix}.json",
+        _one_of(folder, _ATTRIBUTES, suffix),
+        _one_of(folder, _INSTRUCTIONS, suffix),
+    )
+
+
+def _one_of(folder: Path, name: str, suffix: str) -> Path:
+    """The file for the same part of the catalogue, else the one for all of it."""
+    for file in (folder / f"{name}{suffix}.json", folder / f"{name}.json"):
+        if file.is_file():
+            return file
+    raise EnvironmentConfigurationError(f"{folder} has {_PRODUCTS}{suffix}.json and no {name}.json beside it")
+
+
+def _advice(found: str) -> str:
+    return (
+        f"WebShop's own catalogue is wanted, and {found}: get {_PRODUCTS}.json, {_ATTRIBUTES}.json and "
+        f"{_INSTRUCTIONS}.json by WebShop's setup.sh and set {VARIABLE} to their folder, or take "
+        "`catalogue: generated`, which needs no download"
+    )

@@ -1,0 +1,151 @@
+"""The WebShop plug-in: shopping by instruction, among WebShop's own products or generated ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Report, Task
+from distillery.environments.webshop import compilation, datafiles, generator, goals, nouns, prompts, reading
+from distillery.environments.webshop.compilation import Marker, Recipe
+from distillery.environments.webshop.datafiles import DataFiles
+from distillery.environments.webshop.options import Options
+from distillery.environments.webshop.session import WebShopSession
+from distillery.environments.webshop.shop import Goals, Shop
+
+_GENERATED = "generated"
+_GENERATING = 0.3  # of the time, where products are generated
+
+
+class WebShop:
+    """Shopping by instruction. See :class:`distillery.environments.base.Environment`."""
+
+    name: ClassVar[str] = "webshop"
+    instructions: ClassVar[str] = prompts.INSTRUCTIONS
+    verbs: ClassVar[tuple[str, ...]] = prompts.VERBS
+    state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
+    placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
+    thoughts: ClassVar[bool] = False
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        """Choose the products by the options and ``$WEBSHOP_DATA``.
+
+        What was compiled into the folder needs the variable no more.
+        """
+        self._options = Options.parse(options)
+        self._folder = folder
+        marker = compilation.read_marker(folder)
+        self._recipe = self._choose(marker.recipe if marker else None)
+        if marker and marker.recipe != self._recipe:
+            raise EnvironmentConfigurationError(
+                f"{folder} holds {marker}, and the options ask for another: choose another folder or remove this one"
+            )
+        if self._recipe.catalogue == "webshop" and not marker:
+            datafiles.find(self._options.products)
+
+    @property
+    def source(self) -> str:
+        """``WebShop`` or a generated shop, with what else decides the numbers; the tagger that scores is among it."""
+        marker = compilation.read_marker(self._folder)
+        return str(marker) if marker else f"{self._recipe.catalogue} products, not prepared"
+
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
+        """Generate products where WebShop's own aren't wanted; then compile the shop that the worker processes share.
+
+        Without the option ``products``, enough are generated for ``wanted``. A shop that suffices stays.
+        """
+        if unknown := sorted(wanted.keys() - goals.splits(0).keys()):
+            raise EnvironmentConfigurationError(_no_split(unknown[0], self.source))
+        with compilation.lock(self._folder):
+            if self._suffices(compilation.read_marker(self._folder), wanted):
+                return
+            total = max(1, sum(wanted.values()))
+
+            def progress(share: float) -> None:
+                report(min(total - 1, int(share * total)), total)
+
+            begun = 0.0
+            if self._recipe.catalogue == _GENERATED:
+                files, begun = DataFiles.in_folder(self._folder / _GENERATED), _GENERATING
+                number = self._recipe.products or generator.enough_for(wanted)
+                generator.write(files, self._recipe.seed, number, progress=lambda share: progress(share * begun))
+            else:
+                files = datafiles.find(self._recipe.products)
+            size = max(1, files.products.stat().st_size)
+            compilation.compile_shop(
+                self._folder,
+                files,
+                self._recipe,
+                seen=lambda read: progress(begun + (1 - begun) * read / size),
+            )
+            report(total, total)
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        """The goals of a split, in the original's order; a task's id begins by the name of the original's session."""
+        all_goals = Goals(self._prepared)
+        if split not in (known := goals.splits(len(all_goals))):
+            raise EnvironmentConfigurationError(_no_split(split, self.source))
+        return [
+            Task(f"fixed_{number}_{goal.asin}", split, goal.category, goal.instruction)
+            for number in known[split]
+            for goal in [all_goals[number]]
+        ]
+
+    def open(self, task: Task) -> WebShopSession:
+        """A session for one goal. bm25s is loaded at its first search.
+
+        Raises:
+            EnvironmentConfigurationError: the shop isn't there.
+            LookupError: the task isn't one of this shop's.
+        """
+        shop, number = self._shop, int(task.id.split("_")[1])
+        if number >= len(shop.goals) or shop.goals[number].asin != task.id.split("_")[2]:
+            raise LookupError(f"the task {task.id} isn't one of {self.source}")
+        return WebShopSession(shop, number, shown=self._options.shown, attributes=self._options.attributes)
+
+    def examples(self, category: str) -> Sequence[Example]:
+        """Two worked examples of each category; none of a category that isn't WebShop's."""
+        return prompts.examples(self._options.shown).get(category, ())
+
+    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
+        """The facts that an episode shows; see :func:`distillery.environments.webshop.reading.read`."""
+        return reading.read(opening, turns)
+
+    def _choose(self, made: Recipe | None) -> Recipe:
+        """The recipe of the options; what they leave open is as it was ``made``, else as it can be here."""
+        options = self._options
+        catalogue, tagger = options.catalogue, options.nouns
+        if catalogue == "auto":
+            here = "webshop" if os.environ.get(datafiles.VARIABLE) else _GENERATED
+            catalogue = made.catalogue if made else here
+        return Recipe(
+            catalogue=catalogue,
+            generator=generator.VERSION if catalogue == _GENERATED else 0,
+            products=options.products,
+            goals=options.goals,
+            seed=options.seed,
+            nouns=made.nouns if made and tagger in (nouns.AUTO, made.nouns.split()[0]) else nouns.choose(tagger),
+        )
+
+    def _suffices(self, marker: Marker | None, wanted: Mapping[str, int]) -> bool:
+        if marker is None or self._recipe.catalogue != _GENERATED or self._recipe.products:
+            return marker is not None
+        there = goals.splits(marker.goals)
+        return all(len(there[split]) >= number for split, number in wanted.items())
+
+    @property
+    def _prepared(self) -> Path:
+        if compilation.read_marker(self._folder) is None:
+            raise EnvironmentConfigurationError(f"there is no whole shop in {self._folder}: run prepare again")
+        return self._folder / compilation.SHOP
+
+    @cached_property
+    def _shop(self) -> Shop:
+        return Shop(self._prepared, self._recipe.nouns)
+
+
+def _no_split(split: str, source: str) -> str:
+    return f"there is no split {split!r} of {source}; there are {', '.join(goals.splits(0))}"

@@ -1,0 +1,81 @@
+"""``spec.environment.options`` of WebShop."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.webshop import goals, nouns, pages
+
+CATALOGUES = ("auto", "webshop", "generated")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen.
+
+    Attributes:
+        catalogue: ``webshop`` for the files in ``$WEBSHOP_DATA``, ``generated`` for our own products, ``auto`` for the
+            former where the variable is set and the latter where it isn't.
+        goals: ``human`` for instructions in people's words (for generated products: in words like theirs),
+            ``synthetic`` for one instruction per combination of a product's options.
+        products: how many; of WebShop's own the first so many (all without it), of generated ones as many as the tasks
+            need without it.
+        seed: of generated products, of prices drawn from a range, and of goals' limits.
+        nouns: how the reward finds nouns: ``rule``, the name of an installed English pipeline of spaCy's, or ``auto``;
+            see :func:`distillery.environments.webshop.nouns.choose`.
+        shown: how many of the ten products of a result page are shown; the agents of ReAct and of the method see 3.
+        attributes: whether a product's page has a button for what the reward knows of it, as the original's optional
+            ``show_attrs``.
+    """
+
+    catalogue: str = "auto"
+    goals: str = "human"
+    products: int | None = None
+    seed: int = 0
+    nouns: str = nouns.AUTO
+    shown: int = pages.RESULTS_A_PAGE
+    attributes: bool = False
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Options:
+        """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+                raise EnvironmentConfigurationError(f"WebShop has no option {name!r}; {hint}")
+        for name, value in options.items():
+            match name:
+                case "catalogue" | "goals":
+                    _one_of(name, value, CATALOGUES if name == "catalogue" else goals.KINDS)
+                case "nouns":
+                    if not isinstance(value, str) or not value:
+                        raise _wrong(name, "auto, rule or the name of a pipeline of spaCy's", value)
+                case "attributes":
+                    if not isinstance(value, bool):
+                        raise _wrong(name, "true or false", value)
+                case "products" if value is None:
+                    pass
+                case _:
+                    most = pages.RESULTS_A_PAGE if name == "shown" else None
+                    _whole_number(name, value, 0 if name == "seed" else 1, most)
+        return cls(**options)
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise _wrong(name, f"{', '.join(choices[:-1])} or {choices[-1]}", value)
+
+
+def _whole_number(name: str, value: Any, least: int, most: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        raise _wrong(name, f"a whole number from {least}" + (f" to {most}" if most is not None else ""), value)
+
+
+def _wrong(name: str, right: str, value: Any) -> EnvironmentConfigurationError:
+    return EnvironmentConfigurationError(f"WebShop's option {name} is {right}, not {value!r}")

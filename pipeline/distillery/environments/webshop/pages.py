@@ -1,0 +1,116 @@
+"""The pages of the shop: what an agent reads, and what it can click.
+
+A page's text is what the original shows of its HTML: the visible strings, joined by ``[SEP]``. The tests don't have the
+original; when this was written, both were played side by side for 52,000 steps, and texts, buttons and rewards were the
+same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from distillery.environments.webshop.products import Listing, Product
+
+SEPARATOR = " [SEP] "
+RESULTS_A_PAGE = 10
+
+BACK_TO_SEARCH, NEXT, PREVIOUS, BUY = "Back to Search", "Next >", "< Prev", "Buy Now"
+DESCRIPTION, FEATURES, REVIEWS, ATTRIBUTES = "Description", "Features", "Reviews", "Attributes"
+
+SCORE = "Your score (min 0.0, max 1.0)"
+THANKS = "Thank you for shopping with us!"
+INSTRUCTION = "Instruction:"
+SHOP = "WebShop"
+
+_BLANKS = " \n\t\f\r"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page.
+
+    Attributes:
+        text: what is read.
+        buttons: what can be clicked, as it is shown, in the original's order; without products and options.
+        products: the products that can be clicked, by place.
+        options: the values that can be clicked, each with the name of its option.
+        searchable: it has a search bar.
+    """
+
+    text: str
+    buttons: tuple[str, ...] = ()
+    products: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    searchable: bool = False
+
+    def clickable(self) -> list[str]:
+        """All that can be clicked, in lower case, in the original's order."""
+        shown = [*self.buttons, *self.products, *(value for _, value in self.options)]
+        return list(dict.fromkeys(text.lower() for text in shown))
+
+
+def search_page(instruction: str) -> Page:
+    """Where a session begins."""
+    return Page(_join([SHOP, INSTRUCTION, instruction, "Search"]), searchable=True)
+
+
+def result_page(instruction: str, number: int, total: int, shown: Sequence[Listing]) -> Page:
+    """A page of results, from 1. There is always a next one, be it empty."""
+    buttons = (BACK_TO_SEARCH, *([PREVIOUS] if number > 1 else []), NEXT)
+    header = [INSTRUCTION, instruction, BACK_TO_SEARCH, f"Page {number} (Total results: {total})", *buttons[1:]]
+    listings = [text for product in shown for text in (product.asin, product.title, product.price_tag)]
+    return Page(_join([*header, *listings]), buttons, products=tuple(product.asin for product in shown))
+
+
+def product_page(instruction: str, product: Product, *, attributes: bool) -> Page:
+    """A product with its options. With ``attributes`` there is a button for what the reward knows of it."""
+    options = tuple((name, value) for name, values in product.options.items() for value in values)
+    shown = [text for name, values in product.options.items() for text in (name, *values)]
+    pages = (DESCRIPTION, FEATURES, REVIEWS, *([ATTRIBUTES] if attributes else []))
+    facts = [product.title, f"Price: {product.price_tag}", "Rating: N.A."]
+    texts = [INSTRUCTION, instruction, BACK_TO_SEARCH, PREVIOUS, *shown, *facts, *pages, BUY]
+    return Page(_join(texts), (BACK_TO_SEARCH, PREVIOUS, *pages, BUY), options=options)
+
+
+def text_page(instruction: str, product: Product, button: str) -> Page:
+    """What a product's button Description, Features, Reviews or Attributes leads to. There are no reviews."""
+    contents: Mapping[str, Sequence[str]] = {
+        DESCRIPTION: [product.description],
+        FEATURES: [f" {feature}" for feature in product.features],
+        REVIEWS: [],
+        ATTRIBUTES: [*product.attributes, product.category, product.query, product.path],
+    }
+    buttons = (BACK_TO_SEARCH, PREVIOUS)
+    return Page(_join([INSTRUCTION, instruction, *buttons, *contents[button]]), buttons)
+
+
+def last_page(product: Product, options: Mapping[str, str], reward: float) -> Page:
+    """After the purchase. The original's page of thanks was made for people who were paid; most of it stays empty."""
+    chosen = json.dumps(options, sort_keys=True)
+    for character in "<>&'":
+        chosen = chosen.replace(character, f"\\u{ord(character):04x}")
+    bought = ["asin", product.asin, "options", chosen, "attrs", "None", "category", "None", "query", "None"]
+    target = ["asin", "options", "attrs", "price upper", "instuction text", "category", "product category", "query"]
+    return Page(
+        _join(
+            [
+                *(THANKS, "Your code:", "None", "(Paste it in your MTurk interface.)"),
+                *("Purchased", *bought, "product category", "None"),
+                *("Target", *target, "Goal", "None"),
+                *("Reward", SCORE, str(reward), "Reward Details", "None"),
+            ]
+        )
+    )
+
+
+def _join(texts: Iterable[str]) -> str:
+    return SEPARATOR.join(part for text in texts for part in _visible(text))
+
+
+def _visible(text: str) -> list[str]:
+    """How the original's HTML parser hands on a string: not at all where it is empty or nothing but new lines."""
+    if not text.strip(_BLANKS):
+        return [""] if text and "\n" not in text else []
+    return [text.strip()]

@@ -1,0 +1,65 @@
+"""What an agent is told about WebShop, in our own words: the commands, and worked examples.
+
+The examples in ``examples.json`` were shopped in a generated shop of their own, with the seed :data:`EXAMPLES_SEED` and
+:data:`EXAMPLES_PRODUCTS` products; each names its goal. The integration tests play them again.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+
+from distillery.environments.base import Example, ExampleTurn
+from distillery.environments.webshop import pages
+
+INSTRUCTIONS = (
+    "You shop for somebody in a web shop: find what the instruction asks for, choose the options that it names, and "
+    "buy it. You read a page as its texts, with [SEP] between them. These are the commands:\n"
+    "search[words]\n"
+    "click[button]\n"
+    "You can search on the search page only. What can be clicked is a product's number on a page of results, such as "
+    "B07XJ3MP2K, a value of an option on a product's page, and the buttons Back to Search, Next >, < Prev, "
+    "Description, Features, Reviews and Buy Now where they are shown. Chosen options are forgotten when you leave the "
+    "product for the results. Buy Now ends the task: what you buy is scored by how well its kind, attributes, options "
+    "and price fit. You have 15 commands, and without a purchase nothing is scored, so buy the nearest that you found "
+    "in time. A command that isn't possible is answered with 'Invalid action!'"
+)
+
+VERBS = ("search", "click")
+
+STATE_KEYS = ("goal", "current location", "current selection")
+
+PLACEHOLDERS = ("{item}", "{size}", "{color}", "{attribute}", "{material}")
+
+EXAMPLES_SEED = 20_251_125
+EXAMPLES_PRODUCTS = 400
+
+_CLICKED = 3  # the examples click the first three products of a page
+
+
+@lru_cache(maxsize=pages.RESULTS_A_PAGE)
+def examples(shown: int) -> dict[str, tuple[Example, ...]]:
+    """The worked examples of each category, with so many products on a page of results as ``shown``, three at least."""
+    content = json.loads(files("distillery.environments.webshop").joinpath("examples.json").read_text(encoding="utf-8"))
+    return {
+        category: tuple(
+            Example(
+                example["opening"],
+                tuple(
+                    ExampleTurn("", turn["action"], _with_products(turn["observation"], shown), turn["state"])
+                    for turn in example["turns"]
+                ),
+            )
+            for example in shopped
+        )
+        for category, shopped in content.items()
+    }
+
+
+def _with_products(text: str, shown: int) -> str:
+    """A page with at most so many products, each of which is three texts."""
+    parts = text.split(pages.SEPARATOR)
+    if pages.NEXT not in parts:
+        return text
+    return pages.SEPARATOR.join(parts[: parts.index(pages.NEXT) + 1 + 3 * max(shown, _CLICKED)])

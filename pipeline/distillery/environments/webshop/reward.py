@@ -1,0 +1,86 @@
+"""What a purchase is worth, from 0 to 1: the original's reward with all its quirks.
+
+    reward = type * (attributes + options + price) / (wanted attributes + wanted options + 1)
+
+The quirks, each of which a test holds: the nouns of a wanted title count as often as they stand there; a product
+without a noun in common is worth nothing, whatever else fits; options wanted by name are compared as (name, value), so
+that their name can match too; a purchase may match a wanted option by any of its own, under any name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from rapidfuzz import fuzz, utils
+
+from distillery.environments.webshop import colours
+from distillery.environments.webshop.goals import Goal
+from distillery.environments.webshop.products import Product
+
+Nouns = Callable[[str], Sequence[str]]
+"""The nouns of a title in lower case, in order; see :mod:`distillery.environments.webshop.nouns`."""
+
+_ALIKE = 85  # of 100
+_NOT_ASCII = dict.fromkeys(range(128, 256))  # thefuzz drops these characters, and leaves all that come after
+
+
+def reward(bought: Product, options: Mapping[str, str], goal: Goal, wanted: Product, nouns: Nouns) -> float:
+    """The reward of a purchase.
+
+    Args:
+        bought: the product.
+        options: the values that were chosen, by name.
+        goal: what was to be bought.
+        wanted: the product that the goal was made for.
+        nouns: of a title.
+    """
+    wishes = goal.options.items() if isinstance(goal.options, Mapping) else goal.options
+    met = (
+        count_attributes(bought, goal.attributes)
+        + count_options(options.values(), wishes)
+        + (bought.price <= goal.price_limit)
+    )
+    return met / (len(goal.attributes) + len(goal.options) + 1) * type_factor(bought, wanted, nouns)
+
+
+def type_factor(bought: Product, wanted: Product, nouns: Nouns) -> float:
+    """Whether it is the kind of thing that was wanted: 1, 0.5, 0.1 or 0."""
+    of_wanted = nouns(wanted.title)
+    shared = set(nouns(bought.title)) & set(of_wanted)
+    alike = len(shared) / len(of_wanted) if of_wanted else 0.2
+    if alike == 0:
+        return 0.0
+    if alike < 0.1:
+        return 0.1
+    same_shelf = len(_levels(bought) & _levels(wanted)) >= 2
+    return 1.0 if bought.query == wanted.query or same_shelf or alike > 0.2 else 0.5
+
+
+def count_attributes(bought: Product, wanted: Iterable[str]) -> int:
+    """How many attributes it has: among its own something alike, or word for word in one of its texts."""
+    texts = [text.lower() for text in (bought.title, " ".join(bought.features), bought.description)]
+    return sum(
+        any(alike(own, attribute) for own in bought.attributes) or any(attribute in text for text in texts)
+        for attribute in wanted
+    )
+
+
+def count_options(chosen: Iterable[str], wanted: Iterable[str | tuple[str, str]]) -> int:
+    """How many of the wanted options a chosen one is alike to; colours by their basic name."""
+    values = [colours.normalise(value) for value in chosen]
+    return sum(any(alike(value, colours.normalise(wish)) for value in values) for wish in wanted)
+
+
+@lru_cache(maxsize=1 << 14)
+def alike(one: str, other: str) -> bool:
+    """Whether two texts share their words, by the ratio that thefuzz's ``token_set_ratio`` gives, rounding and all."""
+    return round(fuzz.token_set_ratio(_plain(one), _plain(other))) > _ALIKE
+
+
+def _plain(text: str) -> str:
+    return utils.default_process(text.translate(_NOT_ASCII))
+
+
+def _levels(product: Product) -> set[str]:
+    return {level.strip() for level in product.path.split("›")}

@@ -1,0 +1,50 @@
+"""What the generated shop sells: eight kinds of things in each of the five categories, from ``wares.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Ware:
+    """A kind of thing.
+
+    Attributes:
+        category: as WebShop's files spell it.
+        name: what it is called; also the search by which it is said to have been found.
+        path: its place in the shop's categories.
+        attributes: what can hold of it, and does of some products; at least five.
+        options: two of them, by name the values of which products offer some; at least three of each.
+        price: of the cheapest and of the dearest, in dollars.
+        uses: what it is for.
+    """
+
+    category: str
+    name: str
+    path: str
+    attributes: tuple[str, ...]
+    options: Mapping[str, tuple[str, ...]]
+    price: tuple[int, int]
+    uses: tuple[str, ...]
+
+
+@cache
+def wares() -> tuple[Ware, ...]:
+    """All kinds, in the order in which the generator goes round."""
+    content = json.loads(files("distillery.environments.webshop").joinpath("wares.json").read_text(encoding="utf-8"))
+    return tuple(
+        Ware(
+            category=ware["category"],
+            name=ware["name"],
+            path=ware["path"],
+            attributes=tuple(ware["attributes"]),
+            options={name: tuple(values) for name, values in ware["options"].items()},
+            price=(ware["price"][0], ware["price"][1]),
+            uses=tuple(ware["uses"]),
+        )
+        for ware in content
+    )
