@@ -30,7 +30,7 @@ def packed_attention(model: PreTrainedModel) -> Generator[None]:
     if not plain or getattr(config, "attn_logit_softcapping", None):
         yield
         return
-    before = config._attn_implementation
+    before = config._attn_implementation or "eager"
     AttentionInterface.register(_NAME, _attend)
     model.set_attn_implementation(_NAME)
     try:

@@ -111,7 +111,7 @@ def test_an_operator_that_forgets_everything_at_every_step_comes_to_the_same_end
 
 
 def test_a_status_that_was_not_written_costs_no_job():
-    cluster = FakeCluster(run_object())
+    cluster, before = FakeCluster(run_object()), dict[str, Any]()
     for _ in range(400):
         before = dict(cluster.status)
         cluster.reconcile()

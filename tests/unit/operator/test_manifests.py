@@ -20,7 +20,7 @@ from tests.unit.operator.fake_cluster import UID, run_object
 
 SETTINGS = Settings()
 STUDENT = Model("student", StageId(1, Kind.TRAIN, "distilled"))
-GPU = {"modelServer": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
+GPU: dict[str, Any] = {"modelServer": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
 EXTRACTOR = {
     "endpoint": {
         "baseURL": "https://host/v1",
