@@ -86,7 +86,11 @@ def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
 def _svg(figure: Figure, description: str) -> str:
     buffer = io.StringIO()
     figure.savefig(
-        buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
+        buffer,
+        format="svg",
+        transparent=True,
+        bbox_inches="tight",
+        metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
     )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -1,0 +1,46 @@
+"""What a stage says of its end fits where Kubernetes keeps it, whatever it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillery.stages import outcome
+
+
+def test_a_result_comes_back_as_what_the_planner_needs(tmp_path: Path):
+    path = tmp_path / "word"
+    arms = {
+        f"arm-{i:02d}": {"n": 134, "success": 1 / 3, "ci": [0.1234567890123, 0.98765432109], "steps": 1}
+        for i in range(13)
+    }
+    result = {
+        "gate": {"verdict": "Failed", "reason": "x" * 300},
+        "promoted": False,
+        "metric": 0.3,
+        "arms": arms,
+        "files": {},
+    }
+    outcome.write_success(path, result)
+    assert path.stat().st_size <= outcome.MOST_BYTES
+    state = outcome.read(path.read_text(), attempt=2)
+    assert state
+    assert (state.phase, state.attempts) == ("succeeded", 2)
+    assert state.result
+    assert set(state.result) == {"gate", "promoted", "metric", "arms"}
+
+
+@pytest.mark.parametrize("message", ["boom", "é" * 5000, "\0" * 5000, '"\\\n' * 3000, "\ud800"])
+def test_a_failure_fits_too(tmp_path: Path, message: str):
+    path = tmp_path / "word"
+    outcome.write_failure(path, message, permanent=True)
+    assert path.stat().st_size <= outcome.MOST_BYTES
+    state = outcome.read(path.read_text(), attempt=1)
+    assert state
+    assert (state.phase, state.permanent) == ("failed", True)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}'])
+def test_what_is_no_word_is_none(text: str):
+    assert outcome.read(text, attempt=1) is None
