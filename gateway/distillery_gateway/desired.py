@@ -1,0 +1,125 @@
+"""What is to be served: which adapters vLLM holds, and which of them answers to which name.
+
+The operator writes it as an annotation of the pod; the kubelet makes a file of it, whose change the gateway and the
+syncer notice. Names of adapters are made of their digests, so that a name never means two things.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+
+class InvalidDesired(ValueError):
+    """The document is not one; what was desired before stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter of the store.
+
+    Attributes:
+        name: under which vLLM serves it.
+        artifact: the stage that trained it.
+        digest: of its tensors.
+        rank: of its matrices.
+    """
+
+    name: str
+    artifact: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A share of an alias.
+
+    Attributes:
+        model: what vLLM is asked for.
+        weight: parts of the sum of all weights.
+        upstream: URL of another gateway that has it; empty for the vLLM beside this one.
+    """
+
+    model: str
+    weight: int = 100
+    upstream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A whole document.
+
+    Attributes:
+        generation: grows with every change.
+        adapters: what vLLM holds.
+        aliases: what clients may ask for.
+        shadows: alias -> model that gets a copy of every request, whose answer nobody sees.
+    """
+
+    generation: int = 0
+    adapters: tuple[Adapter, ...] = ()
+    aliases: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
+    shadows: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a document. Raises :class:`InvalidDesired`."""
+        try:
+            document: dict[str, Any] = json.loads(text)
+            return cls(
+                generation=int(document["generation"]),
+                adapters=tuple(Adapter(**adapter) for adapter in document.get("adapters", [])),
+                aliases={
+                    alias: tuple(Target(**target) for target in targets)
+                    for alias, targets in document.get("aliases", {}).items()
+                },
+                shadows=dict(document.get("shadows", {})),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidDesired(f"not a document of what is desired: {error}") from error
+
+    def choose(self, alias: str, session: str) -> Target | None:
+        """The target of an alias for a session: always the same one, as long as the weights stay.
+
+        A session that was given the newcomer at a small weight keeps it at a larger one.
+        """
+        targets = [target for target in self.aliases.get(alias, ()) if target.weight > 0]
+        if not targets:
+            return None
+        total = sum(target.weight for target in targets)
+        place = int.from_bytes(hashlib.sha256(f"{alias}\0{session}".encode()).digest()[:8]) / 2**64 * total
+        # the last target is the newcomer: it grows from the bottom, so what it has it keeps
+        for target in reversed(targets):
+            if place < target.weight:
+                return target
+            place -= target.weight
+        return targets[0]
+
+
+class DesiredFile:
+    """The document in its file, read again when it changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._text: str | None = None
+        self.current = Desired()
+
+    def refresh(self) -> bool:
+        """Look at the file; True if it holds something new.
+
+        Raises:
+            InvalidDesired: once for each wrong text.
+        """
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return False
+        if text == self._text or not text.strip():
+            return False
+        self._text = text
+        self.current = Desired.parse(text)
+        return True

@@ -1,0 +1,129 @@
+"""Who may ask: API keys, of which only digests are kept.
+
+    python -m distillery_gateway.keys    makes a key, and prints it and its digest
+
+A folder holds one file a key, as a mounted Secret does: the file's name is the key's, its content is the digest, or a
+JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ...}``. Changes take effect
+within seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+PREFIX = "dk-"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as it is kept.
+
+    Attributes:
+        name: for logs and metrics.
+        digest: SHA-256 of the key.
+        models: aliases that it may use; None for all.
+        requests_per_minute: None for the gateway's default.
+        concurrency: likewise.
+    """
+
+    name: str
+    digest: str
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+def digest_of(key: str) -> str:
+    """What is kept of a key. Keys are random and long, so a plain hash does."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class KeyRing:
+    """The keys of a folder; open to everybody where no folder is given."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._seen: dict[str, str] = {}
+        self._keys: tuple[Key, ...] = ()
+        self.refresh()
+
+    @property
+    def open(self) -> bool:
+        """Whether no key is asked for."""
+        return self._folder is None
+
+    def refresh(self) -> bool:
+        """Read the folder again; True if something changed. A file that can't be read is no key, and is told of."""
+        if self._folder is None:
+            return False
+        found = (
+            {
+                path.name: path.read_text(encoding="utf-8", errors="replace").strip()
+                for path in sorted(self._folder.iterdir())
+                if not path.name.startswith(".") and path.is_file()
+            }
+            if self._folder.is_dir()
+            else {}
+        )
+        if found == self._seen:
+            return False
+        self._seen = found
+        keys = []
+        for name, text in found.items():
+            try:
+                keys.append(_parse(name, text))
+            except ValueError as error:
+                _log.error("the key %s is not usable: %s", name, error)
+        self._keys = tuple(keys)
+        return True
+
+    def find(self, authorization: str) -> Key | None:
+        """The key that an ``Authorization`` header brings, if it is one of ours. Takes as long for each."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            return None
+        digest, found = digest_of(token.strip()), None
+        for key in self._keys:
+            if hmac.compare_digest(key.digest, digest):
+                found = key
+        return found
+
+
+def _parse(name: str, text: str) -> Key:
+    if _DIGEST.fullmatch(text):
+        return Key(name, text)
+    document = json.loads(text)
+    if not isinstance(document, dict) or not _DIGEST.fullmatch(str(document.get("sha256"))):
+        raise ValueError("write the key's SHA-256 in hexadecimal, alone or as sha256 of a JSON object")
+    unknown = document.keys() - {"sha256", "models", "requestsPerMinute", "concurrency"}
+    if unknown:
+        raise ValueError(f"unknown field {sorted(unknown)[0]}")
+    models = document.get("models")
+    return Key(
+        name,
+        document["sha256"],
+        None if models is None else frozenset(map(str, models)),
+        document.get("requestsPerMinute"),
+        document.get("concurrency"),
+    )
+
+
+def main() -> None:
+    """Make a key."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    print(f"key     {key}   (give it to its user; it is not kept)")
+    print(f"sha256  {digest_of(key)}   (put it into the Secret)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""How much may be asked at once and in a minute, for each key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from distillery_gateway.errors import Refusal
+from distillery_gateway.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of the gateway, where a key has none of its own.
+
+    Attributes:
+        body_bytes: of a request.
+        body_seconds: for a request to arrive.
+        max_tokens: that may be asked for.
+        choices: that may be asked for.
+        requests_per_minute: of a key; None for no limit.
+        concurrency: requests of a key at once.
+    """
+
+    body_bytes: int = 2_000_000
+    body_seconds: float = 30.0
+    max_tokens: int = 8192
+    choices: int = 8
+    requests_per_minute: int | None = None
+    concurrency: int = 256
+
+
+@dataclass
+class _Account:
+    """A token bucket and a counter."""
+
+    tokens: float
+    updated: float
+    running: int = 0
+
+
+@dataclass
+class Meter:
+    """Keeps account of every key.
+
+    Args:
+        limits: the gateway's.
+        clock: monotonic seconds.
+    """
+
+    limits: Limits
+    clock: Callable[[], float] = time.monotonic
+    _accounts: dict[str, _Account] = field(default_factory=dict)
+
+    @contextmanager
+    def admitted(self, key: Key | None) -> Generator[None]:
+        """Count a request while it runs. Raises :class:`Refusal` (429) on entering where it is one too many."""
+        rate = key.requests_per_minute if key and key.requests_per_minute else self.limits.requests_per_minute
+        most = key.concurrency if key and key.concurrency else self.limits.concurrency
+        account = self._account(key.name if key else "", rate)
+        if account.running >= most:
+            raise Refusal(429, "concurrency_limit", f"At most {most} requests at once.", headers={"Retry-After": "1"})
+        if rate is not None:
+            if account.tokens < 1:
+                wait = (1 - account.tokens) * 60 / rate
+                message = f"At most {rate} requests a minute; try again in {wait:.0f} s."
+                raise Refusal(429, "rate_limit", message, headers={"Retry-After": str(max(1, round(wait)))})
+            account.tokens -= 1
+        account.running += 1
+        try:
+            yield
+        finally:
+            account.running -= 1
+
+    def _account(self, name: str, rate: int | None) -> _Account:
+        now = self.clock()
+        account = self._accounts.setdefault(name, _Account(float(rate or 0), now))
+        if rate is not None:
+            account.tokens = min(float(rate), account.tokens + (now - account.updated) * rate / 60)
+            account.updated = now
+        return account

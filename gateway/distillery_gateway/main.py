@@ -1,0 +1,170 @@
+"""Start-up of the gateway: settings, the public port, the port for probes and the operator, and what is refreshed.
+
+DISTILLERY_UPSTREAM      URL of the vLLM beside it                      http://127.0.0.1:8001
+DISTILLERY_PORT          where clients come                             8000
+DISTILLERY_ADMIN_PORT    /healthz, /readyz, /metrics, /state            8002
+DISTILLERY_DESIRED       file with what is to be served                 /etc/distillery/desired/desired
+DISTILLERY_KEYS          folder with keys; without it everybody may ask
+DISTILLERY_DENIED        parameters that are refused, with commas
+DISTILLERY_LIMITS        JSON: bodyBytes, bodySeconds, maxTokens, choices, requestsPerMinute, concurrency
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import uvicorn
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from distillery_gateway.app import Gateway
+from distillery_gateway.desired import DesiredFile, InvalidDesired
+from distillery_gateway.keys import KeyRing
+from distillery_gateway.limits import Limits
+from distillery_gateway.metrics import Metrics
+from distillery_gateway.routing import Routes
+
+_log = logging.getLogger(__name__)
+
+_REFRESH_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See the module."""
+
+    upstream: str = "http://127.0.0.1:8001"
+    port: int = 8000
+    admin_port: int = 8002
+    desired: Path = Path("/etc/distillery/desired/desired")
+    keys: Path | None = None
+    denied: frozenset[str] = frozenset()
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables. Raises ValueError that names the one that is wrong."""
+        get = environment.get
+        try:
+            return cls(
+                upstream=get("DISTILLERY_UPSTREAM", cls.upstream).rstrip("/"),
+                port=int(get("DISTILLERY_PORT") or cls.port),
+                admin_port=int(get("DISTILLERY_ADMIN_PORT") or cls.admin_port),
+                desired=Path(get("DISTILLERY_DESIRED") or cls.desired),
+                keys=Path(given) if (given := get("DISTILLERY_KEYS")) else None,
+                denied=frozenset(filter(None, get("DISTILLERY_DENIED", "").split(","))),
+                limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
+            )
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"a variable of the gateway is wrong: {error}") from error
+
+
+def _limits(given: Mapping[str, Any]) -> Limits:
+    names = {"".join(p.title() if i else p for i, p in enumerate(f.name.split("_"))): f.name for f in fields(Limits)}
+    unknown = given.keys() - names.keys()
+    if unknown:
+        raise ValueError(f"DISTILLERY_LIMITS: unknown {sorted(unknown)[0]}; known: {', '.join(names)}")
+    return Limits(**{names[name]: value for name, value in given.items()})
+
+
+def main() -> None:
+    """Serve until told to stop; what is under way is finished first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
+    import uvloop
+
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    routes, keys, metrics = Routes(), KeyRing(settings.keys), Metrics()
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=600)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM hangs up after 5 s
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
+        gateway = Gateway(session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied)
+        runner = await _admin(settings, routes, metrics)
+        refresh = asyncio.create_task(_refresh(settings, session, routes, keys, metrics))
+        config = uvicorn.Config(
+            gateway, host="", port=settings.port, lifespan="off", log_config=None, access_log=False,
+            timeout_keep_alive=75, timeout_graceful_shutdown=110, server_header=False,
+            loop="none", http="httptools", ws="none",
+        )  # fmt: skip
+        try:
+            await uvicorn.Server(config).serve()
+        finally:
+            refresh.cancel()
+            await runner.cleanup()
+
+
+async def _refresh(
+    settings: Settings, session: aiohttp.ClientSession, routes: Routes, keys: KeyRing, metrics: Metrics
+) -> None:
+    """Take over new keys, and a new table once vLLM holds what it names."""
+    desired = DesiredFile(settings.desired)
+    while True:
+        try:
+            if keys.refresh():
+                _log.info("the keys changed")
+            desired.refresh()
+            if desired.current.generation != routes.generation:
+                routes.offer(desired.current, await held(session, settings.upstream))
+                metrics.generation.set(routes.generation)
+        except InvalidDesired as error:
+            _log.error("%s", error)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            _log.warning("what is to be served can't be taken over yet: %s", error)
+        await asyncio.sleep(_REFRESH_SECONDS)
+
+
+async def held(session: aiohttp.ClientSession, upstream: str) -> frozenset[str]:
+    """The models that a vLLM serves now."""
+    async with session.get(f"{upstream}/v1/models", timeout=aiohttp.ClientTimeout(total=5)) as answer:
+        answer.raise_for_status()
+        document = await answer.json()
+    return frozenset(model["id"] for model in document["data"])
+
+
+async def _admin(settings: Settings, routes: Routes, metrics: Metrics) -> web.AppRunner:
+    """The port for probes, Prometheus, the operator and the syncer."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        if routes.generation:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text="nothing is served yet\n")
+
+    async def state(_: web.Request) -> web.Response:
+        return web.json_response({"generation": routes.generation, "inUse": sorted(routes.in_use)})
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        body = generate_latest(metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/state", state)
+    app.router.add_get("/metrics", show_metrics)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=settings.admin_port).start()
+    return runner
+
+
+if __name__ == "__main__":
+    main()

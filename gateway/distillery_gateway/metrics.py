@@ -1,0 +1,31 @@
+"""The gateway's metrics. Labels are names that operators chose, never what clients sent."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
+
+
+class Metrics:
+    """Counters, by alias, model and key."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "distillery_gateway_requests",
+            "Requests that ended.",
+            ["alias", "model", "key", "status"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "distillery_gateway_request_seconds", "From arrival to end.", ["alias"], registry=registry, buckets=_SECONDS
+        )
+        self.first_byte = Histogram(
+            "distillery_gateway_first_byte_seconds", "From arrival to the first byte of the answer.", ["alias"],
+            registry=registry, buckets=_SECONDS,
+        )  # fmt: skip
+        self.running = Gauge("distillery_gateway_running", "Requests under way.", registry=registry)
+        self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
+        self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)

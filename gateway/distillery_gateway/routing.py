@@ -1,0 +1,80 @@
+"""Which model answers to which name now: the desired table, taken over once everything in it can answer."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Generator
+from contextlib import contextmanager
+
+from distillery_gateway.desired import Desired, Target
+from distillery_gateway.errors import Refusal, no_such_model
+
+_log = logging.getLogger(__name__)
+
+
+class Routes:
+    """The table in use, and how many requests run on each model."""
+
+    def __init__(self) -> None:
+        self._table = Desired()
+        self._running: Counter[str] = Counter()
+
+    @property
+    def generation(self) -> int:
+        """Of the table in use; 0 before there is one."""
+        return self._table.generation
+
+    @property
+    def aliases(self) -> Collection[str]:
+        """What clients may ask for."""
+        return self._table.aliases.keys()
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """Models that requests are sent to, or still run on."""
+        named = {t.model for targets in self._table.aliases.values() for t in targets if not t.upstream}
+        named |= set(self._table.shadows.values())
+        return frozenset(named | {model for model, running in self._running.items() if running})
+
+    def offer(self, desired: Desired, held: Collection[str]) -> bool:
+        """Take a table over if vLLM holds all that it names; True if it is in use now.
+
+        Until then the one before stands: no request is ever sent to what is not there.
+        """
+        if desired.generation == self._table.generation:
+            return True
+        missing = {
+            target.model
+            for targets in desired.aliases.values()
+            for target in targets
+            if target.weight and not target.upstream and target.model not in held
+        }
+        missing |= set(desired.shadows.values()) - set(held)
+        if missing:
+            return False
+        _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
+        self._table = desired
+        return True
+
+    def target(self, alias: str, session: str) -> Target:
+        """Who answers. Raises :class:`Refusal` (404, or 503 where nobody does at the moment)."""
+        if alias not in self._table.aliases:
+            raise no_such_model(alias)
+        target = self._table.choose(alias, session)
+        if target is None:
+            raise Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
+        return target
+
+    def shadow(self, alias: str) -> str:
+        """The model that gets a copy of the request; empty for none."""
+        return self._table.shadows.get(alias, "")
+
+    @contextmanager
+    def running(self, model: str) -> Generator[None]:
+        """Count a request while it runs: an adapter that is in use is not unloaded."""
+        self._running[model] += 1
+        try:
+            yield
+        finally:
+            self._running[model] -= 1

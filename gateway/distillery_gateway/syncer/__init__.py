@@ -1,0 +1,1 @@
+"""The syncer: makes the vLLM beside it hold the adapters that are desired, and says when it does."""

@@ -1,0 +1,106 @@
+"""Start-up of the syncer.
+
+DISTILLERY_UPSTREAM        URL of the vLLM beside it                   http://127.0.0.1:8001
+DISTILLERY_GATEWAY         URL of the gateway's port for operators     http://127.0.0.1:8002
+DISTILLERY_DESIRED         file with what is to be served              /etc/distillery/desired/desired
+DISTILLERY_STORE           URI of the run's artifacts
+DISTILLERY_STORE_ENDPOINT  URL of an S3 server other than AWS's
+DISTILLERY_CACHE           folder for artifacts that come from elsewhere
+DISTILLERY_ADAPTERS        folder that vLLM sees too                   /adapters
+DISTILLERY_SYNCER_PORT     /healthz, /readyz, /state                   8003
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from distillery.artifacts import ArtifactError, store_at
+from distillery_gateway.desired import DesiredFile, InvalidDesired
+from distillery_gateway.syncer.sync import Syncer
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+def main() -> None:
+    """Sync until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if not os.environ.get("DISTILLERY_STORE"):
+        sys.exit("DISTILLERY_STORE is not set: name the URI of the run's artifacts")
+    asyncio.run(_serve())
+
+
+async def _serve() -> None:
+    get = os.environ.get
+    store = store_at(
+        os.environ["DISTILLERY_STORE"],
+        cache=Path(get("DISTILLERY_CACHE", "/artifacts")),
+        endpoint_url=get("DISTILLERY_STORE_ENDPOINT") or None,
+    )
+    async with aiohttp.ClientSession() as session:
+        syncer = Syncer(
+            session,
+            get("DISTILLERY_UPSTREAM", "http://127.0.0.1:8001").rstrip("/"),
+            get("DISTILLERY_GATEWAY", "http://127.0.0.1:8002").rstrip("/"),
+            store,
+            Path(get("DISTILLERY_ADAPTERS", "/adapters")),
+        )
+        runner = await _admin(syncer, int(get("DISTILLERY_SYNCER_PORT", "8003")))
+        try:
+            await _sync(syncer, DesiredFile(Path(get("DISTILLERY_DESIRED", "/etc/distillery/desired/desired"))))
+        finally:
+            await runner.cleanup()
+
+
+async def _sync(syncer: Syncer, desired: DesiredFile) -> None:
+    away = False
+    while True:
+        try:
+            desired.refresh()
+            await syncer.look(desired.current)
+            away = False
+        except InvalidDesired as error:
+            _log.error("%s", error)
+        except ArtifactError as error:
+            syncer.problem = str(error)
+            _log.error("%s", error)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not away:
+                _log.warning("vLLM is away: %s", error)
+            away = True
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _admin(syncer: Syncer, port: int) -> web.AppRunner:
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        if syncer.generation:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text=f"{syncer.problem or 'the adapters are not loaded yet'}\n")
+
+    async def state(_: web.Request) -> web.Response:
+        told = {"generation": syncer.generation, "held": sorted(syncer.held), "problem": syncer.problem}
+        return web.json_response(told)
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/state", state)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+if __name__ == "__main__":
+    main()

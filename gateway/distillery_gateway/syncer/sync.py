@@ -1,0 +1,99 @@
+"""One look: what vLLM holds, what it should hold, and one step from the one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from distillery.artifacts import ArtifactError, Store
+from distillery_gateway.desired import Desired
+from distillery_gateway.syncer import adapters
+
+_log = logging.getLogger(__name__)
+
+_TIMEOUT = aiohttp.ClientTimeout(total=120)
+
+
+class Syncer:
+    """Keeps one vLLM as it should be.
+
+    Whatever dies is seen at the next look: a vLLM that started again holds nothing, and is given all anew.
+
+    Args:
+        session: to vLLM and the gateway.
+        upstream: URL of vLLM.
+        gateway: URL of the gateway's port for operators: what it uses is not unloaded.
+        store: where adapters come from.
+        folder: of the pod, which vLLM sees too.
+
+    Attributes:
+        generation: of the document whose adapters are all held; 0 before there is one.
+        problem: why the newest one is not, if that is known.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, upstream: str, gateway: str, store: Store, folder: Path) -> None:
+        self._session = session
+        self._upstream = upstream
+        self._gateway = gateway
+        self._store = store
+        self._folder = folder
+        self.generation = 0
+        self.problem = ""
+        self.held: frozenset[str] = frozenset()
+
+    async def look(self, desired: Desired) -> None:
+        """One look. Raises aiohttp.ClientError or TimeoutError where vLLM is away: then nothing is held."""
+        try:
+            served = await self._served()
+        except (aiohttp.ClientError, TimeoutError):
+            self.generation, self.held = 0, frozenset()
+            raise
+        self.held = frozenset(name for name, parent in served.items() if parent)
+        problem = ""
+        for adapter in desired.adapters:
+            if adapter.name in self.held:
+                continue
+            try:
+                place = await asyncio.to_thread(adapters.provide, adapter, self._store, self._folder)
+                await self._post("/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(place)})
+            except ArtifactError as error:
+                problem = str(error)
+                continue
+            self.held |= {adapter.name}
+            _log.info("loaded %s", adapter.name)
+        if problem != self.problem and problem:
+            _log.error("%s", problem)
+        self.problem = problem
+        wanted = {adapter.name for adapter in desired.adapters}
+        self.generation = desired.generation if desired.generation and wanted <= self.held else 0
+        for name in self.held - wanted - await self._in_use():
+            await self._post("/v1/unload_lora_adapter", {"lora_name": name})
+            adapters.forget(name, self._folder)
+            self.held -= {name}
+            _log.info("unloaded %s", name)
+
+    async def _served(self) -> Mapping[str, str | None]:
+        """The models of vLLM with their parents; adapters have one."""
+        async with self._session.get(f"{self._upstream}/v1/models", timeout=aiohttp.ClientTimeout(total=5)) as answer:
+            answer.raise_for_status()
+            document = await answer.json()
+        return {model["id"]: model.get("parent") for model in document["data"]}
+
+    async def _in_use(self) -> frozenset[str]:
+        """What the gateway sends requests to. While it does not answer, everything may be in use."""
+        try:
+            async with self._session.get(f"{self._gateway}/state", timeout=aiohttp.ClientTimeout(total=5)) as answer:
+                answer.raise_for_status()
+                return frozenset((await answer.json())["inUse"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            return self.held
+
+    async def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        async with self._session.post(f"{self._upstream}{path}", json=body, timeout=_TIMEOUT) as answer:
+            if answer.status != 200:
+                raise ArtifactError(f"vLLM refused {path} of {body['lora_name']}: {(await answer.text())[:300]}")

@@ -1,0 +1,88 @@
+"""A gateway on a real port, in front of a fake vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import uvicorn
+
+from distillery_gateway.app import Gateway
+from distillery_gateway.desired import Adapter, Desired, Target
+from distillery_gateway.keys import KeyRing
+from distillery_gateway.limits import Limits
+from distillery_gateway.metrics import Metrics
+from distillery_gateway.routing import Routes
+from tests.unit.gateway.fake_vllm import FakeVllm
+
+
+@dataclass
+class Served:
+    """A gateway under test."""
+
+    url: str
+    vllm: FakeVllm
+    routes: Routes
+    metrics: Metrics
+    session: aiohttp.ClientSession
+
+    async def post(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, Any]:
+        """Status and JSON of a request."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        kind: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
+        async with self.session.post(self.url + path, headers=sent, **kind) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+
+Serve = Callable[..., Awaitable[Served]]
+
+
+def desired(generation: int = 1, **aliases: tuple[Target, ...]) -> Desired:
+    names = {t.model for targets in aliases.values() for t in targets if t.model != "base"}
+    adapters = tuple(Adapter(name, "r1-train-distilled", "0") for name in sorted(names))
+    return Desired(generation, adapters, {alias.replace("_", "-"): targets for alias, targets in aliases.items()})
+
+
+@pytest.fixture
+async def vllm() -> AsyncGenerator[FakeVllm]:
+    async with FakeVllm() as server:
+        yield server
+
+
+@pytest.fixture
+async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
+    """Starts a gateway with the given limits and keys, which serves the base model as ``bot``."""
+    ended: list[Callable[[], Awaitable[Any]]] = []
+
+    async def start(*, keys: Path | None = None, denied: frozenset[str] = frozenset(), **limits: Any) -> Served:
+        upstream, client = aiohttp.ClientSession(), aiohttp.ClientSession()
+        routes, metrics = Routes(), Metrics()
+        routes.offer(desired(bot=(Target("base"),)), {"base"})
+        app = Gateway(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics, denied=denied)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="off", log_config=None, ws="none")
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # uvicorn tells by this attribute alone
+
+        async def end() -> None:
+            await client.close()
+            server.should_exit = True
+            await running
+            await upstream.close()
+
+        ended.append(end)
+        return Served(f"http://127.0.0.1:{port}", vllm, routes, metrics, client)
+
+    yield start
+    for end in ended:
+        await end()

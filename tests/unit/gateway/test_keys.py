@@ -1,0 +1,83 @@
+"""Keys are kept as digests, and change while the gateway runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distillery_gateway import keys
+from distillery_gateway.errors import Refusal
+from distillery_gateway.keys import Key, KeyRing, digest_of
+from distillery_gateway.limits import Limits, Meter
+
+
+def test_a_key_that_is_made_is_found_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    keys.main()
+    key, digest = (line.split()[1] for line in capsys.readouterr().out.splitlines())
+    (tmp_path / "me").write_text(f"{digest}\n")
+    found = KeyRing(tmp_path).find(f"Bearer {key}")
+    assert found
+    assert found.name == "me"
+    assert len(key) > 40
+
+
+def test_keys_are_rotated_and_revoked_without_a_restart(tmp_path: Path):
+    (tmp_path / "a").write_text(digest_of("first"))
+    ring = KeyRing(tmp_path)
+    assert not ring.refresh()
+    (tmp_path / "a").write_text(digest_of("second"))
+    assert ring.refresh()
+    assert ring.find("Bearer first") is None
+    assert ring.find("Bearer second")
+    (tmp_path / "a").unlink()
+    assert ring.refresh()
+    assert ring.find("Bearer second") is None
+    assert not ring.open
+
+
+@pytest.mark.parametrize(
+    "text", ["", "secret", "{", "[]", '{"sha256": "x"}', json.dumps({"sha256": "0" * 64, "modles": []})]
+)
+def test_what_is_no_key_is_told_of_and_opens_nothing(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "odd").write_text(text)
+    (tmp_path / "good").write_text(digest_of("good"))
+    ring = KeyRing(tmp_path)
+    assert "the key odd is not usable" in caplog.text
+    assert ring.find("Bearer good")
+    assert ring.find(f"Bearer {text}") is None
+
+
+def test_a_rate_fills_up_again_with_time():
+    now = [0.0]
+    meter = Meter(Limits(), clock=lambda: now[0])
+    key = Key("k", "", requests_per_minute=60)
+
+    def ask() -> bool:
+        try:
+            with meter.admitted(key):
+                return True
+        except Refusal as refusal:
+            refused.append(refusal)
+            return False
+
+    refused: list[Refusal] = []
+    assert [ask() for _ in range(61)].count(True) == 60
+    now[0] += 2.0
+    assert [ask() for _ in range(4)] == [True, True, False, False]
+    assert {refusal.status for refusal in refused} == {429}
+    assert all(int(refusal.headers["Retry-After"]) >= 1 for refusal in refused)
+
+
+def test_one_keys_requests_are_not_anothers():
+    meter = Meter(Limits(concurrency=1))
+    with (
+        meter.admitted(Key("a", "")),
+        meter.admitted(Key("b", "")),
+        pytest.raises(Refusal),
+        meter.admitted(Key("a", "")),
+    ):
+        pass
+    with meter.admitted(Key("a", "")):
+        pass
