@@ -51,7 +51,7 @@ async def extract(
     async with FakeServer(answer) as server:
         models = {
             "student": {"model": "/m"},
-            "extractor": {"endpoint": {"baseUrl": server.base_url, "model": "m"}},
+            "extractor": {"endpoint": {"baseURL": server.base_url, "model": "m"}},
         }
         context = ExtractionContext(
             spec=parse(document(models=models, hints=hints)).spec,

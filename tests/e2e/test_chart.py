@@ -1,0 +1,84 @@
+"""The chart, before it is installed: what it refuses, what it grants, what it makes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.e2e.cluster import Cluster
+from tests.e2e.conftest import CHART, RELEASE, SYSTEM
+
+
+def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
+    """What the chart makes of values."""
+    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", *(f"--set={v}" for v in values))
+    return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+
+
+def kinds(manifests: list[dict[str, Any]]) -> set[str]:
+    """Their kinds."""
+    return {manifest["kind"] for manifest in manifests}
+
+
+def test_helm_lint_has_nothing_to_say(cluster: Cluster):
+    assert "0 chart(s) failed" in cluster.helm("lint", "--strict", str(CHART))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("replica=2", "additional properties 'replica' not allowed"),
+        ("replicas=-1", "minimum: got -1, want 0"),
+        ("replicas=two", "got string, want integer"),
+        ("image.tagg=1", "additional properties 'tagg' not allowed"),
+        ("image.pullPolicy=Sometimes", "value must be one of"),
+        ("logLevel=LOUD", "value must be one of"),
+        ("watchNamespaces=team-a", "got string, want array"),
+        ("watchNamespaces={Team A}", "does not match pattern"),
+    ],
+)
+def test_wrong_values_are_refused_with_their_name(cluster: Cluster, value: str, told: str):
+    done = cluster.run("helm", "template", RELEASE, str(CHART), f"--set={value}")
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert value.split("=")[0].split(".")[0].removesuffix("a") in done.stderr
+
+
+def test_no_grant_lets_a_secret_be_read_and_none_is_a_wildcard(cluster: Cluster):
+    for role in template(cluster):
+        for rule in role.get("rules", []):
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+            if "secrets" in rule["resources"]:
+                assert rule["verbs"] == ["create"]
+            assert not {"pods/exec", "pods/log", "nodes"} & set(rule["resources"])
+
+
+def test_named_namespaces_get_roles_and_nothing_is_granted_elsewhere(cluster: Cluster):
+    everywhere = template(cluster)
+    assert {"ClusterRole", "ClusterRoleBinding"} <= kinds(everywhere)
+    narrow = template(cluster, "watchNamespaces={team-a,team-b}")
+    assert not {"ClusterRole", "ClusterRoleBinding"} & kinds(narrow)
+    places = {manifest["metadata"]["namespace"] for manifest in narrow if manifest["kind"] == "RoleBinding"}
+    assert places == {"team-a", "team-b", SYSTEM}
+
+
+def test_what_is_optional_is_off(cluster: Cluster):
+    assert not {"ServiceMonitor", "PodDisruptionBudget"} & kinds(template(cluster))
+    assert {"ServiceMonitor", "PodDisruptionBudget"} <= kinds(
+        template(cluster, "serviceMonitor.enabled=true", "replicas=2")
+    )
+    crd = next(m for m in template(cluster) if m["kind"] == "CustomResourceDefinition")
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert "CustomResourceDefinition" not in kinds(template(cluster, "crds.enabled=false"))
+
+
+def test_kube_score_finds_nothing_critical(cluster: Cluster):
+    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", "--set=replicas=2")
+    # images have fixed tags: pulling them again at each start, as it wants, would only tie a start to the registry
+    done = cluster.run(
+        "kube-score", "score", "-", "--output-format=ci", "--ignore-test=container-image-pull-policy", stdin=rendered
+    )
+    assert "[OK]" in done.stdout
+    assert "[CRITICAL]" not in done.stdout, done.stdout

@@ -1,0 +1,43 @@
+"""What the operator was granted is what it used, in all that the tests before this one had it do."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.conftest import CHART, RELEASE, SYSTEM
+from tests.e2e.documents import small
+
+# What no test brings about, or only now and then: a resync finds what a watch missed.
+RARE: set[tuple[str, str, str]] = set()
+
+
+def granted(cluster: Cluster) -> set[tuple[str, str, str]]:
+    """Group, resource and verb of every right."""
+    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}")
+    return {
+        (group, resource, verb)
+        for manifest in yaml.safe_load_all(rendered)
+        for rule in (manifest or {}).get("rules", [])
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def test_the_grant_is_what_is_used(team: Namespace, cluster: Cluster):
+    if cluster.context:
+        pytest.skip("the audit log of this cluster is not at hand")
+    from tests.cluster import audit
+    from tests.cluster.places import Places
+
+    # whatever else ran before: a run that ended and leaves, which takes the last rights
+    team.apply(small("brief", models={"student": {"model": "/no/such/model"}}, ttlSecondsAfterFinished=1))
+    team.wait_for("the failure", lambda: team.condition("brief", "Failed").get("status") == "True")
+    team.wait_for("the end of its Jobs", lambda: not team.list("jobs", "distillery.dev/run=brief"))
+    asked = audit.requests(Places.from_environment(), f"system:serviceaccount:{SYSTEM}:{RELEASE}")
+    assert asked
+    assert {request for request in asked if not request.allowed} == set()
+    used = {(request.group, request.resource, request.verb) for request in asked}
+    assert granted(cluster) - used - RARE == set()
