@@ -25,7 +25,8 @@ def small(name: str = "small", **spec: Any) -> dict[str, Any]:
             "training": {
                 "lora": {"rank": 8, "alpha": 16, "dropout": 0.0},
                 "learningRate": 0.004,
-                "epochs": 3,
+                "epochs": 8,
+                "batchSize": 4,
                 "rowTokens": 2048,
             },
             # a gate that a handful of games can pass

@@ -42,7 +42,12 @@ def server(image: str) -> list[dict[str, Any]]:
         "readinessProbe": {"tcpSocket": {"port": 7070}, "periodSeconds": 1},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
-    security = {"runAsNonRoot": True, "runAsUser": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     spec = {"securityContext": security, "containers": [container], "volumes": [{"name": "data", "emptyDir": {}}]}
     return [
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "s3", "labels": labels}, "spec": spec},

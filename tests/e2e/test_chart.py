@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
+from distillery.stages.status import Status
+from distillery_operator.metrics import Metrics
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, RELEASE, SYSTEM
+
+METRIC = re.compile(r"\bdistillery_[a-z_]+")
 
 
 def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
@@ -65,13 +74,37 @@ def test_named_namespaces_get_roles_and_nothing_is_granted_elsewhere(cluster: Cl
 
 
 def test_what_is_optional_is_off(cluster: Cluster):
-    assert not {"ServiceMonitor", "PodDisruptionBudget"} & kinds(template(cluster))
-    assert {"ServiceMonitor", "PodDisruptionBudget"} <= kinds(
-        template(cluster, "serviceMonitor.enabled=true", "replicas=2")
-    )
+    optional = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap", "PodDisruptionBudget"}
+    assert not optional & kinds(template(cluster))
+    on = [f"{name}.enabled=true" for name in ("serviceMonitor", "alerts", "dashboards")]
+    assert optional <= kinds(template(cluster, *on, "replicas=2"))
     crd = next(m for m in template(cluster) if m["kind"] == "CustomResourceDefinition")
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert "CustomResourceDefinition" not in kinds(template(cluster, "crds.enabled=false"))
+
+
+def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
+    rendered = template(cluster, "alerts.enabled=true")
+    rules = next(manifest for manifest in rendered if manifest["kind"] == "PrometheusRule")["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    shutil.copy(Path(__file__).with_name("alerts.yaml"), tmp_path)
+    done = cluster.run("promtool", "test", "rules", str(tmp_path / "alerts.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are(cluster: Cluster):
+    rendered = template(cluster, "dashboards.enabled=true")
+    (board,) = (json.loads(m["data"]["distillery.json"]) for m in rendered if m["kind"] == "ConfigMap")
+    asked = {
+        name for panel in board["panels"] for target in panel["targets"] for name in METRIC.findall(target["expr"])
+    }
+    status = Status("s")
+    status.report(1, 2, "episodes")
+    exposed = generate_latest(Metrics().registry).decode() + generate_latest(status.registry).decode()
+    there = set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
+    known = there | {f"{name}_bucket" for name in there}
+    assert asked
+    assert asked <= known
 
 
 def test_kube_score_finds_nothing_critical(cluster: Cluster):

@@ -45,7 +45,8 @@ def document(name: str, *, model: Path = MICRO, **spec: Any) -> dict[str, Any]:
             "training": {
                 "lora": {"rank": 8, "alpha": 16, "dropout": 0.0},
                 "learningRate": 0.004,
-                "epochs": 3,
+                "epochs": 8,
+                "batchSize": 4,
                 "rowTokens": 2048,
             },
             "evaluation": {"arms": ["base", "distilled"]},

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,7 @@ class VllmServer:
     arguments: tuple[str, ...] = ()
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _adapters: set[str] = field(default_factory=set, init=False)
+    _sockets: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
 
     @property
     def base_url(self) -> str:
@@ -65,6 +67,7 @@ class VllmServer:
         """Start the process and wait until it answers. Raises :class:`ServerFailed`."""
         self.port = self.port or _free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._sockets = tempfile.TemporaryDirectory(prefix="distillery-vllm-")  # vLLM leaves them where they are
         with self.log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(),
@@ -134,6 +137,8 @@ class VllmServer:
                 break
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what it started and did not end
+        if self._sockets:
+            self._sockets.cleanup()
 
     async def wait(self) -> int:
         """Wait until the process ends; its exit code."""
@@ -160,6 +165,8 @@ class VllmServer:
 
     def _environment(self) -> dict[str, str]:
         environment = {**server_environment(gpu=has_gpu()), **os.environ}
+        if self._sockets:
+            environment["VLLM_RPC_BASE_PATH"] = self._sockets.name
         if self.private:
             environment["VLLM_SERVER_DEV_MODE"] = "1"
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"

@@ -26,10 +26,10 @@ class Status:
         self._stage = stage
         self._progress = (0, 0, "")
         self._first: tuple[float, int] | None = None
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        self._done = Gauge("distillery_stage_done", "Units of work done.", ["stage"], registry=self._registry)
-        self._total = Gauge("distillery_stage_total", "Units of work in all.", ["stage"], registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._done = Gauge("distillery_stage_done", "Units of work done.", ["stage"], registry=self.registry)
+        self._total = Gauge("distillery_stage_total", "Units of work in all.", ["stage"], registry=self.registry)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,4 +71,4 @@ class Status:
         return web.json_response({**told, "etaSeconds": self.eta_seconds()})
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

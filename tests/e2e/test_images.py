@@ -1,0 +1,60 @@
+"""What the Dockerfiles make: small where they can be, and in layers of which a change of our code moves few."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distillery import __version__
+from tests.e2e.cluster import Cluster
+
+MB = 10**6
+NAMES = ("operator", "pipeline", "server-cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built_here(cluster: Cluster) -> None:
+    if cluster.context:
+        pytest.skip("the images of this cluster were built elsewhere")
+
+
+def inspect(name: str, template: str) -> str:
+    """A property of an image, by buildah's template."""
+    from tests.cluster.places import Places
+    from tests.cluster.store import Store, qualified
+
+    image = qualified(f"distillery/{name}:{__version__}")
+    return Store(Places.from_environment()).buildah("inspect", "--type=image", f"--format={template}", image)
+
+
+def layers(name: str) -> list[int]:
+    """The sizes of an image's layers, in bytes, unpacked, the base's first."""
+    from tests.cluster.places import Places
+
+    kept = Path(Places.from_environment().buildah, "store/overlay-layers/layers.json")
+    sizes = {layer.get("diff-digest"): layer.get("diff-size", 0) for layer in json.loads(kept.read_text())}
+    return [sizes[digest] for digest in json.loads(inspect(name, "{{json .OCIv1.RootFS.DiffIDs}}"))]
+
+
+def test_the_operator_is_small():
+    assert sum(layers("operator")) < 200 * MB
+
+
+@pytest.mark.parametrize("name", ["operator", "pipeline"])
+def test_a_change_of_our_code_moves_a_few_megabytes(name: str):
+    sizes = layers(name)
+    if name == "pipeline":
+        heavy = max(range(len(sizes)), key=lambda index: sizes[index])
+        assert sizes[heavy] > 1000 * MB
+        assert sum(sizes[heavy + 1 :]) < 20 * MB
+    else:
+        assert sizes[-1] < 5 * MB
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_are_labelled_and_no_roots(name: str):
+    assert inspect(name, "{{.Docker.Config.User}}") == "65532:65532"
+    labels = json.loads(inspect(name, "{{json .Docker.Config.Labels}}"))
+    assert {"org.opencontainers.image.title", "org.opencontainers.image.licenses"} <= labels.keys()
