@@ -71,6 +71,7 @@ lock: $(UV) ## Pin the current releases again
 		-o requirements/operator.txt
 	$(COMPILE) --upgrade gateway/pyproject.toml --extra s3 -c requirements/local.txt --no-emit-package distillery \
 		-o requirements/gateway.txt
+	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 pretrain: install ## Make models/micro again (40 minutes on one core)

@@ -2,61 +2,95 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any
+from pathlib import Path
 
-from distillery.report.page import render_page
+from distillery.report.data import summary
+from distillery.report.numbers import clock, duration, points, short
+from distillery.report.page import render_page, write
 from distillery.report.table import COLUMNS, markdown, rows
+from tests.unit.reports import arm, report
 
 
-def arm(success: float) -> dict[str, Any]:
-    return {
-        "n": 140, "tasks": 140, "successes": round(140 * success), "success": success, "score": success,
-        "ci": [success - 0.05, success + 0.05], "steps": 8.5, "tokens": 1234.0, "uncachedTokens": None,
-        "invalidActions": 0.1, "broken": 0,
-    }  # fmt: skip
-
-
-def report(hint: str = "look for a mug in desk") -> dict[str, Any]:
-    arms = {"base": arm(0.4), "distilled": arm(0.9)}
-    comparison = {
-        "a": "distilled", "b": "base", "metric": "success", "tasks": 140, "difference": 0.5, "ci": [0.4, 0.6],
-        "onlyA": 70, "onlyB": 0, "p": 1e-20, "pHolm": 1e-20, "test": "exact McNemar",
-    }  # fmt: skip
-    gate = {"verdict": "Successful", "reason": "The student is better."}
-    ended = {
-        "round": 1, "arms": arms, "comparisons": [comparison], "gate": gate, "promoted": True,
-        "training": {"own": {"n": 800, "successes": 370, "steps": 12.0}}, "bank": {},
-        "students": {"distilled": {"student": None, "learntFrom": {"arm": "teacher", "episodes": 0}}},
-    }  # fmt: skip
-    return {
-        "run": "default/test", "distillery": "0.1.0", "agent": "plain", "maxSteps": 15, "arms": arms, "gate": gate,
-        "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
-        "base": {"model": "m", "revision": None, "sha256": "0"}, "comparisons": [comparison], "promoted": True,
-        "rounds": [ended, {**ended, "round": 2}], "retriever": {"name": "embedding", "k": 3},
-        "hints": [{"text": hint, "category": "", "mentions": 9, "round": 1, "extractor": "miner", "model": "",
-                   "uses": 3, "successWith": 0.9, "successWithout": None}],
-        "stages": [{"name": "prepare", "started": "2026-11-25T12:00:00+00:00", "seconds": 65.0}],
-    }  # fmt: skip
-
-
-def test_hints_cannot_write_into_the_page():
-    page = render_page(report('<script>alert("x")</script>'))
+def test_what_models_and_environments_wrote_cannot_write_into_the_page():
+    plain = render_page(report(wrote="x"))
+    page = render_page(report(wrote='</td><script>alert("x")</script><img src=x onerror=alert(1)>'))
     assert "<script" not in page
+    assert "<img" not in page
     assert "&lt;script&gt;" in page
+    assert page.count("<") == plain.count("<")
 
 
 def test_the_page_needs_no_network_and_no_scripts():
     page = render_page(report())
-    assert not re.findall(r'(?:src|href)="(?!#)[^"]+"', page)
-    assert "http" not in page.replace("http://www.w3.org", "")
+    assert not re.findall(r'(?:src|href)="(?!#|data:,)[^"]+"', page)
+    assert "//" not in page.replace("http://www.w3.org", "")
+    assert "default-src 'none'" in page
 
 
 def test_the_page_tells_the_source_of_the_tasks_and_the_verdict():
     page = render_page(report())
     assert "generated games (seed 0), split valid_seen" in page
-    assert "The student is better." in page
+    assert "Promoted. The student is better." in page
+    assert page.count("<svg") == 6  # three plots, each for wide and for narrow pages
+
+
+def test_plots_tell_their_numbers_to_who_cannot_see_them():
+    labels = re.findall(r'<svg class="wide" role="img" aria-label="([^"]+)"', render_page(report()))
+    assert labels == [
+        "Success of each arm with its 95 % interval: base 40.0 %, 35.0 to 45.0; distilled 90.0 %, 85.0 to 95.0.",
+        "Success over rounds with 95 % intervals: round 1, started with: 40.0 %; round 2, started with: 40.0 %; "
+        "round 1, distilled: 90.0 %; round 2, distilled: 90.0 %.",
+        "When each stage ran, in order of start: r1-rollout 1:05 · 1.0M tokens; r1-rollout 1:05 · 1.0M tokens; "
+        "r2-promote running.",
+    ]
+
+
+def test_no_id_stands_twice_in_the_page():
+    ids = re.findall(r'\bid="([^"]+)"', render_page(report()))
+    assert len(ids) == len(set(ids))
+
+
+def test_a_long_run_makes_no_long_page_and_what_is_left_out_is_said():
+    page = render_page(report(wrote="x" * 5000, hints=4000, stages=400))
+    assert len(page) < 700_000
+    assert "The 30 most used of 4000 hints" in page
+    assert "The last 60 of 400 stages" in page
+    assert "2 of the 70 held-out episodes" in page
+
+
+def test_what_a_run_did_not_have_is_left_out():
+    made = report(hints=0)
+    made |= {"arms": {}, "comparisons": [], "episodes": {"found": 0, "shown": []}, "rounds": made["rounds"][:1]}
+    made["rounds"][0] |= {"arms": {}, "bank": {}, "students": {}, "training": {}}
+    page = render_page(made)
     assert page.count("<svg") == 2
+    assert "No held-out task was failed by base and solved by the student." in page
+    assert "All 0 hints." in page
+
+
+def test_the_same_report_lies_there_as_data_and_as_a_page(tmp_path: Path):
+    write(report(), tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text()) == report()
+    assert (tmp_path / "report.html").read_text() == render_page(report())
+
+
+def test_the_summary_says_who_solved_how_much_and_what_became_of_the_student():
+    gate = {"verdict": "Failed", "reason": "The student is worse."}
+    ended = {"gate": gate, "promoted": False, "arms": {"base": arm(0.5), "distilled": arm(0.4)}}
+    assert summary(ended) == (
+        "Not promoted. The student solved 56 of 140 held-out tasks, the model that the round started with 70 of 140. "
+        "The student is worse."
+    )
+    assert summary({**ended, "arms": {}}) == "Not promoted. The student is worse."
+
+
+def test_numbers_are_written_for_people():
+    assert [short(n) for n in (0, 812, 1_440, 23_400_000, 4e9)] == ["0", "812", "1.4k", "23M", "4.0G"]
+    assert [clock(s) for s in (5, 65.9, 3725)] == ["0:05", "1:05", "1:02:05"]
+    assert [duration(s) for s in (5, 65.9, 3725, None)] == ["5 s", "1 min 06 s", "1 h 02 min", "–"]
+    assert [points(d) for d in (0.5, -0.071, None)] == ["+50.0", "−7.1", "–"]
 
 
 def test_the_table_is_the_same_on_the_terminal_and_as_markdown():

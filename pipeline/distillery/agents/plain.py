@@ -20,7 +20,7 @@ class Plain:
 
     def __init__(self, environment: Environment) -> None:
         verbs = sorted(environment.verbs, key=len, reverse=True)
-        self._command = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, verbs))})(?![^\s\[])")
+        self._command = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, verbs))})(?![^\s\[])" if verbs else ".")
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
         """The opening, and the hints as one more line."""
@@ -31,7 +31,7 @@ class Plain:
         return Head(({"role": "user", "content": opening + line},), spans)
 
     def parse(self, text: str) -> Reply:
-        """Everything before the first verb is thought."""
+        """Everything before the first verb is thought; nothing is where the environment has no verbs."""
         line = " ".join(next(iter(text.strip().splitlines()), "").split())
         found = self._command.search(line)
         if not found:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
-from distillery.database import Database, DatabaseAway
+from distillery.database import Database, DatabaseAway, Row
 from distillery.database.runs import RunHeld, UnknownRun, find, observe
 from distillery.executors import home
 from distillery.planning import plan
@@ -34,7 +34,7 @@ _EPILOG = """\
 examples:
   distillery validate examples/demo.yaml     check a document; nothing is started
   distillery run examples/demo.yaml          run it; the same command goes on after an interruption
-  distillery status alfworld-micro           how far it is
+  distillery status alfworld-micro --watch   how far it is, until it ends
   distillery report alfworld-micro --open    what came out
   distillery serve alfworld-micro            the promoted student at an OpenAI-compatible endpoint
 
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     validate.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
     status = command("status", "show how far runs are", "Without a name: all runs.")
     status.add_argument("run", nargs="?", help="NAME or NAMESPACE/NAME")
+    status.add_argument("--watch", action="store_true", help="go on showing RUN until it ends; 1 if it failed")
     report = command("report", "show what a run found out", "Prints the table; the page and the data lie in a folder.")
     report.add_argument("run", help="NAME or NAMESPACE/NAME")
     report.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -87,7 +88,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command ``distillery``."""
-    options = parser().parse_args(arguments)
+    grammar = parser()
+    options = grammar.parse_args(arguments)
+    if options.command == "status" and options.watch and not options.run:
+        grammar.error("status --watch needs the name of a run")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         code = asyncio.run(_COMMANDS[options.command](options))
@@ -149,6 +153,8 @@ async def _status(options: argparse.Namespace) -> int:
     console = Console()
     with home.database() as (dsn, _):
         async with Database(dsn) as database:
+            if options.watch:
+                return await _watch(console, database, await find(database, options.run))
             if options.run:
                 rows = [await find(database, options.run)]
             else:
@@ -165,6 +171,16 @@ async def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+async def _watch(console: Console, database: Database, row: Row) -> int:
+    from distillery.executors.display import Display
+    from distillery.executors.watch import watch
+
+    with Display(console) as display:
+        end = await watch(database, row, display)
+    console.print(f"{row['key']}  {end.phase}. {end.message}", highlight=False, soft_wrap=True)
+    return EXIT_FAILED if end.phase == "Failed" else 0
+
+
 async def _report(options: argparse.Namespace) -> int:
     from distillery.report.data import NoReport
 
@@ -176,15 +192,16 @@ async def _report(options: argparse.Namespace) -> int:
             folder = await _print_report(Console(), dsn, run, form=form)
         except NoReport as error:
             return _complain(str(error), EXIT_FAILED)
-    if options.open:
-        webbrowser.open((folder / "report.html").as_uri())
+    page = folder / "report.html"
+    if options.open and not webbrowser.open(page.as_uri()):
+        return _complain(f"no browser could be started; open {page}", EXIT_FAILED)
     return 0
 
 
 async def _print_report(console: Console, dsn: str, run: DistillationRun, *, form: str = "table") -> Path:
     """Write the newest report beside the run's logs, print it, and return its folder."""
     from distillery.report.data import build_report
-    from distillery.report.page import render_page
+    from distillery.report.page import write
     from distillery.report.table import COLUMNS, markdown, rows
 
     store = home.store_of(run)
@@ -193,8 +210,7 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, for
         report = await build_report(database, row["id"], run, store, {})
     folder = home.folder_of(run) / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(render_page(report), encoding="utf-8")
+    write(report, folder)
     if form != "table":
         print(json.dumps(report, indent=1) if form == "json" else markdown(report))
         return folder
@@ -217,7 +233,7 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, for
 
 async def _hints(options: argparse.Namespace) -> int:
     from distillery.hints.bank import HintBank
-    from distillery.report.page import percent
+    from distillery.report.numbers import percent
 
     with home.database() as (dsn, _):
         async with Database(dsn) as database:

@@ -119,6 +119,17 @@ class RunLock:
         await self._connection.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
 
 
+async def is_driven(database: Database, run_id: int) -> bool:
+    """Whether a process holds the run's :class:`RunLock`."""
+    rows = await database.fetch(
+        """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+           WHERE locktype = 'advisory' AND datname = current_database() AND granted
+             AND classid = %s AND objid = 0 AND objsubid = 2""",  # two keys of four bytes
+        run_id,
+    )
+    return bool(rows)
+
+
 async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:
     """How the run's stages stand."""
     rows = await database.fetch("SELECT * FROM stage WHERE run_id = %s", run_id)

@@ -1,7 +1,8 @@
 """What every environment is: a catalogue of tasks, and sessions that play them.
 
 An environment plug-in is a class registered under the entry point group ``distillery.environments``; ALFWorld is
-registered through the same door. The class is constructed from plain data in two places:
+registered through the same door. One that derives from :class:`Environment` has to say its name, its instructions, its
+tasks and how to play one; docs/tutorial.md makes one. The class is constructed from plain data in two places:
 
 * in a stage's own process, where all but ``open`` is used, so that importing the module must not load a heavy engine;
 * in worker processes (:mod:`distillery.environments.pool`), where ``open`` builds the engine.
@@ -29,7 +30,8 @@ class Task:
     Attributes:
         id: stable and unique within its environment and source.
         split: the name of the split it belongs to, such as ``train``.
-        category: the kind of task; hints are typed by it.
+        category: the kind of task; hints are typed by it. Where it is empty, one is found from the goal
+            (:mod:`distillery.hints.categories`).
         goal: the goal in the environment's words, without a trailing full stop. It is the query of hint retrieval.
     """
 
@@ -133,26 +135,30 @@ class Environment(Protocol):
     instructions: ClassVar[str]
     """What an agent is told about the environment: its role and the commands."""
 
-    verbs: ClassVar[tuple[str, ...]]
-    """What a command can begin with."""
+    verbs: ClassVar[tuple[str, ...]] = ()
+    """What a command can begin with: the agent ``plain`` finds commands by it. Without any, each line is a command."""
 
-    state_keys: ClassVar[tuple[str, ...]]
+    state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
     """The state that the agent StateAct restates in each turn, in order."""
 
-    placeholders: ClassVar[tuple[str, ...]]
+    placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}")
     """What a hint writes instead of one task's instances, such as ``{object}``."""
 
-    thoughts: ClassVar[bool]
+    thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
-        """Check the options; do no heavy work. Raises :class:`EnvironmentConfigurationError`."""
-        ...
+        """Check the options; do no heavy work. Raises :class:`EnvironmentConfigurationError`.
+
+        By default there are none.
+        """
+        if options:
+            raise EnvironmentConfigurationError(f"{self.name} has no options; leave out {', '.join(options)}")
 
     @property
     def source(self) -> str:
         """Where the tasks come from; printed beside every number, for instance ``ALFWorld`` or ``generated``."""
-        ...
+        return self.name
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Write into the folder what is needed to have ``wanted[split]`` tasks of each split, e.g. generate games.
@@ -171,9 +177,12 @@ class Environment(Protocol):
         ...
 
     def examples(self, category: str) -> Sequence[Example]:
-        """Worked examples of a category, our own, best first."""
-        ...
+        """Worked examples of a category, our own, best first; by default none."""
+        return ()
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """The facts that an episode shows. ``turns`` are (action, observation text) in order."""
-        ...
+        """The facts that an episode shows, for the miner. ``turns`` are (action, observation text) in order.
+
+        By default none: then hints take the extractor ``llm``.
+        """
+        return []

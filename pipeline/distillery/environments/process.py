@@ -79,7 +79,9 @@ class WorkerProcess:
                 line = await process.stdout.readline()
             if not line.endswith(b"\n"):
                 raise ConnectionError
-            answer: dict[str, Any] = json.loads(line)
+            answer: Any = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError("not a JSON object")
         except TimeoutError:
             await self._kill()
             raise EnvironmentFailure(f"no answer within {limit:g} s; the worker process was ended") from None

@@ -1,10 +1,32 @@
-"""How an observation crosses the pipe between a worker and the pool: as a short list, checked before it leaves."""
+"""What an environment says is checked before it is believed; observations cross the pipe to the pool as short lists.
+
+An environment may be anybody's. What passes here can be stored by Postgres, shown to a model and counted.
+"""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
-from distillery.environments.base import Observation
+from distillery.environments.base import Observation, Task
+
+LONGEST_TEXT = 1_000_000
+"""Characters of an observation: more than any model reads."""
+
+_SHOWN = 200
+"""Characters of a wrong value that a message shows."""
+
+_MOST_OF_A_REASON = 2000
+
+
+def check_task(task: Any) -> None:
+    """Raise a ValueError that names what is wrong with a task of a catalogue."""
+    if not isinstance(task, Task):
+        raise ValueError(f"{_shown(task)} stands where a Task should")
+    for field in fields(task):
+        _check_text(f"task's {field.name}", getattr(task, field.name))
+    if not task.id:
+        raise ValueError("a task has an empty id")
 
 
 def encode(observation: Any) -> list[Any]:
@@ -14,23 +36,26 @@ def encode(observation: Any) -> list[Any]:
         ValueError: it holds what no agent can read or no statistic can use; the message names what.
     """
     if not isinstance(observation, Observation):
-        raise ValueError(f"the environment answered with {observation!r}, not with an Observation")
-    _check_text("text", observation.text)
-    for action in observation.admissible:
-        _check_text("admissible action", action)
+        raise ValueError(f"the environment answered with {_shown(observation)}, not with an Observation")
+    _check_text("observation's text", observation.text)
+    admissible: Any = observation.admissible
+    if not isinstance(admissible, tuple | list):
+        raise ValueError(f"the observation's admissible is {_shown(admissible)}, not a tuple")
+    for action in admissible:
+        _check_text("observation's admissible action", action)
     score: Any = observation.score
     if not isinstance(score, int | float) or not 0 <= score <= 1:  # NaN compares as false
-        raise ValueError(f"the observation's score is {score!r}, not a number from 0 to 1")
+        raise ValueError(f"the observation's score is {_shown(score)}, not a number from 0 to 1")
     for flag in ("done", "success", "valid"):
-        if not isinstance(getattr(observation, flag), bool):
-            raise ValueError(f"the observation's {flag} is {getattr(observation, flag)!r}, not a bool")
+        if not isinstance(value := getattr(observation, flag), bool):
+            raise ValueError(f"the observation's {flag} is {_shown(value)}, not a bool")
     return [
         observation.text,
         float(score),
         observation.done,
         observation.success,
         observation.valid,
-        list(observation.admissible),
+        list(admissible),
     ]
 
 
@@ -40,11 +65,25 @@ def decode(data: list[Any]) -> Observation:
     return Observation(*parts, admissible=tuple(admissible))
 
 
+def storable(text: str) -> str:
+    """A text of unknown origin as Postgres takes it, shortened where it is very long: for reasons, not for data."""
+    text = text.encode(errors="replace").decode().replace("\0", "?")
+    return text if len(text) <= _MOST_OF_A_REASON else f"{text[:_MOST_OF_A_REASON]} ..."
+
+
 def _check_text(what: str, text: Any) -> None:
     if not isinstance(text, str):
-        raise ValueError(f"the observation's {what} is {text!r}, not a str")
+        raise ValueError(f"the {what} is {_shown(text)}, not a str")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"the {what} has {len(text):,} characters, and at most {LONGEST_TEXT:,} are read")
+    if "\0" in text:
+        raise ValueError(f"the {what} holds a NUL character")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"the observation's {what} is no Unicode text: {error}") from error
+            raise ValueError(f"the {what} is no Unicode text: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    return storable(repr(value)[:_SHOWN])

@@ -46,7 +46,9 @@ def main() -> None:
             else:
                 answer = _serve(environment, sessions, request)
         except (Exception, SystemExit) as error:
-            answer = {"error": _describe(error), "configuration": isinstance(error, _CONFIGURATION)}
+            # in the middle of an episode there is nothing to configure
+            configuration = isinstance(error, _CONFIGURATION) and "step" not in request
+            answer = {"error": wire.storable(_describe(error)), "configuration": configuration}
             _abandon(sessions, request.get("open", request.get("step")))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

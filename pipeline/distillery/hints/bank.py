@@ -127,17 +127,31 @@ class HintBank:
         )
 
     async def statistics(self) -> list[dict[str, Any]]:
-        """Each hint with its provenance, and the success of training episodes with it and, same arm, without it."""
+        """Each hint with its provenance and its effect: the success of episodes that were given it.
+
+        Beside it the success of those that were given others, and of the same tasks played without hints.
+        """
         return await self._database.fetch(
             """WITH played AS (
-                   SELECT episode.* FROM episode JOIN run ON run.id = episode.run_id
+                   SELECT episode.id, run_id, round, task_id, hint_ids, success,
+                          CASE WHEN arm IN ('teacher', 'placebo-teacher') THEN 'own'
+                               WHEN arm IN ('rag', 'placebo') THEN 'base'
+                               ELSE split_part(arm, '+', 1) END AS arm_without_hints
+                   FROM episode JOIN run ON run.id = episode.run_id
                    WHERE run.key = %s AND phase = 'finished' AND cardinality(hint_ids) > 0)
                SELECT hint.id, category, text, mentions, round, extractor, model,
                       count(used.id) AS uses,
                       avg(used.success::int)::float AS success_with,
-                      (SELECT avg(success::int)::float FROM played WHERE NOT hint.id = ANY(hint_ids)) AS success_without
+                      (SELECT avg(success::int)::float FROM played
+                       WHERE NOT hint.id = ANY(hint_ids)) AS success_without,
+                      avg(used.without_hints)::float AS success_without_hints
                FROM hint LEFT JOIN LATERAL (
-                   SELECT played.id, success FROM played WHERE hint.id = ANY(hint_ids)) AS used ON true
+                   SELECT played.id, success,
+                          (SELECT avg(other.success::int) FROM episode AS other
+                           WHERE (other.run_id, other.round, other.arm, other.task_id)
+                                 = (played.run_id, played.round, arm_without_hints, played.task_id)
+                             AND other.phase = 'finished') AS without_hints
+                   FROM played WHERE hint.id = ANY(hint_ids)) AS used ON true
                WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
                GROUP BY hint.id ORDER BY uses DESC, mentions DESC, hint.id""",
             self._scope[0],

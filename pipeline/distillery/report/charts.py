@@ -1,102 +1,234 @@
-"""The report's plots, as SVG that takes the page's colours: text and lines follow light and dark mode."""
+"""The report's plots, as SVG that takes the page's colours and comes in two widths: for a phone, and for more room."""
 
 from __future__ import annotations
 
+import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 # Stand-ins that are replaced by CSS colours in the finished SVG.
-_INK, _ACCENT, _QUIET = "#010203", "#040506", "#070809"
-_COLOURS = {_INK: "var(--ink)", _ACCENT: "var(--accent)", _QUIET: "var(--quiet)"}
+_INK, _ACCENT, _QUIET, _WARM, _LINE = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
+_COLOURS = {
+    _INK: "var(--ink)",
+    _ACCENT: "var(--accent)",
+    _QUIET: "var(--quiet)",
+    _WARM: "var(--warm)",
+    _LINE: "var(--line)",
+}
 
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: readable, selectable, small
-    "svg.hashsalt": "distillery",
+    "text.parse_math": False,
     "font.family": "sans-serif",
-    "font.size": 11,
+    "font.size": 10,
     "text.color": _INK,
     "axes.edgecolor": _QUIET,
     "axes.labelcolor": _INK,
     "xtick.color": _INK,
     "ytick.color": _INK,
+    "grid.color": _LINE,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 
+# Inches; a phone's plots have their labels above the lines instead of beside them.
+_WIDE, _NARROW = 7.4, 3.5
+
+_WORK = (
+    ("play", _ACCENT, ("rollout", "teach", "evaluate")),
+    ("training", _WARM, ("train",)),
+    ("the rest", _QUIET, ("prepare", "hints", "promote")),
+)
+
 
 def arms_chart(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
     """Success of each arm with its interval, a line an arm."""
-    names = list(arms)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 0.42 * len(names) + 0.9))
-        axes = figure.subplots()
-        for place, name in enumerate(reversed(names)):
+    names = list(arms)[::-1]
+
+    def draw(axes: Axes, narrow: bool) -> None:
+        if "base" in arms:
+            axes.axvline(100 * arms["base"]["success"], color=_QUIET, linewidth=1, linestyle=(0, (3, 3)))
+        for place, name in enumerate(names):
             arm = arms[name]
             colour = _ACCENT if name == highlight else _INK
+            weight = "bold" if name == highlight else "normal"
             low, high = (100 * bound for bound in arm["ci"])
+            rate = 100 * arm["success"]
             axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
-            axes.plot([100 * arm["success"]], [place], "o", color=colour, markersize=7)
-            axes.annotate(
-                f"{100 * arm['success']:.1f}",
-                (100 * arm["success"], place),
-                textcoords="offset points",
-                xytext=(0, 7),
-                ha="center",
-                fontsize=9,
-                color=colour,
-            )
-        axes.set_yticks(range(len(names)), list(reversed(names)))
-        axes.set_ylim(-0.6, len(names) - 0.3)
+            axes.plot([rate], [place], "o", color=colour, markersize=5 if narrow else 6)
+            if narrow:
+                _above(axes, place, f"{name}  {rate:.1f}", colour, weight)
+            else:
+                _note(axes, f"{rate:.1f}", (rate, place), (0, 6), "center", colour, weight)
+        _rows(axes, names, narrow, highlight)
         axes.set_xlim(0, 102)
-        axes.set_xlabel("success, % of held-out tasks (95 % Wilson interval)")
-        axes.grid(axis="x", color=_QUIET, alpha=0.3)
-        axes.tick_params(length=0)
-        return _svg(figure, "Success of each arm with its 95 % interval; the numbers stand in the table below.")
+        axes.set_xlabel("success, %")
+        axes.grid(axis="x")
+
+    told = "; ".join(
+        f"{name} {100 * arm['success']:.1f} %, {100 * arm['ci'][0]:.1f} to {100 * arm['ci'][1]:.1f}"
+        for name, arm in arms.items()
+    )
+    return _both("arms", draw, rows=len(names), description=f"Success of each arm with its 95 % interval: {told}.")
 
 
 def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
     """Success over rounds: the model each round started with, and its candidate."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 2.8))
-        axes = figure.subplots()
-        for arm, colour, marker in (("base", _INK, "o"), ("distilled", _ACCENT, "D")):
-            points = [(r["round"], r["arms"][arm]) for r in rounds if arm in r["arms"]]
-            numbers = [number for number, _ in points]
-            rates = [100 * a["success"] for _, a in points]
+    series = [
+        (label, colour, marker, [(r["round"], r["arms"][arm]) for r in rounds if arm in r["arms"]])
+        for arm, label, colour, marker in (
+            ("base", "started with", _INK, "o"),
+            ("distilled", "distilled", _ACCENT, "D"),
+        )
+    ]
+
+    def draw(axes: Axes, narrow: bool) -> None:
+        for shift, (label, colour, marker, points) in zip((-0.03, 0.03), series, strict=True):
+            numbers = [number + shift for number, _ in points]
+            rates = [100 * arm["success"] for _, arm in points]
             errors = [
-                [100 * (a["success"] - a["ci"][0]) for _, a in points],
-                [100 * (a["ci"][1] - a["success"]) for _, a in points],
+                [100 * (arm["success"] - arm["ci"][0]) for _, arm in points],
+                [100 * (arm["ci"][1] - arm["success"]) for _, arm in points],
             ]
-            label = "started with" if arm == "base" else "distilled"
             axes.errorbar(numbers, rates, yerr=errors, color=colour, marker=marker, capsize=3, label=label)
         axes.set_xticks([r["round"] for r in rounds])
+        axes.set_xlim(rounds[0]["round"] - 0.3, rounds[-1]["round"] + 0.3)
         axes.set_xlabel("round")
         axes.set_ylabel("success, %")
         axes.set_ylim(0, 102)
-        axes.grid(axis="y", color=_QUIET, alpha=0.3)
-        axes.legend(frameon=False)
-        return _svg(figure, "Success over rounds with 95 % intervals; the numbers stand in the tables.")
+        axes.grid(axis="y")
+        axes.legend(frameon=False, loc="lower right")
 
-
-def _svg(figure: Figure, description: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer,
-        format="svg",
-        transparent=True,
-        bbox_inches="tight",
-        metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    told = "; ".join(
+        f"round {number}, {label}: {100 * arm['success']:.1f} %"
+        for label, _, _, points in series
+        for number, arm in points
     )
+    return _both("rounds", draw, rows=7, description=f"Success over rounds with 95 % intervals: {told}.")
+
+
+def stages_chart(stages: Sequence[Mapping[str, Any]], *, notes: Sequence[str]) -> str:
+    """When each stage ran, as a Gantt chart, with a note at each bar."""
+    began = min(datetime.fromisoformat(stage["started"]) for stage in stages)
+    spans = [
+        ((datetime.fromisoformat(stage["started"]) - began).total_seconds(), stage["seconds"] or 0.0)
+        for stage in stages
+    ]
+    whole = max(start + length for start, length in spans) or 1.0
+    unit, seconds = next((u for u in (("hours", 3600), ("minutes", 60)) if whole > 2 * u[1]), ("seconds", 1))
+
+    def draw(axes: Axes, narrow: bool) -> None:
+        last = len(stages) - 1
+        for index, (stage, (start, length), note) in enumerate(zip(stages, spans, notes, strict=True)):
+            place, left, right = last - index, start / seconds, (start + length) / seconds
+            colour = next(colour for _, colour, kinds in _WORK if stage["kind"] in kinds)
+            axes.barh(
+                place,
+                max(right - left, 0.004 * whole / seconds),
+                left=left,
+                height=0.2 if narrow else 0.5,
+                color=colour,
+            )
+            if narrow:
+                _above(axes, place, f"{stage['name']}  {note.removesuffix(' tokens')}", _INK)
+            elif right < 0.6 * whole / seconds:
+                _note(axes, note, (right, place), (5, 0), "left", _INK)
+            else:
+                _note(axes, note, (left, place), (-5, 0), "right", _INK)
+        _rows(axes, [stage["name"] for stage in reversed(stages)], narrow)
+        axes.set_xlim(0, 1.02 * whole / seconds)
+        axes.set_xlabel(f"{unit} since the start")
+        axes.grid(axis="x")
+        axes.figure.legend(
+            handles=[Patch(color=colour, label=label) for label, colour, _ in _WORK],
+            loc="outside upper left",
+            ncols=3,
+            frameon=False,
+            handlelength=1.2,
+        )
+
+    told = "; ".join(f"{stage['name']} {note}" for stage, note in zip(stages, notes, strict=True))
+    return _both("stages", draw, rows=len(stages), description=f"When each stage ran, in order of start: {told}.")
+
+
+def _rows(axes: Axes, names: Sequence[str], narrow: bool, highlight: str = "") -> None:
+    """A row for each name, the first at the bottom."""
+    axes.set_ylim(-0.6, len(names) - 0.2)
+    axes.set_yticks(range(len(names)), [""] * len(names) if narrow else list(names))
+    axes.tick_params(length=0)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        if name == highlight:
+            label.set(color=_ACCENT, fontweight="bold")
+    if narrow:
+        axes.spines["left"].set_visible(False)
+
+
+def _above(axes: Axes, place: float, text: str, colour: str, weight: str = "normal") -> None:
+    """A row's label above its line."""
+    axes.annotate(
+        text,
+        (0, place),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        xytext=(1, 6),
+        fontsize=9,
+        color=colour,
+        fontweight=weight,
+        in_layout=False,
+    )
+
+
+def _note(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[int, int],
+    align: str,
+    colour: str,
+    weight: str = "normal",
+) -> None:
+    axes.annotate(
+        text,
+        at,
+        textcoords="offset points",
+        xytext=offset,
+        ha=align,
+        va="center" if offset[0] else "baseline",
+        fontsize=9,
+        color=colour,
+        fontweight=weight,
+    )
+
+
+def _both(name: str, draw: Callable[[Axes, bool], None], *, rows: int, description: str) -> str:
+    """The plot for wide and for narrow pages; the style sheet shows one of them."""
+    made = []
+    for width, form, height in ((_WIDE, "wide", 0.27), (_NARROW, "narrow", 0.38)):
+        with mpl.rc_context({**_STYLE, "svg.hashsalt": f"{name}-{form}"}):
+            figure = Figure(figsize=(width, height * rows + 0.9), layout="constrained")
+            draw(figure.subplots(), form == "narrow")
+            made.append(_svg(figure, form, description))
+    return "\n".join(made)
+
+
+def _svg(figure: Figure, form: str, description: str) -> str:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every plot; what is referred to has names of its own
+    text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ?', "", text, count=1)  # the view box scales with the page
     for stand_in, colour in _COLOURS.items():
         text = text.replace(stand_in, colour)
-    width = re.search(r'width="([\d.]+)pt" height="[\d.]+pt"', text)
-    if width:
-        text = text.replace(width.group(0), "", 1)  # the view box alone scales with the page
-    return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    return text.replace("<svg", f'<svg class="{form}" role="img" aria-label="{html.escape(description)}"', 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillery import __version__
@@ -10,7 +10,10 @@ from distillery.api import DistillationRun
 from distillery.artifacts import Store
 from distillery.database import Database
 from distillery.hints.bank import HintBank
-from distillery.planning.stages import OWN, PLACEBO_TEACHER, PREPARE, TEACHER
+from distillery.planning.stages import CANDIDATE, OWN, PLACEBO_TEACHER, PREPARE, TEACHER, Kind, StageId
+from distillery.report.pairs import solved_pairs
+
+_PLAYS = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
 
 
 class NoReport(Exception):
@@ -54,8 +57,10 @@ async def build_report(
         for number in sorted(results)
     ]
     last = rounds[-1]
+    told = [_stage(name, row) for name, row in stages.items()]
     return {
         "run": run.key,
+        "summary": summary(last),
         "distillery": __version__,
         "environment": prepared["environment"],
         "tasks": prepared["tasks"],
@@ -79,17 +84,62 @@ async def build_report(
                 "uses": row["uses"],
                 "successWith": row["success_with"],
                 "successWithout": row["success_without"],
+                "successWithoutHints": row["success_without_hints"],
             }
             for row in await bank.statistics()
         ],
-        "stages": [
-            {
-                "name": name,
-                "started": row["started_at"].isoformat(),
-                "seconds": (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else None,
-            }
-            for name, row in stages.items()
-        ],
+        "episodes": await solved_pairs(database, run_id, round=last["round"]),
+        "tokens": _sum([stage["tokens"] for stage in told if stage["tokens"]]),
+        "stages": told,
+    }
+
+
+def summary(ended: Mapping[str, Any]) -> str:
+    """The end of a round in plain words: who solved how much, what became of the student, and why."""
+    base, student = ended["arms"].get("base"), ended["arms"].get(CANDIDATE)
+    fate = "Promoted." if ended["promoted"] else "Not promoted."
+    if not (base and student):
+        return f"{fate} {ended['gate']['reason']}"
+    what = "tasks" if student["n"] == student["tasks"] else "episodes"
+    return (
+        f"{fate} The student solved {student['successes']} of {student['n']} held-out {what}, the model that the round "
+        f"started with {base['successes']} of {base['n']}. {ended['gate']['reason']}"
+    )
+
+
+def _stage(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """When a stage ran, and what it cost in tokens: those that its arms played, or those that its student read."""
+    result, sid = row["result"] or {}, StageId.parse(name)
+    arms = list(result.get("arms", {}).values()) if sid.kind in _PLAYS else []
+    return {
+        "name": name,
+        "kind": sid.kind.value,
+        "round": sid.round,
+        "phase": row["phase"],
+        "attempts": row["attempts"],
+        "started": row["started_at"].isoformat(),
+        "finished": row["finished_at"].isoformat() if row["finished_at"] else None,
+        "seconds": (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else None,
+        "episodes": sum(arm["n"] for arm in arms) if arms else None,
+        "tokens": _sum(
+            [
+                {"prompt": a["promptTokens"], "completion": a["completionTokens"], "cached": a["cachedTokens"]}
+                for a in arms
+            ]
+        )
+        if arms
+        else None,
+        "tokensRead": result.get("metrics", {}).get("tokens"),
+    }
+
+
+def _sum(tokens: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
+    """Tokens together; those from the server's cache are None unless every server told of them."""
+    cached = [count["cached"] for count in tokens]
+    return {
+        "prompt": sum(count["prompt"] or 0 for count in tokens),
+        "completion": sum(count["completion"] or 0 for count in tokens),
+        "cached": None if None in cached else sum(count or 0 for count in cached),
     }
 
 

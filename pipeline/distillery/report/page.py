@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from distillery.planning.stages import CANDIDATE
-from distillery.report.charts import arms_chart, rounds_chart
+from distillery.report.charts import arms_chart, rounds_chart, stages_chart
+from distillery.report.numbers import cached_share, clock, count, duration, p_value, percent, points, short
+from distillery.report.pairs import clip
 
-_HINTS_SHOWN = 30
-
-
-def percent(value: float | None) -> str:
-    """A fraction as a percentage with one decimal; a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f}"
+# A page stays small however long the run was.
+_HINTS_SHOWN, _STAGES_SHOWN = 30, 60
 
 
-def points(value: float) -> str:
-    """A difference of fractions in points, with its sign."""
-    return f"{100 * value:+.1f}"
-
-
-def p_value(value: float) -> str:
-    """A p-value with two significant digits, never as 0."""
-    return "< 1e-15" if value < 1e-15 else f"{value:.2g}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in a person's units."""
-    if seconds is None:
-        return "–"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+def write(report: Mapping[str, Any], folder: Path) -> None:
+    """Write ``report.json`` and ``report.html``."""
+    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(render_page(report), encoding="utf-8")
 
 
 def render_page(report: Mapping[str, Any]) -> str:
-    """The page of a report. Every text in it is escaped: hints are written by models."""
+    """The page of a report. Every text in it is escaped: hints and episodes are written by models."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distillery.report", "."),
         autoescape=True,
@@ -46,11 +33,33 @@ def render_page(report: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "p": p_value, "duration": duration}
+    filters: dict[str, Any] = {
+        "percent": percent,
+        "points": points,
+        "p": p_value,
+        "duration": duration,
+        "count": count,
+        "short": short,
+        "cached": cached_share,
+        "clip": clip,
+    }
+    environment.filters.update(filters)
+    stages = report["stages"][-_STAGES_SHOWN:]
     return environment.get_template("page.html.jinja").render(
         report=report,
         hints=report["hints"][:_HINTS_SHOWN],
+        stages=stages,
         candidate=CANDIDATE,
+        gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, "base")), None),
         arms_chart=arms_chart(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
         rounds_chart=rounds_chart(report["rounds"]) if len(report["rounds"]) > 1 else "",
+        stages_chart=stages_chart(stages, notes=[_note(stage) for stage in stages]),
     )
+
+
+def _note(stage: Mapping[str, Any]) -> str:
+    """A stage's cost, as it stands at its bar."""
+    tokens = stage["tokens"]
+    used = tokens["prompt"] + tokens["completion"] if tokens else stage["tokensRead"]
+    took = clock(stage["seconds"]) if stage["seconds"] is not None else stage["phase"]
+    return f"{took} · {short(used)} tokens" if used else took

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillery.report.page import p_value, percent, points
+from distillery.report.numbers import p_value, percent, points
 
 COLUMNS = ("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
 

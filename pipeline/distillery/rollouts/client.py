@@ -113,7 +113,7 @@ class ChatClient:
         status, answer, problem = await self._send("POST", "/chat/completions", body)
         if status >= 400:
             text = json.dumps(answer)[:300]
-            if status == 400 and "context" in text and "length" in text:
+            if status == 413 or (status == 400 and "context" in text and "length" in text):
                 raise PromptTooLong(text)
             raise RequestRefused(f"{self.base_url} answered {status}: {text}")
         completion = _read(answer, time.monotonic() - started)
@@ -160,7 +160,7 @@ class ChatClient:
 def _read(answer: Any, seconds: float) -> Completion | None:
     """A chat completion, or None where the answer is none."""
     try:
-        text = answer["choices"][0]["message"]["content"] or ""
+        text = (answer["choices"][0]["message"]["content"] or "").replace("\0", "")
         usage = answer["usage"]
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from distillery.agents import Episode
 from distillery.database.episodes import EpisodeQueue, Lease
+from distillery.environments import wire
 from distillery.environments.pool import EnvironmentFailure
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class Driver:
             episode = await self._play(lease)
         except EnvironmentFailure as failure:
             _log.warning("episode of task %s broke: %s", lease.task.id, failure)
-            await self._queue.break_off(lease, str(failure), max_attempts=self._max_attempts)
+            await self._queue.break_off(lease, wire.storable(str(failure)), max_attempts=self._max_attempts)
             return
         if not await self._queue.finish(lease, episode):
             _log.warning("the lease on task %s was lost; its episode is not counted", lease.task.id)

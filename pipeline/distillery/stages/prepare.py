@@ -16,7 +16,10 @@ from typing import Any
 from distillery import plugins
 from distillery.api import Spec
 from distillery.artifacts import digest_of
+from distillery.environments import wire
 from distillery.environments.base import Environment, Report, Task
+from distillery.hints.categories import categorised
+from distillery.hints.embed import Embedder
 from distillery.models import resolve
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage, secret
 
@@ -36,7 +39,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     wanted = {"train": tasks.train}
     wanted[tasks.evaluate_split] = wanted.get(tasks.evaluate_split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
-    pinned = pin(environment, spec)
+    pinned = await _categorised(context, pin(environment, spec))
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
     )
@@ -70,14 +73,14 @@ def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:
     """The tasks to learn from and to be judged on.
 
     Raises:
-        StageFailure: a split has too few tasks.
+        StageFailure: a split has too few tasks, or holds what is none.
     """
     tasks = spec.environment.tasks
-    train = _ordered(environment.catalogue("train"), tasks.seed)
+    train = _ordered(_checked(environment, "train"), tasks.seed)
     if tasks.evaluate_split == "train":
         held_out = train[tasks.train :]
     else:
-        held_out = _ordered(environment.catalogue(tasks.evaluate_split), tasks.seed)
+        held_out = _ordered(_checked(environment, tasks.evaluate_split), tasks.seed)
     for field, split, available, number in (
         ("train", "train", train, tasks.train),
         ("evaluate", tasks.evaluate_split, held_out, tasks.evaluate),
@@ -88,6 +91,28 @@ def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:
                 f"the split {split}; write at most that"
             )
     return {"train": train[: tasks.train], "evaluate": held_out[: tasks.evaluate]}
+
+
+def _checked(environment: Environment, split: str) -> list[Task]:
+    """The tasks of a split, which the environment may have got wrong."""
+    tasks, seen = list(environment.catalogue(split)), set[str]()
+    for task in tasks:
+        try:
+            wire.check_task(task)
+        except ValueError as error:
+            raise StageFailure(f"the split {split} of {environment.source}: {error}") from error
+        if task.id in seen:
+            raise StageFailure(f"the split {split} of {environment.source} has two tasks with the id {task.id!r}")
+        seen.add(task.id)
+    return tasks
+
+
+async def _categorised(context: StageContext, pinned: dict[str, list[Task]]) -> dict[str, list[Task]]:
+    """The tasks, those without a category given one."""
+    goals = [task.goal for tasks in pinned.values() for task in tasks if not task.category]
+    if not goals:
+        return pinned
+    return categorised(pinned, await Embedder(context.database).vectors(goals), learnt_from="train")
 
 
 def _ordered(tasks: Sequence[Task], seed: int) -> list[Task]:

@@ -5,7 +5,6 @@ python -m distillery.stages.promote CONFIG
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from distillery.evaluation.outcomes import compare, outcomes_of
 from distillery.evaluation.statistics import paired
 from distillery.planning.stages import CANDIDATE, Kind, StageId
 from distillery.report.data import build_report
-from distillery.report.page import render_page
+from distillery.report.page import write
 from distillery.stages.runner import Result, StageContext, run_stage
 
 
@@ -46,8 +45,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
-    (draft / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (draft / "report.html").write_text(render_page(report), encoding="utf-8")
+    write(report, draft)
     return result, draft
 
 

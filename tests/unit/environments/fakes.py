@@ -45,6 +45,18 @@ def leave() -> Observation:
     raise SystemExit(3)
 
 
+def interrupt() -> Observation:
+    raise KeyboardInterrupt
+
+
+def misconfigure() -> Observation:
+    raise EnvironmentConfigurationError("too late")
+
+
+def garble() -> Observation:
+    raise LookupError("no \ud800 nor \0" + "!" * 5000)
+
+
 MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
     "die": die,
     "hang": hang,
@@ -55,7 +67,19 @@ MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
     "nan": lambda: Observation("a", score=math.nan),
     "surrogate": lambda: Observation("\ud800"),
     "nothing": lambda: cast(Observation, None),
-    "long": lambda: Observation("x" * 20_000_000),
+    "long": lambda: Observation("a", admissible=("x" * 900_000,) * 20),
+    "interrupt": interrupt,
+    "misconfigure": misconfigure,
+    "garble": garble,
+    "bytes": lambda: Observation(cast(str, b"\xff\xfe")),
+    "number": lambda: Observation(cast(str, 3)),
+    "huge": lambda: Observation("x" * 2_000_000),
+    "nul": lambda: Observation("a\0b"),
+    "above": lambda: Observation("a", score=7.0),
+    "below": lambda: Observation("a", score=-0.5),
+    "word": lambda: Observation("a", score=cast(float, "high")),
+    "perhaps": lambda: Observation("a", done=cast(bool, "perhaps")),
+    "unlisted": lambda: Observation("a", admissible=cast(tuple[str, ...], None)),
     "process": lambda: Observation(str(os.getpid())),
     "unicode": lambda: Observation("é\u2028\n日本"),
 }

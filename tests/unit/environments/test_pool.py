@@ -150,6 +150,17 @@ async def test_the_time_limit_does_not_count_the_wait_for_other_sessions() -> No
         ("nan", "score is nan, not a number from 0 to 1"),
         ("surrogate", "text is no Unicode text"),
         ("nothing", "None, not with an Observation"),
+        ("bytes", r"text is b'\\xff\\xfe', not a str"),
+        ("number", "text is 3, not a str"),
+        ("huge", "text has 2,000,000 characters"),
+        ("nul", "text holds a NUL character"),
+        ("above", "score is 7.0"),
+        ("below", "score is -0.5"),
+        ("word", "score is 'high'"),
+        ("perhaps", "done is 'perhaps', not a bool"),
+        ("unlisted", "admissible is None"),
+        ("misconfigure", "too late"),
+        ("garble", r"LookupError: no \? nor \?!{100}"),
     ],
 )
 async def test_an_environment_that_raises_or_answers_nonsense_costs_only_that_session(action: str, reason: str) -> None:
