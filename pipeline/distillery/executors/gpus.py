@@ -1,0 +1,79 @@
+"""What this machine's GPUs do, as nvidia-smi tells; nothing where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from dataclasses import dataclass
+
+_FIELDS = "index,name,utilization.gpu,memory.used,memory.total,power.draw"
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU's figures; None where the driver does not tell.
+
+    Attributes:
+        busy: percent of the last sampling period in which a kernel ran.
+        used: MiB of memory in use.
+        total: MiB of memory.
+        watts: drawn now.
+    """
+
+    index: str
+    name: str
+    busy: float | None
+    used: float | None
+    total: float | None
+    watts: float | None
+
+    def __str__(self) -> str:
+        told = [f"GPU {self.index}  {self.name}"]
+        if self.busy is not None:
+            told.append(f"{self.busy:.0f} % busy")
+        if self.used is not None and self.total is not None:
+            told.append(f"{self.used / 1024:.1f}/{self.total / 1024:.1f} GiB")
+        if self.watts is not None:
+            told.append(f"{self.watts:.0f} W")
+        return "  ".join(told)
+
+
+async def gpus() -> list[Gpu]:
+    """The figures of now; none if nvidia-smi is not there, fails or hangs."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    process = await asyncio.create_subprocess_exec(
+        program,
+        f"--query-gpu={_FIELDS}",
+        "--format=csv,noheader,nounits",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _SECONDS)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        return []
+    return read(output.decode(errors="replace")) if process.returncode == 0 else []
+
+
+def read(told: str) -> list[Gpu]:
+    """The lines that nvidia-smi prints."""
+    found = []
+    for line in told.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) == len(_FIELDS.split(",")):
+            found.append(Gpu(cells[0], cells[1], *map(_number, cells[2:])))
+    return found
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:  # [N/A], [Not Supported]
+        return None

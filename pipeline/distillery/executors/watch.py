@@ -1,0 +1,65 @@
+"""Watching a run that another process drives, to its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+from distillery.api import Spec, parse
+from distillery.database import Database, Row
+from distillery.database.runs import is_driven, observe
+from distillery.executors.display import Display, Tokens
+from distillery.executors.gpus import gpus
+from distillery.executors.local import Progress
+from distillery.planning import Plan, plan
+from distillery.planning.stages import BASE, round_stages
+
+_SECONDS = 2.0
+
+
+async def watch(database: Database, row: Row, display: Display, *, seconds: float = _SECONDS) -> Plan:
+    """Show how a run gets on until it ends; the plan that ended it.
+
+    Args:
+        database: with the run.
+        row: its row.
+        display: shows it.
+        seconds: between two looks.
+    """
+    run, run_id = parse(row["document"]), row["id"]
+    while True:
+        current = plan(run.spec, await observe(database, run_id))
+        rows = await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
+        tokens = await tokens_of(database, run_id, run.spec)
+        driven = await is_driven(database, run_id)
+        ended = current.phase != "Running" and not (driven and current.running)
+        shown = current
+        if not (ended or driven):
+            shown = replace(current, message=f"{current.message} Nobody drives it now; distillery run goes on with it.")
+        display(Progress(run, shown, rows), tokens=tokens, gpus=[] if ended else await gpus())
+        if ended:
+            return current
+        await asyncio.sleep(seconds)
+
+
+async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:
+    """What the finished episodes of each stage cost, by the stage's name."""
+    rows = await database.fetch(
+        """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
+                  CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached
+           FROM episode WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL GROUP BY round, arm""",
+        run_id,
+    )
+    found: dict[str, Tokens] = {}
+    for number in {row["round"] for row in rows}:
+        for stage in round_stages(spec, number, BASE):
+            played = [row for row in rows if row["round"] == number and row["arm"] in stage.arms]
+            if played:
+                cached = [row["cached"] for row in played]
+                found[str(stage.id)] = Tokens(
+                    sum(row["prompt"] for row in played),
+                    sum(row["completion"] for row in played),
+                    None if None in cached else sum(cached),
+                )
+    return found

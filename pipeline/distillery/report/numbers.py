@@ -1,0 +1,57 @@
+"""Numbers for a person: on the page, in the table, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_DASH = "–"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with one decimal; a dash for None."""
+    return _DASH if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float | None) -> str:
+    """A difference of fractions in points, with its sign; a dash for None."""
+    return _DASH if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """A p-value with two significant digits, never as 0."""
+    return "< 1e-15" if value < 1e-15 else f"{value:.2g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in a person's units."""
+    if seconds is None:
+        return _DASH
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def count(value: float | None) -> str:
+    """A number with its thousands apart; a dash for None."""
+    return _DASH if value is None else f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """A number in three digits or fewer: 812, 1.4k, 23M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.1f}{unit}" if value < 10 * size else f"{value / size:.0f}{unit}"
+    return f"{value:.0f}"
+
+
+def cached_share(tokens: Mapping[str, int | None]) -> float | None:
+    """The share of prompt tokens that came from servers' prefix caches; None where that is not known."""
+    cached, prompt = tokens["cached"], tokens["prompt"]
+    return None if cached is None or not prompt else cached / prompt

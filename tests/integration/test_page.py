@@ -1,0 +1,167 @@
+"""The report's page in a real browser: read on a phone, in the dark, on paper, by keyboard and by screen reader."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery.report.page import render_page
+from tests.integration.chromium import Chromium, Page, find_chromium
+from tests.unit.reports import report
+
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="no chromium on the path, and $CHROMIUM names none: apt-get install chromium"
+)
+
+# Names that don't break, markup, and entities, wherever models and environments may write.
+HOSTILE = f"{'x' * 200} </td></table><script>window.evil = 1</script><img src=//evil.test onerror='evil = 1'> &amp; $x$"
+
+# The lowest contrast of any text with what is behind it, and that text.
+CONTRAST = """(() => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => channels(colour).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if ((channels(colour)[3] ?? 1) > 0) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let worst = [99, ""];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement, text = texts.currentNode.data.trim();
+    if (!text || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [element.closest("svg") ? style.fill : style.color, behind(element)].map(light);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < worst[0]) worst = [contrast, text];
+  }
+  return worst;
+})()"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "report.html"
+    path.write_text(render_page(report(wrote=HOSTILE, hints=40)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+async def browser() -> AsyncGenerator[Chromium]:
+    program = find_chromium()
+    assert program is not None
+    async with Chromium(program) as started:
+        yield started
+
+
+async def tree(page: Page) -> list[tuple[str, str]]:
+    """What a screen reader is told: roles and names."""
+    nodes = (await page.ask("Accessibility.getFullAXTree"))["nodes"]
+    return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")]
+
+
+async def test_the_page_fits_asks_for_nothing_and_complains_of_nothing(browser: Chromium, file: Path):
+    for width in (360, 390, 768, 1280):
+        page = await browser.open(file, width=width)
+        await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.requests == [file.as_uri()]
+        assert page.complaints == []
+
+
+async def test_what_models_wrote_is_text(browser: Chromium, file: Path):
+    page = await browser.open(file)
+    assert await page.evaluate("document.querySelectorAll('script, img, iframe, object, form').length") == 0
+    assert await page.evaluate("typeof window.evil") == "undefined"
+    assert await page.evaluate(
+        "document.querySelector('#hints-table').closest('table').rows[1].cells[0].innerText"
+    ) == (f"{HOSTILE}\nfor {HOSTILE[:59]}… · round 1 · llm · from 9 failures")
+
+
+async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser: Chromium, file: Path):
+    page = await browser.open(file)
+    told = await tree(page)
+    roles = [role for role, _ in told]
+    for landmark in ("banner", "navigation", "main", "contentinfo"):
+        assert roles.count(landmark) == 1
+    plots = [name for role, name in told if role == "image" and name]
+    assert [name.split(":")[0] for name in plots] == [
+        "Success of each arm with its 95 % interval",
+        "Success over rounds with 95 % intervals",
+        "When each stage ran, in order of start",
+    ]
+    levels: list[int] = await page.evaluate(
+        "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    tables: list[Any] = await page.evaluate("""[...document.querySelectorAll("table")].map(table => [
+        table.caption.innerText.length > 5,
+        [...table.tHead.querySelectorAll("th")].every(cell => cell.scope == "col"),
+        [...table.tBodies[0].rows].every(row => row.cells[0].scope == "row"),
+        table.parentElement.getAttribute("aria-labelledby") == table.caption.querySelector("span").id,
+    ])""")
+    assert len(tables) == 7
+    assert all(all(table) for table in tables)
+
+
+async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
+    page = await browser.open(file, width=360)
+    await page.press("Tab")
+    assert await page.evaluate("document.activeElement.hash") == "#verdict"
+    seen: list[str] = []
+    for _ in range(200):
+        await page.press("Tab")
+        name = await page.evaluate("document.activeElement.tagName + ' ' + document.activeElement.className")
+        if name.startswith("BODY"):
+            break
+        seen.append(name.strip())
+    assert seen.count("SUMMARY") == 2
+    assert seen.count("DIV scroll") == 7
+    assert seen.count("A") == 7
+    await page.evaluate("document.querySelectorAll('summary')[1].focus()")
+    assert not await page.evaluate("document.querySelectorAll('details')[1].open")
+    await page.press("Enter")
+    assert await page.evaluate("document.querySelectorAll('details')[1].open")
+
+
+async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Path):
+    for width, dark in itertools.product((360, 1280), (False, True)):
+        page = await browser.open(file, width=width, dark=dark)
+        await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        contrast, text = await page.evaluate(CONTRAST)
+        assert contrast >= 4.5, text
+
+
+async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: Path):
+    colours = (
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, "
+        "getComputedStyle(document.querySelector('svg.wide text')).fill]"
+    )
+    light = await (await browser.open(file)).evaluate(colours)
+    dark = await (await browser.open(file, dark=True)).evaluate(colours)
+    assert light == ["rgb(255, 255, 255)", "rgb(28, 36, 48)", "rgb(28, 36, 48)"]
+    assert dark == ["rgb(18, 23, 30)", "rgb(230, 235, 242)", "rgb(230, 235, 242)"]
+
+
+async def test_on_paper_it_is_light_and_nothing_is_folded(browser: Chromium, file: Path):
+    page = await browser.open(file, dark=True)
+    assert (await page.pdf()).startswith(b"%PDF")
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    await page.ask("Emulation.setEmulatedMedia", media="print", features=[dark])
+    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert await page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    heights: list[float] = await page.evaluate(
+        "[...document.querySelectorAll('.play')].map(play => play.getBoundingClientRect().height)"
+    )
+    assert len(heights) == 4
+    assert min(heights) > 100
