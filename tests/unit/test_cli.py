@@ -60,5 +60,7 @@ def test_an_invalid_document_is_a_configuration_error_with_every_mistake(
 def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
     assert call("frobnicate") == 2
     assert call("report") == 2
+    assert call("status", "--watch") == 2
+    assert "needs the name of a run" in capsys.readouterr().err
     assert call("report", "x", "--json", "--markdown") == 2
     assert "not allowed with" in capsys.readouterr().err
