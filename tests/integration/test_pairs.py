@@ -102,7 +102,7 @@ async def test_a_hints_effect_is_told_by_the_same_tasks_without_hints(database: 
     source = await play(database, run_id, "own", trained, success=False)
     mention = Mention("put", "look for a mug in desk", (source,), "mug")
     await bank.add([mention], round=1, extractor="miner", model="", similarity=0.9)
-    ((hint),) = await bank.all()
+    (hint,) = await bank.all()
     for arm, of, control, solved in (("teacher", trained, "", False), ("distilled+rag", judged, "distilled", True)):
         await play(database, run_id, arm, of, success=True, hint_ids=(hint.id,), hints=(hint.text,))
         if control:

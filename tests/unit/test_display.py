@@ -43,7 +43,7 @@ def printed(shown: Any) -> str:
 
 def test_a_running_stage_tells_its_rate_its_end_and_what_the_cache_saved():
     told = detail(playing(), rate=2.0, tokens=Tokens(9000, 1000, 4500))
-    assert told.endswith("  2.0/s  0:30 left  10k tokens, 50 % of prompts cached")
+    assert told.endswith("  2.0/s  0:30 left  10k tokens, 50 % cached")
     assert told.startswith("20/80 episodes  1:4")
 
 
@@ -87,7 +87,7 @@ def test_off_a_terminal_each_change_is_a_line_and_nothing_is_said_twice():
         lines[1][10:],
         "GPU 0  NVIDIA H100 80GB HBM3  87 % busy  59.8/79.6 GiB  412 W",
     ]
-    assert lines[1].endswith("1.0k tokens, 50 % of prompts cached")
+    assert lines[1].endswith("1.0k tokens, 50 % cached")
     assert "▶ r1-rollout: running  20/80 episodes" in lines[1]
 
 

@@ -240,7 +240,7 @@ async def _hints(options: argparse.Namespace) -> int:
             run = parse((await find(database, options.run))["document"])
             bank = HintBank(database, bank=run.key, environment=run.spec.environment.name, agent=run.spec.agent.name)
             rows = await bank.statistics()
-    grid = Table("hint", "for", "mentions", "uses", "with %", "without %", "from")
+    grid = Table("hint", "for", "mentions", "uses", "with %", "no hints %", "others %", "from")
     for row in rows[: options.limit]:
         grid.add_row(
             row["text"],
@@ -248,12 +248,14 @@ async def _hints(options: argparse.Namespace) -> int:
             str(row["mentions"]),
             str(row["uses"]),
             percent(row["success_with"]),
+            percent(row["success_without_hints"]),
             percent(row["success_without"]),
             f"round {row['round']}, {row['extractor']}{' ' + row['model'] if row['model'] else ''}",
         )
     console = Console()
     console.print(grid)
     console.print(f"{min(options.limit, len(rows))} of {len(rows)} hints", highlight=False)
+    console.print("success of episodes with the hint, of the same tasks without hints, of episodes with other hints")
     return 0
 
 

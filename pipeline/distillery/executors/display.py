@@ -35,7 +35,7 @@ class Tokens:
         used = f"{short(self.prompt + self.completion)} tokens"
         if self.cached is None or not self.prompt:
             return used
-        return f"{used}, {100 * self.cached / self.prompt:.0f} % of prompts cached"
+        return f"{used}, {100 * self.cached / self.prompt:.0f} % cached"
 
 
 class Pace:
@@ -147,7 +147,8 @@ def _folded(rows: Sequence[Mapping[str, Any]], lines: int | None) -> int:
     if lines is None or len(rows) <= lines:
         return 0
     done = next((index for index, row in enumerate(rows) if row["phase"] != "succeeded"), len(rows))
-    return min(done, len(rows) - max(1, lines) + 1)
+    folded = min(done, len(rows) - max(1, lines) + 1)
+    return folded if folded > 1 else 0
 
 
 def line(row: Mapping[str, Any], *, rate: float | None = None, tokens: Tokens | None = None) -> str:

@@ -106,7 +106,7 @@ def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylabel("success, %")
         axes.set_ylim(0, 102)
         axes.grid(axis="y")
-        axes.legend(frameon=False, loc="lower right")
+        axes.figure.legend(loc="outside upper left", ncols=2, frameon=False)
 
     told = "; ".join(
         f"round {number}, {label}: {100 * arm['success']:.1f} %"
