@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,18 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
     return system
 
 
+@contextmanager
+def namespace(cluster: Cluster, name: str) -> Generator[Namespace]:
+    """A user's namespace, for a while."""
+    made = cluster.namespace(name)
+    made.create()
+    yield made
+    made.kubectl("delete", "namespace", name, "--wait=false")
+
+
 @pytest.fixture
 def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) -> Generator[Namespace]:
     """A user's namespace, for one test."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
-    made = cluster.namespace(f"e2e-{name}")
-    made.create()
-    yield made
-    made.kubectl("delete", "namespace", made.name, "--wait=false")
+    with namespace(cluster, f"e2e-{name}") as made:
+        yield made

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Generator
 from typing import Any
 
 import openai
 import pytest
 import yaml
 
-from tests.e2e.cluster import RUN, Namespace
-from tests.e2e.conftest import ROOT
+from tests.e2e import s3
+from tests.e2e.cluster import RUN, Cluster, Namespace
+from tests.e2e.conftest import ROOT, namespace
 from tests.e2e.documents import small
+
+EXAMPLE = "alfworld-micro"
 
 STAGES = [
     "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
@@ -74,47 +78,67 @@ def ask(team: Namespace, run: str) -> str:
         return (answer.choices[0].message.content or "").strip()
 
 
-def test_a_run_goes_to_complete_and_its_student_answers(team: Namespace):
-    document = yaml.safe_load((ROOT / "examples/kubernetes/demo.yaml").read_text())
-    tasks = document["spec"]["environment"]["tasks"]
-    tasks |= {"train": 48, "evaluate": 32}  # fewer than a person would, for the time it takes
-    name = document["metadata"]["name"]
-    team.apply(document)
-    team.wait_for("a first stage", lambda: team.stage(name, "r1-rollout"), run=name)
-    columns = team.kubectl("get", RUN).splitlines()[0].split()
-    assert columns == ["NAME", "PHASE", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
-    team.wait_for("progress", lambda: team.status(name).get("progress", {}).get("total") == 48, run=name)
+@pytest.fixture(scope="module")
+def example(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace where the example was applied."""
+    with namespace(cluster, "e2e-example") as made:
+        document = yaml.safe_load((ROOT / "examples/kubernetes/demo.yaml").read_text())
+        document["spec"]["environment"]["tasks"] |= {"train": 48, "evaluate": 32}  # fewer, for the time it takes
+        made.apply(document)
+        yield made
 
-    team.wait_for("the end", lambda: team.condition(name, "Complete").get("status") == "True", run=name)
-    waited = team.kubectl("wait", f"{RUN}/{name}", "--for=condition=Complete", "--timeout=5s")
+
+@pytest.fixture(scope="module")
+def in_s3(cluster: Cluster, operator: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Generator[Namespace]:
+    """Another namespace, at the same time: two workers a stage, and artifacts in S3."""
+    with namespace(cluster, "e2e-s3") as made:
+        for manifest in s3.server(s3.image(cluster, tmp_path_factory.mktemp("s3"))):
+            made.apply(manifest)
+        made.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=600s")
+        made.apply(small(rollout={"temperature": 0.7, "workers": 2, "leaseSeconds": 15}, storage=s3.STORAGE))
+        yield made
+
+
+def test_the_example_shows_how_far_it_is(example: Namespace, in_s3: Namespace):
+    example.wait_for("a first stage", lambda: example.stage(EXAMPLE, "r1-rollout"), run=EXAMPLE)
+    columns = example.kubectl("get", RUN).splitlines()[0].split()
+    assert columns == ["NAME", "PHASE", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
+    example.wait_for("progress", lambda: example.status(EXAMPLE).get("progress", {}).get("total") == 48, run=EXAMPLE)
+
+
+def test_the_example_goes_to_complete_and_its_student_answers(example: Namespace, in_s3: Namespace):
+    example.wait_for("the end", lambda: example.condition(EXAMPLE, "Complete").get("status") == "True", run=EXAMPLE)
+    waited = example.kubectl("wait", f"{RUN}/{EXAMPLE}", "--for=condition=Complete", "--timeout=5s")
     assert "condition met" in waited
-    status = team.status(name)
+    status = example.status(EXAMPLE)
     assert re.fullmatch(r"\d+\.\d", status["scores"]["base"])
-    if status["rounds"][0]["promoted"]:
-        assert re.match(r"book (no|\d)", ask(team, name))
-    else:
-        pytest.fail(f"the student was expected to win: {status['rounds'][0]['reason']}")
-    events = team.kubectl("get", "events", f"--field-selector=involvedObject.name={name}", "--output=json")
+    (ended,) = status["rounds"]
+    assert ended["promoted"], f"the student was expected to win: {ended['reason']}"
+    assert status["serving"]["url"] == f"http://{EXAMPLE}.{example.name}.svc:8000/v1"
+    assert re.match(r"book (no|\d)", ask(example, EXAMPLE))
+
+
+def test_each_stage_is_told_of_once_and_no_log_holds_a_secret(example: Namespace):
+    events = example.kubectl("get", "events", f"--field-selector=involvedObject.name={EXAMPLE}", "--output=json")
     reasons = [event["reason"] for event in json.loads(events)["items"]]
     assert reasons.count("StageSucceeded") == len(STAGES)
     assert reasons.count("Complete") == 1
-    for pod in team.list("pods", "app.kubernetes.io/managed-by=distillery"):
-        logs = team.try_kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
-        assert "postgresql://" not in logs
+    logs = [
+        example.try_kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
+        for pod in example.list("pods", "app.kubernetes.io/managed-by=distillery")
+    ]
+    assert any("r1-rollout" in log for log in logs)
+    assert not any("postgresql://" in log for log in logs)
 
 
-def test_two_runs_in_two_namespaces_do_not_disturb_each_other(team: Namespace):
-    other = team.cluster.namespace(f"{team.name}-b")
-    other.create()
-    try:
-        for namespace in (team, other):
-            namespace.apply(small(rollout={"temperature": 0.7, "workers": 2, "leaseSeconds": 15}))
-        for namespace in (team, other):
-            namespace.wait_for(
-                "the end", lambda n=namespace: n.condition("small", "Complete").get("status") == "True", run="small"
-            )
-            assert_ended_as_undisturbed(namespace, "small")
-        workers = query(team, "small", "SELECT count(DISTINCT worker) AS n FROM episode WHERE arm = 'own'")
-        assert workers == [{"n": 2}]
-    finally:
-        other.kubectl("delete", "namespace", other.name, "--wait=false")
+def test_artifacts_may_lie_in_s3_and_workers_share_the_games(in_s3: Namespace, example: Namespace):
+    in_s3.wait_for("the end", lambda: in_s3.condition("small", "Complete").get("status") == "True", run="small")
+    status = assert_ended_as_undisturbed(in_s3, "small")
+    workers = query(in_s3, "small", "SELECT count(DISTINCT worker) AS n FROM episode WHERE arm = 'own'")
+    assert workers == [{"n": 2}]
+    names = [claim["metadata"]["name"] for claim in in_s3.list("persistentvolumeclaims")]
+    assert names == ["data-small-database-0"]
+    stored = in_s3.kubectl("exec", "s3", "--", "find", "/data/runs", "-name", "result.json").split()
+    assert len(stored) == len(STAGES)
+    if status["rounds"][0]["promoted"]:
+        assert ask(in_s3, "small")

@@ -1,4 +1,4 @@
-"""A run whose artifacts lie in S3 needs no volume, and its student comes from there to the servers."""
+"""A real S3 server in a namespace."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.cluster import Cluster, Namespace
-from tests.e2e.conftest import ROOT
-from tests.e2e.documents import small
-from tests.e2e.test_loop import ask, assert_ended_as_undisturbed
+from tests.e2e.cluster import Cluster
 
 KEY, SECRET = "distillery", "not-much-of-a-secret"
+STORAGE = {
+    "uri": "s3://runs/distillery",
+    "endpointURL": "http://s3:7070",
+    "credentialsSecretRef": {"name": "s3", "key": "credentials"},
+}
 CREDENTIALS = f"[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
 
 
@@ -25,7 +27,7 @@ def image(cluster: Cluster, folder: Path) -> str:
 
     places, tag = Places.from_environment(), "distillery/versitygw:1.8.0"
     shutil.copy(places.bin / "versitygw", folder)
-    images.build(places, ROOT / "tests/e2e/s3/Dockerfile", folder, tag)
+    images.build(places, Path(__file__).with_name("s3.Dockerfile"), folder, tag)
     images.load(places, tag)
     return tag
 
@@ -64,23 +66,3 @@ def server(image: str) -> list[dict[str, Any]]:
             "stringData": {"credentials": CREDENTIALS},
         },
     ]
-
-
-def test_artifacts_may_lie_in_s3(team: Namespace, tmp_path: Path):
-    for manifest in server(image(team.cluster, tmp_path)):
-        team.apply(manifest)
-    team.kubectl("wait", "pod/s3", "--for=condition=Ready", "--timeout=300s")
-    storage = {
-        "uri": "s3://runs/distillery",
-        "endpointURL": "http://s3:7070",
-        "credentialsSecretRef": {"name": "s3", "key": "credentials"},
-    }
-    team.apply(small(storage=storage))
-    team.wait_for("the end", lambda: team.condition("small", "Complete").get("status") == "True", run="small")
-    assert_ended_as_undisturbed(team, "small")
-    names = [claim["metadata"]["name"] for claim in team.list("persistentvolumeclaims")]
-    assert names == ["data-small-database-0"]
-    stored = team.kubectl("exec", "s3", "--", "find", "/data/runs", "-name", "result.json").split()
-    assert len(stored) == len(team.status("small")["stages"])
-    if team.status("small")["rounds"][0]["promoted"]:
-        assert ask(team, "small")
