@@ -1,0 +1,82 @@
+"""Categories by the likeness of goals, for environments that know none."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distillery.environments.base import Task
+from distillery.hints.categories import categorised, cluster
+
+
+def points(*directions: int, n: int = 20, spread: float = 0.1) -> NDArray[np.float32]:
+    """Unit vectors around axes: ``n`` around each."""
+    drawn = np.random.default_rng(0)
+    centres = np.repeat(np.eye(16)[list(directions)], n, axis=0)
+    vectors = centres + spread * drawn.standard_normal(centres.shape)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def tasks(count: int, *, category: str = "", split: str = "train") -> list[Task]:
+    return [Task(f"{split}/{number}", split, category, f"goal {number}") for number in range(count)]
+
+
+def notation(vectors: NDArray[np.float32]) -> dict[str, str]:
+    """As pgvector writes it."""
+    return {f"goal {number}": str([float(value) for value in vector]) for number, vector in enumerate(vectors)}
+
+
+def test_as_many_clusters_are_found_as_there_are():
+    for number in range(1, 9):
+        assert len(cluster(points(*range(number)))) == number
+
+
+def test_goals_without_structure_are_of_one_category():
+    noise = np.random.default_rng(1).standard_normal((200, 384)).astype(np.float32)
+    assert len(cluster(noise / np.linalg.norm(noise, axis=1, keepdims=True))) == 1
+
+
+def test_one_goal_two_goals_and_the_same_vector_many_times_are_of_one_category():
+    for vectors in (points(0, n=1), points(0, 1, n=1), points(0, spread=0)):
+        assert len(cluster(vectors)) == 1
+
+
+def test_a_task_gets_the_category_of_those_like_it():
+    vectors = points(0, 1, 2)
+    pinned = {"train": tasks(40), "evaluate": [*tasks(60, split="test")[:10], *tasks(60, split="test")[30:]]}
+    given = categorised(pinned, notation(vectors), learnt_from="train")
+    names = [task.category for task in given["train"]]
+    assert len(set(names[:20])) == len(set(names[20:])) == 1
+    assert names[0] != names[20]
+    assert [task.category for task in given["evaluate"][:20]] == names[:10] + names[20:30]
+    assert [task.id for task in given["train"]] == [task.id for task in pinned["train"]]
+
+
+def test_a_category_is_named_by_its_most_typical_goal():
+    vectors = points(0, 1)
+    given = categorised({"train": tasks(40)}, notation(vectors), learnt_from="train")["train"]
+    for first in (0, 20):
+        own = vectors[first : first + 20]
+        typical = first + int((own @ own.mean(axis=0)).argmax())
+        assert given[first].category.endswith(f": goal {typical}")
+
+
+def test_the_same_goals_give_the_same_categories():
+    vectors = points(0, 1, 2, 3, spread=0.3)
+    once, again = (categorised({"train": tasks(80)}, notation(vectors), learnt_from="train") for _ in range(2))
+    assert once == again
+
+
+def test_what_the_environment_says_stays():
+    pinned = {"train": [*tasks(40)[:20], *tasks(40, category="odd")[20:]]}
+    given = categorised(pinned, notation(points(0, 1)), learnt_from="train")["train"]
+    assert {task.category for task in given[20:]} == {"odd"}
+    assert all(task.category for task in given)
+    known = {"train": tasks(3, category="odd")}
+    assert categorised(known, {}, learnt_from="train") == known
+
+
+def test_a_long_goal_is_shortened_in_a_name():
+    long = Task("train/0", "train", "", "word " * 100)
+    (given,) = categorised({"train": [long]}, {long.goal: "[1, 0]"}, learnt_from="train")["train"]
+    assert len(given.category) <= 64
