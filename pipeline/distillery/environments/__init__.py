@@ -1,1 +1,4 @@
-"""Environments: what they are (base), how many are played at once (pool), and the one that ships (alfworld)."""
+"""Environments: what they are (base), how many are played at once (pool), and those that ship.
+
+These are alfworld, webshop, and openenv, which is anybody's by URL.
+"""

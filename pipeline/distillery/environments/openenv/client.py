@@ -1,0 +1,197 @@
+"""The OpenEnv protocol as a client speaks it: HTTP for what a server has, a WebSocket for each episode.
+
+Written against openenv 0.10.0 (BSD-3-Clause), and tested against its server. Its own client is not used: the package
+brings gradio, fastmcp, openai and 100 others with it, and of them an episode needs ``websockets``, as that client does.
+
+    GET  /metadata, /schema              name, description, JSON schemas
+    GET  /list_environments              then, where a server has tasks:
+    GET  /NAME/splits
+    POST /NAME/num_tasks, /task_range
+    WS   /ws                             {"type": "reset", "data": {...}}, {"type": "step", "data": ACTION}, answered by
+                                         {"type": "observation", "data": {"observation", "reward", "done"}} or
+                                         {"type": "error", "data": {"message", "code"}}
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+LONGEST_MESSAGE = 16 * 1024 * 1024  # bytes
+_CLOSING = 10.0  # seconds for a server to let go of a session
+_TASKS_A_REQUEST = 500
+
+
+class ServerError(Exception):
+    """The server answered with an error; ``code`` is the protocol's, or of HTTP."""
+
+    def __init__(self, message: str, code: str | int) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a reset or a step led to. Only its types are checked."""
+
+    observation: Mapping[str, Any]
+    reward: float | None
+    done: bool
+
+
+class Server:
+    """What a server says of itself, by HTTP.
+
+    Args:
+        url: of the server.
+        patience: seconds for an answer.
+    """
+
+    def __init__(self, url: str, *, patience: float) -> None:
+        self._url = _with_scheme(url, {"ws": "http", "wss": "https"})
+        self._patience = patience
+        handlers = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def metadata(self) -> Mapping[str, Any]:
+        """``name`` and ``description``, among others."""
+        return _mapping(self._ask("/metadata"))
+
+    def schema(self) -> Mapping[str, Any]:
+        """The JSON schemas ``action`` and ``observation``, among others."""
+        return _mapping(self._ask("/schema"))
+
+    def splits(self) -> tuple[str, list[str]]:
+        """The name that tasks are asked for under, and the splits there are; none on a server without tasks."""
+        try:
+            name = str(self._ask("/list_environments")[0])
+            return name, [str(split["name"]) for split in self._ask(f"/{name}/splits")]
+        except ServerError as error:
+            if error.code in (404, 501):
+                return "", []
+            raise
+
+    def tasks(self, name: str, split: str) -> list[Any]:
+        """All tasks of a split: texts, or whatever the environment describes a task by."""
+        number = self._ask(f"/{name}/num_tasks", {"split": split})["num_tasks"]
+        tasks: list[Any] = []
+        while len(tasks) < number:
+            bounds = {"start": len(tasks), "stop": min(number, len(tasks) + _TASKS_A_REQUEST)}
+            some = self._ask(f"/{name}/task_range", {"split": split, **bounds})["tasks"]
+            if not some:
+                raise ValueError(f"the server has {number} tasks in the split {split}, and shows {len(tasks)}")
+            tasks += some
+        return tasks
+
+    def _ask(self, path: str, body: Any = None) -> Any:
+        """Raises OSError where there is no answer, ServerError, ValueError."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})  # noqa: S310
+        try:
+            with self._opener.open(request, timeout=self._patience) as response:
+                return json.loads(response.read(LONGEST_MESSAGE))
+        except urllib.error.HTTPError as error:
+            raise ServerError(f"{path}: {error.reason}", error.code) from error
+
+
+class Connection:
+    """One session on a server, which lives as long as its WebSocket.
+
+    Args:
+        url: of the server.
+        patience: seconds for the handshake.
+    """
+
+    def __init__(self, url: str, *, patience: float) -> None:
+        """Connect. Raises OSError, TimeoutError, or websockets' InvalidHandshake."""
+        options: dict[str, Any] = {"proxy": None} if _is_loopback(url) else {}
+        self._stack = ExitStack()
+        self._socket = self._stack.enter_context(
+            connect(
+                _with_scheme(url, {"http": "ws", "https": "wss"}) + "/ws",
+                open_timeout=patience,
+                close_timeout=_CLOSING,
+                max_size=LONGEST_MESSAGE,
+                **options,
+            )
+        )
+
+    def reset(self, parameters: Mapping[str, Any]) -> Result:
+        """Start an episode. Raises as :meth:`step`."""
+        return self._ask({"type": "reset", "data": dict(parameters)})
+
+    def step(self, action: Mapping[str, Any]) -> Result:
+        """Carry out one action.
+
+        Raises:
+            ServerError: the environment refused the action (VALIDATION_ERROR), failed at it (EXECUTION_ERROR), or there
+                is no room for the session (CAPACITY_REACHED).
+            ValueError: the answer is not of the protocol.
+            ConnectionClosed: the server is gone, or what it sent was too long or no text.
+        """
+        return self._ask({"type": "step", "data": dict(action)})
+
+    def close(self) -> None:
+        """End the session, and wait until the server has: then it has room for the next."""
+        with suppress(ConnectionClosed, TimeoutError):
+            self._socket.send(json.dumps({"type": "close"}))
+            self._socket.recv(timeout=_CLOSING)
+        self._stack.close()
+
+    def _ask(self, message: Mapping[str, Any]) -> Result:
+        with suppress(ConnectionClosed):  # a server without room says so before it closes
+            self._socket.send(json.dumps(message))
+        answer = _mapping(json.loads(self._socket.recv(decode=True)))
+        data = _mapping(answer.get("data"))
+        match answer.get("type"):
+            case "observation":
+                return _result(data)
+            case "error":
+                problems = [str(problem.get("msg")) for problem in data.get("errors", ()) if isinstance(problem, dict)]
+                raise ServerError("; ".join([str(data.get("message")), *problems]), str(data.get("code")))
+            case other:
+                raise ValueError(f"the server answered with a message of type {other!r}")
+
+
+def _result(data: Mapping[str, Any]) -> Result:
+    observation, reward, done = data.get("observation"), data.get("reward"), data.get("done")
+    if isinstance(reward, bool):
+        reward = float(reward)
+    if not isinstance(observation, dict):
+        raise ValueError(f"the server's observation is {observation!r:.200}, not an object")
+    if reward is not None and not isinstance(reward, int | float):
+        raise ValueError(f"the server's reward is {reward!r:.200}, not a number")
+    if not isinstance(done, bool):
+        raise ValueError(f"the server's done is {done!r:.200}, not true or false")
+    return Result(observation, reward, done)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"the server answered with {value!r:.200}, not with an object")
+    return value
+
+
+def _with_scheme(url: str, schemes: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((schemes.get(parts.scheme, parts.scheme), parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _is_loopback(url: str) -> bool:
+    """A server on this machine is not asked for through a proxy."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

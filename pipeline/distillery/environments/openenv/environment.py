@@ -1,0 +1,302 @@
+"""The OpenEnv plug-in: any environment that a server offers by the OpenEnv protocol."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from websockets.exceptions import InvalidHandshake
+
+from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Report, Task
+from distillery.environments.openenv.client import Connection, Result, Server, ServerError
+from distillery.environments.openenv.options import Options
+
+_FILE = "openenv.json"
+_PATIENCE = 30.0
+"""Seconds that a server may be away, or without room, when an episode begins: less than a step may take."""
+_SEEDS_APART = 1_000_000
+"""The first seed of every split but ``train``, on servers without tasks of their own."""
+
+
+class OpenEnv:
+    """An environment behind a URL. See :class:`distillery.environments.base.Environment`.
+
+    Its tasks are the server's, where it has any (``reset(split=..., index=...)``), and else seeds (``reset(seed=...)``)
+    whose goal is what the agent reads first.
+    """
+
+    name: ClassVar[str] = "openenv"
+    state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
+    placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}", "{number}")
+    thoughts: ClassVar[bool] = True
+
+    def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        """Check the options; the server is first asked by :meth:`prepare`."""
+        self._options = Options.parse(options)
+        self._file = folder / _FILE
+        self.verbs = self._options.verbs
+
+    @property
+    def source(self) -> str:
+        """The server's name for itself and its address."""
+        server = self._prepared["server"] if self._file.exists() else "not prepared"
+        return f"OpenEnv: {server} at {self._options.url}"
+
+    @property
+    def instructions(self) -> str:
+        """The option, or what the server says of the environment and of actions."""
+        if self._options.instructions:
+            return self._options.instructions
+        prepared = self._prepared
+        action = prepared["action"]
+        how = (
+            "Each command is a line of text."
+            if action
+            else f"Each command is one line, a JSON object of this schema: {json.dumps(prepared['schema'])}"
+        )
+        return f"{prepared['description']}\n{how}"
+
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
+        """Ask the server what it has, and write it down; seeds are each reset once, for their openings.
+
+        Raises:
+            EnvironmentConfigurationError: the server can't be reached, isn't OpenEnv's, or answers the same reset
+                differently the second time.
+        """
+        server = Server(self._options.url, patience=_PATIENCE)
+        try:
+            metadata, schema = server.metadata(), server.schema()
+            name, splits = server.splits()
+            action = self._options.action or _only_text(schema["action"])
+            text = self._options.text or _only_text(schema["observation"])
+            prepared = {
+                "server": " ".join(str(metadata[key]) for key in ("name", "version") if metadata.get(key)),
+                "description": str(metadata.get("description") or ""),
+                "action": action,
+                "text": text,
+                "schema": _essential(schema["action"]),
+                "splits": splits,
+            }
+            if splits:
+                tasks = {
+                    split: self._described(split, server.tasks(name, split)) for split in wanted if split in splits
+                }
+            else:
+                tasks = self._seeded(wanted, text, report)
+        except (OSError, InvalidHandshake, ServerError, LookupError, TypeError, ValueError) as error:
+            raise EnvironmentConfigurationError(
+                f"the server at {self._options.url} can't be used: {type(error).__name__}: {error}"
+            ) from error
+        prepared["tasks"] = {split: [asdict(task) for task in some] for split, some in tasks.items()}
+        self._file.write_text(json.dumps(prepared), encoding="utf-8")
+        vars(self).pop("_prepared", None)
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        """The server's tasks of a split, or the seeds that :meth:`prepare` was to have."""
+        tasks = self._prepared["tasks"]
+        if split not in tasks:
+            known = ", ".join(self._prepared["splits"] or tasks)
+            raise EnvironmentConfigurationError(f"there is no split {split!r} of {self.source}; there are {known}")
+        return [Task(**task) for task in tasks[split]]
+
+    def open(self, task: Task) -> OpenEnvSession:
+        """A session of its own on the server. Waits for a while where the server is away or has no room.
+
+        Raises:
+            EnvironmentConfigurationError: it stays away, or without room.
+        """
+        prepared = self._prepared
+        return OpenEnvSession(self._options, task, action=prepared["action"], text=prepared["text"])
+
+    def examples(self, category: str) -> Sequence[Example]:
+        """None: nobody knows any."""
+        return ()
+
+    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
+        """None: what the texts mean isn't known, so hints take the extractor ``llm``."""
+        return []
+
+    @cached_property
+    def _prepared(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise EnvironmentConfigurationError(f"there is no {self._file}: run prepare first") from error
+
+    def _described(self, split: str, specs: Sequence[Any]) -> list[Task]:
+        options = self._options
+
+        def task(index: int, spec: Any) -> Task:
+            goal = spec if isinstance(spec, str) else json.dumps(spec, ensure_ascii=False, sort_keys=True)
+            if options.goal:
+                goal = _field(spec, options.goal, "goal")
+            category = _field(spec, options.category, "category") if options.category else ""
+            return Task(f"{split}/{index}", split, category, goal.rstrip("."))
+
+        return [task(index, spec) for index, spec in enumerate(specs)]
+
+    def _seeded(self, wanted: Mapping[str, int], text: str, report: Report) -> dict[str, list[Task]]:
+        total, tasks = sum(wanted.values()), dict[str, list[Task]]()
+        for split, number in wanted.items():
+            first = 0 if split == "train" else _SEEDS_APART
+            tasks[split] = []
+            for seed in range(first, first + number):
+                opening = self._opening(seed, text)
+                if seed == first and self._opening(seed, text) != opening:
+                    raise ValueError(
+                        f"reset(seed={seed}) led to two different openings: arms are compared on the same tasks, so "
+                        "that the environment has to take the seed, and to draw nothing without it"
+                    )
+                tasks[split].append(Task(f"{split}/seed-{seed}", split, "", opening.rstrip(".")))
+                report(sum(map(len, tasks.values())), total)
+        return tasks
+
+    def _opening(self, seed: int, text: str) -> str:
+        connection = Connection(self._options.url, patience=_PATIENCE)
+        try:
+            return _text_of(connection.reset({"seed": seed}), text, required=bool(self._options.text))
+        finally:
+            connection.close()
+
+
+class OpenEnvSession:
+    """One episode on a server. See :class:`distillery.environments.base.Session`."""
+
+    def __init__(self, options: Options, task: Task, *, action: str, text: str) -> None:
+        """Play a task.
+
+        Args:
+            options: of the environment.
+            task: one of its tasks.
+            action: the field of an action that takes the command; empty where the command is the whole action.
+            text: the field of an observation that is read; empty where all are.
+        """
+        self._options = options
+        self._action = action
+        self._text = text
+        index = task.id.removeprefix(f"{task.split}/")
+        seed = index.removeprefix("seed-")
+        self._parameters = {"seed": int(seed)} if seed != index else {"split": task.split, "index": int(index)}
+        self._connection: Connection | None = None
+        self._earned = 0.0
+        self._rewarded = False
+
+    def reset(self) -> Observation:
+        """Start over, in a new session."""
+        self.close()
+        self._earned = 0.0
+        self._rewarded = False
+        return self._observation(self._begin())
+
+    def step(self, action: str) -> Observation:
+        """Carry out one action; one that the server's schema doesn't allow is refused and changes nothing."""
+        assert self._connection is not None
+        if self._action:
+            fields: Any = {self._action: action}
+        else:
+            try:
+                fields = json.loads(action)
+            except ValueError:
+                fields = None
+            if not isinstance(fields, dict):
+                return self._refusal("a command is a JSON object")
+        try:
+            return self._observation(self._connection.step(fields))
+        except ServerError as error:
+            if error.code == "VALIDATION_ERROR":
+                return self._refusal(error.message)
+            raise
+
+    def close(self) -> None:
+        """Leave the server."""
+        if self._connection:
+            connection, self._connection = self._connection, None
+            connection.close()
+
+    def _begin(self) -> Result:
+        deadline, pause = time.monotonic() + _PATIENCE, 0.1
+        while True:
+            mend = ""
+            try:
+                self._connection = Connection(self._options.url, patience=_PATIENCE)
+                return self._connection.reset(self._parameters)
+            except ServerError as error:
+                if error.code != "CAPACITY_REACHED":
+                    raise
+                problem = error
+                mend = "; ask for fewer at once (spec.rollout.concurrency, workers), or let it have more"
+            except (OSError, InvalidHandshake) as error:
+                problem = error
+            self.close()
+            if time.monotonic() + pause > deadline:
+                raise EnvironmentConfigurationError(
+                    f"the server at {self._options.url} took no episode for {_PATIENCE:g} s: {problem}{mend}"
+                ) from problem
+            time.sleep(pause)
+            pause = min(2.0, 2 * pause)
+
+    def _observation(self, result: Result) -> Observation:
+        if result.reward is not None:
+            self._earned = result.reward + (self._earned if self._options.reward == "sum" else 0.0)
+            self._rewarded = True
+        score = self._score
+        return Observation(
+            _text_of(result, self._text, required=bool(self._options.text)),
+            score=score,
+            done=result.done,
+            success=result.done and score >= self._options.success,
+        )
+
+    @property
+    def _score(self) -> float:
+        """What was earned as a share of the best; not checked here, for everybody's scores are."""
+        if not self._rewarded:
+            return 0.0
+        worst, best = self._options.rewards
+        score = (self._earned - worst) / (best - worst)
+        if not 0 <= score <= 1:
+            raise ValueError(f"the reward is {self._earned:g}, and the option rewards says {worst:g} to {best:g}")
+        return score
+
+    def _refusal(self, why: str) -> Observation:
+        return Observation(f"This is no valid action: {why}", score=self._score, valid=False)
+
+
+def _text_of(result: Result, field: str, *, required: bool) -> str:
+    value = result.observation.get(field)
+    if isinstance(value, str):
+        return value
+    if required:
+        raise ValueError(f"the observation's field {field} is {value!r:.200}, not a text")
+    rest = {name: value for name, value in result.observation.items() if name != "metadata"}
+    return json.dumps(rest, ensure_ascii=False)
+
+
+def _only_text(schema: Mapping[str, Any]) -> str:
+    """The one text field of an action or an observation that has no other fields; else empty."""
+    names = _essential(schema)["properties"]
+    return next(iter(names)) if [field.get("type") for field in names.values()] == ["string"] else ""
+
+
+def _essential(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema without what all actions and observations have, and without titles."""
+    common = ("metadata", "reward", "done")
+    properties = {
+        name: {key: value for key, value in field.items() if key != "title"}
+        for name, field in schema.get("properties", {}).items()
+        if name not in common
+    }
+    kept = {key: schema[key] for key in ("$defs", "required") if schema.get(key)}
+    return {"properties": properties, **kept}
+
+
+def _field(spec: Any, name: str, option: str) -> str:
+    value = spec.get(name) if isinstance(spec, dict) else None
+    if not isinstance(value, str | int):
+        raise ValueError(f"a task has no field {name} (option {option}); it is {spec!r:.200}")
+    return str(value)

@@ -1,0 +1,99 @@
+"""``spec.environment.options`` of the plug-in ``openenv``."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from distillery.environments.base import EnvironmentConfigurationError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen; only ``url`` must be.
+
+    Attributes:
+        url: of the server, such as ``http://wordle:8000``; a path stays, ``ws`` and ``wss`` are understood too.
+        instructions: what an agent is told; else the server's own description, and what an action looks like.
+        verbs: what a command can begin with, for the agent ``plain``.
+        action: the field of an action that takes the command; else its only text field. Without one, a command is a
+            JSON object: the whole action.
+        text: the field of an observation that the agent reads; else its only text field, or the whole as JSON.
+        goal: the field of a task (of a server with tasks) that states its goal; else the whole task as JSON.
+        category: the field of a task that names its kind; else kinds are found by the likeness of goals.
+        reward: what an episode's score is: ``last``, the last reward that came, or ``sum``, of all.
+        rewards: the worst and the best there is, scored as 0 and 1.
+        success: the score from which an episode that is done counts as a success.
+    """
+
+    url: str
+    instructions: str = ""
+    verbs: tuple[str, ...] = ()
+    action: str = ""
+    text: str = ""
+    goal: str = ""
+    category: str = ""
+    reward: str = "last"
+    rewards: tuple[float, float] = (0.0, 1.0)
+    success: float = 1.0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Options:
+        """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+                raise EnvironmentConfigurationError(f"openenv has no option {name!r}; {hint}")
+        if "url" not in options:
+            raise EnvironmentConfigurationError("openenv needs the option url, such as http://127.0.0.1:8000")
+        values = dict(options)
+        for name, value in options.items():
+            match name:
+                case "url":
+                    _check_url(value)
+                case "verbs":
+                    if not isinstance(value, list) or not all(isinstance(verb, str) and verb for verb in value):
+                        raise _wrong(name, "a list of words", value)
+                    values[name] = tuple(value)
+                case "reward":
+                    if value not in ("last", "sum"):
+                        raise _wrong(name, "last or sum", value)
+                case "rewards":
+                    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
+                        raise _wrong(name, "a list of two numbers, the worst and the best", value)
+                    if value[0] >= value[1]:
+                        raise _wrong(name, "the worst reward and then the best", value)
+                    values[name] = (float(value[0]), float(value[1]))
+                case "success":
+                    if not _is_number(value) or not 0 < value <= 1:
+                        raise _wrong(name, "a number above 0, and 1 at most", value)
+                case _:
+                    if not isinstance(value, str):
+                        raise _wrong(name, "a text", value)
+        return cls(**values)
+
+
+def _check_url(url: Any) -> None:
+    try:
+        parts = urlsplit(url)
+        right = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, AttributeError, TypeError):
+        parts, right = None, False
+    if not right:
+        raise _wrong("url", "a server's, such as http://127.0.0.1:8000", url)
+    if parts and (parts.username or parts.password):
+        raise EnvironmentConfigurationError("openenv's option url holds a password, and options are not kept secret")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _wrong(name: str, right: str, value: Any) -> EnvironmentConfigurationError:
+    return EnvironmentConfigurationError(f"openenv's option {name} is {right}, not {value!r}")

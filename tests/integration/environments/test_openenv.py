@@ -1,0 +1,199 @@
+"""The OpenEnv plug-in against the real server of the package ``openenv``, which runs in an environment of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.openenv.environment import OpenEnv
+from distillery.environments.pool import EnvironmentFailure, EnvironmentPool
+
+ROOT = Path(__file__).parents[3]
+PINS = ROOT / "requirements" / "openenv.txt"
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Path:
+    """The Python that has ``openenv``; installed once for each set of pins."""
+    folder = ROOT / "build" / f"openenv-{hashlib.sha256(PINS.read_bytes()).hexdigest()[:12]}"
+    python, done = folder / "bin" / "python", folder / ".installed"
+    if not done.exists():
+        uv = Path(sys.executable).with_name("uv")
+        subprocess.run([uv, "venv", "--quiet", "--clear", folder], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--require-hashes", "-r", PINS]
+        subprocess.run(install, check=True)
+        done.touch()
+    return python
+
+
+@contextmanager
+def server(interpreter: Path, environment: str, *, sessions: int = 8) -> Generator[dict[str, Any]]:
+    """A server on a free port; the option that leads to it."""
+    command = [interpreter, Path(__file__).with_name("openenv_server.py"), environment, str(sessions)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            assert port, "the server didn't start"
+            yield {"url": f"http://127.0.0.1:{port}"}
+        finally:
+            process.kill()
+
+
+def pool_of(folder: Path, options: dict[str, Any], *, limit: float = 60) -> EnvironmentPool:
+    return EnvironmentPool("openenv", options, folder, processes=1, step_timeout=limit)
+
+
+async def test_seeds_are_tasks_where_the_server_has_none(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "guess") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 5, "test": 3})
+        assert environment.source == f"OpenEnv: Guess 1.0.0 at {options['url']}"
+        assert environment.instructions.endswith("Each command is a line of text.")
+        train, test = environment.catalogue("train"), environment.catalogue("test")
+        assert (len(train), len(test)) == (5, 3)
+        assert len({task.id for task in [*train, *test]}) == 8
+        assert all(task.goal.startswith("Guess a number from ") and not task.category for task in train)
+        with pytest.raises(EnvironmentConfigurationError, match=r"no split 'dev' .*; there are train, test"):
+            environment.catalogue("dev")
+
+        async with pool_of(tmp_path, options) as pool:
+            session, opening = await pool.open(train[0])
+            assert opening.text == f"{train[0].goal}."
+            first = int(opening.text.split()[-3])
+            assert (await session.step("seven")).text == "That is no number."
+            answers = [opening]
+            while not answers[-1].done:
+                answers.append(await session.step(str(first + len(answers) - 1)))
+            assert len(answers) <= 10
+            assert (answers[-1].text, answers[-1].score, answers[-1].success) == ("Right!", 1.0, True)
+            await session.close()
+
+
+async def test_a_servers_own_tasks_are_played_by_split_and_index(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "capitals") as options:
+        options |= {"goal": "question", "category": "continent", "rewards": [-1, 2], "verbs": ["say"]}
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 5, "test": 1})
+        train = environment.catalogue("train")
+        assert len(train) == 750  # more than come with one request
+        assert (train[1].goal, train[1].category) == ("Name the capital of Peru", "america")
+        async with pool_of(tmp_path, options) as pool:
+            session, _ = await pool.open(train[1])
+            answer = await session.step("Lima")
+            assert (answer.score, answer.done, answer.success) == (1.0, True, True)
+            session, _ = await pool.open(environment.catalogue("test")[1])
+            answer = await session.step("Kumasi")
+            assert (answer.score, answer.done, answer.success) == (0.0, True, False)
+
+
+def test_a_field_that_tasks_lack_is_told(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "capitals") as options:
+        environment = OpenEnv({**options, "goal": "objective"}, tmp_path)
+        with pytest.raises(EnvironmentConfigurationError, match=r"no field objective \(option goal\).*question"):
+            environment.prepare({"train": 5, "test": 1})
+
+
+async def test_an_action_with_several_fields_is_a_json_object(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "squares") as options:
+        options |= {"reward": "sum", "rewards": [0, 4]}
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 1})
+        schema = json.loads(environment.instructions.partition("of this schema: ")[2])
+        assert list(schema["properties"]) == ["x", "y", "why"]
+        async with pool_of(tmp_path, options) as pool:
+            session, opening = await pool.open(environment.catalogue("train")[0])
+            assert json.loads(opening.text) == {"cells": [".", ".", ".", "."], "turn": 0}
+            for wrong in ("left", "[1]", '{"x": "far"}'):
+                refused = await session.step(wrong)
+                assert (refused.valid, refused.text[:24]) == (False, "This is no valid action:")
+            steps = [await session.step(json.dumps({"x": x, "y": y})) for x in (0, 1) for y in (0, 1)]
+            assert [step.score for step in steps] == [0.25, 0.5, 0.75, 1.0]
+            assert steps[-1].success
+
+
+def test_an_environment_that_ignores_the_seed_is_refused(interpreter: Path, tmp_path: Path):
+    with (
+        server(interpreter, "unseeded") as options,
+        pytest.raises(EnvironmentConfigurationError, match="two different openings"),
+    ):
+        OpenEnv(options, tmp_path).prepare({"train": 2})
+
+
+def test_a_server_that_is_not_of_openenv_is_refused(tmp_path: Path):
+    command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().split(" port ")[1].split()[0]
+        with pytest.raises(EnvironmentConfigurationError, match=r"/metadata: File not found \(404\)"):
+            OpenEnv({"url": f"http://127.0.0.1:{port}"}, tmp_path).prepare({"train": 1})
+        process.kill()
+
+
+async def test_a_session_outlives_the_servers_patience_with_silent_clients(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "guess") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 1})
+        async with pool_of(tmp_path, options) as pool:
+            session, _ = await pool.open(environment.catalogue("train")[0])
+            time.sleep(5)  # noqa: ASYNC251 - the server pings each second and hangs up after 2 more without an answer
+            assert (await session.step("1")).text == "Higher."
+
+
+async def test_a_session_leaves_its_room_to_the_next(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "guess", sessions=1) as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 3})
+        async with pool_of(tmp_path, options) as pool:
+            for task in environment.catalogue("train"):
+                session, opening = await pool.open(task)
+                assert opening.text == f"{task.goal}."
+                await session.close()
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        ("raise", "the engine broke"),
+        ("much", "the reward is 7, and the option rewards says 0 to 1"),
+        ("huge", "1009"),
+        ("nul", "NUL character"),
+        ("hang", "no answer within 5 s"),
+    ],
+)
+async def test_a_server_that_lies_costs_one_session(action: str, reason: str, interpreter: Path, tmp_path: Path):
+    with server(interpreter, "liar") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 2})
+        first, second = environment.catalogue("train")
+        async with pool_of(tmp_path, options, limit=5) as pool:
+            lying, _ = await pool.open(first)
+            honest, _ = await pool.open(second)
+            with pytest.raises(EnvironmentFailure, match=reason):
+                await lying.step(action)
+            assert (await honest.step("x")).text == "That is no number."
+
+
+async def test_a_server_that_dies_and_stays_dead_is_told(
+    interpreter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with server(interpreter, "liar") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 2})
+        async with pool_of(tmp_path, options) as pool:
+            session, _ = await pool.open(environment.catalogue("train")[0])
+            with pytest.raises(EnvironmentFailure, match="ConnectionClosed"):
+                await session.step("exit")
+        monkeypatch.setattr("distillery.environments.openenv.environment._PATIENCE", 0.5)
+        with pytest.raises(EnvironmentConfigurationError, match=r"took no episode for 0\.5 s: .*refused"):
+            environment.open(environment.catalogue("train")[0]).reset()

@@ -1,0 +1,164 @@
+"""The OpenEnv plug-in: its options, and servers that lie. The real server is in tests/integration."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
+from distillery.environments.openenv import environment as plugin
+from distillery.environments.openenv.environment import OpenEnv, OpenEnvSession
+from distillery.environments.openenv.options import Options
+
+URL = {"url": "http://127.0.0.1:8000"}
+TASK = Task("train/seed-7", "train", "", "count")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "needs the option url"),
+        ({"url": "127.0.0.1:8000"}, "option url is a server's, such as"),
+        ({"url": 3}, "option url"),
+        ({"url": "http://me:secret@example.org"}, "holds a password"),
+        ({"url": "http://host:99999"}, "option url"),
+        ({**URL, "succes": 1}, "no option 'succes'; did you mean success"),
+        ({**URL, "success": 0}, "option success is a number above 0"),
+        ({**URL, "success": float("nan")}, "option success"),
+        ({**URL, "rewards": [1, 0]}, "the worst reward and then the best"),
+        ({**URL, "rewards": [0]}, "option rewards is a list of two numbers"),
+        ({**URL, "reward": "mean"}, "option reward is last or sum, not 'mean'"),
+        ({**URL, "verbs": "go"}, "option verbs is a list of words"),
+        ({**URL, "text": 1}, "option text is a text"),
+    ],
+)
+def test_a_wrong_option_is_told_by_name(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=told):
+        OpenEnv(options, Path())
+
+
+def test_what_was_not_prepared_says_so(tmp_path: Path) -> None:
+    environment = OpenEnv(URL, tmp_path)
+    assert environment.source == "OpenEnv: not prepared at http://127.0.0.1:8000"
+    with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
+        environment.catalogue("train")
+
+
+def test_a_server_that_is_not_there_is_told_at_preparation(tmp_path: Path) -> None:
+    environment = OpenEnv({"url": "http://127.0.0.1:1"}, tmp_path)
+    with pytest.raises(EnvironmentConfigurationError, match=r"http://127\.0\.0\.1:1 can't be used: .*refused"):
+        environment.prepare({"train": 1})
+
+
+def observation(text: Any = "a", *, reward: Any = None, done: Any = False) -> str:
+    return json.dumps({"type": "observation", "data": {"observation": {"text": text}, "reward": reward, "done": done}})
+
+
+@contextmanager
+def fake_server(answer: Callable[[dict[str, Any]], str | bytes | None]) -> Generator[dict[str, str]]:
+    """A fake OpenEnv server that follows the protocol as far as ``answer`` does; bytes are sent as they are, None hangs
+    up."""
+
+    def talk(connection: ServerConnection) -> None:
+        for message in connection:
+            said = answer(json.loads(message))
+            if said is None:
+                return
+            connection.send(said, text=True)
+
+    with serve(talk, "127.0.0.1", 0, max_size=None) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield {"url": f"ws://127.0.0.1:{server.socket.getsockname()[1]}"}
+        server.shutdown()
+
+
+def session(options: dict[str, Any], **rest: Any) -> OpenEnvSession:
+    return OpenEnvSession(Options.parse({**options, **rest}), TASK, action="command", text="text")
+
+
+def stepping(answer: str | bytes | None) -> Callable[[dict[str, Any]], str | bytes | None]:
+    return lambda message: observation("begin") if message["type"] == "reset" else answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("no JSON", "Expecting value"),
+        ("[]", r"answered with \[\], not with an object"),
+        ('{"type": "observation", "data": []}', "not with an object"),
+        ('{"type": "applause", "data": {}}', "message of type 'applause'"),
+        ('{"type": "observation", "data": {"observation": "a", "done": false}}', "observation is 'a', not an object"),
+        (observation(reward="much"), "reward is 'much', not a number"),
+        (observation(reward=1.5), "the reward is 1.5, and the option rewards says 0 to 1"),
+        (observation(reward=float("nan")), "the reward is nan"),
+        (observation(done="soon"), "done is 'soon', not true or false"),
+        (observation(done=None), "done is None"),
+        ('{"type": "error", "data": {"message": "broke", "code": "EXECUTION_ERROR"}}', "broke .*EXECUTION_ERROR"),
+        (b"\xff\xfe", "1007"),
+        (None, "received 1000"),
+    ],
+)
+def test_a_step_that_the_server_lies_about_raises_what_is_wrong(answer: str | bytes | None, told: str) -> None:
+    with fake_server(stepping(answer)) as options:
+        played = session(options)
+        played.reset()
+        with pytest.raises((ValueError, plugin.ServerError, ConnectionClosed), match=told):
+            played.step("go")
+        played.close()
+
+
+def test_a_message_that_is_too_long_ends_the_connection() -> None:
+    with fake_server(stepping(observation("x" * 20_000_000))) as options:
+        played = session(options)
+        played.reset()
+        with pytest.raises(ConnectionClosed, match="1009"):
+            played.step("go")
+
+
+def test_rewards_make_a_score() -> None:
+    rewards = iter([-1, None, 2.0, True])
+
+    def answer(message: dict[str, Any]) -> str:
+        return observation() if message["type"] == "reset" else observation(reward=next(rewards))
+
+    with fake_server(answer) as options:
+        played = session(options, reward="sum", rewards=[-1, 3])
+        scores = [played.reset().score, *(played.step("go").score for _ in range(4))]
+        played.close()
+    assert scores == [0, 0, 0, 0.5, 0.75]
+
+
+@pytest.mark.parametrize(("done", "success"), [(True, True), (False, False)])
+def test_success_is_a_good_score_at_the_end(done: bool, success: bool) -> None:
+    with fake_server(stepping(observation(reward=0.8, done=done))) as options:
+        played = session(options, success=0.8)
+        played.reset()
+        assert played.step("go") == Observation("a", score=0.8, done=done, success=success)
+        played.close()
+
+
+def test_a_server_that_stays_full_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_PATIENCE", 0.5)
+    full = '{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'
+    with (
+        fake_server(lambda message: full) as options,
+        pytest.raises(EnvironmentConfigurationError, match=r"took no episode .* at capacity .*spec\.rollout\.concurr"),
+    ):
+        session(options).reset()
+
+
+def test_a_server_that_comes_back_costs_nothing() -> None:
+    answers = iter(['{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'] * 2)
+    with fake_server(lambda message: next(answers, observation())) as options:
+        played = session(options)
+        assert played.reset().text == "a"
+        played.close()
