@@ -10,6 +10,7 @@ tasks and how to play one; docs/tutorial.md makes one. The class is constructed 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,10 +169,12 @@ class Environment(Protocol):
         """
         ...
 
+    @abstractmethod
     def catalogue(self, split: str) -> Sequence[Task]:
         """All tasks of a split, in a stable order. Raises :class:`EnvironmentConfigurationError` for an unknown one."""
         ...
 
+    @abstractmethod
     def open(self, task: Task) -> Session:
         """A session for one task. Called in worker processes only."""
         ...
