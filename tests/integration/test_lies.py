@@ -6,7 +6,7 @@ Each lie ends its own episode with a reason, and the honest episodes beside it a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
@@ -52,7 +52,7 @@ BUDGET = Budget(max_steps=6, max_calls=10, stop_after_identical=100, max_tokens=
 class FakeEnvironmentOfAnyWords(FakeEnvironment):
     """What the agent ``plain`` asks of an environment: which words begin a command. None do."""
 
-    verbs = ()
+    verbs: ClassVar[tuple[str, ...]] = ()
 
 
 async def say_what_the_task_is(body: dict[str, Any]) -> web.Response:

@@ -121,3 +121,11 @@ def test_plain_reads_commands_with_brackets():
 
     assert Plain(Shop()).parse("red one click[b01]").action == "click[b01]"
     assert Plain(Shop()).parse("searching clicks").action is None
+
+
+def test_plain_takes_every_line_for_a_command_where_the_environment_has_no_verbs():
+    class Anything(FakeEnvironment):
+        verbs: ClassVar[tuple[str, ...]] = ()
+
+    assert Plain(Anything()).parse(" forty  two\nmore").action == "forty two"
+    assert Plain(Anything()).parse("\n").action is None

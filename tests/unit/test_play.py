@@ -161,11 +161,17 @@ async def test_a_server_that_refuses_a_long_prompt_gets_a_shorter_one():
         assert len(request["messages"]) == 1 + 2 * (number - turn.first_turn)
 
 
-async def test_a_head_that_does_not_fit_ends_the_episode_as_a_failure():
-    refusal = web.json_response({"error": {"message": "maximum context length is 10"}}, status=400)
+@pytest.mark.parametrize(("status", "told"), [(400, "maximum context length is 10"), (413, "payload too large")])
+async def test_a_head_that_does_not_fit_ends_the_episode_as_a_failure(status: int, told: str):
+    refusal = web.json_response({"error": {"message": told}}, status=status)
     episode, _, session = await played(lambda body: refusal)
     assert (episode.success, episode.stop, episode.turns) == (False, "context", ())
     assert session.closed
+
+
+async def test_a_reply_that_no_database_could_keep_is_kept_without_what_makes_it_so():
+    episode, _, session = await played(in_turn("lo\0ok"))
+    assert (episode.turns[0].reply, session.actions[0]) == ("look", "look")
 
 
 @pytest.mark.parametrize("hints", [(), ("look on the desk",)])
