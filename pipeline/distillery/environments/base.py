@@ -164,10 +164,10 @@ class Environment(Protocol):
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Write into the folder what is needed to have ``wanted[split]`` tasks of each split, e.g. generate games.
 
-        The same options and numbers give the same bytes. Writes nothing where tasks are the user's own files. May take
-        minutes: it runs in a thread.
+        The same options and numbers give the same bytes. Writes nothing where tasks are the user's own files, which is
+        the default. May take minutes: it runs in a thread.
         """
-        ...
+        return
 
     @abstractmethod
     def catalogue(self, split: str) -> Sequence[Task]:
