@@ -84,6 +84,10 @@ class Kube:
                 return None
             raise
 
+    async def replace(self, manifest: Object) -> Object:
+        """Put an object in the place of its former version. Raises :class:`ApiError` (409) if that is no more."""
+        return await self.request("PUT", Reference.to(manifest).path, body=manifest)
+
     async def delete(self, reference: Reference, *, uid: str = "") -> None:
         """Delete an object and what it owns, the owned first. Harmless where it is gone or (by uid) another one."""
         body: Object = {"propagationPolicy": "Foreground"}

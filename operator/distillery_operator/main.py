@@ -7,7 +7,6 @@ handler of ours needs a finalizer, so a run can be deleted whether the operator 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -16,12 +15,11 @@ from typing import Any
 
 import kopf
 from aiohttp import web
-from kubernetes.aio.leaderelection import electionconfig, leaderelection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
 from distillery.api import GROUP, VERSION
 from distillery_operator.cache import CHILDREN
 from distillery_operator.crd import PLURAL
+from distillery_operator.election import Election
 from distillery_operator.kube import Kube
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import MANAGED_BY
@@ -57,9 +55,8 @@ async def _serve(settings: Settings) -> int:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
-                _log.error("lost the lead, or failed while leading: ending, to start anew")
-                with contextlib.suppress(asyncio.CancelledError):
-                    await lead
+                error = lead.exception()
+                _log.error("ending, to start anew: %s", error or "the watches ended", exc_info=error)
                 return 1
             lead.cancel()
             await asyncio.gather(lead, return_exceptions=True)
@@ -70,23 +67,25 @@ async def _serve(settings: Settings) -> int:
 
 async def _lead(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Wait for the lead, then operate as long as it is ours."""
-    lock = LeaseLock("distillery-operator", settings.namespace, settings.identity, kube.client)
-    tick = asyncio.create_task(_stay_ready(metrics))
-
-    async def lost() -> None:
-        _log.warning("the lead is lost")
-
-    election = leaderelection.LeaderElection(
-        electionconfig.Config(
-            lock,
-            lease_duration=settings.lease_seconds,
-            renew_deadline=settings.lease_seconds * 2 / 3,
-            retry_period=settings.lease_seconds / 7.5,
-            onstarted_leading=_operate(kube, settings, metrics, stop, tick),
-            onstopped_leading=lost,
-        )
-    )
-    await election.run()
+    election = Election(kube, "distillery-operator", settings.namespace, settings.identity, settings.lease_seconds)
+    waiting = asyncio.create_task(_stay_ready(metrics))
+    try:
+        await election.acquire()
+    finally:
+        waiting.cancel()
+    _log.info("%s leads", settings.identity)
+    metrics.leading.set(1)
+    tasks = [asyncio.create_task(_operate(kube, settings, metrics, stop)), asyncio.create_task(election.hold())]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        metrics.leading.set(0)
+        await election.release()
 
 
 async def _stay_ready(metrics: Metrics) -> None:
@@ -96,13 +95,8 @@ async def _stay_ready(metrics: Metrics) -> None:
         await asyncio.sleep(30)
 
 
-async def _operate(
-    kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event, waiting: asyncio.Task[None]
-) -> None:
+async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Watch, and look after all runs."""
-    waiting.cancel()
-    metrics.leading.set(1)
-    _log.info("%s leads", settings.identity)
     manager = Manager(kube, settings, metrics)
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
     try:
@@ -114,12 +108,8 @@ async def _operate(
                     **where,
                 )
             )  # fmt: skip
-    except BaseException:
-        os.kill(os.getpid(), signal.SIGTERM)  # whatever failed: end, and start anew
-        raise
     finally:
         await manager.stop()
-        metrics.leading.set(0)
 
 
 def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:

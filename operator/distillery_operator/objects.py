@@ -19,6 +19,7 @@ _PLURALS = {
     "Deployment": "deployments",
     "StatefulSet": "statefulsets",
     "NetworkPolicy": "networkpolicies",
+    "Lease": "leases",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "DistillationRun": "distillationruns",
 }
