@@ -7,6 +7,7 @@ transport is used: authentication, TLS, retries.
 from __future__ import annotations
 
 import json
+import os
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -41,7 +42,10 @@ class Kube:
         self._client: ApiClient | None = None
 
     async def __aenter__(self) -> Self:
-        await config.load_config()
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config()
+        else:
+            await config.load_kube_config()
         self._client = ApiClient()
         return self
 
