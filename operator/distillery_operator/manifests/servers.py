@@ -31,6 +31,11 @@ from distillery_operator.settings import Settings
 COMPONENT = "serving"
 PORT = 8000
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
+# Asked from inside the container, for the kubelet does not reach loopback; without imports that cost a busy node time.
+_HEALTH = (
+    "import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
+    "s.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'); exit(b' 200 ' not in s.recv(64))"
+)
 
 
 def has_gpu(spec: Spec) -> bool:
@@ -98,18 +103,20 @@ def _vllm(
 ) -> dict[str, Any]:
     gpu = asks_for_gpu(resources)
     arguments = server_arguments(model, host=host, port=port, gpu=gpu, load_adapter=load_adapter)
-    # asked from inside the container: the kubelet does not reach loopback
-    health = f"import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=5)"
-    probe = {"exec": {"command": ["python3", "-c", health]}, "timeoutSeconds": 10}
+    probe = {"exec": {"command": ["python3", "-I", "-S", "-c", _HEALTH.format(port=port)]}, "timeoutSeconds": 10}
     return container(
         "server",
         spec.model_server.image or (settings.gpu_server_image if gpu else settings.cpu_server_image),
         ["python3", "-m", "vllm.entrypoints.openai.api_server", *arguments, *spec.model_server.arguments],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
-        environment={**common_environment(spec), **server_environment(gpu=gpu)},
+        environment={
+            **common_environment(spec),
+            **server_environment(gpu=gpu),
+            "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
+        },
         resources=resources,
-        startupProbe={**probe, "periodSeconds": 3, "failureThreshold": _MINUTES_TO_START * 20},
+        startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )
 

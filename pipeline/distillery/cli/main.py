@@ -296,6 +296,8 @@ async def _serve(options: argparse.Namespace) -> int:
         return _complain(f"vLLM ended with code {code}; see {server.log}", EXIT_FAILED)
     except ServerFailed as error:
         return _complain(str(error), EXIT_FAILED)
+    except asyncio.CancelledError:  # told to stop, as a server is
+        return 0
     finally:
         await server.stop()
 
