@@ -50,7 +50,7 @@ def refused(namespace: Namespace, document: dict[str, Any]) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize(("rule", "broken"), zip(RULES, BREAKS, strict=True), ids=[rule.path for rule in RULES])
+@pytest.mark.parametrize(("rule", "broken"), list(zip(RULES, BREAKS, strict=True)), ids=[rule.path for rule in RULES])
 def test_every_rule_is_the_api_servers_too(namespace: Namespace, rule: Any, broken: dict[str, Any]):
     message = refused(namespace, small(**broken))
     assert rule.mend in message
@@ -98,6 +98,6 @@ def test_what_is_learnt_is_immutable_and_when_is_not(namespace: Namespace):
 def test_defaults_are_filled_in(namespace: Namespace):
     namespace.apply(small("defaults", suspend=True))
     spec = namespace.get(RUN, "defaults")["spec"]
-    assert spec["training"]["batchSize"] == 8
+    assert spec["rollout"]["workers"] == 1
     assert spec["rounds"] == {"max": 1}
     assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}

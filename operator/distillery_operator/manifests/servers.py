@@ -31,11 +31,6 @@ from distillery_operator.settings import Settings
 COMPONENT = "serving"
 PORT = 8000
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
-# Asked from inside the container, for the kubelet does not reach loopback; without imports that cost a busy node time.
-_HEALTH = (
-    "import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
-    "s.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'); exit(b' 200 ' not in s.recv(64))"
-)
 
 
 def has_gpu(spec: Spec) -> bool:
@@ -103,7 +98,7 @@ def _vllm(
 ) -> dict[str, Any]:
     gpu = asks_for_gpu(resources)
     arguments = server_arguments(model, host=host, port=port, gpu=gpu, load_adapter=load_adapter)
-    probe = {"exec": {"command": ["python3", "-I", "-S", "-c", _HEALTH.format(port=port)]}, "timeoutSeconds": 10}
+    probe = {"exec": {"command": health_check(port)}, "timeoutSeconds": 10}
     return container(
         "server",
         spec.model_server.image or (settings.gpu_server_image if gpu else settings.cpu_server_image),
@@ -119,6 +114,18 @@ def _vllm(
         startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )
+
+
+def health_check(port: int) -> list[str]:
+    """A command that asks from inside the container, for the kubelet does not reach loopback.
+
+    Without imports that cost a busy node time.
+    """
+    program = (
+        f"import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
+        "s.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"
+    )
+    return ["python3", "-I", "-S", "-c", program]
 
 
 def deployment(owner: Owner, student: Model, digest: str, settings: Settings) -> dict[str, Any]:

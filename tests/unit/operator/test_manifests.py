@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from distillery.api import parse
 from distillery.planning import Kind, Model, Stage, StageId
@@ -159,6 +163,28 @@ def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
     assert "--enforce-eager" in command
     assert server["image"] == SETTINGS.cpu_server_image
     assert "initContainers" not in job(Kind.HINTS)["spec"]["template"]["spec"]
+
+
+async def test_a_server_is_ready_when_it_says_so():
+    healthy = False
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(status=200 if healthy else 503)
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    async with TestServer(app) as server:
+        assert server.port
+        command = [sys.executable, *servers.health_check(server.port)[1:]]
+
+        async def code() -> int:
+            process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
+            return await process.wait()
+
+        assert await code() == 1
+        healthy = True
+        assert await code() == 0
+    assert await code() == 1
 
 
 def test_with_a_gpu_students_are_adapters_beside_their_base():
