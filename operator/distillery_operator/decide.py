@@ -26,9 +26,10 @@ from distillery_operator.observed import (
     stage_of,
     state_of_job,
 )
-from distillery_operator.problems import find_problem
+from distillery_operator.problems import find_problem, suspects
 from distillery_operator.settings import Settings
 
+_SUSPICION_SECONDS = 15.0  # events are not watched: what is stuck is asked about now and then
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
 
 
@@ -105,7 +106,11 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     else:
         writer.clear(conditions.STALLED)
     message = problem.message if problem else waits_for or current.message
-    return replace(decision, status=writer.finish("Running", message), requeue=settings.resync_seconds)
+    return replace(decision, status=writer.finish("Running", message), requeue=_requeue(observed, settings))
+
+
+def _requeue(observed: Observed, settings: Settings) -> float:
+    return min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
 
 
 def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
@@ -261,7 +266,7 @@ def _complete(
         else:
             writer.clear(conditions.STALLED)
         message = problem.message if problem else "Waiting for the promoted student's servers."
-        return replace(decision, status=writer.finish("Running", message), requeue=settings.resync_seconds)
+        return replace(decision, status=writer.finish("Running", message), requeue=_requeue(observed, settings))
     writer.clear(conditions.STALLED)
     writer.set(conditions.COMPLETE, True, "RoundsEnded", current.message)
     return replace(decision, status=writer.finish("Complete", current.message))

@@ -74,6 +74,7 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
 def namespace(cluster: Cluster, name: str) -> Generator[Namespace]:
     """A user's namespace, for a while."""
     made = cluster.namespace(name)
+    made.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=600s")  # of a test that was interrupted
     made.create()
     yield made
     made.kubectl("delete", "namespace", name, "--wait=false")

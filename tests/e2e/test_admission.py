@@ -10,6 +10,7 @@ import yaml
 
 from distillery.api.rules import RULES
 from tests.e2e.cluster import RUN, Cluster, Namespace
+from tests.e2e.conftest import namespace
 from tests.e2e.documents import small
 
 STUDENT = {"model": "/opt/distillery/models/micro"}
@@ -36,23 +37,21 @@ BREAKS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def namespace(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
-    made = cluster.namespace("e2e-admission")
-    made.create()
-    yield made
-    made.kubectl("delete", "namespace", made.name, "--wait=false")
+def users(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    with namespace(cluster, "e2e-admission") as made:
+        yield made
 
 
-def refused(namespace: Namespace, document: dict[str, Any]) -> str:
+def refused(users: Namespace, document: dict[str, Any]) -> str:
     """What the API server says to a document that it refuses."""
-    done = namespace.try_kubectl("apply", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump(document))
+    done = users.try_kubectl("apply", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump(document))
     assert done.returncode != 0, done.stdout
     return done.stderr
 
 
 @pytest.mark.parametrize(("rule", "broken"), list(zip(RULES, BREAKS, strict=True)), ids=[rule.path for rule in RULES])
-def test_every_rule_is_the_api_servers_too(namespace: Namespace, rule: Any, broken: dict[str, Any]):
-    message = refused(namespace, small(**broken))
+def test_every_rule_is_the_api_servers_too(users: Namespace, rule: Any, broken: dict[str, Any]):
+    message = refused(users, small(**broken))
     assert rule.mend in message
     assert rule.path in message
     others = [other for other in RULES if other.mend != rule.mend and f"{other.path}: {other.mend}" in message]
@@ -70,20 +69,20 @@ def test_every_rule_is_the_api_servers_too(namespace: Namespace, rule: Any, brok
         ({"storage": {"claim": {"size": "20 gigabytes"}}}, "spec.storage.claim.size"),
     ],
 )
-def test_wrong_fields_are_named(namespace: Namespace, spec: dict[str, Any], told: str):
-    assert told in refused(namespace, small(**spec))
+def test_wrong_fields_are_named(users: Namespace, spec: dict[str, Any], told: str):
+    assert told in refused(users, small(**spec))
 
 
-def test_a_long_name_is_refused(namespace: Namespace):
-    assert "at most 40 characters" in refused(namespace, small("a" * 41))
+def test_a_long_name_is_refused(users: Namespace):
+    assert "at most 40 characters" in refused(users, small("a" * 41))
 
 
-def test_what_is_learnt_is_immutable_and_when_is_not(namespace: Namespace):
+def test_what_is_learnt_is_immutable_and_when_is_not(users: Namespace):
     """The run never starts: nobody looks for its database's Secret in this test."""
-    namespace.apply(small("fixed", database={"dsnSecretRef": {"name": "none", "key": "none"}}))
+    users.apply(small("fixed", database={"dsnSecretRef": {"name": "none", "key": "none"}}))
 
     def patch(spec: str) -> str:
-        done = namespace.try_kubectl("patch", RUN, "fixed", "--type=merge", f'--patch={{"spec": {spec}}}')
+        done = users.try_kubectl("patch", RUN, "fixed", "--type=merge", f'--patch={{"spec": {spec}}}')
         return done.stderr if done.returncode else ""
 
     assert "spec.rounds can't change once the run exists" in patch('{"rounds": {"max": 9}}')
@@ -95,9 +94,9 @@ def test_what_is_learnt_is_immutable_and_when_is_not(namespace: Namespace):
     assert patch('{"promotion": {"service": {"replicas": 3}}}') == ""
 
 
-def test_defaults_are_filled_in(namespace: Namespace):
-    namespace.apply(small("defaults", suspend=True))
-    spec = namespace.get(RUN, "defaults")["spec"]
+def test_defaults_are_filled_in(users: Namespace):
+    users.apply(small("defaults", suspend=True))
+    spec = users.get(RUN, "defaults")["spec"]
     assert spec["rollout"]["workers"] == 1
     assert spec["rounds"] == {"max": 1}
     assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}
