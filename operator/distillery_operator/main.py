@@ -96,19 +96,24 @@ async def _stay_ready(metrics: Metrics) -> None:
 
 
 async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Watch, and look after all runs."""
+    """Watch, and look after all runs, until told to stop: by ``stop``, or by a signal, which kopf takes for itself."""
     manager = Manager(kube, settings, metrics)
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+    looking = asyncio.create_task(manager.run())
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop, **where
+        )
+    )
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(manager.run())
-            group.create_task(
-                kopf.operator(
-                    registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop,
-                    **where,
-                )
-            )  # fmt: skip
+        done, _ = await asyncio.wait([looking, watching], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        stop.set()
     finally:
+        for task in (looking, watching):
+            task.cancel()
+        await asyncio.gather(looking, watching, return_exceptions=True)
         await manager.stop()
 
 

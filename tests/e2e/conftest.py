@@ -67,6 +67,9 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
         "upgrade", "--install", RELEASE, str(CHART), f"--namespace={SYSTEM}", "--set=replicas=2", *image_values,
         "--wait", "--timeout=10m",
     )  # fmt: skip
+    # what an earlier session left there runs an image that has the same name
+    system.kubectl("rollout", "restart", f"deployment/{RELEASE}")
+    system.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=600s")
     return system
 
 

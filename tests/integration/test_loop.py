@@ -271,6 +271,7 @@ def test_patience_ends_a_run_on_the_embedded_database(tmp_path_factory: pytest.T
         rounds={"max": 3, "patience": 1},
     )
     run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 4}
+    run["spec"]["training"]["epochs"] = 1
     done = home.call("run", home.write(run))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Inconclusive" in done.stdout
