@@ -221,6 +221,7 @@ async def _run(main: StageMain, config: StageConfig) -> int:
     except asyncio.CancelledError as error:
         raise Terminated("told to stop") from error
     outcome.write_success(config.outcome, manifest)
+    _log.info("stage %s is done", config.stage)
     return 0
 
 

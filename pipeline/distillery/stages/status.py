@@ -9,6 +9,7 @@ asked for, not pushed. Served only where ``$DISTILLERY_STATUS_PORT`` says so:
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from types import TracebackType
@@ -18,6 +19,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+_LOG_SECONDS = 15.0
+
+_log = logging.getLogger(__name__)
+
 
 class Status:
     """A stage's progress; an async context manager that serves it while entered."""
@@ -26,6 +31,7 @@ class Status:
         self._stage = stage
         self._progress = (0, 0, "")
         self._first: tuple[float, int] | None = None
+        self._logged = 0.0
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._done = Gauge("distillery_stage_done", "Units of work done.", ["stage"], registry=self.registry)
@@ -54,6 +60,12 @@ class Status:
         if self._first is None:
             self._first = (time.monotonic(), done)
         self._progress = (done, total, unit)
+        now = time.monotonic()
+        if total and (now - self._logged >= _LOG_SECONDS or done == total):
+            self._logged = now
+            eta = self.eta_seconds()
+            left = f", {eta} s left" if eta and done < total else ""
+            _log.info("stage %s: %d of %d %s%s", self._stage, done, total, unit, left)
         self._done.labels(self._stage).set(done)
         self._total.labels(self._stage).set(total)
 
