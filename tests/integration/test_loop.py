@@ -25,7 +25,12 @@ from distillery.database.episodes import read_episodes
 from distillery.training.samples import ChatRenderer, samples_of
 from tests.integration.loop import MICRO, Home, document, rows, wait_for
 
-TWO_ROUNDS = document("two-rounds", rounds={"max": 2}, evaluation={"arms": ["base", "rag", "distilled"]})
+TWO_ROUNDS = document(
+    "two-rounds",
+    rounds={"max": 2},
+    # a gate that what a handful of games teach can pass
+    evaluation={"arms": ["base", "rag", "distilled"], "gate": {"confidence": 0.5}},
+)
 
 
 @pytest.fixture(scope="module")
