@@ -34,6 +34,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_general_model_takes_the_same_path(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
     home = Home(tmp_path_factory.mktemp("general"), {})
     run = document(
