@@ -23,16 +23,15 @@ from typing import Any, Self
 
 import aiohttp
 import uvicorn
-from aiohttp import web
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from distillery_gateway import admin
 from distillery_gateway.app import Gateway
 from distillery_gateway.desired import DesiredFile, InvalidDesired
 from distillery_gateway.keys import KeyRing
 from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.routing import Routes
+from distillery_gateway.upstream import served
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +94,12 @@ async def _serve(settings: Settings) -> None:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM hangs up after 5 s
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
         gateway = Gateway(session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied)
-        runner = await _admin(settings, routes, metrics)
+        runner = await admin.serve(
+            settings.admin_port,
+            waits_for=lambda: "" if routes.generation else "nothing is served yet",
+            state=lambda: {"generation": routes.generation, "inUse": sorted(routes.in_use)},
+            registry=metrics.registry,
+        )
         refresh = asyncio.create_task(_refresh(settings, session, routes, keys, metrics))
         config = uvicorn.Config(
             gateway, host="", port=settings.port, lifespan="off", log_config=None, access_log=False,
@@ -120,50 +124,13 @@ async def _refresh(
                 _log.info("the keys changed")
             desired.refresh()
             if desired.current.generation != routes.generation:
-                routes.offer(desired.current, await held(session, settings.upstream))
+                routes.offer(desired.current, await served(session, settings.upstream))
                 metrics.generation.set(routes.generation)
         except InvalidDesired as error:
             _log.error("%s", error)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("what is to be served can't be taken over yet: %s", error)
         await asyncio.sleep(_REFRESH_SECONDS)
-
-
-async def held(session: aiohttp.ClientSession, upstream: str) -> frozenset[str]:
-    """The models that a vLLM serves now."""
-    async with session.get(f"{upstream}/v1/models", timeout=aiohttp.ClientTimeout(total=5)) as answer:
-        answer.raise_for_status()
-        document = await answer.json()
-    return frozenset(model["id"] for model in document["data"])
-
-
-async def _admin(settings: Settings, routes: Routes, metrics: Metrics) -> web.AppRunner:
-    """The port for probes, Prometheus, the operator and the syncer."""
-
-    async def healthy(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def ready(_: web.Request) -> web.Response:
-        if routes.generation:
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text="nothing is served yet\n")
-
-    async def state(_: web.Request) -> web.Response:
-        return web.json_response({"generation": routes.generation, "inUse": sorted(routes.in_use)})
-
-    async def show_metrics(_: web.Request) -> web.Response:
-        body = generate_latest(metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthy)
-    app.router.add_get("/readyz", ready)
-    app.router.add_get("/state", state)
-    app.router.add_get("/metrics", show_metrics)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=settings.admin_port).start()
-    return runner
 
 
 if __name__ == "__main__":

@@ -100,17 +100,19 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     if current.phase == "Complete":
         return _complete(owner, current, decision, observed, settings, writer)
     decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
+    return _go_on(decision, waits_for or current.message, observed, settings, writer)
+
+
+def _go_on(decision: Decision, message: str, observed: Observed, settings: Settings, writer: _StatusWriter) -> Decision:
+    """The run is under way: ``message`` says what with, unless something keeps it from getting on."""
     problem = find_problem(observed)
     if problem:
-        writer.set(conditions.STALLED, True, problem.reason, problem.message)
+        message = problem.message
+        writer.set(conditions.STALLED, True, problem.reason, message)
     else:
         writer.clear(conditions.STALLED)
-    message = problem.message if problem else waits_for or current.message
-    return replace(decision, status=writer.finish("Running", message), requeue=_requeue(observed, settings))
-
-
-def _requeue(observed: Observed, settings: Settings) -> float:
-    return min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
+    requeue = min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
+    return replace(decision, status=writer.finish("Running", message), requeue=requeue)
 
 
 def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
@@ -260,13 +262,7 @@ def _complete(
     """All rounds ended: the run is complete once its student, if it has one, is served."""
     waits = current.serving.trained_by is not None and not conditions.is_true(writer.conditions, conditions.SERVING)
     if waits and owner.run.spec.promotion.service.replicas:
-        problem = find_problem(observed)
-        if problem:
-            writer.set(conditions.STALLED, True, problem.reason, problem.message)
-        else:
-            writer.clear(conditions.STALLED)
-        message = problem.message if problem else "Waiting for the promoted student's servers."
-        return replace(decision, status=writer.finish("Running", message), requeue=_requeue(observed, settings))
+        return _go_on(decision, "Waiting for the promoted student's servers.", observed, settings, writer)
     writer.clear(conditions.STALLED)
     writer.set(conditions.COMPLETE, True, "RoundsEnded", current.message)
     return replace(decision, status=writer.finish("Complete", current.message))

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
 import kopf
@@ -75,15 +76,9 @@ async def _lead(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.
         waiting.cancel()
     _log.info("%s leads", settings.identity)
     metrics.leading.set(1)
-    tasks = [asyncio.create_task(_operate(kube, settings, metrics, stop)), asyncio.create_task(election.hold())]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _until_one_ends(_operate(kube, settings, metrics, stop), election.hold())
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         metrics.leading.set(0)
         await election.release()
 
@@ -99,22 +94,27 @@ async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: async
     """Watch, and look after all runs, until told to stop: by ``stop``, or by a signal, which kopf takes for itself."""
     manager = Manager(kube, settings, metrics)
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
-    looking = asyncio.create_task(manager.run())
-    watching = asyncio.create_task(
-        kopf.operator(
-            registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop, **where
-        )
+    watching = kopf.operator(
+        registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop, **where
     )
     try:
-        done, _ = await asyncio.wait([looking, watching], return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _until_one_ends(manager.run(), watching)
         stop.set()
     finally:
-        for task in (looking, watching):
-            task.cancel()
-        await asyncio.gather(looking, watching, return_exceptions=True)
         await manager.stop()
+
+
+async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first ends, and then end the others. Raises what that one raised."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from tests.e2e.cluster import Cluster, Namespace
-from tests.e2e.conftest import CHART, RELEASE, SYSTEM
+from tests.e2e.conftest import RELEASE, SYSTEM
 from tests.e2e.documents import small
-
-# What no test brings about, or only now and then: a resync finds what a watch missed.
-RARE: set[tuple[str, str, str]] = set()
+from tests.e2e.test_chart import template
 
 
 def granted(cluster: Cluster) -> set[tuple[str, str, str]]:
     """Group, resource and verb of every right."""
-    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}")
     return {
         (group, resource, verb)
-        for manifest in yaml.safe_load_all(rendered)
-        for rule in (manifest or {}).get("rules", [])
+        for manifest in template(cluster)
+        for rule in manifest.get("rules", [])
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -40,4 +36,4 @@ def test_the_grant_is_what_is_used(team: Namespace, cluster: Cluster):
     assert asked
     assert {request for request in asked if not request.allowed} == set()
     used = {(request.group, request.resource, request.verb) for request in asked}
-    assert granted(cluster) - used - RARE == set()
+    assert granted(cluster) - used == set()

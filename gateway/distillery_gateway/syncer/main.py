@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 
 import aiohttp
-from aiohttp import web
 
 from distillery.artifacts import ArtifactError, store_at
+from distillery_gateway import admin
 from distillery_gateway.desired import DesiredFile, InvalidDesired
 from distillery_gateway.syncer.sync import Syncer
 
@@ -53,7 +53,15 @@ async def _serve() -> None:
             store,
             Path(get("DISTILLERY_ADAPTERS", "/adapters")),
         )
-        runner = await _admin(syncer, int(get("DISTILLERY_SYNCER_PORT", "8003")))
+        runner = await admin.serve(
+            int(get("DISTILLERY_SYNCER_PORT", "8003")),
+            waits_for=lambda: "" if syncer.generation else syncer.problem or "the adapters are not loaded yet",
+            state=lambda: {
+                "generation": syncer.generation,
+                "held": sorted(syncer.held),
+                "problem": syncer.problem,
+            },
+        )
         try:
             await _sync(syncer, DesiredFile(Path(get("DISTILLERY_DESIRED", "/etc/distillery/desired/desired"))))
         finally:
@@ -77,29 +85,6 @@ async def _sync(syncer: Syncer, desired: DesiredFile) -> None:
                 _log.warning("vLLM is away: %s", error)
             away = True
         await asyncio.sleep(_LOOK_SECONDS)
-
-
-async def _admin(syncer: Syncer, port: int) -> web.AppRunner:
-    async def healthy(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def ready(_: web.Request) -> web.Response:
-        if syncer.generation:
-            return web.Response(text="ok\n")
-        return web.Response(status=503, text=f"{syncer.problem or 'the adapters are not loaded yet'}\n")
-
-    async def state(_: web.Request) -> web.Response:
-        told = {"generation": syncer.generation, "held": sorted(syncer.held), "problem": syncer.problem}
-        return web.json_response(told)
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthy)
-    app.router.add_get("/readyz", ready)
-    app.router.add_get("/state", state)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import aiohttp
 from distillery.artifacts import ArtifactError, Store
 from distillery_gateway.desired import Desired
 from distillery_gateway.syncer import adapters
+from distillery_gateway.upstream import served
 
 _log = logging.getLogger(__name__)
 
@@ -49,11 +50,11 @@ class Syncer:
     async def look(self, desired: Desired) -> None:
         """One look. Raises aiohttp.ClientError or TimeoutError where vLLM is away: then nothing is held."""
         try:
-            served = await self._served()
+            models = await served(self._session, self._upstream)
         except (aiohttp.ClientError, TimeoutError):
             self.generation, self.held = 0, frozenset()
             raise
-        self.held = frozenset(name for name, parent in served.items() if parent)
+        self.held = frozenset(name for name, parent in models.items() if parent)
         problem = ""
         for adapter in desired.adapters:
             if adapter.name in self.held:
@@ -76,13 +77,6 @@ class Syncer:
             adapters.forget(name, self._folder)
             self.held -= {name}
             _log.info("unloaded %s", name)
-
-    async def _served(self) -> Mapping[str, str | None]:
-        """The models of vLLM with their parents; adapters have one."""
-        async with self._session.get(f"{self._upstream}/v1/models", timeout=aiohttp.ClientTimeout(total=5)) as answer:
-            answer.raise_for_status()
-            document = await answer.json()
-        return {model["id"]: model.get("parent") for model in document["data"]}
 
     async def _in_use(self) -> frozenset[str]:
         """What the gateway sends requests to. While it does not answer, everything may be in use."""

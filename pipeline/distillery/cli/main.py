@@ -19,7 +19,7 @@ from rich.table import Table
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
 from distillery.database import Database, DatabaseAway, Row
-from distillery.database.runs import RunHeld, UnknownRun, find, observe
+from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
 from distillery.executors import home
 from distillery.planning import plan
 
@@ -160,8 +160,8 @@ async def _status(options: argparse.Namespace) -> int:
             else:
                 rows = await database.fetch("SELECT * FROM run ORDER BY id")
             for row in rows:
-                current = plan(parse(row["document"]).spec, await observe(database, row["id"]))
-                stages = await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", row["id"])
+                stages = await stage_rows(database, row["id"])
+                current = plan(parse(row["document"]).spec, states_of(stages))
                 if options.run:
                     console.print(table(stages, title=row["key"], message=f"{current.phase}. {current.message}"))
                 else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -132,7 +132,16 @@ async def is_driven(database: Database, run_id: int) -> bool:
 
 async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:
     """How the run's stages stand."""
-    rows = await database.fetch("SELECT * FROM stage WHERE run_id = %s", run_id)
+    return states_of(await stage_rows(database, run_id))
+
+
+async def stage_rows(database: Database, run_id: int) -> list[Row]:
+    """Every stage's row, in the order of their starts."""
+    return await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
+
+
+def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
+    """The states that rows of the table ``stage`` tell."""
     return {
         StageId.parse(row["name"]): StageState(
             row["phase"], row["attempts"], row["permanent"], row["message"], row["result"]

@@ -17,7 +17,7 @@ from distillery.artifacts import ArtifactError
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
-from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress
+from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress, stage_rows
 from distillery.executors.home import folder_of, store_of, store_uri
 from distillery.executors.servers import Servers
 from distillery.models import ModelNotFound
@@ -109,13 +109,13 @@ class LocalExecutor:
             known = {sid: state for sid, state in states.items() if state.phase != "running" or sid in ours}
             current = plan(self._run.spec, known)
             if current.phase != "Running" and not self._tasks:
-                self._show(Progress(self._run, current, await self._rows(database, run_id)))
+                self._show(Progress(self._run, current, await stage_rows(database, run_id)))
                 return current
             for stage in self._startable(current):
                 attempt = 1 + (known[stage.id].attempts if stage.id in known else 0)
                 await begin_stage(database, run_id, stage.id, attempt)
                 self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
-            self._show(Progress(self._run, current, await self._rows(database, run_id)))
+            self._show(Progress(self._run, current, await stage_rows(database, run_id)))
             done, _ = await asyncio.wait(self._tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 stage = self._tasks.pop(task)
@@ -228,10 +228,6 @@ class LocalExecutor:
             return StageState("succeeded", attempt, result=self._store.open(str(sid))[1])
         except ArtifactError as error:
             return StageState("failed", attempt, message=str(error))
-
-    @staticmethod
-    async def _rows(database: Database, run_id: int) -> list[Row]:
-        return await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
 
 
 def _side_by_side() -> int:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from distillery.api import Spec, parse
 from distillery.database import Database, Row
-from distillery.database.runs import is_driven, observe
+from distillery.database.runs import is_driven, stage_rows, states_of
 from distillery.executors.display import Display, Tokens
 from distillery.executors.gpus import gpus
 from distillery.executors.local import Progress
@@ -29,8 +29,8 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
     """
     run, run_id = parse(row["document"]), row["id"]
     while True:
-        current = plan(run.spec, await observe(database, run_id))
-        rows = await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
+        rows = await stage_rows(database, run_id)
+        current = plan(run.spec, states_of(rows))
         tokens = await tokens_of(database, run_id, run.spec)
         driven = await is_driven(database, run_id)
         ended = current.phase != "Running" and not (driven and current.running)

@@ -9,6 +9,7 @@ from distillery import __version__
 from distillery.api import DistillationRun
 from distillery.artifacts import Store
 from distillery.database import Database
+from distillery.database.runs import stage_rows
 from distillery.hints.bank import HintBank
 from distillery.planning.stages import CANDIDATE, OWN, PLACEBO_TEACHER, PREPARE, TEACHER, Kind, StageId
 from distillery.report.pairs import solved_pairs
@@ -39,10 +40,7 @@ async def build_report(
     Raises:
         NoReport: no round ended.
     """
-    stages = {
-        row["name"]: row
-        for row in await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
-    }
+    stages = {row["name"]: row for row in await stage_rows(database, run_id)}
     results = dict(ended)
     for name, row in stages.items():
         if name.endswith("-promote") and row["result"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from distillery.environments.alfworld import games, generation, packages, prompts, reading
 from distillery.environments.alfworld.actions import normalise
 from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Report, Task
+from distillery.environments.options import check_names
 
 if TYPE_CHECKING:
     from distillery.environments.alfworld.engine import Game, Turn
@@ -35,12 +35,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Options:
         """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
-        known = list(cls.__dataclass_fields__)
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {' and '.join(known)}"
-                raise EnvironmentConfigurationError(f"ALFWorld has no option {name!r}; {hint}")
+        check_names("ALFWorld", options, list(cls.__dataclass_fields__))
         source, seed = options.get("games", cls.games), options.get("seed", cls.seed)
         if source not in ("auto", "alfworld", "generated"):
             raise EnvironmentConfigurationError(

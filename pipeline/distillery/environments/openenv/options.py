@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.options import check_names
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Options:
         """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-                raise EnvironmentConfigurationError(f"openenv has no option {name!r}; {hint}")
+        check_names("openenv", options, [field.name for field in fields(cls)])
         if "url" not in options:
             raise EnvironmentConfigurationError("openenv needs the option url, such as http://127.0.0.1:8000")
         values = dict(options)

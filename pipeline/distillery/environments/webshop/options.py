@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.options import check_names
 from distillery.environments.webshop import goals, nouns, pages
 
 CATALOGUES = ("auto", "webshop", "generated")
@@ -43,12 +43,7 @@ class Options:
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Options:
         """Check plain data. Raises :class:`EnvironmentConfigurationError` that names the option."""
-        known = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-                raise EnvironmentConfigurationError(f"WebShop has no option {name!r}; {hint}")
+        check_names("WebShop", options, [field.name for field in fields(cls)])
         for name, value in options.items():
             match name:
                 case "catalogue" | "goals":
