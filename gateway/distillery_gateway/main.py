@@ -53,13 +53,13 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the variables. Raises ValueError that names the one that is wrong."""
-        get = environment.get
+        get, default = environment.get, cls()
         try:
             return cls(
-                upstream=get("DISTILLERY_UPSTREAM", cls.upstream).rstrip("/"),
-                port=int(get("DISTILLERY_PORT") or cls.port),
-                admin_port=int(get("DISTILLERY_ADMIN_PORT") or cls.admin_port),
-                desired=Path(get("DISTILLERY_DESIRED") or cls.desired),
+                upstream=get("DISTILLERY_UPSTREAM", default.upstream).rstrip("/"),
+                port=int(get("DISTILLERY_PORT") or default.port),
+                admin_port=int(get("DISTILLERY_ADMIN_PORT") or default.admin_port),
+                desired=Path(get("DISTILLERY_DESIRED") or default.desired),
                 keys=Path(given) if (given := get("DISTILLERY_KEYS")) else None,
                 denied=frozenset(filter(None, get("DISTILLERY_DENIED", "").split(","))),
                 limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),

@@ -1,0 +1,39 @@
+"""The gateway's settings, from environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillery_gateway.main import Settings
+
+
+def test_nothing_has_to_be_set():
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_what_is_set_counts():
+    variables = {
+        "DISTILLERY_UPSTREAM": "http://127.0.0.1:9000/",
+        "DISTILLERY_PORT": "80",
+        "DISTILLERY_KEYS": "/keys",
+        "DISTILLERY_DENIED": "seed,n",
+        "DISTILLERY_LIMITS": '{"maxTokens": 64}',
+    }
+    settings = Settings.from_environment(variables)
+    assert (settings.upstream, settings.port, settings.keys) == ("http://127.0.0.1:9000", 80, Path("/keys"))
+    assert settings.denied == {"seed", "n"}
+    assert settings.limits.max_tokens == 64
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"DISTILLERY_PORT": "eighty"}, "eighty"),
+        ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: bodyBytes"),
+    ],
+)
+def test_what_is_wrong_is_told(variables: dict[str, str], told: str):
+    with pytest.raises(ValueError, match=told):
+        Settings.from_environment(variables)
