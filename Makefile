@@ -37,7 +37,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
-	$(BIN)/pytest -m "not slow" --ignore=tests/e2e
+	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile
 
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow

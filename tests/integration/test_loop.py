@@ -235,7 +235,11 @@ async def test_the_promoted_student_answers_as_it_was_judged(disturbed: Home, se
         for episode in played[:8]:
             messages: Any = list(episode.head.messages)
             answer = client.chat.completions.create(
-                model="two-rounds", messages=messages, temperature=0, max_tokens=24, stop=["\n"]
+                model="two-rounds",
+                messages=messages,
+                temperature=0,
+                max_tokens=parse(TWO_ROUNDS).spec.agent.max_tokens,
+                stop=["\n"],
             )
             same += (answer.choices[0].message.content or "").strip() == episode.turns[0].reply
         assert same >= 7  # rounding may tip one reply in a batch of another size
@@ -258,14 +262,17 @@ async def same_ids_in_training_and_in_the_server(url: str, played: list[Any]) ->
     agent = Plain(ALFWorld({"games": "generated"}, Path()))
     async with aiohttp.ClientSession() as session:
         for episode in played:
-            (sample,) = samples_of(renderer, agent, episode, keep_examples=False)
-            for index in range(len(episode.turns)):
-                messages = history(episode.head.messages, episode.turns[:index])
+            # a prompt that grew too long dropped its oldest turns: one sample for each beginning
+            samples = samples_of(renderer, agent, episode, keep_examples=False)
+            beginnings = list(dict.fromkeys(turn.first_turn for turn in episode.turns))
+            of = dict(zip(beginnings, samples, strict=True))
+            for index, turn in enumerate(episode.turns):
+                messages = history(episode.head.messages, episode.turns[:index], turn.first_turn)
                 body = {"model": "two-rounds", "messages": messages, "add_generation_prompt": True}
                 async with session.post(url.removesuffix("/v1") + "/tokenize", json=body) as answer:
                     seen = (await answer.json())["tokens"]
-                assert len(seen) == episode.turns[index].prompt_tokens
-                assert list(sample.ids[: len(seen)]) == seen
+                assert len(seen) == turn.prompt_tokens
+                assert list(of[turn.first_turn].ids[: len(seen)]) == seen
 
 
 def test_patience_ends_a_run_on_the_embedded_database(tmp_path_factory: pytest.TempPathFactory):

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from distillery.cli import main as commands
 from distillery.cli.main import main, parser
+from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
 
@@ -64,3 +66,14 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
     assert "needs the name of a run" in capsys.readouterr().err
     assert call("report", "x", "--json", "--markdown") == 2
     assert "not allowed with" in capsys.readouterr().err
+
+
+def test_a_model_that_has_gone_since_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    async def serve(_: object) -> int:
+        raise ModelNotFound("model /gone: there is no such folder")
+
+    monkeypatch.setitem(commands._COMMANDS, "serve", serve)
+    assert call("serve", "run") == commands.EXIT_FAILED
+    assert capsys.readouterr().err == "model /gone: there is no such folder\n"

@@ -21,6 +21,7 @@ from distillery.api import DistillationRun, InvalidRun, load, parse
 from distillery.database import Database, DatabaseAway, Row
 from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
 from distillery.executors import home
+from distillery.models import ModelNotFound
 from distillery.planning import plan
 
 EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 1, 75, 78
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _complain(str(error), EXIT_CONFIGURATION)
     except RunHeld as error:
         code = _complain(f"{error}; wait for it, or stop it first", EXIT_HELD)
-    except (UnknownRun, DatabaseAway, RuntimeError) as error:
+    except (UnknownRun, DatabaseAway, ModelNotFound, RuntimeError) as error:
         code = _complain(str(error), EXIT_FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = _complain("interrupted; the same command goes on from here", 130)
