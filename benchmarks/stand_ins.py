@@ -1,0 +1,139 @@
+"""What stands in for a model server and an environment: both cost next to nothing, each in a process of its own.
+
+    python -m benchmarks.stand_ins SECONDS      the server; prints its port
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from distillery.environments.base import Environment, Observation, Task
+
+ROOT = Path(__file__).parents[1]
+OBSERVATION = "On the shelf 3, you see a book 2, a mug 1, a vase 4, a keychain 2, and a newspaper 1. " * 3
+INSTRUCTIONS = "Interact with a household to solve a task. Write one command a line, and nothing else. " * 60
+"""5 KB, as worked examples make a prompt."""
+
+
+class Corridor(Environment):
+    """As many steps as the task's id says after its colon, each with 260 characters to read, then success."""
+
+    name: ClassVar[str] = "corridor"
+    instructions: ClassVar[str] = INSTRUCTIONS
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        """None: tasks are made by :func:`tasks`."""
+        return ()
+
+    def open(self, task: Task) -> CorridorSession:
+        """A session that counts."""
+        return CorridorSession(int(task.id.rpartition(":")[2]))
+
+
+class CorridorSession:
+    """Counts steps."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = self._steps = steps
+
+    def reset(self) -> Observation:
+        """Start over."""
+        self._left = self._steps
+        return Observation(INSTRUCTIONS)
+
+    def step(self, action: str) -> Observation:
+        """One step nearer."""
+        self._left -= 1
+        return Observation(OBSERVATION, score=float(not self._left), done=not self._left, success=not self._left)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def tasks(lengths: Sequence[int]) -> list[Task]:
+    """Tasks of so many steps."""
+    return [Task(f"{number}:{steps}", "train", "walk", "walk") for number, steps in enumerate(lengths)]
+
+
+def registered(folder: Path) -> dict[str, str]:
+    """Register the environment by a distribution in ``folder``; the variables of processes that are to find it."""
+    distribution = folder / "corridor-1.0.dist-info"
+    distribution.mkdir(parents=True, exist_ok=True)
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: corridor\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text(
+        "[distillery.environments]\ncorridor = benchmarks.stand_ins:Corridor\n"
+    )
+    path = [str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+@contextlib.contextmanager
+def server(seconds: float) -> Generator[str]:
+    """The base URL of a server, in another process, that takes so long for every answer."""
+    command = [sys.executable, "-m", "benchmarks.stand_ins", str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+        finally:
+            process.terminate()
+
+
+class _Connection(asyncio.Protocol):
+    """HTTP/1.1 with bodies of known length, one request at a time: all that our client sends."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from another class
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        length = next(
+            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
+        )
+        if len(body) < length:
+            return
+        self._received = body[length:]
+        if head.startswith(b"GET"):
+            self._answer({"data": [{"id": "m", "max_model_len": 1_000_000}]})
+        else:
+            asyncio.get_running_loop().call_later(self._seconds, self._answer, _completion(length))
+
+    def _answer(self, document: Mapping[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._transport.write(head.encode() + body)
+
+
+def _completion(length: int) -> dict[str, Any]:
+    """As vLLM answers a chat, with tokens of four characters."""
+    usage = {"prompt_tokens": length // 4, "completion_tokens": 12, "total_tokens": length // 4 + 12}
+    message = {"role": "assistant", "content": "> go to shelf 3, and see what is on it"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+
+
+async def _serve(seconds: float) -> None:
+    listener = await asyncio.get_running_loop().create_server(lambda: _Connection(seconds), "127.0.0.1", 0, backlog=4096)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    await listener.serve_forever()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(_serve(float(sys.argv[1])))
