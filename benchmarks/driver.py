@@ -4,8 +4,9 @@
 
 All of the product takes part: queue in an embedded Postgres, driver, client, pool of environment processes, uvloop.
 The model server and the environment are stand-ins in other processes, which count for nothing, as does Postgres. Every
-episode has the same number of steps, with prompts of 5 to 13 KB; both concurrencies play the same steps, in turn. Times
-are CPU seconds of the process (``time.process_time``) from the first lease to the last result, divided by steps.
+episode has the same number of steps, with prompts of 5 to 15 KB; all cases play the same steps, in turn. Times are CPU
+seconds of the process (``time.process_time``) from the first lease to the last result, divided by steps. They are told
+with the pool, and without it: then sessions are objects of this process, and what is left is client, loop and queue.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import uvloop
 
 from benchmarks.figures import Figure, conclude, options
-from benchmarks.stand_ins import Corridor, registered, server, tasks
+from benchmarks.stand_ins import Corridor, CorridorSession, registered, server, tasks
 from distillery.agents.plain import Plain
 from distillery.api import parse
 from distillery.database import Database
@@ -30,6 +34,7 @@ from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.migrate import migrate
 from distillery.database.runs import register
+from distillery.environments.base import Observation, Task
 from distillery.environments.pool import EnvironmentPool
 from distillery.rollouts.client import ChatClient
 from distillery.rollouts.driver import Driver
@@ -39,6 +44,11 @@ FEW, MANY = 32, 1024
 SECONDS = 0.02
 """Of the server, for an answer."""
 
+POOL = (
+    "a third of it is what passes between this process and the environment's: a line of JSON each way, written, waited "
+    "for and read, one request at a time, which is what makes a hanging environment harmless"
+)
+
 RUN = {
     "apiVersion": "distillery.dev/v1alpha1",
     "kind": "DistillationRun",
@@ -47,8 +57,39 @@ RUN = {
 }
 
 
-async def measure(dsn: str, base_url: str, *, rounds: list[int], episodes: int, steps: int) -> list[float]:
-    """Microseconds of CPU a step, for each round's concurrency."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How a round is played: episodes in flight, and whether sessions live in a process of the pool."""
+
+    concurrency: int
+    pool: bool
+
+
+class AtHand:
+    """Sessions in this process, in the place of a pool."""
+
+    async def open(self, task: Task) -> tuple[Session, Observation]:
+        """A session."""
+        made = Session(Corridor({}, Path()).open(task))
+        return made, made.within.reset()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that is awaited for nothing."""
+
+    within: CorridorSession
+
+    async def step(self, action: str) -> Observation:
+        """One action."""
+        return self.within.step(action)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+async def measure(dsn: str, base_url: str, *, cases: Sequence[Case], episodes: int, steps: int) -> list[float]:
+    """Microseconds of CPU a step, for each case."""
     agent = Plain(Corridor({}, Path()))
     budget = Budget(max_steps=steps, max_calls=steps, stop_after_identical=steps + 1, max_tokens=48, temperature=0.0)
 
@@ -61,13 +102,14 @@ async def measure(dsn: str, base_url: str, *, rounds: list[int], episodes: int, 
         EnvironmentPool("corridor", {}, Path(), processes=1, step_timeout=60) as pool,
     ):
         run_id = await register(database, parse(RUN))
-        for number, concurrency in enumerate(rounds, 1):
+        for number, case in enumerate(cases, 1):
+            environments: Any = pool if case.pool else AtHand()
             queue = EpisodeQueue(database, run_id, number, ["own"], worker="w", seconds=120)
             await queue.enqueue(Wanted(task, "own") for task in tasks([steps] * episodes))
             driver = Driver(
                 queue,
-                lambda lease: play(lease, agent=agent, examples=0, environments=pool, client=client, budget=budget),
-                concurrency=concurrency,
+                partial(play, agent=agent, examples=0, environments=environments, client=client, budget=budget),
+                concurrency=case.concurrency,
                 lease_seconds=120,
                 max_attempts=1,
                 on_progress=ignore,
@@ -83,29 +125,32 @@ async def measure(dsn: str, base_url: str, *, rounds: list[int], episodes: int, 
 
 
 def main() -> None:
-    """Measure both, in turn."""
+    """Measure all cases, in turn."""
     parser = options(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     episodes, steps, repeats = (MANY, 6, 1) if chosen.short else (MANY, 30, chosen.repeats)
-    rounds = [FEW, MANY] * repeats
+    kinds = [Case(n, pool) for pool in ((True,) if chosen.short else (False, True)) for n in (FEW, MANY)]
     with tempfile.TemporaryDirectory(prefix="distillery-bench-") as folder, server(SECONDS) as base_url:
+        Path(folder).chmod(0o755)  # for the user that Postgres runs as
         environment = registered(Path(folder) / "plugins")
-        sys.path.insert(0, str(Path(folder) / "plugins"))
-        Path(folder).chmod(0o755)
         with mock.patch.dict(os.environ, environment), EmbeddedPostgres(Path(folder) / "pg") as postgres:
             migrate(postgres.dsn)
-            work = measure(postgres.dsn, base_url, rounds=rounds, episodes=episodes, steps=steps)
+            work = measure(postgres.dsn, base_url, cases=kinds * repeats, episodes=episodes, steps=steps)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 found = runner.run(work)
-    few, many = statistics.median(found[::2]), statistics.median(found[1::2])
+    medians = {case: statistics.median(found[index :: len(kinds)]) for index, case in enumerate(kinds)}
     n = f"{episodes * steps:,} steps, {repeats} time{'s' * (repeats > 1)} each"
-    figures = [
-        Figure(f"driver: CPU a step, {FEW} in flight", few, n, most=300, unit="µs", room=2),
-        Figure(f"driver: CPU a step, {MANY:,} in flight", many, n, most=300, unit="µs", room=2),
-        Figure(f"driver: CPU a step, {MANY:,} / {FEW} in flight", many / few, n, most=1.5),
-    ]
-    conclude("driver", figures, chosen, {"microseconds": {"concurrency": rounds, "step": found}})
+    figures = []
+    for case, microseconds in medians.items():
+        what = f"{'with' if case.pool else 'without'} the pool's pipes, {case.concurrency:,} in flight"
+        note = POOL if case.pool else ""
+        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=2, note=note))
+    for pool in {case.pool for case in kinds}:
+        ratio = medians[Case(MANY, pool)] / medians[Case(FEW, pool)]
+        what = f"CPU a step, {'with' if pool else 'without'} the pool's pipes, {MANY:,} / {FEW} in flight"
+        figures.append(Figure(what, ratio, n, most=1.5))
+    conclude("driver", figures, chosen, {"cases": [asdict(case) for case in kinds], "microseconds": found})
 
 
 if __name__ == "__main__":

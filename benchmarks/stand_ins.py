@@ -1,6 +1,6 @@
 """What stands in for a model server and an environment: both cost next to nothing, each in a process of its own.
 
-    python -m benchmarks.stand_ins SECONDS      the server; prints its port
+python -m benchmarks.stand_ins SECONDS      the server; prints its port
 """
 
 from __future__ import annotations
@@ -76,9 +76,12 @@ def registered(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def server(seconds: float) -> Generator[str]:
-    """The base URL of a server, in another process, that takes so long for every answer."""
-    command = [sys.executable, "-m", "benchmarks.stand_ins", str(seconds)]
+def server(seconds: float, *, clients: int = 1) -> Generator[str]:
+    """The base URL of a server, in another process, that takes so long for every answer.
+
+    What it serves (/models) it tells once so many clients have asked: they begin to play together.
+    """
+    command = [sys.executable, "-m", "benchmarks.stand_ins", str(seconds), str(clients)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
@@ -90,9 +93,11 @@ def server(seconds: float) -> Generator[str]:
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 with bodies of known length, one request at a time: all that our client sends."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, clients: asyncio.Barrier) -> None:
         self._seconds = seconds
+        self._clients = clients
         self._received = b""
+        self._waiting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's derives from another class
@@ -109,9 +114,13 @@ class _Connection(asyncio.Protocol):
             return
         self._received = body[length:]
         if head.startswith(b"GET"):
-            self._answer({"data": [{"id": "m", "max_model_len": 1_000_000}]})
+            self._waiting = asyncio.create_task(self._tell_models())
         else:
             asyncio.get_running_loop().call_later(self._seconds, self._answer, _completion(length))
+
+    async def _tell_models(self) -> None:
+        await self._clients.wait()
+        self._answer({"data": [{"id": "m", "max_model_len": 1_000_000}]})
 
     def _answer(self, document: Mapping[str, Any]) -> None:
         body = json.dumps(document).encode()
@@ -127,8 +136,9 @@ def _completion(length: int) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
 
 
-async def _serve(seconds: float) -> None:
-    listener = await asyncio.get_running_loop().create_server(lambda: _Connection(seconds), "127.0.0.1", 0, backlog=4096)
+async def _serve(seconds: float, clients: int) -> None:
+    barrier, loop = asyncio.Barrier(clients), asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: _Connection(seconds, barrier), "127.0.0.1", 0, backlog=4096)
     print(listener.sockets[0].getsockname()[1], flush=True)
     await listener.serve_forever()
 
@@ -136,4 +146,4 @@ async def _serve(seconds: float) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_serve(float(sys.argv[1])))
+    uvloop.run(_serve(float(sys.argv[1]), int(sys.argv[2])))

@@ -48,6 +48,7 @@ class Driver:
         self._max_attempts = max_attempts
         self._on_progress = on_progress
         self._playing: dict[asyncio.Task[None], Lease] = {}
+        self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
 
     async def run(self) -> None:
         """Play until every episode of the queue is finished, by this worker or another.
@@ -75,10 +76,11 @@ class Driver:
                 leases = await self._queue.lease(free)
                 drained = len(leases) < free
                 for lease in leases:
-                    self._playing[asyncio.create_task(self._play_one(lease))] = lease
+                    task = asyncio.create_task(self._play_one(lease))
+                    task.add_done_callback(self._ended.put_nowait)
+                    self._playing[task] = lease
             if self._playing:
-                timeout = pause if drained else None
-                done, _ = await asyncio.wait(self._playing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                done = await self._wait(pause if drained else None)
                 for task in done:
                     del self._playing[task]
                     if not task.cancelled():
@@ -92,6 +94,20 @@ class Driver:
             # others hold the rest: take over what they lose
             await asyncio.sleep(0 if not drained else pause)
             drained = False
+
+    async def _wait(self, timeout: float | None) -> list[asyncio.Task[None]]:
+        """The episodes that ended, at least one unless the time is up.
+
+        ``asyncio.wait`` would touch every episode in flight for each that ends.
+        """
+        try:
+            async with asyncio.timeout(timeout):  # asyncio.wait_for could swallow a cancellation
+                ended = [await self._ended.get()]
+        except TimeoutError:
+            return []
+        while not self._ended.empty():
+            ended.append(self._ended.get_nowait())
+        return ended
 
     async def _play_one(self, lease: Lease) -> None:
         try:
