@@ -3,7 +3,7 @@
     python -m benchmarks.training --trl FOLDER
 
 TRL is no dependency of Distillery: it is taken from a folder that ``make bench`` fills (requirements/bench.in), beside
-the same torch, transformers and peft. It runs with its defaults but for what would hamper it or change the task: nothing
+the same torch, transformers and peft. It runs with its defaults but for what would hamper it or change it: nothing
 is truncated, no gradient checkpointing, float32 as ours on a CPU, our order of samples. Both train the same LoRA on
 models/micro with the same AdamW and schedule. Lengths are log-normal, their mean below 0.35 of the longest, as episodes
 are; and, where packing can gain nothing, all equal. Real tokens are those of samples, without padding; what is computed
