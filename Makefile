@@ -7,7 +7,7 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-slow e2e cluster cluster-down crds lock pretrain clean
+.PHONY: help install demo science bench bench-short check test test-slow e2e cluster cluster-down crds lock pretrain clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -27,6 +27,25 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (20 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
+
+science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
+	$(BIN)/python examples/science.py
+
+# A finished run, whose prefix-cache hits are read: that of `make demo` if there is one.
+HOME_OF_RUNS := $(or $(DISTILLERY_HOME),$(if $(filter 0,$(shell id -u)),/var/lib/distillery,$(HOME)/.local/share/distillery))
+RUN ?= $(if $(wildcard $(HOME_OF_RUNS)/runs/default/alfworld-micro/r1-promote),alfworld-micro)
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl $(if $(RUN),--run $(RUN))
+
+bench: install build/trl/.installed ## Ratios side by side, and docs/benchmarks.md from them (half an hour)
+	$(BENCH)
+
+bench-short: install build/trl/.installed ## A short form of each; fails on a broken ratio
+	$(BENCH) --short
+
+# What training is compared with is no part of the product, and stays out of .venv.
+build/trl/.installed: requirements/bench.txt $(VENV)/.installed
+	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
+	touch $@
 
 check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/ruff check .
@@ -72,6 +91,7 @@ lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade gateway/pyproject.toml --extra s3 -c requirements/local.txt --no-emit-package distillery \
 		-o requirements/gateway.txt
 	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
+	$(COMPILE) --upgrade --no-deps requirements/bench.in -c requirements/local.txt -o requirements/bench.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 pretrain: install ## Make models/micro again (40 minutes on one core)

@@ -1,1 +1,1 @@
-"""Ratios, measured side by side in one run. ``make bench`` runs all of them and writes docs/benchmarks.md."""
+"""Ratios, measured side by side in one run. ``make bench`` takes all of them and writes docs/benchmarks.md."""

@@ -1,7 +1,7 @@
 """CPU time of our ALFWorld engine beside stock ALFWorld's, on the same games and commands, in one run.
 
-    python benchmarks/alfworld_engine.py                            on generated games
-    python benchmarks/alfworld_engine.py --data $ALFWORLD_DATA      on ALFWorld's own
+    python -m benchmarks.alfworld_engine                            on generated games
+    python -m benchmarks.alfworld_engine --data $ALFWORLD_DATA      on ALFWorld's own
 
 Each engine plays in a process of its own and draws its commands from the admissible ones by the same seed; the digests
 of all that they showed must be equal. Ours plays twice: with an empty cache of translations, and with a filled one.
@@ -10,7 +10,6 @@ Times are CPU seconds (``time.process_time``), without the imports; other work o
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -20,10 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.figures import Figure, conclude, options
 
 Shown = tuple[str, list[str]]
 """A text and the admissible commands."""
@@ -108,7 +110,7 @@ def measure(engine: Stock | Ours, games: list[Path], steps: int) -> dict[str, An
 
 def measure_apart(engine: str, games: list[Path], steps: int, cache: Path) -> dict[str, Any]:
     """Measure in a process of its own."""
-    command = [sys.executable, __file__, "--engine", engine, "--steps", str(steps)]
+    command = [sys.executable, "-m", "benchmarks.alfworld_engine", "--engine", engine, "--steps", str(steps)]
     environment = os.environ | {"DISTILLERY_CACHE": str(cache), "ALFWORLD_DATA": str(cache)}
     done = subprocess.run(
         command,
@@ -118,6 +120,7 @@ def measure_apart(engine: str, games: list[Path], steps: int, cache: Path) -> di
         text=True,
         check=True,
         env=environment,
+        cwd=Path(__file__).parents[1],
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -149,13 +152,14 @@ def report(results: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def main() -> None:
     """Run the comparison, or one engine of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__)
     parser.add_argument("--data", type=Path, help="folder that holds json_2.1.1; without it, games are generated")
     parser.add_argument("--games", type=int, default=12)
     parser.add_argument("--steps", type=int, default=30, help="in each game")
-    parser.add_argument("--output", type=Path, help="write the results there, as JSON")
-    parser.add_argument("--engine", choices=("stock", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--engine", choices=("stock", "ours"), help=SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.short:
+        arguments.games, arguments.steps = 2, 10
     if arguments.engine:
         games = [Path(line) for line in sys.stdin.read().splitlines()]
         engine = Stock() if arguments.engine == "stock" else Ours()
@@ -174,11 +178,14 @@ def main() -> None:
     verdict = "equal" if same else "DIFFERENT"
     print(f"{len(games)} games ({source}), {arguments.steps} steps each; texts and commands {verdict}")
     print(*report(results), sep="\n")
-    if arguments.output:
-        document = {"source": source, "games": len(games), "steps": arguments.steps, "same": same, "results": results}
-        arguments.output.write_text(json.dumps(document, indent=1) + "\n")
     if not same:
         sys.exit(1)
+    n = f"{len(games)} games ({source}), {arguments.steps} steps each"
+    figures = [
+        Figure(f"CPU a step, {name} / stock", results[name]["step"] / results["stock"]["step"], n, most=0.1)
+        for name in ("ours, empty cache", "ours, filled cache")
+    ]
+    conclude("alfworld_engine", figures, arguments, {"source": source, "results": results})
 
 
 if __name__ == "__main__":

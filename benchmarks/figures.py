@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ class Figure:
         if self.most is not None:
             return f"≤ {self.most:g} {self.unit}".rstrip()
         return f"≥ {self.least:g} {self.unit}".rstrip() if self.least is not None else ""
+
+    @property
+    def number(self) -> str:
+        """The measured number, in four digits."""
+        digits = f"{self.measured:,.0f}" if abs(self.measured) >= 1000 else f"{self.measured:.4g}"
+        return f"{digits} {self.unit}".rstrip()
 
     @property
     def met(self) -> bool:
@@ -79,12 +86,12 @@ def conclude(
     """
     for figure in figures:
         verdict = "" if not figure.wanted else "" if figure.met else "  BROKEN" if figure.broken else "  falls short"
-        number = f"{figure.measured:.4g} {figure.unit}".rstrip()
-        print(f"{figure.what:<72}{number:>12}  {figure.wanted:<10}{verdict}  ({figure.n})")
+        print(f"{figure.what:<72}{figure.number:>12}  {figure.wanted:<10}{verdict}  ({figure.n})")
     if chosen.output:
         document = {
             "benchmark": name,
             "short": chosen.short,
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
             "machine": machine(),
             "figures": [asdict(figure) for figure in figures],
             "details": details or {},

@@ -123,6 +123,8 @@ class _Connection(asyncio.Protocol):
         self._answer({"data": [{"id": "m", "max_model_len": 1_000_000}]})
 
     def _answer(self, document: Mapping[str, Any]) -> None:
+        if self._transport.is_closing():  # the client was killed
+            return
         body = json.dumps(document).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
