@@ -84,6 +84,17 @@ async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequenc
     return {arm: ArmOutcomes(of_arm) for arm, of_arm in found.items() if of_arm}
 
 
+def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
+    """Runs that differ in their seeds, taken together: the arms that all of them played.
+
+    Tasks are the units, as within a run. Where every run drew tasks of its own, there are more of them; where all were
+    judged on the same ones, each has an outcome a run, and comparisons resample tasks, not episodes.
+    """
+    first, *others = runs
+    shared = [arm for arm in first if all(arm in other for other in others)]
+    return {arm: ArmOutcomes([row for run in runs for row in run[arm].rows]) for arm in shared}
+
+
 def compare(arms: Mapping[str, ArmOutcomes], metric: str) -> list[dict[str, Any]]:
     """Every arm against base, and the pairs that tell what a gain comes from; p-values also after Holm."""
     pairs = [(arm, "base") for arm in arms if arm != "base" and "base" in arms]

@@ -1,0 +1,137 @@
+"""The demonstration with several seeds: every arm beside its controls, over all of them.
+
+    make science
+    python examples/science.py --seeds 3 --document examples/demo.yaml
+
+A seed draws the tasks (generated games are other games), the order and the start of training; each seed is a run of its
+own, DOCUMENT-seed-0 and so on. Interrupt it whenever you like: started again, it goes on where it was. In the end it
+prints two tables, success of every arm and the paired comparisons with Holm's correction over all of them, and writes
+them with the numbers of each seed to $DISTILLERY_HOME/science.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distillery.api import DistillationRun, canonical, load, parse
+from distillery.database import Database
+from distillery.database.runs import find, stage_rows
+from distillery.evaluation.outcomes import ArmOutcomes, compare, outcomes_of, pooled
+from distillery.executors import home
+from distillery.report.numbers import p_value, percent, points
+from distillery.report.table import COLUMNS, rows
+
+DISTILLERY = Path(sys.executable).with_name("distillery")
+
+
+def main() -> int:
+    """Run every seed, then tell of all. The exit code is that of the run that failed, if one did."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--document", type=Path, default=Path(__file__).with_name("demo.yaml"))
+    chosen = parser.parse_args()
+    document = load(chosen.document)
+    folder = home.home() / "science"
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [seeded(document, seed) for seed in range(chosen.seeds)]
+    for run in runs:
+        path = folder / f"{run.metadata.name}.yaml"
+        path.write_text(yaml.safe_dump(canonical(run), sort_keys=False), encoding="utf-8")
+        print(f"\n{run.metadata.name}", flush=True)
+        if code := subprocess.run([DISTILLERY, "run", path], check=False).returncode:
+            return code
+    found = asyncio.run(read(runs))
+    name = document.metadata.name
+    page = "\n".join(markdown(found))
+    (folder / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(page + "\n", encoding="utf-8")
+    print(f"\n{page}\n\nwritten to {folder / name}.md and .json")
+    return 0
+
+
+def seeded(document: DistillationRun, seed: int) -> DistillationRun:
+    """The same run under a name of its own, with another seed wherever one is."""
+    made = canonical(document)
+    spec = made["spec"]
+    made["metadata"]["name"] = f"{made['metadata']['name']}-seed-{seed}"
+    spec["environment"]["tasks"]["seed"] = spec["training"]["seed"] = seed
+    if spec["environment"]["name"] == "alfworld":
+        spec["environment"]["options"]["seed"] = seed  # of generated games
+    return parse(made)
+
+
+async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
+    """What came out: all seeds together, and each."""
+    each: dict[str, Mapping[str, ArmOutcomes]] = {}
+    sources = []
+    with home.database() as (dsn, _):
+        async with Database(dsn) as database:
+            for run in runs:
+                run_id = (await find(database, run.key))["id"]
+                stages = {row["name"]: row for row in await stage_rows(database, run_id)}
+                last = max(int(name[1 : name.index("-")]) for name in stages if name.endswith("-promote"))
+                each[run.metadata.name] = await outcomes_of(database, run_id, last, run.spec.evaluation.arms)
+                sources.append(stages["prepare"]["result"]["environment"]["source"])
+    return conclude(each, sources, runs[0].spec.evaluation.gate.metric)
+
+
+def conclude(each: Mapping[str, Mapping[str, ArmOutcomes]], sources: Sequence[str], metric: str) -> dict[str, Any]:
+    """The arms and comparisons of all runs together, and of each by its name."""
+
+    def told(arms: Mapping[str, ArmOutcomes]) -> dict[str, Any]:
+        return {
+            "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
+            "comparisons": compare(arms, metric),
+        }
+
+    return {
+        "sources": list(sources),
+        **told(pooled(list(each.values()))),
+        "seeds": {n: told(a) for n, a in each.items()},
+    }
+
+
+def markdown(found: Mapping[str, Any]) -> Iterator[str]:
+    """Both tables, and what they are about."""
+    seeds = found["seeds"].values()
+    yield from _table([*COLUMNS, "each seed %"], [
+        [*row, ", ".join(percent(seed["arms"][row[0]]["success"]) for seed in seeds)] for row in rows(found)
+    ])  # fmt: skip
+    yield ""
+    yield from _table(["a", "b", "tasks", "a - b", "95 % interval", "p", "p (Holm)", "each seed"], [
+        [
+            c["a"], c["b"], str(c["tasks"]), points(c["difference"]), " to ".join(map(points, c["ci"])), p_value(c["p"]),
+            p_value(c["pHolm"]), ", ".join(points(_difference(seed, c)) for seed in seeds),
+        ]
+        for c in found["comparisons"]
+    ])  # fmt: skip
+    yield ""
+    base = next(iter(found["arms"].values()))
+    tests = ", ".join(dict.fromkeys(c["test"] for c in found["comparisons"]))
+    repeated = "" if base["n"] == base["tasks"] else " Seeds share tasks: intervals of arms are of episodes."
+    yield f"{len(found['seeds'])} seeds; tasks: {'; '.join(dict.fromkeys(found['sources']))}. Tests: {tests}.{repeated}"
+
+
+def _difference(seed: Mapping[str, Any], comparison: Mapping[str, Any]) -> float:
+    pair = comparison["a"], comparison["b"]
+    return next(c["difference"] for c in seed["comparisons"] if (c["a"], c["b"]) == pair)
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    yield f"|---|{'---:|' * (len(header) - 1)}"
+    for row in body:
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
