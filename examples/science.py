@@ -16,7 +16,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,22 +103,32 @@ def conclude(each: Mapping[str, Mapping[str, ArmOutcomes]], sources: Sequence[st
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """Both tables, and what they are about."""
     seeds = found["seeds"].values()
-    yield from _table([*COLUMNS, "each seed %"], [
-        [*row, ", ".join(percent(seed["arms"][row[0]]["success"]) for seed in seeds)] for row in rows(found)
-    ])  # fmt: skip
+    successes = {arm: ", ".join(percent(seed["arms"][arm]["success"]) for seed in seeds) for arm in found["arms"]}
+    yield from _table([*COLUMNS, "each seed %"], [[*row, successes[row[0]]] for row in rows(found)])
     yield ""
-    yield from _table(["a", "b", "tasks", "a - b", "95 % interval", "p", "p (Holm)", "each seed"], [
-        [
-            c["a"], c["b"], str(c["tasks"]), points(c["difference"]), " to ".join(map(points, c["ci"])), p_value(c["p"]),
-            p_value(c["pHolm"]), ", ".join(points(_difference(seed, c)) for seed in seeds),
-        ]
-        for c in found["comparisons"]
-    ])  # fmt: skip
+    header = ["a", "b", "tasks", "a - b", "95 % interval", "p", "p (Holm)", "each seed"]
+    yield from _table(header, [_comparison(c, seeds) for c in found["comparisons"]])
     yield ""
     base = next(iter(found["arms"].values()))
     tests = ", ".join(dict.fromkeys(c["test"] for c in found["comparisons"]))
     repeated = "" if base["n"] == base["tasks"] else " Seeds share tasks: intervals of arms are of episodes."
     yield f"{len(found['seeds'])} seeds; tasks: {'; '.join(dict.fromkeys(found['sources']))}. Tests: {tests}.{repeated}"
+
+
+def _comparison(told: Mapping[str, Any], seeds: Iterable[Mapping[str, Any]]) -> list[str]:
+    low, high = map(points, told["ci"])
+    each = ", ".join(points(_difference(seed, told)) for seed in seeds)
+    p, corrected = p_value(told["p"]), p_value(told["pHolm"])
+    return [
+        told["a"],
+        told["b"],
+        str(told["tasks"]),
+        points(told["difference"]),
+        f"{low} to {high}",
+        p,
+        corrected,
+        each,
+    ]
 
 
 def _difference(seed: Mapping[str, Any], comparison: Mapping[str, Any]) -> float:
