@@ -194,7 +194,7 @@ def main() -> None:
     """Compare on both kinds of lengths."""
     parser = options(__doc__)
     parser.add_argument("--trl", type=Path, required=True, help="folder with TRL and what it needs")
-    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=48)
     parser.add_argument("--turns", type=int, default=3)
     chosen = parser.parse_args()
     sys.path.append(str(chosen.trl))

@@ -57,7 +57,11 @@ async def test_hints_of_other_categories_are_not_retrieved(database: Database, e
     assert await retrieve("wrong-category", database, "put a mug in shelf") == ["heat the mug in the microwave"]
 
 
-async def test_a_rare_category_gets_all_its_hints_in_spite_of_the_index(database: Database, episodes: list[int]):
+@pytest.mark.parametrize("few", [0, 5_000], ids=["by the index", "all compared"])
+async def test_a_rare_category_gets_all_its_hints_in_spite_of_the_index(
+    database: Database, episodes: list[int], few: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("distillery.hints.bank._FEW", few)
     crowd = [Mention("put", f"look for thing number {n} in place {n % 7}", (episodes[0],), f"s{n}") for n in range(400)]
     rare = [Mention("cool", f"cool the thing {n} in the fridge", (episodes[0],), f"r{n}") for n in range(3)]
     await add(bank(database), *crowd, *rare)

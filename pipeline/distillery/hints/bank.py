@@ -12,10 +12,14 @@ from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
 from distillery.hints.embed import Embedder
 
-# HNSW visits this many candidates, and goes on in strict order where the filter leaves too few: with the default
-# settings a filter that matches one hint in thirty loses three of ten best hints (benchmarks/hint_search.py).
-_SEARCH_SETTINGS = (
-    "SET LOCAL hnsw.ef_search = 100",
+# Where the filter leaves no more hints than this, all of them are compared: nothing is missed, in milliseconds. The
+# planner would take the HNSW index, which knows nothing of the filter, and miss one of ten (benchmarks/hint_search.py).
+_FEW = 5_000
+_EXACT = ("SET LOCAL enable_indexscan = off",)  # bitmap scans stay: they go by the filter alone
+
+# Else HNSW visits this many candidates, and goes on in strict order where the filter leaves too few of them.
+_APPROXIMATE = (
+    "SET LOCAL hnsw.ef_search = 200",
     "SET LOCAL hnsw.iterative_scan = strict_order",
     "SET LOCAL hnsw.max_scan_tuples = 20000",
 )
@@ -101,15 +105,25 @@ class HintBank:
 
     async def nearest(self, vector: str, category: str, k: int) -> list[Hint]:
         """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
+        scope = (*self._scope, [category, EVERY_CATEGORY])
 
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
-            for setting in _SEARCH_SETTINGS:
+            cursor = await connection.execute(
+                """SELECT count(*) AS n FROM (
+                       SELECT 1 FROM hint
+                       WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
+                       LIMIT %s) AS fitting""",
+                (*scope, _FEW + 1),
+            )
+            counted = await cursor.fetchone()
+            assert counted is not None
+            for setting in _EXACT if counted["n"] <= _FEW else _APPROXIMATE:
                 await connection.execute(setting)
             cursor = await connection.execute(
                 """SELECT id, category, text FROM hint
                    WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
                    ORDER BY embedding <=> %s::halfvec LIMIT %s""",
-                (*self._scope, [category, EVERY_CATEGORY], vector, k),
+                (*scope, vector, k),
             )
             return await cursor.fetchall()
 
