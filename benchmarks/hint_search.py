@@ -111,7 +111,7 @@ async def search(dsn: str, searches: Sequence[tuple[Vectors, int, set[int]]]) ->
 
 
 def main() -> None:
-    """Fill, and search both ways, in turn."""
+    """Fill, and search in all ways, in turn."""
     parser = options(__doc__)
     parser.add_argument("--hints", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=1000)

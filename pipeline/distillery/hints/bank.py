@@ -12,10 +12,9 @@ from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
 from distillery.hints.embed import Embedder
 
-# Where the filter leaves no more hints than this, all of them are compared: nothing is missed, in milliseconds. The
-# planner would take the HNSW index, which knows nothing of the filter, and miss one of ten (benchmarks/hint_search.py).
+# Where the filter leaves no more hints than this, all of them are compared: nothing is missed, in milliseconds. HNSW
+# knows nothing of the filter, and missed one of ten (benchmarks/hint_search.py).
 _FEW = 5_000
-_EXACT = ("SET LOCAL enable_indexscan = off",)  # bitmap scans stay: they go by the filter alone
 
 # Else HNSW visits this many candidates, and goes on in strict order where the filter leaves too few of them.
 _APPROXIMATE = (
@@ -109,15 +108,17 @@ class HintBank:
 
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
             cursor = await connection.execute(
-                """SELECT count(*) AS n FROM (
-                       SELECT 1 FROM hint
+                """SELECT id, category, text, count(*) OVER () AS fitting FROM (
+                       SELECT id, category, text, embedding FROM hint
                        WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
-                       LIMIT %s) AS fitting""",
-                (*scope, _FEW + 1),
+                       LIMIT %s) AS few
+                   ORDER BY embedding <=> %s::halfvec LIMIT %s""",
+                (*scope, _FEW + 1, vector, k),
             )
-            counted = await cursor.fetchone()
-            assert counted is not None
-            for setting in _EXACT if counted["n"] <= _FEW else _APPROXIMATE:
+            rows = await cursor.fetchall()
+            if not rows or rows[0]["fitting"] <= _FEW:
+                return rows
+            for setting in _APPROXIMATE:
                 await connection.execute(setting)
             cursor = await connection.execute(
                 """SELECT id, category, text FROM hint
