@@ -37,7 +37,7 @@ from distillery.database.runs import register
 from distillery.environments.base import Observation, Task
 from distillery.environments.pool import EnvironmentPool
 from distillery.rollouts.client import ChatClient
-from distillery.rollouts.driver import Driver
+from distillery.rollouts.driver import Driver, collect_garbage_seldom
 from distillery.rollouts.play import Budget, play
 
 FEW, MANY = 32, 1024
@@ -114,6 +114,7 @@ async def measure(dsn: str, base_url: str, *, cases: Sequence[Case], episodes: i
                 max_attempts=1,
                 on_progress=ignore,
             )
+            collect_garbage_seldom()
             start = time.process_time()
             await driver.run()
             found.append((time.process_time() - start) * 1e6 / (episodes * steps))

@@ -109,11 +109,11 @@ class HintBank:
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
             cursor = await connection.execute(
                 """SELECT id, category, text, count(*) OVER () AS fitting FROM (
-                       SELECT id, category, text, embedding FROM hint
+                       SELECT id, category, text, embedding <=> %s::halfvec AS distance FROM hint
                        WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
                        LIMIT %s) AS few
-                   ORDER BY embedding <=> %s::halfvec LIMIT %s""",
-                (*scope, _FEW + 1, vector, k),
+                   ORDER BY distance LIMIT %s""",
+                (vector, *scope, _FEW + 1, k),
             )
             rows = await cursor.fetchall()
             if not rows or rows[0]["fitting"] <= _FEW:

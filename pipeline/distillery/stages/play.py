@@ -12,7 +12,7 @@ from distillery.environments.base import Task
 from distillery.environments.pool import EnvironmentPool
 from distillery.planning.stages import retriever_of
 from distillery.rollouts.client import ChatClient
-from distillery.rollouts.driver import Driver
+from distillery.rollouts.driver import Driver, collect_garbage_seldom
 from distillery.rollouts.play import Budget, play
 from distillery.stages.runner import StageContext, secret
 
@@ -69,6 +69,7 @@ async def play_arms(
             max_attempts=rollout.max_attempts,
             on_progress=lambda done, total: context.report(done, total, "episodes"),
         )
+        collect_garbage_seldom()
         await driver.run()
     return await _summary(context)
 
