@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from distillery.environments.base import Environment, Observation, Task
+from distillery.serving.process import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 OBSERVATION = "On the shelf 3, you see a book 2, a mug 1, a vase 4, a keychain 2, and a newspaper 1. " * 3
@@ -82,7 +83,7 @@ def server(seconds: float, *, clients: int = 1) -> Generator[str]:
     What it serves (/models) it tells once so many clients have asked: they begin to play together.
     """
     command = [sys.executable, "-m", "benchmarks.stand_ins", str(seconds), str(clients)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=die_with_parent) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"

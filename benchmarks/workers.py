@@ -34,6 +34,7 @@ from distillery.artifacts import store_at
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.planning.stages import BASE, OWN, Kind, Stage, StageId
+from distillery.serving.process import die_with_parent
 from distillery.stages.config import Server, StageConfig
 
 IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
@@ -106,7 +107,9 @@ class Case:
     def _worker(self, config: Path, number: int) -> Generator[subprocess.Popen[bytes]]:
         command = [sys.executable, "-m", "distillery.stages.rollout", str(config)]
         with (self._folder / f"worker-{number}.log").open("wb") as log:
-            process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, env=self._environment, stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
             try:
                 yield process
             finally:
