@@ -35,8 +35,8 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_general_model_takes_the_same_path(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
-    home = Home(tmp_path_factory.mktemp("general"), {})
+def test_a_general_model_takes_the_same_path(smollm2: Path, folder: Path):
+    home = Home(folder, {})
     run = document(
         "smollm2",
         model=smollm2,
@@ -46,12 +46,12 @@ def test_a_general_model_takes_the_same_path(smollm2: Path, tmp_path_factory: py
         training={"epochs": 1, "rowTokens": 4096, "lora": {"rank": 4, "alpha": 8}},
         evaluation={"arms": ["base", "rag", "distilled"]},
     )
-    run["spec"]["environment"] |= {"maxSteps": 3}
-    run["spec"]["environment"]["tasks"] |= {"train": 3, "evaluate": 2}
+    run["spec"]["environment"] |= {"maxSteps": 10}
+    run["spec"]["environment"]["tasks"] |= {"train": 4, "evaluate": 2}
     done = home.call("run", home.write(run))
     assert done.returncode == 0, done.stdout + done.stderr
     student = home.result("smollm2", "r1-train-distilled")
-    assert student["learntFrom"]["episodes"] == 3
+    assert student["learntFrom"]["episodes"] == 4
     assert student["metrics"]["targets"] > 0
     arms = home.result("smollm2", "r1-promote")["arms"]
     assert {name: arm["n"] for name, arm in arms.items()} == {"base": 2, "rag": 2, "distilled": 2}
