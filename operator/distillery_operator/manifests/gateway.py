@@ -127,7 +127,12 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
         ],
-        readinessProbe={"httpGet": {"path": "/readyz", "port": ADMIN_PORT}, "periodSeconds": 2, "timeoutSeconds": 5},
+        readinessProbe={
+            "httpGet": {"path": "/readyz", "port": ADMIN_PORT},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+            "failureThreshold": 2,
+        },
         livenessProbe=_liveness(ADMIN_PORT),
         lifecycle={"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
     )
@@ -175,8 +180,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
         environment=environment,
         resources=_SYNCER_RESOURCES,
         ports=[{"name": SYNCER, "containerPort": SYNCER_PORT, "protocol": "TCP"}],
-        readinessProbe={"httpGet": {"path": "/readyz", "port": SYNCER_PORT}, "periodSeconds": 2, "timeoutSeconds": 5},
-        livenessProbe=_liveness(SYNCER_PORT),
+        livenessProbe=_liveness(SYNCER_PORT),  # ready is who can answer, which the gateway knows
         restartPolicy="Always",
     )
 

@@ -173,7 +173,6 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
         load_adapter=False,
         arguments=_ADAPTER_ARGUMENTS if adapter else (),
         environment=_ADAPTER_ENVIRONMENT if adapter else {},
-        readinessProbe={"exec": {"command": health_check(gateway.UPSTREAM_PORT)}, "timeoutSeconds": 10},
         restartPolicy="Always",
     )
     image = spec.pods.image or settings.pipeline_image

@@ -95,10 +95,10 @@ class Pod:
                 (self._mounted / name).symlink_to(f"..data/{name}")
         return wanted["generation"]
 
-    async def ready(self, port: int) -> bool:
-        """What the kubelet is told at a readiness probe."""
+    async def ready(self) -> bool:
+        """What the kubelet is told at the readiness probe."""
         try:
-            async with self.session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+            async with self.session.get(f"http://127.0.0.1:{self.admin}/readyz") as answer:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
@@ -118,7 +118,7 @@ class Pod:
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(PATIENCE):
-            while not (await self.ready(self.admin) and await self.ready(self.syncer)):  # noqa: ASYNC110
+            while not await self.ready():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
     async def until_served(self, generation: int) -> float:
@@ -189,8 +189,7 @@ async def test_nothing_is_ready_before_the_adapters_are(pod: Pod, vllm: FakeVllm
     async with asyncio.timeout(PATIENCE):
         while "student" not in await pod.problem():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-    assert not await pod.ready(pod.admin)
-    assert not await pod.ready(pod.syncer)
+    assert not await pod.ready()
     assert vllm.adapters == {}
     assert pod.tell(bad) != generation
     await pod.until_ready()
@@ -205,10 +204,34 @@ async def test_a_container_that_started_again_goes_on_with_what_is_desired(pod: 
         await pod.start(made)
         await pod.until_ready()
     assert await pod.until_served(generation) < PATIENCE
-    vllm.adapters.clear()  # vLLM started again
+
+
+async def test_a_vllm_that_started_again_gets_no_requests_before_it_holds_what_it_should(pod: Pod, vllm: FakeVllm):
+    pod.tell(student(pod, 1))
+    await pod.until_ready()
+    pod.processes["syncer"].send_signal(signal.SIGSTOP)
+    vllm.adapters.clear()
     async with asyncio.timeout(PATIENCE):
-        while not vllm.adapters:  # noqa: ASYNC110
+        while await pod.ready():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+    pod.processes["syncer"].send_signal(signal.SIGCONT)
+    await pod.until_ready()
+    assert vllm.adapters
+    await vllm._runner.cleanup()
+    async with asyncio.timeout(PATIENCE):
+        while await pod.ready():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_a_pod_whose_syncer_died_serves_on(pod: Pod):
+    pod.tell(student(pod, 1))
+    await pod.until_ready()
+    pod.processes["syncer"].kill()
+    await pod.processes["syncer"].wait()
+    for _ in range(30):
+        assert await pod.ready()
+        assert (await pod.ask())[0] == 200
+        await asyncio.sleep(0.1)
 
 
 async def test_what_is_under_way_is_finished_when_the_gateway_is_told_to_end(pod: Pod, vllm: FakeVllm):

@@ -332,8 +332,8 @@ def test_merged_weights_say_whose_they_are_and_answer_to_the_name_that_all_pods_
 def test_the_gateway_is_ready_before_requests_come_and_ends_before_the_server_does():
     pod = serving_pod(owner(**ADAPTER))
     assert pod["gateway"]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8002}
-    assert pod["syncer"]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8003}
-    assert pod["server"]["readinessProbe"]["exec"]["command"] == servers.health_check(8001)
+    assert not {"readinessProbe"} & (pod["server"].keys() | pod["syncer"].keys()), "the gateway answers for them"
+    assert pod["server"]["startupProbe"]["exec"]["command"] == servers.health_check(8001)
     # native sidecars end after the containers, in the reverse order of their start
     assert [c["name"] for c in pod["containers"]] == ["gateway"]
     assert pod["server"]["restartPolicy"] == pod["syncer"]["restartPolicy"] == "Always"
