@@ -238,7 +238,7 @@ def _serve(
 ) -> Decision:
     """Serve what is to be served, if there is anything."""
     try:
-        choice = choose(owner.run.spec, current, writer.status["rounds"])
+        choice = choose(owner.run.spec, current, writer.status)
     except NoSuchStudent as error:
         writer.set(conditions.SERVING, False, "NoSuchStudent", str(error))
         return decision
@@ -424,6 +424,8 @@ class _StatusWriter:
             self.set(conditions.SERVING, True, "Available", message)
         else:
             message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
+            if how_far.problem:
+                message += f" One says: {how_far.problem}"
             self.set(conditions.SERVING, False, ROLLING_OUT, message)
 
     def seconds_to_ask_again(self) -> float:

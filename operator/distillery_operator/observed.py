@@ -32,6 +32,7 @@ class Observed:
         deployments: by name.
         events: about objects that do not get on, by the uid of the object; the newest last.
         generations: of what serving pods said that they serve, by the name of the pod.
+        problems: why serving pods can't serve what they should, in their words, by the name of the pod.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Observed:
     deployments: Mapping[str, Object] = field(default_factory=dict)
     events: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""

@@ -47,13 +47,15 @@ class Choice:
         return f"student {self.student}" if self.digest else "the base model"
 
 
-def choose(spec: Spec, current: Plan, rounds: Iterable[Mapping[str, Any]]) -> Choice | None:
+def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | None:
     """What the user wants to have served, or else the student promoted last; None where there is neither.
+
+    Once something is served, the base model is what is left where there is neither.
 
     Args:
         spec: the run's.
         current: what the planner says.
-        rounds: those that ended, as the status has them.
+        status: of the run, with the rounds that ended.
 
     Raises:
         NoSuchStudent: the user wants what is not there.
@@ -64,8 +66,8 @@ def choose(spec: Spec, current: Plan, rounds: Iterable[Mapping[str, Any]]) -> Ch
     promoted = current.serving.trained_by
     number = pinned if pinned is not None else promoted.round if promoted else None
     if number is None:
-        return None
-    ended = next((r for r in rounds if r["round"] == number), None)
+        return Choice(BASE, "", 0, "No student was promoted.") if "serving" in status else None
+    ended = next((r for r in status["rounds"] if r["round"] == number), None)
     if ended is None or not ended.get("student"):
         why = "has not ended" if ended is None else "trained no student"
         raise NoSuchStudent(f"spec.promotion.round is {number}, and that round {why}: what was served is served on.")
@@ -89,10 +91,12 @@ class Rollout:
     Attributes:
         replicas: that serve it.
         complete: all do, and none serves anything else.
+        problem: why one of the others does not, if it says so.
     """
 
     replicas: int
     complete: bool
+    problem: str = ""
 
 
 def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -> Rollout:
@@ -115,12 +119,13 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
         return Rollout(ready, available and choice.student in labels.values())
     pods = serving_pods(observed)
     there = [pod for pod in pods if observed.generations.get(pod["metadata"]["name"]) == generation]
-    return Rollout(len(there), available and len(there) == len(pods))
+    problems = (observed.problems.get(pod["metadata"]["name"], "") for pod in pods if pod not in there)
+    return Rollout(len(there), available and len(there) == len(pods), next(filter(None, problems), ""))
 
 
 def to_annotate(generation: int, observed: Observed) -> list[Object]:
     """The serving pods that are not told yet that their document changed."""
-    return [pod for pod in serving_pods(observed) if _told_generation(pod) != generation]
+    return [pod for pod in serving_pods(observed) if told_generation(pod) != generation]
 
 
 def to_ask(observed: Observed, said: Mapping[str, int]) -> list[Object]:
@@ -135,12 +140,12 @@ def to_ask(observed: Observed, said: Mapping[str, int]) -> list[Object]:
         for pod in serving_pods(observed)
         if any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
         and pod["status"].get("podIP")
-        and (told := _told_generation(pod))
+        and (told := told_generation(pod))
         and said.get(pod["metadata"]["uid"]) != told
     ]
 
 
-def _told_generation(pod: Object) -> int:
+def told_generation(pod: Object) -> int:
     """What a serving pod was told last; 0 for nothing."""
     told = pod["metadata"].get("annotations", {}).get(gateway.GENERATION, "")
     return int(told) if told.isdigit() else 0

@@ -58,7 +58,7 @@ class Reconciler:
         self._status: dict[str, Any] = {}
         self._applied: dict[Reference, tuple[str, float]] = {}
         self._listed = 0.0
-        self._said: dict[str, int] = {}
+        self._said: dict[str, gateways.Said] = {}
 
     def wake(self) -> None:
         """Something changed."""
@@ -120,15 +120,20 @@ class Reconciler:
             for event in sorted(found, key=_event_time):
                 uid = event["involvedObject"].get("uid", "")
                 events[uid] = (*events.get(uid, ()), event)
-        return replace(observed, events=events, generations=await self._ask(observed))
+        return await self._ask(replace(observed, events=events))
 
-    async def _ask(self, observed: Observed) -> dict[str, int]:
-        """What serving pods say that they serve. Those that said what they were told last are not asked again."""
+    async def _ask(self, observed: Observed) -> Observed:
+        """With what serving pods say. Those that said that they serve what they were told last are not asked again."""
         uids = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in serving_pods(observed)}
-        self._said = {uid: generation for uid, generation in self._said.items() if uid in uids}
-        if asked := to_ask(observed, self._said):
+        self._said = {uid: word for uid, word in self._said.items() if uid in uids}
+        if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}):
             self._said |= await gateways.ask(asked)
-        return {uids[uid]: generation for uid, generation in self._said.items()}
+        said = {uids[uid]: word for uid, word in self._said.items()}
+        return replace(
+            observed,
+            generations={name: word.generation for name, word in said.items()},
+            problems={name: word.problem for name, word in said.items() if word.problem},
+        )
 
     async def _list_children(self) -> list[Object]:
         namespace, name = self._key

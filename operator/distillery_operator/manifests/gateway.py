@@ -186,7 +186,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
 
 
 def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """Everybody reaches the gateway; its port for operators only the operator, and who collects metrics."""
+    """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them."""
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
@@ -201,13 +201,14 @@ def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
             "ingress": [
                 {"ports": _ports(PORT)},
                 {"from": [operator, *settings.metrics_from], "ports": _ports(ADMIN_PORT)},
+                {"from": [operator], "ports": _ports(SYNCER_PORT)},
             ],
         },
     }
 
 
-def _ports(*numbers: int) -> list[dict[str, Any]]:
-    return [{"port": number, "protocol": "TCP"} for number in numbers]
+def _ports(number: int) -> list[dict[str, Any]]:
+    return [{"port": number, "protocol": "TCP"}]
 
 
 def _liveness(port: int) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class FakeCluster:
         writes: times that the status changed.
         events: what was told.
         generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
+        problems: why they don't serve what they should, likewise.
         rights: what was asked of the API server, as kind and verb.
     """
 
@@ -83,6 +84,7 @@ class FakeCluster:
         self.writes = 0
         self.events: list[Event] = []
         self.generations: dict[str, int] = {}
+        self.problems: dict[str, str] = {}
         self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
         self.settings = Settings(namespace="distillery")
@@ -93,7 +95,7 @@ class FakeCluster:
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
         observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
-        observed = replace(observed, generations=dict(self.generations))
+        observed = replace(observed, generations=dict(self.generations), problems=dict(self.problems))
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:

@@ -435,10 +435,23 @@ def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names
     settings = Settings(namespace="distillery-system", metrics_from=(monitoring,))
     spec = gateway.network_policy(owner(), settings)["spec"]
     assert spec["podSelector"] == {"matchLabels": owner().selector("serving")}
-    clients, operators = spec["ingress"]
+    clients, operators, syncers = spec["ingress"]
     assert clients == {"ports": [{"port": 8000, "protocol": "TCP"}]}
     assert operators["ports"] == [{"port": 8002, "protocol": "TCP"}]
     operator, other = operators["from"]
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "distillery-system"}
     assert operator["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "distillery-operator"}
     assert other == monitoring
+    assert syncers == {"from": [operator], "ports": [{"port": 8003, "protocol": "TCP"}]}
+
+
+@pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])
+def test_what_is_mounted_is_there(spec: dict[str, Any]):
+    for made in everything(owner(**spec)):
+        if template := made.get("spec", {}).get("template"):
+            pod = template["spec"]
+            volumes = [volume["name"] for volume in pod["volumes"]]
+            volumes += [claim["metadata"]["name"] for claim in made["spec"].get("volumeClaimTemplates", [])]
+            assert len(set(volumes)) == len(volumes)
+            for container in [*pod.get("initContainers", []), *pod["containers"]]:
+                assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)

@@ -49,10 +49,11 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What gateways say, and whom they were asked."""
     state: dict[str, Any] = {"generation": 0, "asked": []}
 
-    async def ask(pods: Iterable[Object], *, port: int = 0) -> dict[str, int]:
+    async def ask(pods: Iterable[Object], *, port: int = 0) -> dict[str, gateways.Said]:
         names = [pod["metadata"]["name"] for pod in pods]
         state["asked"].append(names)
-        return {pod["metadata"]["uid"]: state["generation"] for pod in pods if state["generation"]}
+        word = gateways.Said(state["generation"])
+        return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
 
     monkeypatch.setattr(gateways, "ask", ask)
     return state

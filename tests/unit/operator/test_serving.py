@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from distillery_operator import gateways
+from distillery_operator.gateways import Said
+from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object
 from distillery_operator.observed import Observed
@@ -164,6 +165,10 @@ def test_a_loser_can_be_served_all_the_same():
     assert cluster.run(result=lambda stage: result_of(stage, promoted=False)) == "Complete"
     assert served_model(cluster) == FIRST
     assert history(cluster) == [("1abcdef01234", 1)]
+    pin(cluster, None)
+    cluster.reconcile()
+    assert served_model(cluster) == "base"
+    assert history(cluster) == [("base", 0), ("1abcdef01234", 1)]
 
 
 @pytest.mark.parametrize(("student", "told"), [(None, "trained no student"), ("later", "has not ended")])
@@ -207,23 +212,41 @@ def test_only_pods_that_did_not_say_what_they_were_told_are_asked():
     assert asked({"test-0": generation, "test-1": 7}) == {"test-1"}
 
 
-async def test_a_gateway_says_what_it_serves_and_silence_is_no_answer():
-    answers: list[Any] = [{"generation": 7, "inUse": []}, {"generation": "x"}, []]
+async def test_a_pod_says_what_it_serves_or_why_it_does_not_and_silence_is_no_answer():
+    answers: list[Any] = [{"generation": 7, "inUse": []}, {"generation": 6}, {"generation": "x"}, []]
 
     async def state(_: web.Request) -> web.Response:
         return web.json_response(answers[0])
 
-    app = web.Application()
-    app.router.add_get("/state", state)
-    pod: Object = {"metadata": {"uid": "u", "name": "p"}, "status": {"podIP": "127.0.0.1"}}
-    async with TestServer(app) as server:
+    async def problem(_: web.Request) -> web.Response:
+        return web.json_response({"generation": 0, "problem": "no such file" * 100})
+
+    gateway_app, syncer_app = web.Application(), web.Application()
+    gateway_app.router.add_get("/state", state)
+    syncer_app.router.add_get("/state", problem)
+    metadata = {"uid": "u", "name": "p", "annotations": {GENERATION: "7"}}
+    pod: Object = {"metadata": metadata, "status": {"podIP": "127.0.0.1"}}
+    async with TestServer(gateway_app) as server, TestServer(syncer_app) as syncer:
         assert server.port
-        assert await gateways.ask([pod], port=server.port) == {"u": 7}
+        assert syncer.port
+        ports = {"port": server.port, "syncer_port": syncer.port}
+        assert await gateways.ask([pod], **ports) == {"u": Said(7)}
+        answers.pop(0)
+        assert await gateways.ask([pod], **ports) == {"u": Said(6, ("no such file" * 100)[:300])}
         for _ in range(2):
             answers.pop(0)
-            assert await gateways.ask([pod], port=server.port) == {}
-    await asyncio.sleep(0)
-    assert await gateways.ask([pod], port=server.port) == {}
+            assert await gateways.ask([pod], **ports) == {}
+    assert await gateways.ask([pod], **ports) == {}
+
+
+def test_why_a_student_is_not_served_is_told():
+    cluster = cluster_after_round(1)
+    cluster.get_ready()
+    cluster.generations = {"test-0": cluster.desired()["generation"], "test-1": 0}
+    cluster.problems = {"test-1": "adapter student-x: its weights have the digest 1, not 2"}
+    cluster.reconcile()
+    told = "1 of 2 servers of student 1abcdef01234 are ready. One says: adapter student-x: its weights have the digest"
+    assert cluster.condition("Serving")["message"].startswith(told)
 
 
 def granted() -> set[tuple[str, str]]:
