@@ -117,10 +117,10 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
         labels = deployment["spec"]["template"]["metadata"]["labels"] if deployment else {}
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment else 0
         return Rollout(ready, available and choice.student in labels.values())
-    pods = serving_pods(observed)
-    there = [pod for pod in pods if observed.generations.get(pod["metadata"]["name"]) == generation]
-    problems = (observed.problems.get(pod["metadata"]["name"], "") for pod in pods if pod not in there)
-    return Rollout(len(there), available and len(there) == len(pods), next(filter(None, problems), ""))
+    names = {pod["metadata"]["name"] for pod in serving_pods(observed)}
+    there = {name for name in names if observed.generations.get(name) == generation}
+    problems = (observed.problems.get(name, "") for name in sorted(names - there))
+    return Rollout(len(there), available and there == names, next(filter(None, problems), ""))
 
 
 def to_annotate(generation: int, observed: Observed) -> list[Object]:
