@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -111,6 +112,7 @@ def _vllm(
         environment={
             **common_environment(spec),
             **server_environment(gpu=gpu),
+            **({} if gpu else _threads(resources)),
             **(environment or {}),
             "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
         },
@@ -118,6 +120,18 @@ def _vllm(
         startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )
+
+
+def _threads(resources: Resources) -> dict[str, str]:
+    """As many as the cores that a server asks for, and wherever there is room.
+
+    By itself vLLM would take all cores of the node but one, and bind to them: two servers of a node to the same.
+    """
+    cores = resources.limits.get("cpu") or resources.requests.get("cpu")
+    if cores is None:
+        return {}
+    count = math.ceil(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))
+    return {"OMP_NUM_THREADS": str(count), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 def health_check(port: int) -> list[str]:

@@ -193,6 +193,23 @@ def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
     assert "initContainers" not in job(Kind.HINTS)["spec"]["template"]["spec"]
 
 
+@pytest.mark.parametrize(
+    ("resources", "threads"),
+    [
+        ({"requests": {"cpu": "200m"}}, "1"),
+        ({"requests": {"cpu": "2"}, "limits": {"cpu": "3500m"}}, "4"),
+        ({"requests": {"memory": "1Gi"}}, None),
+        ({"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": "1"}}, None),
+    ],
+)
+def test_a_server_on_a_cpu_takes_as_many_threads_as_it_asks_for_cores(resources: dict[str, Any], threads: str | None):
+    made = job(Kind.ROLLOUT, owner(modelServer={"resources": resources}))
+    server = made["spec"]["template"]["spec"]["initContainers"][1]
+    environment = {variable["name"]: variable.get("value") for variable in server["env"]}
+    assert environment.get("OMP_NUM_THREADS") == threads
+    assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == ("nobind" if threads else None)
+
+
 async def test_a_server_is_ready_when_it_says_so():
     healthy = False
 
