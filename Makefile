@@ -56,7 +56,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
-	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow

@@ -1,7 +1,7 @@
 """What is to be served: which adapters vLLM holds, and which of them answers to which name.
 
-The operator writes it as an annotation of the pod; the kubelet makes a file of it, whose change the gateway and the
-syncer notice. Names of adapters are made of their digests, so that a name never means two things.
+The operator writes it into a ConfigMap; the kubelet makes a file of it, whose change the gateway and the syncer
+notice. Names of adapters are made of their digests, so that a name never means two things.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class Adapter:
         name: under which vLLM serves it.
         artifact: the stage that trained it.
         digest: of its tensors.
-        rank: of its matrices.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Desired:
     """A whole document.
 
     Attributes:
-        generation: grows with every change.
+        generation: tells this document from others; 0 is none.
         adapters: what vLLM holds.
         aliases: what clients may ask for.
         shadows: alias -> model that gets a copy of every request, whose answer nobody sees.

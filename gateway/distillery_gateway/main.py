@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -36,6 +38,8 @@ from distillery_gateway.upstream import served
 _log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+_SILENCE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ async def _serve(settings: Settings) -> None:
         gateway = Gateway(session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied)
         runner = await admin.serve(
             settings.admin_port,
-            waits_for=lambda: "" if routes.generation else "nothing is served yet",
+            waits_for=lambda: routes.waits_for,
             state=lambda: {"generation": routes.generation, "inUse": sorted(routes.in_use)},
             registry=metrics.registry,
         )
@@ -116,20 +120,33 @@ async def _serve(settings: Settings) -> None:
 async def _refresh(
     settings: Settings, session: aiohttp.ClientSession, routes: Routes, keys: KeyRing, metrics: Metrics
 ) -> None:
-    """Take over new keys, and a new table once vLLM holds what it names."""
-    desired = DesiredFile(settings.desired)
+    """Take over new keys, and a new table once vLLM holds what it names; and see that it goes on holding it."""
+    desired, told = DesiredFile(settings.desired), ""
+    looked = heard = -math.inf
     while True:
+        now, problem = time.monotonic(), ""
         try:
             if keys.refresh():
                 _log.info("the keys changed")
             desired.refresh()
-            if desired.current.generation != routes.generation:
-                routes.offer(desired.current, await served(session, settings.upstream))
-                metrics.generation.set(routes.generation)
+            changed = desired.current.generation != routes.generation
+            if changed or now - looked >= _LOOK_SECONDS:
+                looked = now
+                held = await served(session, settings.upstream)
+                heard = time.monotonic()
+                routes.see(held)
+                if changed and routes.offer(desired.current, held):
+                    metrics.generation.set(routes.generation)
         except InvalidDesired as error:
-            _log.error("%s", error)
+            problem = str(error)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            _log.warning("what is to be served can't be taken over yet: %s", error)
+            problem = f"vLLM does not say what it holds: {error or type(error).__name__}"
+            # busy it may take its time to answer; where nobody listens it is gone
+            if isinstance(error, aiohttp.ClientConnectorError) or now - heard > _SILENCE_SECONDS:
+                routes.see(())
+        if problem and problem != told:
+            _log.warning("%s", problem)
+        told = problem
         await asyncio.sleep(_REFRESH_SECONDS)
 
 

@@ -18,12 +18,21 @@ class Routes:
 
     def __init__(self) -> None:
         self._table = Desired()
+        self._held: frozenset[str] = frozenset()
         self._running: Counter[str] = Counter()
 
     @property
     def generation(self) -> int:
         """Of the table in use; 0 before there is one."""
         return self._table.generation
+
+    @property
+    def waits_for(self) -> str:
+        """Why requests are not to be sent here; empty once they are."""
+        if not self.generation:
+            return "nothing is served yet"
+        missing = _needs(self._table) - self._held
+        return f"vLLM does not hold {sorted(missing)[0]}" if missing else ""
 
     @property
     def aliases(self) -> Collection[str]:
@@ -37,6 +46,10 @@ class Routes:
         named |= set(self._table.shadows.values())
         return frozenset(named | {model for model, running in self._running.items() if running})
 
+    def see(self, held: Collection[str]) -> None:
+        """What vLLM holds now: nothing where it is away."""
+        self._held = frozenset(held)
+
     def offer(self, desired: Desired, held: Collection[str]) -> bool:
         """Take a table over if vLLM holds all that it names; True if it is in use now.
 
@@ -44,14 +57,8 @@ class Routes:
         """
         if desired.generation == self._table.generation:
             return True
-        missing = {
-            target.model
-            for targets in desired.aliases.values()
-            for target in targets
-            if target.weight and not target.upstream and target.model not in held
-        }
-        missing |= set(desired.shadows.values()) - set(held)
-        if missing:
+        self.see(held)
+        if _needs(desired) - self._held:
             return False
         _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
         self._table = desired
@@ -78,3 +85,9 @@ class Routes:
             yield
         finally:
             self._running[model] -= 1
+
+
+def _needs(table: Desired) -> frozenset[str]:
+    """The models that the vLLM beside this process has to hold for a table."""
+    named = {t.model for targets in table.aliases.values() for t in targets if t.weight and not t.upstream}
+    return frozenset(named | set(table.shadows.values()))

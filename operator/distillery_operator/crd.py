@@ -12,14 +12,12 @@ from typing import Any
 
 import yaml
 
-from distillery.api import GROUP, KIND, VERSION, DistillationRun, Spec
+from distillery.api import GROUP, KIND, MUTABLE, VERSION, DistillationRun, Spec
+from distillery.api.evaluation import Promotion
 from distillery.api.rules import RULES
 from distillery_operator.status_schema import STATUS
 
 PLURAL = "distillationruns"
-
-# What may change while a run exists: it says when things happen, or how a winner is served, and never what is learnt.
-_MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion")
 
 _COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
@@ -99,9 +97,10 @@ def _cross_field_rules() -> list[dict[str, Any]]:
 
 def _immutability_rules() -> list[dict[str, Any]]:
     """One rule a field, so that the message can name it."""
-    fields = [field.alias or name for name, field in Spec.model_fields.items()]
+    fields = [field.alias or name for name, field in Spec.model_fields.items() if name != "promotion"]
+    parts = [f"promotion.{field.alias or name}" for name, field in Promotion.model_fields.items()]
     rules = []
-    for name in [n for n in fields if n not in _MUTABLE] + ["promotion.policy", "promotion.weights"]:
+    for name in [n for n in (*fields, *parts) if n not in MUTABLE]:
         same = f"self.{name} == oldSelf.{name}"
         if name == "queueName":  # has no default, so it may be absent
             same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"

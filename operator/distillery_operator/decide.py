@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.api import DistillationRun, InvalidRun, parse
-from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
+from distillery.planning import Kind, Plan, Stage, StageId, StageState, plan
 from distillery.planning.stages import CANDIDATE
 from distillery_operator import conditions
-from distillery_operator.manifests import database, jobs, servers, storage
+from distillery_operator.manifests import database, gateway, jobs, servers, storage
 from distillery_operator.manifests.names import STAGE_LABEL, Owner
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import (
@@ -27,9 +27,13 @@ from distillery_operator.observed import (
     state_of_job,
 )
 from distillery_operator.problems import find_problem, suspects
+from distillery_operator.promotion import Choice, NoSuchStudent, Rollout, choose, recorded, rollout, to_annotate
 from distillery_operator.settings import Settings
 
+ROLLING_OUT = "RollingOut"
 _SUSPICION_SECONDS = 15.0  # events are not watched: what is stuck is asked about now and then
+_IMPATIENT_SECONDS = 1.0  # between two questions to pods that are about to serve another student
+_IMPATIENCE = timedelta(minutes=1)
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
 
 
@@ -40,6 +44,7 @@ class Decision:
     Attributes:
         secret: create the database's Secret, unless it is there.
         apply: manifests that are to hold.
+        annotate: pods, and the generation of what they serve: it is written on them.
         create: manifests that are created once: a configuration, then its Job.
         delete: objects that are to go, by reference and uid.
         status: the controller's part of the status.
@@ -48,6 +53,7 @@ class Decision:
 
     secret: bool = False
     apply: tuple[Object, ...] = ()
+    annotate: tuple[tuple[Reference, int], ...] = ()
     create: tuple[Object, ...] = ()
     delete: tuple[tuple[Reference, str], ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +94,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         running = _running_jobs(observed)
         return replace(decision, create=(), delete=running, status=writer.finish("Failed", current.message))
 
-    decision = _serve(owner, current, status, observed, settings, decision, writer)
+    decision = _serve(owner, current, observed, settings, decision, writer)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
@@ -112,7 +118,7 @@ def _go_on(decision: Decision, message: str, observed: Observed, settings: Setti
     else:
         writer.clear(conditions.STALLED)
     requeue = min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
-    return replace(decision, status=writer.finish("Running", message), requeue=requeue)
+    return replace(decision, status=writer.finish("Running", message), requeue=_sooner(requeue, decision.requeue))
 
 
 def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
@@ -228,27 +234,33 @@ def _digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
 
 
 def _serve(
-    owner: Owner,
-    current: Plan,
-    status: Mapping[str, Any],
-    observed: Observed,
-    settings: Settings,
-    decision: Decision,
-    writer: _StatusWriter,
+    owner: Owner, current: Plan, observed: Observed, settings: Settings, decision: Decision, writer: _StatusWriter
 ) -> Decision:
-    """Serve the student promoted last, if there is one."""
-    if current.serving.trained_by is None:
+    """Serve what is to be served, if there is anything."""
+    try:
+        choice = choose(owner.run.spec, current, writer.status)
+    except NoSuchStudent as error:
+        writer.set(conditions.SERVING, False, "NoSuchStudent", str(error))
         return decision
-    digest = _serving_digest(current.serving, writer.status)
-    manifests = (servers.deployment(owner, current.serving, digest, settings), servers.service(owner))
-    writer.serve(owner, digest, observed.deployments.get(owner.name))
-    return replace(decision, apply=(*decision.apply, *manifests))
-
-
-def _serving_digest(student: Model, status: Mapping[str, Any]) -> str:
-    assert student.trained_by is not None
-    ended = next(r for r in status["rounds"] if r["round"] == student.trained_by.round)
-    return ended["student"]
+    if choice is None:
+        return decision
+    adapter = servers.serves_adapters(owner.run.spec)
+    wanted = gateway.desired(owner, choice.model, choice.digest, adapter=adapter)
+    manifests = (
+        gateway.network_policy(owner, settings),
+        gateway.config_map(owner, wanted),
+        servers.deployment(owner, choice.model, choice.digest, settings),
+        servers.service(owner),
+    )
+    generation: int = wanted["generation"]
+    how_far = rollout(owner, choice, generation, observed)
+    writer.serve(owner, choice, how_far)
+    return replace(
+        decision,
+        apply=(*decision.apply, *manifests),
+        annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
+        requeue=writer.seconds_to_ask_again() if adapter and not how_far.complete else None,
+    )
 
 
 def _complete(
@@ -260,7 +272,8 @@ def _complete(
     writer: _StatusWriter,
 ) -> Decision:
     """All rounds ended: the run is complete once its student, if it has one, is served."""
-    waits = current.serving.trained_by is not None and not conditions.is_true(writer.conditions, conditions.SERVING)
+    serving = conditions.find(writer.conditions, conditions.SERVING)
+    waits = serving is not None and serving["reason"] == ROLLING_OUT
     if waits and owner.run.spec.promotion.service.replicas:
         return _go_on(decision, "Waiting for the promoted student's servers.", observed, settings, writer)
     writer.clear(conditions.STALLED)
@@ -281,14 +294,14 @@ def _look_after(
     decision = Decision()
     if status.get("rounds"):
         current = plan(owner.run.spec, states)
-        decision = _serve(owner, current, status, observed, settings, decision, writer)
-    ttl, requeue = owner.run.spec.ttl_seconds_after_finished, None
+        decision = _serve(owner, current, observed, settings, decision, writer)
+    ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if ttl is not None and observed.jobs:
         due = datetime.fromisoformat(status["completionTime"]) + timedelta(seconds=ttl)
         if now >= due:
             decision = replace(decision, delete=tuple(_leftovers(observed)))
         else:
-            requeue = (due - now).total_seconds()
+            requeue = _sooner((due - now).total_seconds(), requeue)
     phase, message = status.get("phase", ""), status.get("message", "")
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
 
@@ -313,6 +326,10 @@ def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
         if job["metadata"]["labels"].get(STAGE_LABEL) != "migrate":
             gone.append((Reference("v1", "ConfigMap", reference.namespace, reference.name), ""))
     return gone
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)
 
 
 def _text(time: datetime) -> str:
@@ -391,32 +408,32 @@ class _StatusWriter:
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
-    def serve(self, owner: Owner, digest: str, deployment: Object | None) -> None:
-        """How the promoted student is served."""
-        wanted = owner.run.spec.promotion.service.replicas
-        told = (deployment or {}).get("status", {})
-        template = (deployment or {}).get("spec", {}).get("template", {})
-        current = template.get("metadata", {}).get("labels", {}) if template else {}
-        ready = told.get("readyReplicas", 0)
-        rolled_out = (
-            deployment is not None
-            and digest[:12] in current.values()
-            and told.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-            and told.get("updatedReplicas", 0) >= wanted
-            and told.get("availableReplicas", 0) >= wanted
-            and told.get("replicas", 0) == wanted
-        )
+    def serve(self, owner: Owner, choice: Choice, how_far: Rollout) -> None:
+        """What is served, and by how many replicas."""
+        wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
         self.status["serving"] = {
-            "student": digest[:12],
-            "url": servers.url(owner),
+            "student": choice.student,
+            "round": choice.round,
+            "url": url,
             "model": owner.name,
-            "readyReplicas": ready,
+            "readyReplicas": how_far.replicas,
+            "history": recorded(self.status.get("serving", {}).get("history", []), choice, self._now),
         }
-        if rolled_out:
-            self.set(conditions.SERVING, True, "Available", f"Student {digest[:12]} answers at {servers.url(owner)}.")
+        if how_far.complete:
+            message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
+            self.set(conditions.SERVING, True, "Available", message)
         else:
-            message = f"{ready} of {wanted} servers of student {digest[:12]} are ready."
-            self.set(conditions.SERVING, False, "RollingOut", message)
+            message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
+            if how_far.problem:
+                message += f" One says: {how_far.problem}"
+            self.set(conditions.SERVING, False, ROLLING_OUT, message)
+
+    def seconds_to_ask_again(self) -> float:
+        """When to ask pods again what they serve: they say so in seconds, or something is wrong."""
+        since = conditions.find(self.conditions, conditions.SERVING)
+        assert since is not None
+        waited = datetime.fromisoformat(self._now) - datetime.fromisoformat(since["lastTransitionTime"])
+        return _IMPATIENT_SECONDS if waited < _IMPATIENCE else _SUSPICION_SECONDS
 
     def finish(self, phase: str, message: str) -> dict[str, Any]:
         """The status."""

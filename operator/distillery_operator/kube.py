@@ -1,4 +1,4 @@
-"""The API server: dicts in, dicts out. All writes but creations-once are server-side apply.
+"""The API server: dicts in, dicts out. All writes but creations-once and annotations are server-side apply.
 
 The official client's models are strict and would refuse quantities and fields that the server takes, so only its
 transport is used: authentication, TLS, retries.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -68,6 +69,15 @@ class Kube:
     async def apply_status(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
         """The same for the fields of the status that ``manager`` owns."""
         return await self._patch(f"{Reference.to(manifest).path}/status", manifest, manager)
+
+    async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
+        """Set annotations of an object that others own; harmless where it is gone."""
+        body = {"metadata": {"annotations": dict(annotations)}}
+        try:
+            await self.request("PATCH", reference.path, body=body, content="application/merge-patch+json")
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     async def create(self, manifest: Object) -> bool:
         """Create an object once; False if one of its name exists already, which is left as it is."""

@@ -50,3 +50,9 @@ class Reference:
     def path(self) -> str:
         """The path of the object."""
         return f"{self.collection}/{self.name}"
+
+
+def address(pod: Object) -> str:
+    """A pod's host in a URL."""
+    ip: str = pod["status"]["podIP"]
+    return f"[{ip}]" if ":" in ip else ip

@@ -10,7 +10,8 @@ from distillery.api import Spec
 from distillery.planning import Kind, Model, StageId, StageState
 from distillery.planning.stages import BASE, CANDIDATE, PREPARE, round_stages
 from distillery.stages.outcome import read
-from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.manifests.gateway import COMPONENT as SERVING
+from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.objects import Object
 
 _WORKER = "worker"
@@ -30,6 +31,8 @@ class Observed:
         stateful_sets: by name.
         deployments: by name.
         events: about objects that do not get on, by the uid of the object; the newest last.
+        generations: of what serving pods said that they serve, by the name of the pod.
+        problems: why serving pods can't serve what they should, in their words, by the name of the pod.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -38,6 +41,8 @@ class Observed:
     stateful_sets: Mapping[str, Object] = field(default_factory=dict)
     deployments: Mapping[str, Object] = field(default_factory=dict)
     events: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
+    generations: Mapping[str, int] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""
@@ -112,6 +117,17 @@ def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, Stag
             case _:
                 pass
     return states
+
+
+def serving_pods(observed: Observed) -> list[Object]:
+    """The pods that serve a student and are not on their way out."""
+    return [
+        pod
+        for pod in observed.pods
+        if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == SERVING
+        and not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") in ("Pending", "Running")
+    ]
 
 
 def stage_of(job: Object) -> str:

@@ -18,7 +18,7 @@ from distillery_operator.cache import Cache, RunKey
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.jobs import STATUS_PORT
 from distillery_operator.manifests.names import STAGE_LABEL
-from distillery_operator.objects import Object
+from distillery_operator.objects import Object, address
 
 _log = logging.getLogger(__name__)
 
@@ -78,9 +78,8 @@ async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[s
         labels, status = pod["metadata"].get("labels", {}), pod.get("status", {})
         if STAGE_LABEL not in labels or status.get("phase") != "Running" or not status.get("podIP"):
             continue
-        host = f"[{status['podIP']}]" if ":" in status["podIP"] else status["podIP"]
         try:
-            async with session.get(f"http://{host}:{STATUS_PORT}/progress") as answer:
+            async with session.get(f"http://{address(pod)}:{STATUS_PORT}/progress") as answer:
                 told = await answer.json()
             return describe(told)
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):

@@ -14,16 +14,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distillery.api import parse
+from distillery_operator import gateways
 from distillery_operator.cache import CHILDREN, Cache, RunKey
 from distillery_operator.decide import Decision, decide
 from distillery_operator.events import events_between, manifest
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests import database
+from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
 from distillery_operator.metrics import Metrics
 from distillery_operator.objects import Object, Reference
-from distillery_operator.observed import Observed
+from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.problems import suspects
+from distillery_operator.promotion import to_ask
 from distillery_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Reconciler:
         self._status: dict[str, Any] = {}
         self._applied: dict[Reference, tuple[str, float]] = {}
         self._listed = 0.0
+        self._said: dict[str, gateways.Said] = {}
 
     def wake(self) -> None:
         """Something changed."""
@@ -116,7 +120,20 @@ class Reconciler:
             for event in sorted(found, key=_event_time):
                 uid = event["involvedObject"].get("uid", "")
                 events[uid] = (*events.get(uid, ()), event)
-        return replace(observed, events=events)
+        return await self._ask(replace(observed, events=events))
+
+    async def _ask(self, observed: Observed) -> Observed:
+        """With what serving pods say. Those that said that they serve what they were told last are not asked again."""
+        uids = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in serving_pods(observed)}
+        self._said = {uid: word for uid, word in self._said.items() if uid in uids}
+        if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}):
+            self._said |= await gateways.ask(asked)
+        said = {uids[uid]: word for uid, word in self._said.items()}
+        return replace(
+            observed,
+            generations={name: word.generation for name, word in said.items()},
+            problems={name: word.problem for name, word in said.items() if word.problem},
+        )
 
     async def _list_children(self) -> list[Object]:
         namespace, name = self._key
@@ -132,6 +149,8 @@ class Reconciler:
             await self._kube.create(database.secret(owner, secrets.token_hex(_PASSWORD_BYTES)))
         for wanted in decision.apply:
             await self._apply(wanted)
+        for reference, generation in decision.annotate:
+            await self._kube.annotate(reference, {GENERATION: str(generation)})
         for wanted in decision.create:
             if await self._kube.create(wanted):
                 self._metrics.created.labels(wanted["kind"]).inc()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from distillery import __version__
+from distillery_operator.objects import Object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +24,13 @@ class Settings:
         gpu_server_image: of model servers with a GPU.
         cpu_server_image: of model servers without.
         postgres_image: of quick-start databases; PostgreSQL with pgvector.
+        gateway_image: of the gateway in front of served students, and of the syncer.
         image_pull_policy: of all of them.
         identity: tells replicas apart.
         port: of health and metrics.
         lease_seconds: after so long without a word of the leader another replica leads.
         resync_seconds: how often an active run is looked at without cause.
+        metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
     """
 
     namespace: str = "default"
@@ -35,11 +39,13 @@ class Settings:
     gpu_server_image: str = "vllm/vllm-openai:v0.32.0"
     cpu_server_image: str = f"distillery/server-cpu:{__version__}"
     postgres_image: str = "pgvector/pgvector:pg17"
+    gateway_image: str = f"distillery/gateway:{__version__}"
     image_pull_policy: str = "IfNotPresent"
     identity: str = field(default_factory=socket.gethostname)
     port: int = 8080
     lease_seconds: int = 15
     resync_seconds: float = 60.0
+    metrics_from: tuple[Object, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -55,10 +61,13 @@ class Settings:
                         given[name] = int(text)
                     case "float":
                         given[name] = float(text)
+                    case "tuple[Object, ...]":
+                        given[name] = tuple(json.loads(text))
                     case "tuple[str, ...]":
                         given[name] = tuple(filter(None, text.split(",")))
                     case _:
                         given[name] = text
             except ValueError as error:
-                raise ValueError(f"{variable} is {text!r}, which is no number") from error
+                wanted = "JSON" if parameter.type.startswith("tuple") else "number"
+                raise ValueError(f"{variable} is {text!r}, which is no {wanted}") from error
         return cls(**given)  # type: ignore[arg-type]

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+MOST_HISTORY = 20
+"""Of what was served."""
+
 
 def _text(most: int, description: str) -> dict[str, Any]:
     return {"type": "string", "maxLength": most, "description": description}
@@ -59,6 +62,17 @@ _ROUND = {
     },
 }
 
+_SERVED = {
+    "type": "object",
+    "required": ["student", "round", "time"],
+    "properties": {
+        "student": _text(64, "As above."),
+        "round": _NUMBER,
+        "reason": _text(1024, "One sentence."),
+        "time": _TIME,
+    },
+}
+
 STATUS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -102,10 +116,17 @@ STATUS: dict[str, Any] = {
         "serving": {
             "type": "object",
             "properties": {
-                "student": _text(64, "The first digits of the digest of the adapter that is served."),
+                "student": _text(64, "The first digits of the digest of the adapter that is served; base for none."),
+                "round": {**_NUMBER, "description": "The round whose student it is; 0 for the base model."},
                 "url": _text(512, "The OpenAI-compatible endpoint inside the cluster."),
                 "model": _text(63, "What clients call the model."),
-                "readyReplicas": _NUMBER,
+                "readyReplicas": {**_NUMBER, "description": "Those that serve it."},
+                "history": {
+                    "type": "array",
+                    "maxItems": MOST_HISTORY,
+                    "description": "What was to be served when, and why; the newest first.",
+                    "items": _SERVED,
+                },
             },
         },
         "startTime": _TIME,

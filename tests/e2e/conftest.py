@@ -23,6 +23,7 @@ RELEASE = "distillery"
 
 _TARGETS = {
     "operator": ("operator", ""),
+    "gateway": ("gateway", ""),
     "pipeline": ("pipeline", "pipeline"),
     "server-cpu": ("pipeline", "server-cpu"),
 }
@@ -54,6 +55,7 @@ def image_values() -> list[str]:
     return [
         f"--set=image.repository={registry}/distillery/operator",
         f"--set=images.pipeline={registry}/distillery/pipeline:{__version__}",
+        f"--set=images.gateway={registry}/distillery/gateway:{__version__}",
         f"--set=images.cpuServer={registry}/distillery/server-cpu:{__version__}",
     ]
 

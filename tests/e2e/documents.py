@@ -31,6 +31,7 @@ def small(name: str = "small", **spec: Any) -> dict[str, Any]:
             },
             # a gate that a handful of games can pass
             "evaluation": {"arms": ["base", "distilled"], "gate": {"confidence": 0.5}},
+            "modelServer": {"resources": {"requests": {"cpu": "200m"}}},
             "storage": {"claim": {"size": "1Gi"}},
             "stages": {"parallel": 1},
             **spec,

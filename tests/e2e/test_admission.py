@@ -31,6 +31,7 @@ BREAKS: list[dict[str, Any]] = [
     {"agent": {"name": "plain", "maxCalls": 10}},
     {"rounds": {"max": 1, "patience": 2}},
     {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
+    {"promotion": {"round": 2}},
     {"storage": {"endpointURL": "http://s3:9000"}},
     {"storage": {"credentialsSecretRef": {"name": "s3", "key": "credentials"}}},
 ]
@@ -92,6 +93,7 @@ def test_what_is_learnt_is_immutable_and_when_is_not(users: Namespace):
     assert patch('{"suspend": true}') == ""
     assert patch('{"ttlSecondsAfterFinished": 60}') == ""
     assert patch('{"promotion": {"service": {"replicas": 3}}}') == ""
+    assert patch('{"promotion": {"round": 0}}') == ""
 
 
 def test_defaults_are_filled_in(users: Namespace):

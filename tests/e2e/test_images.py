@@ -12,7 +12,7 @@ from distillery import __version__
 from tests.e2e.cluster import Cluster
 
 MB = 10**6
-NAMES = ("operator", "pipeline", "server-cpu")
+NAMES = ("operator", "gateway", "pipeline", "server-cpu")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,11 +39,12 @@ def layers(name: str) -> list[int]:
     return [sizes[digest] for digest in inspect(name)["OCIv1"]["rootfs"]["diff_ids"]]
 
 
-def test_the_operator_is_small():
-    assert sum(layers("operator")) < 200 * MB
+@pytest.mark.parametrize("name", ["operator", "gateway"])
+def test_what_needs_no_torch_is_small(name: str):
+    assert sum(layers(name)) < 200 * MB
 
 
-@pytest.mark.parametrize("name", ["operator", "pipeline"])
+@pytest.mark.parametrize("name", ["operator", "gateway", "pipeline"])
 def test_a_change_of_our_code_moves_a_few_megabytes(name: str):
     sizes = layers(name)
     if name == "pipeline":

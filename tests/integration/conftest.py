@@ -28,6 +28,13 @@ def postgres() -> Generator[EmbeddedPostgres]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def folder() -> Generator[Path]:
+    """Not one of pytest's: another pytest that starts closes those to the user as whom the embedded Postgres runs."""
+    with tempfile.TemporaryDirectory(prefix="distillery-test-") as made:
+        yield Path(made)
+
+
 @pytest.fixture
 def dsn(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Generator[str]:
     """A new database with the schema in place."""

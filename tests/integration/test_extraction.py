@@ -82,17 +82,28 @@ async def test_the_model_reads_the_whole_failure_and_is_asked_for_json(database:
         '"heat"',
     ):
         assert part in prompt
-    assert server.requests[0]["response_format"]["type"] == "json_schema"
+    asked = server.requests[0]["response_format"]
+    assert asked["type"] == "json_schema"
+    bounds = asked["json_schema"]["schema"]["properties"]["hints"]
+    assert (bounds["minItems"], bounds["maxItems"]) == (1, 4)
     assert server.requests[0]["temperature"] == 0.0
 
 
 @pytest.mark.parametrize(
-    "bad", ["no json", '{"hints": []}', '{"hints": [1]}', json.dumps({"hints": ["x" * 200]}), '{"advice": ["a"]}']
+    "bad",
+    [
+        "no json",
+        '{"hints": []}',
+        '{"hints": [1]}',
+        json.dumps({"hints": ["x" * 200]}),
+        '{"hints": ["..."]}',
+        '{"advice": ["a"]}',
+    ],
 )
 async def test_a_bad_reply_is_kept_and_asked_for_once_more(database: Database, failures: list[Episode], bad: str):
     mentions, server = await extract(database, failures[:1], lambda n: bad if n == 1 else GOOD)
     assert len(mentions) == 2
-    assert len(server.requests) == 2
+    assert [request["temperature"] for request in server.requests] == [0.0, 0.7]
     rows = await database.fetch("SELECT attempt, reply, problem <> '' AS bad FROM extraction ORDER BY attempt")
     assert rows == [{"attempt": 1, "reply": bad, "bad": True}, {"attempt": 2, "reply": GOOD, "bad": False}]
 

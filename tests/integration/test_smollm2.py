@@ -1,15 +1,20 @@
 """A general pretrained model takes the same path: SmolLM2-135M-Instruct as ReAct, on a handful of games.
 
-It wins none, so everything is kept to learn from; what is shown is that nothing depends on the demonstration's model.
+It wins none, so everything is kept to learn from, and reads its own failures; what is shown is that nothing depends on
+the demonstration's model, and that an extractor's replies are held to the schema by a real server.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from distillery.serving.arguments import ServedModel
+from distillery.serving.vllm import VllmServer
 from tests.integration.loop import Home, document
 
 
@@ -34,9 +39,17 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+async def reader(smollm2: Path, folder: Path) -> AsyncGenerator[VllmServer]:
+    """The same model, served to read failures."""
+    server = await VllmServer(ServedModel(str(smollm2), "reader"), folder / "reader.log", private=False).start()
+    yield server
+    await server.stop()
+
+
 @pytest.mark.slow
-def test_a_general_model_takes_the_same_path(smollm2: Path, tmp_path_factory: pytest.TempPathFactory):
-    home = Home(tmp_path_factory.mktemp("general"), {})
+async def test_a_general_model_takes_the_same_path(smollm2: Path, folder: Path, reader: VllmServer):
+    home = Home(folder, {})
     run = document(
         "smollm2",
         model=smollm2,
@@ -46,12 +59,17 @@ def test_a_general_model_takes_the_same_path(smollm2: Path, tmp_path_factory: py
         training={"epochs": 1, "rowTokens": 4096, "lora": {"rank": 4, "alpha": 8}},
         evaluation={"arms": ["base", "rag", "distilled"]},
     )
+    run["spec"]["models"]["extractor"] = {"endpoint": {"baseURL": reader.base_url, "model": "reader"}}
     run["spec"]["environment"] |= {"maxSteps": 3}
-    run["spec"]["environment"]["tasks"] |= {"train": 3, "evaluate": 2}
-    done = home.call("run", home.write(run))
+    run["spec"]["environment"]["tasks"] |= {"train": 4, "evaluate": 2}
+    done = await asyncio.to_thread(home.call, "run", home.write(run))
     assert done.returncode == 0, done.stdout + done.stderr
+    hints = home.result("smollm2", "r1-hints")
+    assert hints["extractor"] == "llm"
+    assert hints["failures"] == 4
+    assert hints["hints"] > 0
     student = home.result("smollm2", "r1-train-distilled")
-    assert student["learntFrom"]["episodes"] == 3
+    assert 0 < student["learntFrom"]["episodes"] <= 4
     assert student["metrics"]["targets"] > 0
     arms = home.result("smollm2", "r1-promote")["arms"]
     assert {name: arm["n"] for name, arm in arms.items()} == {"base": 2, "rag": 2, "distilled": 2}

@@ -7,8 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -19,13 +17,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 FILE = re.compile(r"^`(?P<name>\S+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Generator[Path]:
-    """Not one of pytest's: it closes those to other users, as which the embedded Postgres runs, when it starts anew."""
-    with tempfile.TemporaryDirectory(prefix="distillery-test-") as made:
-        yield Path(made)
 
 
 @pytest.fixture(scope="module")

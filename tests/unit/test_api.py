@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from distillery.api import InvalidRun, canonical, load, parse
+from distillery.database.runs import _differences
+from distillery_gateway.limits import Limits
+from distillery_gateway.main import _limits as gateway_limits
 from tests.unit.documents import document
 
 ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
@@ -82,11 +85,37 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
             "spec.rounds.until: ",
         ),
+        ({"promotion": {"round": 2}}, "spec.promotion.round: 2: must not exceed spec.rounds.max"),
+        (
+            {"promotion": {"service": {"gateway": {"limits": {"maxTokens": 0}}}}},
+            "spec.promotion.service.gateway.limits.maxTokens: 0: write 1 or more",
+        ),
+        (
+            {"promotion": {"service": {"gateway": {"deniedParameters": ["n", "top-k"]}}}},
+            'spec.promotion.service.gateway.deniedParameters[1]: "top-k": write lower-case letters and underscores',
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_field_value_and_mend(spec: dict[str, Any], expected: str):
     found = problems(spec)
     assert [text for text in found if text.startswith(expected)], found
+
+
+def test_the_gateways_limits_are_the_same_in_the_resource_and_in_the_gateway():
+    asked = parse(document()).spec.promotion.service.gateway.limits
+    assert gateway_limits(asked.model_dump(mode="json", by_alias=True)) == Limits()
+
+
+def test_what_is_served_may_change_while_a_run_exists_and_what_is_learnt_may_not():
+    old = canonical(parse(document(rounds={"max": 2})))["spec"]
+    changes: dict[str, Any] = {
+        "suspend": True,
+        "ttlSecondsAfterFinished": 60,
+        "promotion": {"round": 1, "service": {"replicas": 3}},
+    }
+    assert not list(_differences(old, canonical(parse(document(rounds={"max": 2}, **changes)))["spec"], "spec"))
+    other = canonical(parse(document(rounds={"max": 3}, promotion={"weights": "adapter"})))["spec"]
+    assert [path for path, *_ in _differences(old, other, "spec")] == ["spec.promotion.weights", "spec.rounds.max"]
 
 
 def test_all_mistakes_are_told_at_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from distillery.cli import main as commands
 from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
 from tests.unit.documents import document
+
+COMMANDS = ("run", "validate", "status", "report", "hints", "serve", "promote", "rollback")
 
 
 def call(*arguments: str) -> int:
@@ -29,11 +32,11 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_help_shows_every_command_examples_and_exit_codes():
     text = parser().format_help()
-    for word in ("run", "validate", "status", "report", "hints", "serve", "DISTILLERY_HOME", "exit codes", "examples:"):
+    for word in (*COMMANDS, "DISTILLERY_HOME", "exit codes", "examples:"):
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["run", "validate", "status", "report", "hints", "serve"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
     assert call(command, "--help") == 0
     assert len(capsys.readouterr().out.splitlines()) >= 5
@@ -77,3 +80,60 @@ def test_a_model_that_has_gone_since_is_told_in_one_line(
     monkeypatch.setitem(commands._COMMANDS, "serve", serve)
     assert call("serve", "run") == commands.EXIT_FAILED
     assert capsys.readouterr().err == "model /gone: there is no such folder\n"
+
+
+@pytest.fixture
+def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fake kubectl: it writes down what it is asked, and prints what lies in its answer."""
+    program = tmp_path / "kubectl"
+    program.write_text(f"""#!/bin/sh
+echo "$@" >> {tmp_path}/asked
+cat {tmp_path}/answer 2>/dev/null
+test ! -e {tmp_path}/refusal || {{ cat {tmp_path}/refusal >&2; exit 1; }}
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path
+
+
+KIND = "distillationruns.distillery.dev"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "number", "where"),
+    [
+        (["promote", "a", "--round", "2"], "2", ""),
+        (["promote", "team/a", "--context", "prod"], "null", " --namespace=team --context=prod"),
+    ],
+)
+def test_a_promotion_is_a_patch_of_the_resource(arguments: list[str], number: str, where: str, kubectl: Path):
+    assert call(*arguments) == 0
+    patch = f'{{"spec": {{"promotion": {{"round": {number}}}}}}}'
+    assert (kubectl / "asked").read_text() == f"patch {KIND} a --type=merge --patch={patch}{where}\n"
+
+
+@pytest.mark.parametrize(("rounds", "number"), [([3, 2, 1], 2), ([3, 0], 0), ([1], 0)])
+def test_a_rollback_goes_to_what_was_served_before(rounds: list[int], number: int, kubectl: Path):
+    history = [{"student": "x", "round": served} for served in rounds]
+    (kubectl / "answer").write_text(json.dumps({"status": {"serving": {"history": history}}}))
+    assert call("rollback", "a") == 0
+    got, patched = (kubectl / "asked").read_text().splitlines()
+    assert got == f"get {KIND} a --output=json"
+    assert f'{{"round": {number}}}' in patched
+
+
+def test_what_can_not_be_promoted_or_rolled_back_is_told(kubectl: Path, capsys: pytest.CaptureFixture[str]):
+    (kubectl / "answer").write_text("{}")
+    assert call("rollback", "a") == 1
+    assert "nothing of run a is served" in capsys.readouterr().err
+    (kubectl / "refusal").write_text("spec.promotion.round: must not exceed spec.rounds.max")
+    assert call("promote", "a", "--round", "9") == 1
+    assert "must not exceed spec.rounds.max" in capsys.readouterr().err
+
+
+def test_without_kubectl_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert call("promote", "a") == 1
+    assert "kubectl, which is not installed here" in capsys.readouterr().err

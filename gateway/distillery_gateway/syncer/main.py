@@ -55,7 +55,7 @@ async def _serve() -> None:
         )
         runner = await admin.serve(
             int(get("DISTILLERY_SYNCER_PORT", "8003")),
-            waits_for=lambda: "" if syncer.generation else syncer.problem or "the adapters are not loaded yet",
+            waits_for=lambda: syncer.waits_for,
             state=lambda: {
                 "generation": syncer.generation,
                 "held": sorted(syncer.held),

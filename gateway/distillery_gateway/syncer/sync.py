@@ -33,8 +33,8 @@ class Syncer:
         folder: of the pod, which vLLM sees too.
 
     Attributes:
-        generation: of the document whose adapters are all held; 0 before there is one.
-        problem: why the newest one is not, if that is known.
+        generation: of the newest document, if its adapters are all held; else 0.
+        problem: why they are not, if that is known.
     """
 
     def __init__(self, session: aiohttp.ClientSession, upstream: str, gateway: str, store: Store, folder: Path) -> None:
@@ -46,13 +46,24 @@ class Syncer:
         self.generation = 0
         self.problem = ""
         self.held: frozenset[str] = frozenset()
+        self._complete: frozenset[str] | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Why requests are not to be sent to this vLLM; empty once they are.
+
+        A newer document that can't be had does not stop what the one before it names.
+        """
+        if self._complete is not None and self._complete <= self.held:
+            return ""
+        return self.problem or "the adapters are not loaded yet"
 
     async def look(self, desired: Desired) -> None:
         """One look. Raises aiohttp.ClientError or TimeoutError where vLLM is away: then nothing is held."""
         try:
             models = await served(self._session, self._upstream)
         except (aiohttp.ClientError, TimeoutError):
-            self.generation, self.held = 0, frozenset()
+            self.generation, self.held, self._complete = 0, frozenset(), None
             raise
         self.held = frozenset(name for name, parent in models.items() if parent)
         problem = ""
@@ -72,6 +83,8 @@ class Syncer:
         self.problem = problem
         wanted = {adapter.name for adapter in desired.adapters}
         self.generation = desired.generation if desired.generation and wanted <= self.held else 0
+        if self.generation:
+            self._complete = frozenset(wanted)
         for name in self.held - wanted - await self._in_use():
             await self._post("/v1/unload_lora_adapter", {"lora_name": name})
             adapters.forget(name, self._folder)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from distillery.api import Spec
 from distillery.api.infrastructure import Resources
 from distillery.planning import Model
+from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
-from distillery.serving.choice import served
+from distillery.serving.choice import merges, served
+from distillery_operator.manifests import gateway
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -21,16 +24,16 @@ from distillery_operator.manifests.pods import (
     on_one_node,
     pod,
     scratch,
-    secrets,
     shared_memory,
     shares_one_node,
     store_uri,
 )
 from distillery_operator.settings import Settings
 
-COMPONENT = "serving"
-PORT = 8000
+COMPONENT = gateway.COMPONENT
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
+_ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
+_ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
 
 def has_gpu(spec: Spec) -> bool:
@@ -74,7 +77,6 @@ def sidecar(
     return _vllm(
         spec,
         model,
-        host="127.0.0.1",
         port=port,
         resources=spec.model_server.resources,
         mounts=mounts,
@@ -88,32 +90,48 @@ def _vllm(
     spec: Spec,
     model: ServedModel,
     *,
-    host: str,
     port: int,
     resources: Resources,
     mounts: Sequence[Mount],
     settings: Settings,
     load_adapter: bool,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
+    """A vLLM on loopback, and nowhere else: whoever reaches it may do with it what they like."""
     gpu = asks_for_gpu(resources)
-    arguments = server_arguments(model, host=host, port=port, gpu=gpu, load_adapter=load_adapter)
+    command = [*server_arguments(model, port=port, gpu=gpu, load_adapter=load_adapter), *arguments]
     probe = {"exec": {"command": health_check(port)}, "timeoutSeconds": 10}
     return container(
         "server",
         spec.model_server.image or (settings.gpu_server_image if gpu else settings.cpu_server_image),
-        ["python3", "-m", "vllm.entrypoints.openai.api_server", *arguments, *spec.model_server.arguments],
+        ["python3", "-m", "vllm.entrypoints.openai.api_server", *command, *spec.model_server.arguments],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment={
             **common_environment(spec),
             **server_environment(gpu=gpu),
+            **({} if gpu else _threads(resources)),
+            **(environment or {}),
             "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
         },
         resources=resources,
         startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )
+
+
+def _threads(resources: Resources) -> dict[str, str]:
+    """As many as the cores that a server asks for, and wherever there is room.
+
+    By itself vLLM would take all cores of the node but one, and bind to them: two servers of a node to the same.
+    """
+    cores = resources.limits.get("cpu") or resources.requests.get("cpu")
+    if cores is None:
+        return {}
+    count = math.ceil(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))
+    return {"OMP_NUM_THREADS": str(count), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 
 
 def health_check(port: int) -> list[str]:
@@ -128,37 +146,65 @@ def health_check(port: int) -> list[str]:
     return ["python3", "-I", "-S", "-c", program]
 
 
+def serves_adapters(spec: Spec) -> bool:
+    """Whether promoted students are served as adapters, which one server exchanges while it runs."""
+    return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
+
+
 def deployment(owner: Owner, student: Model, digest: str, settings: Settings) -> dict[str, Any]:
-    """The servers of the promoted student; a new student replaces them one by one, none missing meanwhile."""
+    """The servers of the promoted student.
+
+    As an adapter a new student changes nothing here: the syncers load it. As merged weights it replaces the servers one
+    by one, none missing meanwhile.
+
+    Args:
+        owner: the run.
+        student: what is served.
+        digest: of its adapter; empty for the base model.
+        settings: images.
+    """
     spec = owner.run.spec
-    resources = spec.promotion.service.resources or spec.model_server.resources
-    wanted = served(student, spec, gpu=asks_for_gpu(resources), artifacts=ARTIFACTS, digest=digest)
-    model = replace(wanted, name=owner.name)
+    resources = _resources(spec)
+    gpu, adapter = asks_for_gpu(resources), serves_adapters(spec)
     pods = on_one_node(owner, spec.pods) if shares_one_node(spec) else spec.pods
-    credentials = secrets([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
     files = [artifacts(owner), scratch(), shared_memory()]
+    opens_store = gateway.credentials(spec)
+    if adapter:
+        model = served(BASE, spec, gpu=gpu, artifacts=ARTIFACTS)
+        labels: dict[str, str] = {}
+    else:
+        model = served(student, spec, gpu=gpu, artifacts=ARTIFACTS, digest=digest)
+        # the first name stands in answers, the second one is the same whatever student a pod holds
+        model = replace(model, name=gateway.student_name(digest), aliases=(owner.name,))
+        labels = {STUDENT_LABEL: student_label(digest)}
     server = _vllm(
         spec,
         model,
-        host="0.0.0.0",  # noqa: S104 - the pod's own address
-        port=PORT,
+        port=gateway.UPSTREAM_PORT,
         resources=resources,
-        mounts=files,
+        mounts=[*files, gateway.adapters(read_only=True)] if adapter else files,
         settings=settings,
-        load_adapter=True,
-        ports=[{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
-        readinessProbe={"httpGet": {"path": "/health", "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 5},
-        lifecycle={"preStop": {"sleep": {"seconds": 5}}},  # until no Service sends requests any more
+        load_adapter=False,
+        arguments=_ADAPTER_ARGUMENTS if adapter else (),
+        environment=_ADAPTER_ENVIRONMENT if adapter else {},
+        restartPolicy="Always",
     )
     image = spec.pods.image or settings.pipeline_image
+    fetched = fetch(owner, model, image=image, mounts=files if adapter else [*files, *opens_store], settings=settings)
     template = pod(
         owner,
-        owner.labels(COMPONENT, {STUDENT_LABEL: digest[:12]}),
+        owner.labels(COMPONENT, labels),
         pods,
-        containers=[server],
-        init_containers=[fetch(owner, model, image=image, mounts=[*files, *credentials], settings=settings)],
-        mounts=[*files, *credentials],
-        terminationGracePeriodSeconds=120,
+        containers=[gateway.gateway(owner, gpu=gpu, settings=settings)],
+        init_containers=[fetched, server, *([gateway.syncer(owner, settings=settings)] if adapter else [])],
+        mounts=[
+            *files,
+            gateway.told(owner),
+            *gateway.keys(spec),
+            *opens_store,
+            *([gateway.adapters(read_only=False)] if adapter else []),
+        ],
+        terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
     )
     return {
         "apiVersion": "apps/v1",
@@ -173,19 +219,26 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
     }
 
 
+def student_label(digest: str) -> str:
+    """What tells the pods of one student from those of another, where they hold its merged weights."""
+    return digest[:12] or "base"
+
+
+def _resources(spec: Spec) -> Resources:
+    return spec.promotion.service.resources or spec.model_server.resources
+
+
 def service(owner: Owner) -> dict[str, Any]:
     """Where users find the promoted student."""
+    port = {"name": "http", "port": gateway.PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": owner.metadata(owner.name, COMPONENT),
-        "spec": {
-            "selector": owner.selector(COMPONENT),
-            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}],
-        },
+        "spec": {"selector": owner.selector(COMPONENT), "ports": [port]},
     }
 
 
 def url(owner: Owner) -> str:
     """The endpoint's URL inside the cluster."""
-    return f"http://{owner.name}.{owner.namespace}.svc:{PORT}/v1"
+    return f"http://{owner.name}.{owner.namespace}.svc:{gateway.PORT}/v1"

@@ -2,6 +2,18 @@
 
 from distillery.api.load import canonical, load, parse
 from distillery.api.problems import InvalidRun, Problem
-from distillery.api.run import GROUP, KIND, VERSION, DistillationRun, Spec
+from distillery.api.run import GROUP, KIND, MUTABLE, VERSION, DistillationRun, Spec
 
-__all__ = ["GROUP", "KIND", "VERSION", "DistillationRun", "InvalidRun", "Problem", "Spec", "canonical", "load", "parse"]
+__all__ = [
+    "GROUP",
+    "KIND",
+    "MUTABLE",
+    "VERSION",
+    "DistillationRun",
+    "InvalidRun",
+    "Problem",
+    "Spec",
+    "canonical",
+    "load",
+    "parse",
+]

@@ -34,6 +34,16 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Seconds = Annotated[int, Field(ge=1, le=31 * 24 * 3600)]
 
 
+SecretNameText = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+
+class SecretName(Part):
+    """A Secret in the run's namespace, all of its keys. The operator never reads it."""
+
+    name: SecretNameText
+    """Name of the Secret."""
+
+
 class SecretKey(Part):
     """One key of a Secret in the run's namespace.
 
@@ -41,7 +51,7 @@ class SecretKey(Part):
     the same file is looked up at ``$DISTILLERY_SECRETS/<name>/<key>``.
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    name: SecretNameText
     """Name of the Secret."""
 
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]

@@ -78,6 +78,7 @@ _PATTERNS = {
     r"^[0-9]+(\.[0-9]+)?(m": _QUANTITY_HINT,
     r"^(file:///": "write s3://bucket/prefix, or a folder as file:///absolute/path",
     r"^[a-z0-9]": "write lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
+    r"^[a-z][a-z_]*$": "write lower-case letters and underscores, beginning with a letter",
     r"^[-._a-zA-Z0-9]+$": "write letters, digits, '-', '_' and '.'",
 }
 

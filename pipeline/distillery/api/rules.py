@@ -134,6 +134,12 @@ RULES: tuple[Rule, ...] = (
         "needs spec.promotion.policy: Auto, for the target is judged on promoted students",
     ),
     Rule(
+        "spec.promotion.round",
+        lambda s: s.promotion.round is None or s.promotion.round <= s.rounds.max,
+        "!has(self.promotion.round) || self.promotion.round <= self.rounds.max",
+        "must not exceed spec.rounds.max; 0 is the base model",
+    ),
+    Rule(
         "spec.storage.endpointURL",
         lambda s: s.storage.endpoint_url is None or _in_s3(s),
         "!has(self.storage.endpointURL) || (has(self.storage.uri) && self.storage.uri.startsWith('s3://'))",

@@ -20,6 +20,10 @@ GROUP = "distillery.dev"
 VERSION = "v1alpha1"
 KIND = "DistillationRun"
 
+MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion.round", "promotion.service")
+"""The fields of the specification that may change while a run exists: they say when things happen, or what is served
+and how, and never what is learnt."""
+
 
 class Metadata(Part):
     """The part of Kubernetes' object metadata that Distillery reads; the rest is accepted and left alone."""
@@ -34,8 +38,8 @@ class Metadata(Part):
 
 
 class Spec(Part):
-    """What a run is to do. Immutable once the run exists, but for what only says when things happen: ``suspend``,
-    ``ttlSecondsAfterFinished`` and ``promotion.service``.
+    """What a run is to do. Immutable once the run exists, but for what only says when things happen, or what is served:
+    ``suspend``, ``ttlSecondsAfterFinished``, ``promotion.round`` and ``promotion.service``.
     """
 
     environment: Environment = Environment()

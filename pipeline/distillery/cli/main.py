@@ -18,6 +18,7 @@ from rich.table import Table
 
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
+from distillery.cli import cluster
 from distillery.database import Database, DatabaseAway, Row
 from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
 from distillery.executors import home
@@ -38,6 +39,8 @@ examples:
   distillery status alfworld-micro --watch   how far it is, until it ends
   distillery report alfworld-micro --open    what came out
   distillery serve alfworld-micro            the promoted student at an OpenAI-compatible endpoint
+  distillery promote alfworld-14b --round 2  on a cluster: serve the student of round 2
+  distillery rollback alfworld-14b           on a cluster: serve what was served before
 
 exit codes: 0 done; 1 the run failed; 2 wrong usage; 75 somebody else drives the run; 78 something in the
 configuration has to be mended; 130 interrupted.
@@ -84,6 +87,21 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("run", help="NAME or NAMESPACE/NAME")
     serve.add_argument("--port", type=int, default=8000, help="on 127.0.0.1 (default: 8000)")
+    promote = command(
+        "promote",
+        "have a student served on a cluster",
+        "Sets spec.promotion.round by kubectl. Without --round: the student promoted last, whichever that will be.",
+    )
+    promote.add_argument("run", help="NAME or NAMESPACE/NAME")
+    promote.add_argument("--round", type=int, help="whose student, whatever the gate said of it; 0 is the base model")
+    rollback = command(
+        "rollback",
+        "have served on a cluster what was served before",
+        "Sets spec.promotion.round by kubectl, from status.serving.history; the base model where nothing was before.",
+    )
+    rollback.add_argument("run", help="NAME or NAMESPACE/NAME")
+    for patching in (promote, rollback):
+        patching.add_argument("--context", help="of the kubeconfig (default: its current one)")
     return top
 
 
@@ -303,6 +321,16 @@ async def _serve(options: argparse.Namespace) -> int:
         await server.stop()
 
 
+async def _promote(options: argparse.Namespace) -> int:
+    print(cluster.promote(options.run, options.round, context=options.context))
+    return 0
+
+
+async def _rollback(options: argparse.Namespace) -> int:
+    print(cluster.rollback(options.run, context=options.context))
+    return 0
+
+
 _COMMANDS = {
     "run": _run,
     "validate": _validate,
@@ -310,4 +338,6 @@ _COMMANDS = {
     "report": _report,
     "hints": _hints,
     "serve": _serve,
+    "promote": _promote,
+    "rollback": _rollback,
 }

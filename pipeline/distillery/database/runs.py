@@ -12,7 +12,7 @@ from typing import Any, Self
 import psycopg
 from psycopg.types.json import Json
 
-from distillery.api import DistillationRun, canonical
+from distillery.api import MUTABLE, DistillationRun, canonical
 from distillery.api.problems import InvalidRun, Problem, shown
 from distillery.database.connection import Database, Row
 from distillery.planning import StageId, StageState
@@ -30,7 +30,7 @@ async def register(database: Database, run: DistillationRun) -> int:
     """The run's id; the run is recorded if it is new.
 
     Raises:
-        InvalidRun: a run of this name exists with another specification, which is immutable.
+        InvalidRun: a run of this name exists with another specification, in fields that are immutable.
     """
     document = canonical(run)
     rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
@@ -57,6 +57,8 @@ async def register(database: Database, run: DistillationRun) -> int:
 
 
 def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if path.removeprefix("spec.") in MUTABLE:
+        return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         keys = dict.fromkeys([*old, *new])
         return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{path}.{key}")]

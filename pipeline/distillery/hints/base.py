@@ -98,4 +98,4 @@ def normalise(text: str, *, max_length: int) -> str:
     text = _CONTROL_TOKEN.sub(" ", text)
     text = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
     text = " ".join(text.split()).lower()
-    return text if len(text) <= max_length else ""
+    return text if len(text) <= max_length and any(c.isalpha() for c in text) else ""

@@ -16,6 +16,7 @@ from distillery.rollouts.client import ChatClient
 _IN_FLIGHT = 16
 _TRIES = 2
 _MAX_TOKENS = 600
+_RETRY_TEMPERATURE = 0.7
 
 _PROMPT = """\
 An agent failed at a task. Read what it did, find what went wrong, and write {least} to {most} hints that would have \
@@ -92,7 +93,7 @@ class LanguageModel:
                 return [] if problem else self.read(reply)[0]
             completion = await client.complete(
                 [{"role": "user", "content": self._prompt(episode)}],
-                temperature=0.0,
+                temperature=_RETRY_TEMPERATURE if replies else 0.0,  # the same again would be as bad
                 max_tokens=_MAX_TOKENS,
                 response_format={
                     "type": "json_schema",
@@ -121,10 +122,15 @@ class LanguageModel:
         return usable, ""
 
     def _schema(self) -> dict[str, Any]:
-        items = {"type": "string"}
+        hints = {
+            "type": "array",
+            "items": {"type": "string"},
+            "minItems": 1,
+            "maxItems": self._context.spec.hints.per_failure,
+        }
         return {
             "type": "object",
-            "properties": {"hints": {"type": "array", "items": items}},
+            "properties": {"hints": hints},
             "required": ["hints"],
             "additionalProperties": False,
         }

@@ -14,11 +14,12 @@ class ServedModel:
 
     Attributes:
         base: the base model: a folder or a repository.
-        name: under which clients ask for it.
+        name: under which clients ask for it, and under which it answers.
         revision: the commit of a repository.
         merged: folder with a student's merged weights, of the base's architecture.
         adapter: folder with a student's adapter; not together with ``merged``.
         adapter_rank: rank of the adapters that the server must be able to hold.
+        aliases: further names of a model without adapters.
     """
 
     base: str
@@ -27,6 +28,7 @@ class ServedModel:
     merged: str | None = None
     adapter: str | None = None
     adapter_rank: int = 0
+    aliases: tuple[str, ...] = ()
 
     @property
     def weights(self) -> str:
@@ -34,24 +36,22 @@ class ServedModel:
         return self.merged or self.base
 
 
-def server_arguments(
-    model: ServedModel, *, port: int, gpu: bool, load_adapter: bool, host: str = "127.0.0.1"
-) -> list[str]:
-    """The arguments of ``vllm.entrypoints.openai.api_server``.
+def server_arguments(model: ServedModel, *, port: int, gpu: bool, load_adapter: bool) -> list[str]:
+    """The arguments of ``vllm.entrypoints.openai.api_server``, which listens on loopback.
 
     Args:
         model: what it starts with.
         port: where it listens.
         gpu: whether it has one.
         load_adapter: load the model's adapter at the start. Without, adapters are loaded by request.
-        host: loopback, unless somebody else guards the port.
     """
     arguments = ["--model", model.weights]
     if model.revision and not model.merged:
         arguments += ["--revision", model.revision]
     # an adapter brings its own name; the weights below it are then called by their role
-    arguments += ["--served-model-name", "base" if model.adapter_rank else model.name]
-    arguments += ["--host", host, "--port", str(port)]
+    called = ["base"] if model.adapter_rank else [model.name, *model.aliases]
+    arguments += ["--served-model-name", *called]
+    arguments += ["--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
     if model.adapter_rank:
         rank = next(allowed for allowed in _RANKS if allowed >= model.adapter_rank)

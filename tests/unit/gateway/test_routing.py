@@ -58,6 +58,18 @@ def test_what_has_no_share_need_not_be_held():
     assert routes.offer(canary(0), {"old"})
 
 
+def test_requests_are_to_come_as_long_as_what_they_are_sent_to_is_there():
+    routes = Routes()
+    assert routes.waits_for == "nothing is served yet"
+    routes.offer(canary(10), {"old", "new"})
+    assert routes.waits_for == ""
+    routes.see(())  # vLLM is away
+    assert routes.waits_for == "vLLM does not hold new"
+    routes.see({"old", "new"})
+    assert not routes.offer(desired(2, bot=(Target("newer"),)), {"old", "new"})
+    assert routes.waits_for == "", "a newcomer that is not there yet stops nobody"
+
+
 def test_a_model_is_in_use_until_its_last_request_ended():
     routes = Routes()
     routes.offer(canary(10), {"old", "new"})

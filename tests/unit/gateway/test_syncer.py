@@ -144,7 +144,36 @@ async def test_what_is_not_what_it_should_be_is_not_loaded(
     await syncer.look(want(adapter))
     assert vllm.adapters == {}
     assert syncer.generation == 0
-    assert syncer.problem
+    assert syncer.waits_for == syncer.problem != ""
+
+
+async def test_requests_may_come_once_the_adapters_are_there(syncer: Syncer, vllm: FakeVllm, store: FolderStore):
+    adapter = publish(store, "r1-train-distilled", 1.0)
+    assert syncer.waits_for == "the adapters are not loaded yet"
+    await syncer.look(want(adapter))
+    assert syncer.waits_for == ""
+    await vllm._runner.cleanup()
+    with pytest.raises(aiohttp.ClientError):
+        await syncer.look(want(adapter))
+    assert syncer.waits_for == "the adapters are not loaded yet"
+
+
+async def test_a_newcomer_that_cannot_be_had_does_not_stop_what_is_served(
+    syncer: Syncer, vllm: FakeVllm, store: FolderStore, in_use: list[str]
+):
+    adapter = publish(store, "r1-train-distilled", 1.0)
+    await syncer.look(want(adapter))
+    in_use.append(adapter.name)
+    await syncer.look(want(Adapter("student-bad", "r2-nosuch", "0" * 64), generation=2))
+    assert list(vllm.adapters) == [adapter.name]
+    assert syncer.generation == 0
+    assert "r2-nosuch" in syncer.problem
+    assert syncer.waits_for == ""
+
+
+async def test_a_document_without_adapters_needs_none(syncer: Syncer):
+    await syncer.look(Desired(1, (), {"bot": (Target("base"),)}))
+    assert (syncer.generation, syncer.waits_for) == (1, "")
 
 
 async def test_one_bad_adapter_does_not_keep_a_good_one_out(syncer: Syncer, vllm: FakeVllm, store: FolderStore):

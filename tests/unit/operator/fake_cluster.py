@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from distillery.api import parse
 from distillery_operator.cache import Cache
 from distillery_operator.decide import Decision, decide
 from distillery_operator.events import Event, events_between
+from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object, Reference
 from distillery_operator.settings import Settings
@@ -69,6 +71,9 @@ class FakeCluster:
         created: stages in the order in which Jobs were created for them.
         writes: times that the status changed.
         events: what was told.
+        generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
+        problems: why they don't serve what they should, likewise.
+        rights: what was asked of the API server, as kind and verb.
     """
 
     def __init__(self, body: Object) -> None:
@@ -78,6 +83,9 @@ class FakeCluster:
         self.created: list[str] = []
         self.writes = 0
         self.events: list[Event] = []
+        self.generations: dict[str, int] = {}
+        self.problems: dict[str, str] = {}
+        self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
         self.settings = Settings(namespace="distillery")
 
@@ -87,6 +95,7 @@ class FakeCluster:
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
         observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
+        observed = replace(observed, generations=dict(self.generations), problems=dict(self.problems))
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:
@@ -94,7 +103,13 @@ class FakeCluster:
             kept = self.objects.get(key, {"metadata": {"uid": f"uid-{key}"}})
             metadata = {**manifest["metadata"], "uid": kept["metadata"]["uid"], "generation": 1}
             self.objects[key] = {**manifest, "metadata": metadata, "status": kept.get("status", {})}
+            self.rights |= {(manifest["kind"], "create"), (manifest["kind"], "patch")}
+        for reference, generation in decision.annotate:
+            pod = self.objects[reference.kind, reference.name]
+            pod["metadata"].setdefault("annotations", {})[GENERATION] = str(generation)
+            self.rights.add(("Pod", "patch"))
         for manifest in decision.create:
+            self.rights.add((manifest["kind"], "create"))
             key = (manifest["kind"], manifest["metadata"]["name"])
             if key in self.objects:
                 continue
@@ -103,6 +118,7 @@ class FakeCluster:
                 self.created.append(manifest["metadata"]["labels"][STAGE_LABEL])
         for reference, _ in decision.delete:
             self.remove(reference)
+            self.rights.add((reference.kind, "delete"))
         if decision.status != self.status:
             self.writes += 1
             self.events += events_between(self.status, decision.status)
@@ -112,7 +128,7 @@ class FakeCluster:
     def remove(self, reference: Reference) -> None:
         """Delete an object, and the pods of a Job."""
         self.objects.pop((reference.kind, reference.name), None)
-        for key in [k for k, o in self.objects.items() if k[0] == "Pod" and o["metadata"]["job"] == reference.name]:
+        for key in [k for k, o in self.objects.items() if k[0] == "Pod" and o["metadata"].get("job") == reference.name]:
             del self.objects[key]
 
     def running_jobs(self) -> list[Object]:
@@ -136,14 +152,35 @@ class FakeCluster:
         }
 
     def get_ready(self) -> None:
-        """What starts, starts: databases and servers."""
-        for (kind, _), thing in self.objects.items():
+        """What starts, starts: databases, and servers, which serve what they should."""
+        for (kind, name), thing in list(self.objects.items()):
+            if kind == "Deployment":
+                self._start_pods(name, thing)
+                generation: int = self.desired()["generation"]
+                self.generations = dict.fromkeys(self.generations, generation)
             if kind in ("StatefulSet", "Deployment"):
                 n = thing["spec"]["replicas"]
                 counts = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
                 thing["status"] = dict.fromkeys(counts, n) | {"observedGeneration": 1}
             if kind == "PersistentVolumeClaim":
                 thing["status"] = {"phase": "Bound"}
+
+    def _start_pods(self, name: str, deployment: Object) -> None:
+        """A Deployment's pods."""
+        template = deployment["spec"]["template"]
+        for number in range(deployment["spec"]["replicas"]):
+            pod = f"{name}-{number}"
+            kept = self.objects.get(("Pod", pod), {"metadata": {}})["metadata"].get("annotations", {})
+            metadata = {"name": pod, "namespace": "team", "uid": pod, **template["metadata"], "annotations": kept}
+            status = {"phase": "Running", "podIP": "10.0.0.1"}
+            self.objects["Pod", pod] = {
+                "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"], "status": status,
+            }  # fmt: skip
+            self.generations.setdefault(pod, 0)
+
+    def desired(self) -> dict[str, Any]:
+        """What serving pods are told to serve."""
+        return json.loads(self.objects["ConfigMap", f"{self.body['metadata']['name']}-serving"]["data"]["desired"])
 
     def run(self, *, result: Callable[[str], dict[str, Any]] = result_of, most: int = 400) -> str:
         """Reconcile, and let every Job succeed, until the run ends; its phase."""

@@ -243,8 +243,10 @@ def test_jobs_go_after_their_time_and_nothing_else():
     cluster.now += timedelta(hours=2)
     cluster.reconcile()
     assert {kind for kind, _ in cluster.objects} == {
-        "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet", "Deployment",
+        "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet", "Deployment", "ConfigMap",
+        "Pod",
     }  # fmt: skip
+    assert [name for kind, name in cluster.objects if kind == "ConfigMap"] == ["test-serving"]
     assert cluster.reconcile().requeue is None
     assert cluster.status["phase"] == "Complete"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import itertools
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +19,11 @@ from distillery.api import parse
 from distillery.planning import Kind, Model, Stage, StageId
 from distillery.planning.stages import BASE, round_stages
 from distillery.stages.config import StageConfig
-from distillery_operator.manifests import database, jobs, servers, storage
+from distillery_gateway import main as gateway_main
+from distillery_gateway.desired import Adapter, Desired
+from distillery_gateway.main import Settings as GatewaySettings
+from distillery_gateway.routing import Routes
+from distillery_operator.manifests import database, gateway, jobs, servers, storage
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object
 from distillery_operator.settings import Settings
@@ -24,6 +31,15 @@ from tests.unit.operator.fake_cluster import UID, run_object
 
 SETTINGS = Settings()
 STUDENT = Model("student", StageId(1, Kind.TRAIN, "distilled"))
+DIGEST = "abcdef0123456789"
+ADAPTER: dict[str, Any] = {"promotion": {"weights": "adapter"}}
+KEYS: dict[str, Any] = {"promotion": {"service": {"gateway": {"keysSecretRef": {"name": "clients"}}}}}
+IN_S3: dict[str, Any] = {
+    "storage": {
+        "uri": "s3://bucket/runs", "endpointURL": "http://s3:7070",
+        "credentialsSecretRef": {"name": "s3", "key": "credentials"},
+    },
+}  # fmt: skip
 GPU: dict[str, Any] = {"modelServer": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}}
 EXTRACTOR = {
     "endpoint": {
@@ -50,6 +66,20 @@ def job(kind: Kind, of: Owner | None = None, **more: Any) -> Object:
     return jobs.stage_job(of, stage(kind, of=of, **more), "j", SETTINGS, digest="abcdef0123456789")
 
 
+def serving(of: Owner, student: Model = STUDENT, digest: str = DIGEST) -> Object:
+    return servers.deployment(of, student, digest, SETTINGS)
+
+
+def serving_pod(of: Owner) -> Object:
+    """The specification of the pods that serve, with their containers by name as well."""
+    pod = serving(of)["spec"]["template"]["spec"]
+    return pod | {c["name"]: c for c in (*pod["initContainers"], *pod["containers"])}
+
+
+def variables(container: Object) -> dict[str, str]:
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
 def everything(of: Owner) -> Iterator[Object]:
     """One of each object that is made for a run."""
     yield storage.service_account(of)
@@ -62,8 +92,10 @@ def everything(of: Owner) -> Iterator[Object]:
     for kind in Kind:
         yield jobs.config_map(of, stage(kind, of=of), "j")
         yield job(kind, of)
-    yield servers.deployment(of, STUDENT, "abcdef0123456789", SETTINGS)
+    yield serving(of)
     yield servers.service(of)
+    yield gateway.network_policy(of, SETTINGS)
+    yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
 
 
 def pod_specs(of: Owner) -> Iterator[Object]:
@@ -85,7 +117,9 @@ def test_a_retained_claim_stays():
     assert "ownerReferences" not in storage.claim(owner(storage={"retain": True}))["metadata"]
 
 
-@pytest.mark.parametrize("spec", [{}, GPU, {"models": {"student": {"model": "/m"}, "extractor": EXTRACTOR}}])
+@pytest.mark.parametrize(
+    "spec", [{}, GPU, ADAPTER, KEYS, {"models": {"student": {"model": "/m"}, "extractor": EXTRACTOR}}]
+)
 def test_pods_are_restricted(spec: dict[str, Any]):
     """What pod security standard `restricted` asks for, and a read-only root besides."""
     for pod in pod_specs(owner(**spec)):
@@ -115,13 +149,7 @@ def test_no_secret_stands_in_a_specification():
 
 
 def test_a_pod_sees_no_more_secrets_than_it_needs():
-    of = owner(
-        models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
-        storage={
-            "uri": "s3://bucket/runs", "endpointURL": "http://s3:7070",
-            "credentialsSecretRef": {"name": "s3", "key": "credentials"},
-        },
-    )  # fmt: skip
+    of = owner(models={"student": {"model": "/m"}, "extractor": EXTRACTOR}, **IN_S3)
 
     def seen(kind: Kind) -> set[str]:
         volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
@@ -163,6 +191,23 @@ def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
     assert "--enforce-eager" in command
     assert server["image"] == SETTINGS.cpu_server_image
     assert "initContainers" not in job(Kind.HINTS)["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize(
+    ("resources", "threads"),
+    [
+        ({"requests": {"cpu": "200m"}}, "1"),
+        ({"requests": {"cpu": "2"}, "limits": {"cpu": "3500m"}}, "4"),
+        ({"requests": {"memory": "1Gi"}}, None),
+        ({"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": "1"}}, None),
+    ],
+)
+def test_a_server_on_a_cpu_takes_as_many_threads_as_it_asks_for_cores(resources: dict[str, Any], threads: str | None):
+    made = job(Kind.ROLLOUT, owner(modelServer={"resources": resources}))
+    server = made["spec"]["template"]["spec"]["initContainers"][1]
+    environment = {variable["name"]: variable.get("value") for variable in server["env"]}
+    assert environment.get("OMP_NUM_THREADS") == threads
+    assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == ("nobind" if threads else None)
 
 
 async def test_a_server_is_ready_when_it_says_so():
@@ -252,8 +297,178 @@ def test_names_fit_whatever_the_run_is_called():
 
 
 def test_no_more_pods_are_missing_while_a_student_replaces_another():
-    made = servers.deployment(owner(promotion={"service": {"replicas": 2}}), STUDENT, "abcdef0123456789", SETTINGS)
+    made = serving(owner(promotion={"service": {"replicas": 2}}))
     assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
-    other = servers.deployment(owner(), STUDENT, "fedcba9876543210", SETTINGS)
+    other = serving(owner(), digest="fedcba9876543210")
     assert made["spec"]["selector"] == other["spec"]["selector"]
     assert made["spec"]["template"]["metadata"]["labels"] != other["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("spec", [{}, GPU, ADAPTER])
+def test_vllm_is_reached_by_the_containers_beside_it_only(spec: dict[str, Any]):
+    pod = serving_pod(owner(**spec))
+    command = pod["server"]["command"]
+    assert (command[command.index("--host") + 1], command[command.index("--port") + 1]) == ("127.0.0.1", "8001")
+    assert "ports" not in pod["server"]
+    assert servers.service(owner(**spec))["spec"]["ports"][0]["targetPort"] == "http"
+    ports = {port["name"]: port["containerPort"] for c in pod["containers"] for port in c["ports"]}
+    assert ports == {"http": 8000, "admin": 8002}
+
+
+def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
+    merged, adapter = serving_pod(owner()), serving_pod(owner(**ADAPTER))
+    assert [c["name"] for c in merged["initContainers"]] == ["fetch", "server"]
+    assert [c["name"] for c in adapter["initContainers"]] == ["fetch", "server", "syncer"]
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(merged["server"])
+    assert variables(adapter["server"])["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    beside = job(Kind.ROLLOUT, owner(**ADAPTER))["spec"]["template"]["spec"]["initContainers"][-1]
+    for server in (merged["server"], adapter["server"], beside):
+        assert "VLLM_SERVER_DEV_MODE" not in variables(server)
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(beside)
+
+
+def test_with_adapters_a_pod_starts_with_the_base_model_alone():
+    of = owner(**ADAPTER, training={"lora": {"rank": 24}})
+    pod = serving_pod(of)
+    assert serving(of) == serving(of, BASE, "") == serving(of, digest="fedcba9876543210")
+    command = pod["server"]["command"]
+    assert command[command.index("--model") + 1] == "/models/tiny"
+    assert command[command.index("--served-model-name") + 1] == "base"
+    assert command[command.index("--max-lora-rank") + 1] == "32"
+    assert "--lora-modules" not in command
+    assert "--artifact" not in pod["fetch"]["command"]
+
+
+def test_merged_weights_say_whose_they_are_and_answer_to_the_name_that_all_pods_know():
+    command = serving_pod(owner())["server"]["command"]
+    at = command.index("--served-model-name")
+    assert command[at + 1 : at + 4] == ["student-abcdef012345", "test", "--host"]
+    assert command[command.index("--model") + 1] == "/artifacts/r1-train-distilled/merged"
+
+
+def test_the_gateway_is_ready_before_requests_come_and_ends_before_the_server_does():
+    pod = serving_pod(owner(**ADAPTER))
+    assert pod["gateway"]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8002}
+    assert not {"readinessProbe"} & (pod["server"].keys() | pod["syncer"].keys()), "the gateway answers for them"
+    assert pod["server"]["startupProbe"]["exec"]["command"] == servers.health_check(8001)
+    # native sidecars end after the containers, in the reverse order of their start
+    assert [c["name"] for c in pod["containers"]] == ["gateway"]
+    assert pod["server"]["restartPolicy"] == pod["syncer"]["restartPolicy"] == "Always"
+    leaving = pod["gateway"]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    source = inspect.getsource(gateway_main)
+    drain = re.search(r"timeout_graceful_shutdown=(\d+)", source)
+    assert drain
+    assert pod["terminationGracePeriodSeconds"] >= leaving + int(drain[1]) + 10
+
+
+@pytest.mark.parametrize("name", ["gateway", "syncer"])
+def test_what_the_gateway_and_the_syncer_take_is_small_and_said(name: str):
+    resources = serving_pod(owner(**ADAPTER))[name]["resources"]
+    assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
+    assert resources["requests"]["memory"] in ("96Mi", "128Mi")
+
+
+def test_the_gateway_understands_what_it_is_told():
+    limits = {"maxTokens": 64, "requestsPerMinute": 10}
+    given = {**KEYS["promotion"]["service"]["gateway"], "limits": limits, "deniedParameters": ["n", "tools"]}
+    pod = serving_pod(owner(promotion={"service": {"gateway": given}}))
+    settings = GatewaySettings.from_environment(variables(pod["gateway"]))
+    assert (settings.upstream, settings.port, settings.admin_port) == ("http://127.0.0.1:8001", 8000, 8002)
+    assert (settings.limits.max_tokens, settings.limits.requests_per_minute) == (64, 10)
+    assert settings.denied == {"n", "tools"}
+    mounts = {m["mountPath"]: m for m in pod["gateway"]["volumeMounts"]}
+    assert mounts[str(settings.keys)]["readOnly"]
+    desired = mounts[str(settings.desired.parent)]
+    assert "subPath" not in desired, "the kubelet never changes those"
+    (volume,) = (v for v in pod["volumes"] if v["name"] == desired["name"])
+    made = gateway.config_map(owner(), {})
+    assert volume["configMap"]["name"] == made["metadata"]["name"] == "test-serving"
+    assert list(made["data"]) == [settings.desired.name]
+
+
+@pytest.mark.parametrize(("spec", "denied"), [({}, {"seed"}), (GPU, set()), (ADAPTER, {"seed"})])
+def test_what_ends_vllm_on_a_cpu_is_refused_there(spec: dict[str, Any], denied: set[str]):
+    settings = GatewaySettings.from_environment(variables(serving_pod(owner(**spec))["gateway"]))
+    assert settings.denied == denied
+    own = owner(promotion={"service": {"gateway": {"deniedParameters": []}}})
+    assert not GatewaySettings.from_environment(variables(serving_pod(own)["gateway"])).denied
+
+
+@pytest.mark.parametrize("student", [STUDENT, BASE])
+@pytest.mark.parametrize("adapter", [True, False])
+def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
+    digest = DIGEST if student is STUDENT else ""
+    of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
+    wanted = Desired.parse(json.dumps(gateway.desired(of, student, digest, adapter=adapter)))
+    held = {adapter.name for adapter in wanted.adapters}
+    command = serving(of, student, digest)["spec"]["template"]["spec"]["initContainers"][1]["command"]
+    at = command.index("--served-model-name")
+    held |= set(itertools.takewhile(lambda word: not word.startswith("--"), command[at + 1 :]))
+    routes = Routes()
+    assert routes.offer(wanted, held)
+    assert set(routes.aliases) == {"test"}
+    assert wanted.generation
+    if adapter and student is STUDENT:
+        assert wanted.adapters == (Adapter("student-abcdef012345", "r1-train-distilled", DIGEST),)
+
+
+def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
+    pod = serving_pod(owner(**ADAPTER))
+    read_only = {c: {m["name"]: m.get("readOnly", False) for m in pod[c]["volumeMounts"]} for c in ("server", "syncer")}
+    assert read_only["syncer"] == {"desired": True, "artifacts": True, "adapters": False}
+    assert read_only["server"]["adapters"]
+    told = variables(pod["syncer"])
+    assert told["DISTILLERY_STORE"] == "file:///artifacts"
+    assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS"]}
+
+
+def test_in_s3_the_syncer_alone_has_the_credentials():
+    pod = serving_pod(owner(**ADAPTER, **IN_S3))
+
+    def secret_mounts(container: str) -> list[str]:
+        return [m["mountPath"] for m in pod[container]["volumeMounts"] if "secret" in m["name"]]
+
+    assert [secret_mounts(c) for c in ("fetch", "server", "gateway")] == [[], [], []]
+    (mounted,) = secret_mounts("syncer")
+    told = variables(pod["syncer"])
+    assert told["AWS_SHARED_CREDENTIALS_FILE"] == f"{mounted}/credentials"
+    assert (told["DISTILLERY_STORE"], told["DISTILLERY_STORE_ENDPOINT"]) == (
+        "s3://bucket/runs/team/test",
+        "http://s3:7070",
+    )
+    assert not {m["name"]: m.get("readOnly") for m in pod["syncer"]["volumeMounts"]}["artifacts"]
+
+
+def test_only_the_gateway_sees_the_keys_of_clients():
+    pod = serving_pod(owner(promotion={"weights": "adapter", **KEYS["promotion"]}))
+    see = {c for c in ("fetch", "server", "syncer", "gateway") for m in pod[c]["volumeMounts"] if m["name"] == "keys"}
+    assert see == {"gateway"}
+    (volume,) = (v for v in pod["volumes"] if v["name"] == "keys")
+    assert volume["secret"]["secretName"] == "clients"
+
+
+def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names():
+    monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    settings = Settings(namespace="distillery-system", metrics_from=(monitoring,))
+    spec = gateway.network_policy(owner(), settings)["spec"]
+    assert spec["podSelector"] == {"matchLabels": owner().selector("serving")}
+    clients, operators, syncers = spec["ingress"]
+    assert clients == {"ports": [{"port": 8000, "protocol": "TCP"}]}
+    assert operators["ports"] == [{"port": 8002, "protocol": "TCP"}]
+    operator, other = operators["from"]
+    assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "distillery-system"}
+    assert operator["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "distillery-operator"}
+    assert other == monitoring
+    assert syncers == {"from": [operator], "ports": [{"port": 8003, "protocol": "TCP"}]}
+
+
+@pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])
+def test_what_is_mounted_is_there(spec: dict[str, Any]):
+    for made in everything(owner(**spec)):
+        if template := made.get("spec", {}).get("template"):
+            pod = template["spec"]
+            volumes = [volume["name"] for volume in pod["volumes"]]
+            volumes += [claim["metadata"]["name"] for claim in made["spec"].get("volumeClaimTemplates", [])]
+            assert len(set(volumes)) == len(volumes)
+            for container in [*pod.get("initContainers", []), *pod["containers"]]:
+                assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)

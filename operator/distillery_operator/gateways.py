@@ -1,0 +1,56 @@
+"""What serving pods say that they serve. Where that is not what it should be, their syncers are asked for the reason.
+
+A pod that does not answer says nothing: it counts as one that does not serve what it should.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from distillery_operator.manifests.gateway import ADMIN_PORT, SYNCER_PORT
+from distillery_operator.objects import Object, address
+from distillery_operator.promotion import told_generation
+
+_TIMEOUT = aiohttp.ClientTimeout(total=3)
+_AT_ONCE = 32
+_MOST_PROBLEM = 300  # characters; what a pod says is not trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A pod's word.
+
+    Attributes:
+        generation: of what its gateway serves; 0 for nothing.
+        problem: why its syncer can't load what it should; empty if it can.
+    """
+
+    generation: int
+    problem: str = ""
+
+
+async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: int = SYNCER_PORT) -> dict[str, Said]:
+    """What each pod says, by the pod's uid."""
+    room = asyncio.Semaphore(_AT_ONCE)
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+
+        async def state(pod: Object, port: int) -> dict[str, Any]:
+            async with session.get(f"http://{address(pod)}:{port}/state") as answer:
+                return await answer.json()
+
+        async def one(pod: Object) -> tuple[str, Said] | None:
+            try:
+                async with room:
+                    generation, problem = int((await state(pod, port))["generation"]), ""
+                    if generation != told_generation(pod):
+                        problem = str((await state(pod, syncer_port))["problem"])[:_MOST_PROBLEM]
+            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+                return None  # not up yet, or on its way out
+            return pod["metadata"]["uid"], Said(generation, problem)
+
+        return dict(filter(None, await asyncio.gather(*map(one, pods))))

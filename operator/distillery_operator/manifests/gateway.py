@@ -1,0 +1,220 @@
+"""What stands between clients and a served student's vLLM: the gateway, the syncer, and what both are told to serve."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from distillery.api import Spec
+from distillery.api.infrastructure import Resources
+from distillery.planning import Model
+from distillery_operator.manifests import names
+from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.pods import (
+    ARTIFACTS,
+    CONFIG,
+    Mount,
+    artifacts,
+    container,
+    secret_path,
+    secrets,
+    store_uri,
+)
+from distillery_operator.settings import Settings
+
+COMPONENT = "serving"
+PORT = 8000
+UPSTREAM_PORT = 8001
+ADMIN_PORT = 8002
+SYNCER = "syncer"
+SYNCER_PORT = 8003
+GENERATION = "distillery.dev/desired-generation"
+"""Annotation of a serving pod: a change of it lets the kubelet look at the pod's files at once."""
+
+_KEY = "desired"
+_DRAIN_SECONDS = 110  # what is under way may take so long: the gateway's own limit
+_LEAVE_SECONDS = 5  # until no Service sends requests any more
+GRACE_SECONDS = _LEAVE_SECONDS + _DRAIN_SECONDS + 15  # and the servers behind end after the gateway
+
+_GATEWAY_RESOURCES = Resources(
+    requests={"cpu": "100m", "memory": "128Mi"},
+    limits={"cpu": "2", "memory": "1Gi"},
+)
+_SYNCER_RESOURCES = Resources(
+    requests={"cpu": "20m", "memory": "96Mi"},
+    limits={"cpu": "1", "memory": "512Mi"},
+)
+
+
+def name(owner: Owner) -> str:
+    """Of the ConfigMap with what is to be served, and of the NetworkPolicy."""
+    return f"{owner.name}-serving"
+
+
+def student_name(digest: str) -> str:
+    """What vLLM calls a student; without one, its base model."""
+    return f"student-{digest[:12]}" if digest else "base"
+
+
+def desired(owner: Owner, student: Model, digest: str, *, adapter: bool) -> dict[str, Any]:
+    """What the gateway and the syncer of every pod are to bring about, as ``distillery_gateway.desired`` reads it.
+
+    Args:
+        owner: the run.
+        student: what is to be served.
+        digest: of its adapter; empty for the base model.
+        adapter: served beside the base model. Else each pod holds one model, under the run's name.
+    """
+    adapters: list[dict[str, str]] = []
+    if adapter and digest:
+        adapters = [{"name": student_name(digest), "artifact": str(student.trained_by), "digest": digest}]
+    target = student_name(digest) if adapter else owner.name
+    wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: [{"model": target}]}}
+    # told from others by what it says: nothing has to be counted, and nothing can be counted twice
+    return {"generation": int(names.digest(wanted), 16) or 1, **wanted}
+
+
+def config_map(owner: Owner, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The file that all serving pods mount."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "data": {_KEY: json.dumps(wanted)},
+    }
+
+
+def told(owner: Owner) -> Mount:
+    """Where the containers find :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
+    return Mount({"name": "desired", "configMap": {"name": name(owner)}}, f"{CONFIG}/desired", read_only=True)
+
+
+def keys(spec: Spec) -> list[Mount]:
+    """The Secret with the API keys, if there is one."""
+    reference = spec.promotion.service.gateway.keys_secret_ref
+    if reference is None:
+        return []
+    volume = {"name": "keys", "secret": {"secretName": reference.name, "defaultMode": 0o440}}
+    return [Mount(volume, f"{CONFIG}/keys", read_only=True)]
+
+
+def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
+    """The container that clients reach. It ends before the servers behind it, with all that is under way finished."""
+    spec = owner.run.spec.promotion.service.gateway
+    denied = spec.denied_parameters
+    if denied is None:
+        denied = () if gpu else ("seed",)  # vLLM for CPUs ends at a batch of them
+    environment = {
+        "DISTILLERY_UPSTREAM": f"http://127.0.0.1:{UPSTREAM_PORT}",
+        "DISTILLERY_PORT": str(PORT),
+        "DISTILLERY_ADMIN_PORT": str(ADMIN_PORT),
+        "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_DENIED": ",".join(denied),
+        "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
+    }
+    folder = keys(owner.run.spec)
+    if folder:
+        environment["DISTILLERY_KEYS"] = folder[0].path
+    return container(
+        "gateway",
+        settings.gateway_image,
+        ["python3", "-m", "distillery_gateway.main"],
+        mounts=[told(owner), *folder],
+        pull_policy=settings.image_pull_policy,
+        environment=environment,
+        resources=_GATEWAY_RESOURCES,
+        ports=[
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
+        readinessProbe={
+            "httpGet": {"path": "/readyz", "port": ADMIN_PORT},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+            "failureThreshold": 2,
+        },
+        livenessProbe=_liveness(ADMIN_PORT),
+        lifecycle={"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
+    )
+
+
+def adapters(*, read_only: bool) -> Mount:
+    """Where the syncer puts adapters for vLLM, which only reads them."""
+    return Mount({"name": "adapters", "emptyDir": {}}, "/adapters", read_only=read_only)
+
+
+def credentials(spec: Spec) -> list[Mount]:
+    """What opens the store, if a Secret does."""
+    return secrets([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
+
+
+def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
+    """A native sidecar that gives vLLM its adapters. Of the run's volume it only reads."""
+    storage = owner.run.spec.storage
+    files = artifacts(owner)
+    environment = {
+        "HOME": "/tmp",  # noqa: S108
+        "DISTILLERY_UPSTREAM": f"http://127.0.0.1:{UPSTREAM_PORT}",
+        "DISTILLERY_GATEWAY": f"http://127.0.0.1:{ADMIN_PORT}",
+        "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_STORE": store_uri(owner),
+        "DISTILLERY_CACHE": ARTIFACTS,
+        "DISTILLERY_ADAPTERS": adapters(read_only=False).path,
+        "DISTILLERY_SYNCER_PORT": str(SYNCER_PORT),
+    }
+    if storage.endpoint_url:
+        environment["DISTILLERY_STORE_ENDPOINT"] = storage.endpoint_url
+    if storage.credentials_secret_ref:
+        environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(storage.credentials_secret_ref)
+    return container(
+        SYNCER,
+        settings.gateway_image,
+        ["python3", "-m", "distillery_gateway.syncer.main"],
+        mounts=[
+            told(owner),
+            Mount(files.volume, files.path, read_only=storage.uri is None),
+            adapters(read_only=False),
+            *credentials(owner.run.spec),
+        ],
+        pull_policy=settings.image_pull_policy,
+        environment=environment,
+        resources=_SYNCER_RESOURCES,
+        ports=[{"name": SYNCER, "containerPort": SYNCER_PORT, "protocol": "TCP"}],
+        livenessProbe=_liveness(SYNCER_PORT),  # ready is who can answer, which the gateway knows
+        restartPolicy="Always",
+    )
+
+
+def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
+    """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them."""
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
+    }
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": owner.metadata(name(owner), COMPONENT),
+        "spec": {
+            "podSelector": {"matchLabels": owner.selector(COMPONENT)},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"ports": _ports(PORT)},
+                {"from": [operator, *settings.metrics_from], "ports": _ports(ADMIN_PORT)},
+                {"from": [operator], "ports": _ports(SYNCER_PORT)},
+            ],
+        },
+    }
+
+
+def _ports(number: int) -> list[dict[str, Any]]:
+    return [{"port": number, "protocol": "TCP"}]
+
+
+def _liveness(port: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": "/healthz", "port": port},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 6,
+    }

@@ -1,0 +1,162 @@
+"""Which student is to be served, and how many replicas do serve it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.api import Spec
+from distillery.planning import Kind, Model, Plan, StageId
+from distillery.planning.stages import BASE, CANDIDATE
+from distillery_operator.manifests import gateway, servers
+from distillery_operator.manifests.names import Owner
+from distillery_operator.objects import Object
+from distillery_operator.observed import Observed, serving_pods
+from distillery_operator.status_schema import MOST_HISTORY
+
+
+class NoSuchStudent(Exception):
+    """The round whose student is to be served has none, or none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be served.
+
+    Attributes:
+        model: a student, or the base model.
+        digest: of the student's adapter; empty for the base model.
+        round: that the student is of; 0 for the base model.
+        reason: one sentence.
+    """
+
+    model: Model
+    digest: str
+    round: int
+    reason: str
+
+    @property
+    def student(self) -> str:
+        """In the status and on labels."""
+        return servers.student_label(self.digest)
+
+    @property
+    def called(self) -> str:
+        """In a sentence."""
+        return f"student {self.student}" if self.digest else "the base model"
+
+
+def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | None:
+    """What the user wants to have served, or else the student promoted last; None where there is neither.
+
+    Once something is served, the base model is what is left where there is neither.
+
+    Args:
+        spec: the run's.
+        current: what the planner says.
+        status: of the run, with the rounds that ended.
+
+    Raises:
+        NoSuchStudent: the user wants what is not there.
+    """
+    pinned = spec.promotion.round
+    if pinned == 0:
+        return Choice(BASE, "", 0, "spec.promotion.round is 0, the base model.")
+    promoted = current.serving.trained_by
+    number = pinned if pinned is not None else promoted.round if promoted else None
+    if number is None:
+        return Choice(BASE, "", 0, "No student was promoted.") if "serving" in status else None
+    ended = next((r for r in status["rounds"] if r["round"] == number), None)
+    if ended is None or not ended.get("student"):
+        why = "has not ended" if ended is None else "trained no student"
+        raise NoSuchStudent(f"spec.promotion.round is {number}, and that round {why}: what was served is served on.")
+    reason = ended.get("reason", "") if pinned is None else f"spec.promotion.round is {number}."
+    return Choice(Model("student", StageId(number, Kind.TRAIN, CANDIDATE)), ended["student"], number, reason)
+
+
+def recorded(history: Iterable[Mapping[str, Any]], choice: Choice, now: str) -> list[dict[str, Any]]:
+    """The history of what was served, the newest first, with the present choice in front."""
+    kept = [dict(entry) for entry in history]
+    if kept and (kept[0]["student"], kept[0]["round"]) == (choice.student, choice.round):
+        return kept
+    made = {"student": choice.student, "round": choice.round, "reason": choice.reason[:1024], "time": now}
+    return [made, *kept][:MOST_HISTORY]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """How far a choice is.
+
+    Attributes:
+        replicas: that serve it.
+        complete: all do, and none serves anything else.
+        problem: why one of the others does not, if it says so.
+    """
+
+    replicas: int
+    complete: bool
+    problem: str = ""
+
+
+def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -> Rollout:
+    """How far a choice is.
+
+    Merged weights are there where the Deployment's pods are; with adapters every pod says itself what it serves.
+
+    Args:
+        owner: the run.
+        choice: what is to be served.
+        generation: of the document that says so.
+        observed: the run's objects.
+    """
+    spec = owner.run.spec
+    deployment = observed.deployments.get(owner.name)
+    available = deployment is not None and _is_available(deployment, spec.promotion.service.replicas)
+    if not servers.serves_adapters(spec):
+        labels = deployment["spec"]["template"]["metadata"]["labels"] if deployment else {}
+        ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment else 0
+        return Rollout(ready, available and choice.student in labels.values())
+    names = {pod["metadata"]["name"] for pod in serving_pods(observed)}
+    there = {name for name in names if observed.generations.get(name) == generation}
+    problems = (observed.problems.get(name, "") for name in sorted(names - there))
+    return Rollout(len(there), available and there == names, next(filter(None, problems), ""))
+
+
+def to_annotate(generation: int, observed: Observed) -> list[Object]:
+    """The serving pods that are not told yet that their document changed."""
+    return [pod for pod in serving_pods(observed) if told_generation(pod) != generation]
+
+
+def to_ask(observed: Observed, said: Mapping[str, int]) -> list[Object]:
+    """The pods that are to be asked what they serve: those with adapters that did not say what they were told last.
+
+    Args:
+        observed: the run's objects.
+        said: the generations that pods said, by their uids.
+    """
+    return [
+        pod
+        for pod in serving_pods(observed)
+        if any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
+        and pod["status"].get("podIP")
+        and (told := told_generation(pod))
+        and said.get(pod["metadata"]["uid"]) != told
+    ]
+
+
+def told_generation(pod: Object) -> int:
+    """What a serving pod was told last; 0 for nothing."""
+    told = pod["metadata"].get("annotations", {}).get(gateway.GENERATION, "")
+    return int(told) if told.isdigit() else 0
+
+
+def _is_available(deployment: Object, wanted: int) -> bool:
+    """All replicas are of the present template, and available."""
+    told = deployment.get("status", {})
+    return (
+        told.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and told.get("updatedReplicas", 0) >= wanted
+        and told.get("availableReplicas", 0) >= wanted
+        and told.get("replicas", 0) == wanted
+    )

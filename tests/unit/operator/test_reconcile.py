@@ -1,0 +1,120 @@
+"""The order in which decisions are carried out, on a named fake of the API server."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from distillery_operator import gateways
+from distillery_operator.cache import Cache
+from distillery_operator.kube import ApiError, Kube
+from distillery_operator.manifests.gateway import GENERATION
+from distillery_operator.metrics import Metrics
+from distillery_operator.objects import Object, Reference
+from distillery_operator.reconcile import Reconciler
+from tests.unit.operator.fake_cluster import FakeCluster, run_object
+
+
+class FakeKube(Kube):
+    """Notes what is asked of it, and keeps nothing but annotations."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+        self.statuses: list[Object] = []
+        self._cache = cache
+
+    async def apply(self, manifest: Object) -> Object:
+        self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
+        return manifest
+
+    async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
+        self.asked.append(("annotate", reference.kind, reference.name))
+        pod = copy.deepcopy(self._cache._children["team", "test"][reference.kind, reference.name])
+        pod["metadata"]["annotations"] = dict(annotations)
+        self._cache.keep(pod)
+
+    async def apply_status(self, manifest: Object, *, manager: str = "") -> Object:
+        self.statuses.append(manifest["status"])
+        return manifest
+
+    async def create(self, manifest: Object) -> bool:
+        return True
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What gateways say, and whom they were asked."""
+    state: dict[str, Any] = {"generation": 0, "asked": []}
+
+    async def ask(pods: Iterable[Object], *, port: int = 0) -> dict[str, gateways.Said]:
+        names = [pod["metadata"]["name"] for pod in pods]
+        state["asked"].append(names)
+        word = gateways.Said(state["generation"])
+        return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
+
+    monkeypatch.setattr(gateways, "ask", ask)
+    return state
+
+
+async def test_pods_are_told_after_the_document_changed_and_asked_until_they_serve_it(said: dict[str, Any]):
+    cluster = FakeCluster(run_object(promotion={"weights": "adapter"}))
+    assert cluster.run() == "Complete"
+    for _ in range(2):
+        cluster.reconcile()
+    said["generation"] = before = cluster.desired()["generation"]
+    cache = Cache()
+    body = copy.deepcopy(cluster.body) | {"status": cluster.status}
+    body["spec"]["promotion"]["round"] = 0
+    cache.keep_run(body)
+    for thing in cluster.objects.values():
+        cache.keep(copy.deepcopy(thing))
+    kube = FakeKube(cache)
+    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics())
+
+    assert await reconciler._reconcile() == 1.0
+    assert said["asked"] == [["test-0"]], "an operator that started anew asks everybody once"
+    order = [ask for ask in kube.asked if ask[1] in ("ConfigMap", "Pod")]
+    assert order == [("apply", "ConfigMap", "test-serving"), ("annotate", "Pod", "test-0")]
+    serving = kube.statuses[-1]["serving"]
+    assert (serving["student"], serving["readyReplicas"]) == ("base", 0)
+
+    assert await reconciler._reconcile() == 1.0
+    assert len(said["asked"]) == 2, "what it was told last it did not say yet"
+    pod = cache.observed(("team", "test"), body["metadata"]["uid"]).pods
+    (annotation,) = (p["metadata"]["annotations"][GENERATION] for p in pod if p["metadata"]["name"] == "test-0")
+    assert annotation != str(before)
+    said["generation"] = int(annotation)
+    assert await reconciler._reconcile() is None
+    assert kube.statuses[-1]["serving"]["readyReplicas"] == 1
+    (serving,) = (c for c in kube.statuses[-1]["conditions"] if c["type"] == "Serving")
+    assert (serving["status"], serving["message"]) == (
+        "True",
+        "The base model answers at http://test.team.svc:8000/v1.",
+    )
+
+    asked = len(said["asked"])
+    assert await reconciler._reconcile() is None
+    assert len(said["asked"]) == asked, "who said what it was told is left alone"
+    assert [ask for ask in kube.asked if ask[0] == "annotate"] == [("annotate", "Pod", "test-0")]
+
+
+@pytest.mark.parametrize(("status", "harmless"), [(404, True), (403, False)])
+async def test_a_pod_that_is_gone_needs_no_annotation(status: int, harmless: bool, monkeypatch: pytest.MonkeyPatch):
+    sent: list[tuple[str, str, Any, str]] = []
+
+    async def request(_: Kube, method: str, path: str, *, body: Any, content: str) -> Object:
+        sent.append((method, path, body, content))
+        raise ApiError(status, "", "no")
+
+    monkeypatch.setattr(Kube, "request", request)
+    pod = Reference("v1", "Pod", "team", "test-0")
+    if harmless:
+        await Kube().annotate(pod, {"a": "b"})
+    else:
+        with pytest.raises(ApiError):
+            await Kube().annotate(pod, {"a": "b"})
+    body = {"metadata": {"annotations": {"a": "b"}}}
+    assert sent == [("PATCH", "/api/v1/namespaces/team/pods/test-0", body, "application/merge-patch+json")]
