@@ -1,10 +1,14 @@
-"""The miner counts: odds of finding a thing per look, and what held whenever an action was accepted."""
+"""The miner counts: odds of finding a thing per look, what held whenever an action was accepted, what paid off."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
 from distillery.environments.base import Fact
 from distillery.hints.base import normalise
-from distillery.hints.miner import places, preconditions
+from distillery.hints.miner import gains, places, preconditions
 
 
 def looked(place: str) -> Fact:
@@ -55,6 +59,46 @@ def test_too_little_evidence_gives_no_precondition():
         (2, [Fact("accepted", "close", conditions=frozenset({"a"}))] * 9 + [Fact("refused", "close")] * 2),
     ]
     assert preconditions(facts) == []
+
+
+def bought(having: Sequence[float], lacking: Sequence[float], *, begin: int = 0) -> list[tuple[int, list[Fact]]]:
+    """An episode for each score, with the condition "chosen" and without."""
+    conditions = [frozenset({"chosen"})] * len(having) + [frozenset[str]()] * len(lacking)
+    scored = zip(conditions, [*having, *lacking], strict=True)
+    return [
+        (begin + number, [Fact("scored", "buy", conditions=held, score=score)])
+        for number, (held, score) in enumerate(scored)
+    ]
+
+
+def test_what_earned_more_with_a_condition_is_a_hint_for_its_category():
+    (mention,) = gains(bought([0.8, 0.7, 0.9], [0.4, 0.5, 0.3]), dict.fromkeys(range(6), "food"))
+    assert (mention.category, mention.text) == ("food", "buy only when chosen")
+    assert mention.episode_ids == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("having", "lacking"),
+    [
+        ([0.8, 0.8], [0.4] * 9),  # too little with it
+        ([0.8] * 9, [0.4, 0.4]),  # too little without
+        ([0.9, 0.1, 0.8], [0.2, 0.8, 0.5]),  # it may be chance
+        ([0.52] * 9, [0.5] * 9),  # sure, and worth nothing
+        ([0.4] * 9, [0.8] * 9),  # it does harm
+        ([0.8] * 9, []),
+    ],
+)
+def test_what_may_be_chance_is_no_hint(having: list[float], lacking: list[float]):
+    assert gains(bought(having, lacking), dict.fromkeys(range(18), "food")) == []
+
+
+def test_a_category_with_little_evidence_takes_that_of_all_and_one_with_enough_its_own():
+    food = bought([0.9, 0.9, 0.9, 0.8], [0.3, 0.4, 0.3, 0.2])
+    beauty = bought([0.5, 0.4, 0.6], [0.5, 0.6, 0.4], begin=10)
+    furniture = bought([0.9], [0.2], begin=20)
+    categories = {**dict.fromkeys(range(8), "food"), **dict.fromkeys(range(10, 16), "beauty"), 20: "furniture"}
+    found = gains([*food, *beauty, *furniture], categories | {21: "furniture"})
+    assert [(mention.category, len(mention.episode_ids)) for mention in found] == [("food", 8), ("furniture", 16)]
 
 
 def test_a_hint_can_not_break_out_of_its_block():

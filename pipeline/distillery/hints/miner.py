@@ -1,16 +1,18 @@
 """The extractor that needs no language model: it counts what failed episodes show.
 
-Two kinds of hints, after the idea of inferring preconditions from what was accepted and refused (MSGI, arXiv
+Three kinds of hints, after the idea of inferring preconditions from what was accepted and refused (MSGI, arXiv
 2001.00248):
 
 * where things were found, by kind: the places with the best odds of finding it per look come first;
-* what had to hold for an action: conditions that held whenever it was accepted and often did not when it was refused.
+* what had to hold for an action: conditions that held whenever it was accepted and often did not when it was refused;
+* what an action was worth more with, by category of tasks, where rewards are graded.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, variance
 from typing import ClassVar
 
 from distillery.agents import Episode
@@ -21,6 +23,8 @@ from distillery.hints.base import EVERY_CATEGORY, ExtractionContext, Mention, no
 _PRIOR_LOOKS = 2
 _MOST_PLACES = 6
 _LEAST_EVIDENCE = 3
+_LEAST_GAIN = 0.05  # of the score
+_STANDARD_ERRORS = 2  # that a gain has to exceed
 
 
 class Miner:
@@ -39,8 +43,9 @@ class Miner:
             (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
             for episode in failures
         ]
+        categories = {episode.id: episode.task.category for episode in failures}
         limit = self._context.spec.hints.max_length
-        mentions = [*places(facts, max_length=limit), *preconditions(facts)]
+        mentions = [*places(facts, max_length=limit), *preconditions(facts), *gains(facts, categories)]
         return [m for m in mentions if normalise(m.text, max_length=limit) == m.text]
 
 
@@ -92,3 +97,50 @@ def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
             text = f"{action} only when {' and '.join(needed)}"
             mentions.append(Mention(EVERY_CATEGORY, text, episodes, f"precondition of {action}"))
     return mentions
+
+
+def gains(facts: Iterable[tuple[int, Sequence[Fact]]], categories: Mapping[int, str]) -> list[Mention]:
+    """What an action earned clearly more with than without, on average.
+
+    A category whose episodes show enough of both is judged by its own, the others by those of all categories together.
+
+    Args:
+        facts: by episode.
+        categories: of the episodes' tasks.
+    """
+    earned: dict[tuple[str, str], list[tuple[int, Fact]]] = defaultdict(list)
+    for episode_id, episode_facts in facts:
+        for fact in episode_facts:
+            if fact.kind == "scored":
+                earned[fact.thing, categories[episode_id]].append((episode_id, fact))
+    mentions = []
+    for action, category in sorted(earned):
+        own = earned[action, category]
+        together = [found for (thing, _), some in earned.items() if thing == action for found in some]
+        for condition in sorted({condition for _, fact in together for condition in fact.conditions}):
+            evidence = own if _is_enough(_split(own, condition)) else together
+            scores = _split(evidence, condition)
+            if _is_enough(scores) and _is_gain(*scores):
+                text = f"{action} only when {condition}"
+                episodes = tuple(sorted({episode_id for episode_id, _ in evidence}))
+                mentions.append(Mention(category, text, episodes, f"{action}: {condition}"))
+    return mentions
+
+
+def _split(earned: Iterable[tuple[int, Fact]], condition: str) -> tuple[list[float], list[float]]:
+    """The scores with a condition, and those without."""
+    scores: tuple[list[float], list[float]] = ([], [])
+    for _, fact in earned:
+        scores[condition not in fact.conditions].append(fact.score)
+    return scores
+
+
+def _is_enough(scores: tuple[list[float], list[float]]) -> bool:
+    return min(map(len, scores)) >= _LEAST_EVIDENCE
+
+
+def _is_gain(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    """Whether the first are better than the second by more than chance and by what is worth a hint."""
+    gain = fmean(having) - fmean(lacking)
+    error = (variance(having) / len(having) + variance(lacking) / len(lacking)) ** 0.5
+    return gain >= _LEAST_GAIN and gain > _STANDARD_ERRORS * error
