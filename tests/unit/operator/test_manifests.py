@@ -116,6 +116,7 @@ def test_no_secret_stands_in_a_specification():
 
 def test_a_pod_sees_no_more_secrets_than_it_needs():
     of = owner(
+        environment={"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
         models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
         storage={
             "uri": "s3://bucket/runs", "endpointURL": "http://s3:7070",
@@ -127,7 +128,8 @@ def test_a_pod_sees_no_more_secrets_than_it_needs():
         volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
         return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
 
-    assert seen(Kind.ROLLOUT) == {"test-database", "s3"}
+    assert seen(Kind.PREPARE) == {"test-database", "s3", "openai", "games"}
+    assert seen(Kind.ROLLOUT) == seen(Kind.EVALUATE) == {"test-database", "s3", "games"}
     assert seen(Kind.HINTS) == {"test-database", "s3", "openai"}
     assert seen(Kind.TRAIN) == {"test-database", "s3"}
     sidecar = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]["initContainers"][-1]
