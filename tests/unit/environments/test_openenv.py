@@ -71,11 +71,11 @@ def test_a_token_that_can_not_be_sent_is_told_without_it(
 
 
 def test_a_token_is_not_carried_to_where_a_server_redirects() -> None:
-    seen: list[tuple[int, str | None]] = []
+    seen: list[tuple[Any, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            port = self.server.server_address[1]
+            port = self.connection.getsockname()[1]
             seen.append((port, self.headers["Authorization"]))
             self.send_response(200 if port == second.server_port else 302)
             self.send_header("Location", f"http://127.0.0.1:{second.server_port}/")

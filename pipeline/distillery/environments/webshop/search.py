@@ -1,13 +1,13 @@
 """Search: BM25 by bm25s, ranked as Lucene ranks (k1 0.9, b 0.4, pyserini's defaults).
 
-bm25s scores, and maps the index into memory. The scores are computed here, in place of its ``build_index_from_ids``,
-which its documentation leaves to users who want it, for two reasons: Lucene keeps the length of a document in one byte,
-which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of memory a product, so 12 GB
-for the full catalogue, and this one 1.
+bm25s keeps the index, and maps it into memory. The scores in it are computed here, in place of its
+``build_index_from_ids``, which its documentation leaves to users who want it, for two reasons: Lucene keeps the length
+of a document in one byte, which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of
+memory a product, so 12 GB for the full catalogue, and this one 1.
 
-Most of the time would go into words that most documents have and that decide little. So they are left for last, and
-looked up only for the documents that could still be among the best without them (MaxScore: Turtle & Flood, 1995). The
-results are the same, to the last bit of their scores.
+They are added up here too: most of the time would go into words that most documents have and that decide little. So these
+are left for last, and looked up only for the documents that could still be among the best (MaxScore: Turtle & Flood,
+1995). The results are bm25s's, to the last bit of their scores.
 
 In the index's folder: bm25s's own files, and the terms as records, sorted, so that no process holds a dictionary.
 """
@@ -39,7 +39,7 @@ _BLOCK = 1 << 14  # documents whose terms are counted at once
 _GROUP = 64  # documents of which the best is found first: sorting out a million scores takes as long as adding them up
 _MANY = 1 / 8  # of all documents; a word in fewer is not worth finding out who could do without
 _LOOK_UP = 20  # times as long as adding one document's score
-_ROUNDING = 1e-5  # of the highest score; adding up in another order changes less
+_ROUNDING = 2**-21  # of the highest score, for each word: more than adding up in another order changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         """Map what :func:`build` wrote."""
-        scores = bm25s.BM25.load(folder, mmap=True, load_vocab=False).scores
+        scores: dict[str, Any] = bm25s.BM25.load(folder, mmap=True, load_vocab=False).scores
         self._documents: int = scores["num_docs"]
         self._scores = {name: np.asarray(scores[name]) for name in ("data", "indices", "indptr")}
         self._terms = Records(folder, _TERMS)
@@ -86,7 +86,7 @@ class Index:
     def _contenders(self, rarest_first: Sequence[Postings]) -> NDArray[np.intp]:
         """Documents, in ascending order, with all that are among the best: as a rule not many more."""
         left = highest = sum(term.most for term in rarest_first)
-        slack = _ROUNDING * highest
+        slack = _ROUNDING * highest * (len(rarest_first) + 1)
         scores = np.zeros(self._documents, dtype=np.float32)
         # any fifty documents' scores are a bound of the last result's, and the highest are among a rare word's
         likely = next((term.documents for term in rarest_first if len(term.documents) >= RESULTS), None)
