@@ -5,9 +5,9 @@ bm25s keeps the index, and maps it into memory. The scores in it are computed he
 of a document in one byte, which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of
 memory a product, so 12 GB for the full catalogue, and this one 1.
 
-They are added up here too: most of the time would go into words that most documents have and that decide little. So these
-are left for last, and looked up only for the documents that could still be among the best (MaxScore: Turtle & Flood,
-1995). The results are bm25s's, to the last bit of their scores.
+They are added up here too: most of the time would go into words that most documents have and that decide little. So
+these are left for last, and looked up only for the documents that could still be among the best (MaxScore: Turtle &
+Flood, 1995). The results are bm25s's, to the last bit of their scores.
 
 In the index's folder: bm25s's own files, and the terms as records, sorted, so that no process holds a dictionary.
 """
