@@ -13,7 +13,7 @@ from tests.e2e.conftest import ROOT, namespace
 from tests.e2e.test_loop import STAGES, assert_no_orphans, query
 
 EXAMPLE = "webshop-micro"
-TRAIN, EVALUATE = 60, 20
+TRAIN, EVALUATE = 100, 20
 
 
 @pytest.fixture(scope="module")

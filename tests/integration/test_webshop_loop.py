@@ -14,7 +14,7 @@ from distillery.database.embedded import EmbeddedPostgres
 from distillery.environments.webshop.products import CATEGORIES
 from tests.integration.loop import MICRO, Home, document, rows
 
-TRAIN, EVALUATE = 60, 20  # as many as it takes for some purchases of each category with options and some without
+TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
 SHOPPING = document(
     "shopping",
     model=MICRO.with_name("shopper"),
@@ -24,6 +24,8 @@ SHOPPING = document(
         "tasks": {"train": TRAIN, "evaluate": EVALUATE, "evaluateSplit": "test"},
         "options": {"catalogue": "generated", "products": 400, "shown": 3},
     },
+    rollout={"temperature": 1.0, "leaseSeconds": 20},
+    hints={"k": 5},
     # many purchases are of another product than the best: two thirds of the reward are worth learning from
     teaching={"temperature": 0.0, "minScore": 0.66, "maxInvalidActions": 0},
     evaluation={"arms": ["base", "rag", "distilled"], "gate": {"confidence": 0.5}},
@@ -78,7 +80,7 @@ def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(don
     options = [row for row in mined if row["text"] == "buy only when the options that the instruction names are chosen"]
     assert len(options) >= 3
     assert {row["category"] for row in options} <= set(CATEGORIES.values())
-    assert all(row["mentions"] >= 6 for row in options)
+    assert all(row["mentions"] >= 3 for row in options)
     result = done.result("shopping", "r1-hints")
     failures = rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
     assert (result["extractor"], result["failures"], result["hints"]) == ("miner", failures, len(mined))

@@ -72,9 +72,17 @@ def bought(having: Sequence[float], lacking: Sequence[float], *, begin: int = 0)
 
 
 def test_what_earned_more_with_a_condition_is_a_hint_for_its_category():
-    (mention,) = gains(bought([0.8, 0.7, 0.9], [0.4, 0.5, 0.3]), dict.fromkeys(range(6), "food"))
+    (mention,) = gains(bought([0.8, 0.7, 0.9], [0.4, 0.5, 0.3]), [], dict.fromkeys(range(6), "food"))
     assert (mention.category, mention.text) == ("food", "buy only when chosen")
-    assert mention.episode_ids == (0, 1, 2, 3, 4, 5)
+    assert mention.episode_ids == (3, 4, 5)  # which lacked it
+
+
+def test_successes_show_what_failures_lack():
+    failed, succeeded = bought([0.5, 0.6], [0.6, 0.5, 0.5, 0.6]), bought([1.0] * 4, [], begin=10)
+    categories = dict.fromkeys(range(14), "food")
+    assert gains(failed, [], categories) == []
+    (mention,) = gains(failed, succeeded, categories)
+    assert mention.episode_ids == (2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(
@@ -89,16 +97,23 @@ def test_what_earned_more_with_a_condition_is_a_hint_for_its_category():
     ],
 )
 def test_what_may_be_chance_is_no_hint(having: list[float], lacking: list[float]):
-    assert gains(bought(having, lacking), dict.fromkeys(range(18), "food")) == []
+    assert gains(bought(having, lacking), [], dict.fromkeys(range(18), "food")) == []
 
 
-def test_a_category_with_little_evidence_takes_that_of_all_and_one_with_enough_its_own():
+def test_what_holds_for_all_together_is_a_hint_for_each_category_that_does_not_show_the_contrary():
     food = bought([0.9, 0.9, 0.9, 0.8], [0.3, 0.4, 0.3, 0.2])
-    beauty = bought([0.5, 0.4, 0.6], [0.5, 0.6, 0.4], begin=10)
+    beauty = bought([0.5, 0.4, 0.6], [0.5, 0.6, 0.5], begin=10)
     furniture = bought([0.9], [0.2], begin=20)
-    categories = {**dict.fromkeys(range(8), "food"), **dict.fromkeys(range(10, 16), "beauty"), 20: "furniture"}
-    found = gains([*food, *beauty, *furniture], categories | {21: "furniture"})
-    assert [(mention.category, len(mention.episode_ids)) for mention in found] == [("food", 8), ("furniture", 16)]
+    fashion = bought([0.7, 0.5, 0.9], [0.6, 0.5, 0.7], begin=30)
+    categories = {
+        **dict.fromkeys(range(10), "food"),
+        **dict.fromkeys(range(10, 20), "beauty"),
+        **dict.fromkeys(range(20, 30), "furniture"),
+        **dict.fromkeys(range(30, 40), "fashion"),
+    }
+    found = gains([*food, *beauty, *furniture, *fashion], [], categories)
+    assert [mention.category for mention in found] == ["fashion", "food", "furniture"]
+    assert gains(fashion, [], categories) == []  # too little to be sure of alone
 
 
 def test_a_hint_can_not_break_out_of_its_block():

@@ -38,15 +38,18 @@ class Miner:
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
         """One mention per thing and per action that the failures show enough about."""
-        read = self._context.environment.read
-        facts = [
-            (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
-            for episode in failures
-        ]
-        categories = {episode.id: episode.task.category for episode in failures}
+        facts, succeeded = self._facts(failures), self._facts(self._context.successes)
+        categories = {episode.id: episode.task.category for episode in (*failures, *self._context.successes)}
         limit = self._context.spec.hints.max_length
-        mentions = [*places(facts, max_length=limit), *preconditions(facts), *gains(facts, categories)]
+        mentions = [*places(facts, max_length=limit), *preconditions(facts), *gains(facts, succeeded, categories)]
         return [m for m in mentions if normalise(m.text, max_length=limit) == m.text]
+
+    def _facts(self, episodes: Iterable[Episode]) -> list[tuple[int, list[Fact]]]:
+        read = self._context.environment.read
+        return [
+            (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
+            for episode in episodes
+        ]
 
 
 def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> list[Mention]:
@@ -99,48 +102,64 @@ def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
     return mentions
 
 
-def gains(facts: Iterable[tuple[int, Sequence[Fact]]], categories: Mapping[int, str]) -> list[Mention]:
+def gains(
+    failed: Iterable[tuple[int, Sequence[Fact]]],
+    succeeded: Iterable[tuple[int, Sequence[Fact]]],
+    categories: Mapping[int, str],
+) -> list[Mention]:
     """What an action earned clearly more with than without, on average.
 
-    A category whose episodes show enough of both is judged by its own, the others by those of all categories together.
+    What holds in the episodes of a category is a hint for it, and so is what holds in those of all categories together,
+    unless the category's own show the contrary. Successes count too: among failures alone, those that lack nothing but
+    luck would speak against what the others lack. Mentioned in are the failures that lacked it.
 
     Args:
-        facts: by episode.
+        failed: the facts of failures, by episode.
+        succeeded: the facts of successes.
         categories: of the episodes' tasks.
     """
-    earned: dict[tuple[str, str], list[tuple[int, Fact]]] = defaultdict(list)
-    for episode_id, episode_facts in facts:
-        for fact in episode_facts:
-            if fact.kind == "scored":
-                earned[fact.thing, categories[episode_id]].append((episode_id, fact))
+    earned: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    failures: dict[tuple[str, str], list[tuple[int, Fact]]] = defaultdict(list)
+    for is_failure, episodes in ((True, failed), (False, succeeded)):
+        for episode_id, facts in episodes:
+            for fact in facts:
+                if fact.kind == "scored":
+                    earned[fact.thing, categories[episode_id]].append(fact)
+                    if is_failure:
+                        failures[fact.thing, categories[episode_id]].append((episode_id, fact))
     mentions = []
     for action, category in sorted(earned):
-        own = earned[action, category]
-        together = [found for (thing, _), some in earned.items() if thing == action for found in some]
-        for condition in sorted({condition for _, fact in together for condition in fact.conditions}):
-            evidence = own if _is_enough(_split(own, condition)) else together
-            scores = _split(evidence, condition)
-            if _is_enough(scores) and _is_gain(*scores):
+        together = [fact for (thing, _), some in earned.items() if thing == action for fact in some]
+        for condition in sorted({condition for fact in together for condition in fact.conditions}):
+            here, everywhere = _split(earned[action, category], condition), _split(together, condition)
+            if _is_gain(*here) or (_is_gain(*everywhere) and not _is_contrary(*here)):
+                own = failures[action, category]
+                episodes = tuple(sorted({number for number, fact in own if condition not in fact.conditions}))
                 text = f"{action} only when {condition}"
-                episodes = tuple(sorted({episode_id for episode_id, _ in evidence}))
                 mentions.append(Mention(category, text, episodes, f"{action}: {condition}"))
     return mentions
 
 
-def _split(earned: Iterable[tuple[int, Fact]], condition: str) -> tuple[list[float], list[float]]:
+def _split(earned: Iterable[Fact], condition: str) -> tuple[list[float], list[float]]:
     """The scores with a condition, and those without."""
     scores: tuple[list[float], list[float]] = ([], [])
-    for _, fact in earned:
+    for fact in earned:
         scores[condition not in fact.conditions].append(fact.score)
     return scores
 
 
-def _is_enough(scores: tuple[list[float], list[float]]) -> bool:
-    return min(map(len, scores)) >= _LEAST_EVIDENCE
+def _is_enough(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    return min(len(having), len(lacking)) >= _LEAST_EVIDENCE
+
+
+def _is_contrary(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    return _is_enough(having, lacking) and fmean(having) <= fmean(lacking)
 
 
 def _is_gain(having: Sequence[float], lacking: Sequence[float]) -> bool:
     """Whether the first are better than the second by more than chance and by what is worth a hint."""
+    if not _is_enough(having, lacking):
+        return False
     gain = fmean(having) - fmean(lacking)
     error = (variance(having) / len(having) + variance(lacking) / len(lacking)) ** 0.5
     return gain >= _LEAST_GAIN and gain > _STANDARD_ERRORS * error

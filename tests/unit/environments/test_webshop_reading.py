@@ -136,6 +136,8 @@ def test_the_miner_makes_hints_of_them() -> None:
     bad = [FOUND, ("search[lamp]", REFUSED), OPENED, bought(0.4)]
     episodes = [(number, read(OPENING, turns)) for number, turns in enumerate([good] * 3 + [bad] * 3)]
     assert [mention.text for mention in preconditions(episodes)] == ["search only when on the search page"]
-    assert [(mention.category, mention.text) for mention in gains(episodes, dict.fromkeys(range(6), "furniture"))] == [
+    assert [
+        (mention.category, mention.text) for mention in gains(episodes, [], dict.fromkeys(range(6), "furniture"))
+    ] == [
         ("furniture", "buy only when the options that the instruction names are chosen"),
     ]
