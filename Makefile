@@ -7,7 +7,8 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check test test-slow e2e cluster cluster-down crds lock pretrain clean
+.PHONY: help install demo science bench bench-short check test test-slow e2e cluster cluster-down crds lock pretrain \
+	pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -96,6 +97,9 @@ lock: $(UV) ## Pin the current releases again
 
 pretrain: install ## Make models/micro again (40 minutes on one core)
 	cd models/micro && OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pretraining.train --out .
+
+pretrain-shopper: install ## Make models/shopper again (5 minutes on one core)
+	cd models/shopper && OMP_NUM_THREADS=1 $(abspath $(BIN))/python pretrain.py --out .
 
 clean: ## Remove what the commands made here (not the runs)
 	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache

@@ -10,10 +10,11 @@ from distillery import plugins
 from distillery.api import load
 from distillery.environments.base import EnvironmentConfigurationError
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted({*FOLDER.rglob("*.yaml")} - {FOLDER / "kubernetes" / "cloudnativepg.yaml"})
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_an_example_is_valid(path: Path, tmp_path: Path):
     run = load(path)
     assert run.metadata.name == path.stem or path.stem == "demo"

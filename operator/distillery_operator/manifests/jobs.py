@@ -238,6 +238,8 @@ def _secrets(owner: Owner, stage: Stage) -> Sequence[SecretKey]:
         case _:
             needed = [_endpoint(spec, stage.player)] if stage.player else []
     wanted += [endpoint.api_key_secret_ref for endpoint in needed if endpoint]
+    if stage.player or stage.id.kind is Kind.PREPARE:
+        wanted.append(spec.environment.token_secret_ref)
     return [reference for reference in wanted if reference]
 
 

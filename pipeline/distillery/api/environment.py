@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.api.base import Part, PluginName
+from distillery.api.base import Part, PluginName, SecretKey
 
 
 class Tasks(Part):
@@ -23,7 +23,8 @@ class Tasks(Part):
     """Held-out tasks that every arm is judged on."""
 
     evaluate_split: Annotated[str, StringConstraints(min_length=1, max_length=63)] = "valid_unseen"
-    """The split of the held-out tasks. ``train`` takes tasks of that split beyond the ones learnt from."""
+    """The split of the held-out tasks: ``valid_seen`` or ``valid_unseen`` for ``alfworld``, ``dev`` or ``test`` for
+    ``webshop``, for others what they have. ``train`` takes tasks of that split beyond the ones learnt from."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Draws the order of each split."""
@@ -33,7 +34,8 @@ class Environment(Part):
     """The environment, its budget and its tasks."""
 
     name: PluginName = "alfworld"
-    """``alfworld``, or any name registered under the entry points ``distillery.environments``."""
+    """``alfworld``, ``webshop``, ``openenv`` (whatever a server offers by the OpenEnv protocol), or any other name
+    registered under the entry points ``distillery.environments``."""
 
     max_steps: Annotated[int, Field(ge=1, le=1000)] = 50
     """Actions after which an episode is over."""
@@ -42,4 +44,16 @@ class Environment(Part):
     """Which tasks are learnt from and judged on."""
 
     options: Annotated[dict[str, JsonValue], Field(max_length=32)] = {}
-    """What the environment itself understands; for ``alfworld``: ``games`` (auto, alfworld or generated), ``seed``."""
+    """What the environment itself understands. ``alfworld``: ``games`` (auto, alfworld or generated), ``seed``.
+    ``webshop``: ``catalogue`` (auto, webshop or generated), ``goals`` (human or synthetic), ``products``, ``seed``,
+    ``nouns``, ``shown``, ``attributes``. ``openenv``: ``url``, and as the server needs it ``instructions``, ``verbs``,
+    ``action``, ``text``, ``goal``, ``category``, ``reward``, ``rewards``, ``success``."""
+
+    token_secret_ref: SecretKey | None = None
+    """The bearer token that an ``openenv`` server wants. Environments without a server refuse it."""
+
+    @property
+    def plugin_options(self) -> dict[str, JsonValue]:
+        """What the environment is built with: its options, and where its token is found."""
+        token = self.token_secret_ref
+        return {**self.options, **({"tokenSecretRef": {"name": token.name, "key": token.key}} if token else {})}

@@ -73,6 +73,7 @@ class Fact:
     * ``found``: a ``thing`` was seen at ``place``.
     * ``accepted`` / ``refused``: the environment carried out / refused an action of the kind ``thing`` while
       ``conditions`` held, for instance ``{"holding something", "at the target"}``.
+    * ``scored``: an action of the kind ``thing`` earned ``score`` while ``conditions`` held, where rewards are graded.
 
     Names are kinds (``mug``, ``desk``), never one task's instances (``mug 2``).
     """
@@ -81,6 +82,7 @@ class Fact:
     thing: str = ""
     place: str = ""
     conditions: frozenset[str] = frozenset()
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class ExtractionContext:
     api_key: str
     report: Any
     """``await report(done, total)``."""
+    successes: Sequence[Episode] = ()
+    """What the failures can be compared with."""
 
 
 class Extractor(Protocol):

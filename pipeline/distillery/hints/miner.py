@@ -1,16 +1,18 @@
 """The extractor that needs no language model: it counts what failed episodes show.
 
-Two kinds of hints, after the idea of inferring preconditions from what was accepted and refused (MSGI, arXiv
+Three kinds of hints, after the idea of inferring preconditions from what was accepted and refused (MSGI, arXiv
 2001.00248):
 
 * where things were found, by kind: the places with the best odds of finding it per look come first;
-* what had to hold for an action: conditions that held whenever it was accepted and often did not when it was refused.
+* what had to hold for an action: conditions that held whenever it was accepted and often did not when it was refused;
+* what an action was worth more with, by category of tasks, where rewards are graded.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, variance
 from typing import ClassVar
 
 from distillery.agents import Episode
@@ -21,6 +23,8 @@ from distillery.hints.base import EVERY_CATEGORY, ExtractionContext, Mention, no
 _PRIOR_LOOKS = 2
 _MOST_PLACES = 6
 _LEAST_EVIDENCE = 3
+_LEAST_GAIN = 0.05  # of the score
+_STANDARD_ERRORS = 2  # that a gain has to exceed
 
 
 class Miner:
@@ -34,14 +38,18 @@ class Miner:
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
         """One mention per thing and per action that the failures show enough about."""
-        read = self._context.environment.read
-        facts = [
-            (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
-            for episode in failures
-        ]
+        facts, succeeded = self._facts(failures), self._facts(self._context.successes)
+        categories = {episode.id: episode.task.category for episode in (*failures, *self._context.successes)}
         limit = self._context.spec.hints.max_length
-        mentions = [*places(facts, max_length=limit), *preconditions(facts)]
+        mentions = [*places(facts, max_length=limit), *preconditions(facts), *gains(facts, succeeded, categories)]
         return [m for m in mentions if normalise(m.text, max_length=limit) == m.text]
+
+    def _facts(self, episodes: Iterable[Episode]) -> list[tuple[int, list[Fact]]]:
+        read = self._context.environment.read
+        return [
+            (episode.id, read(episode.opening, [(t.action, t.observation) for t in episode.turns if t.action]))
+            for episode in episodes
+        ]
 
 
 def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> list[Mention]:
@@ -92,3 +100,66 @@ def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
             text = f"{action} only when {' and '.join(needed)}"
             mentions.append(Mention(EVERY_CATEGORY, text, episodes, f"precondition of {action}"))
     return mentions
+
+
+def gains(
+    failed: Iterable[tuple[int, Sequence[Fact]]],
+    succeeded: Iterable[tuple[int, Sequence[Fact]]],
+    categories: Mapping[int, str],
+) -> list[Mention]:
+    """What an action earned clearly more with than without, on average.
+
+    What holds in the episodes of a category is a hint for it, and so is what holds in those of all categories together,
+    unless the category's own show the contrary. Successes count too: among failures alone, those that lack nothing but
+    luck would speak against what the others lack. Mentioned in are the failures that lacked it.
+
+    Args:
+        failed: the facts of failures, by episode.
+        succeeded: the facts of successes.
+        categories: of the episodes' tasks.
+    """
+    earned: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    failures: dict[tuple[str, str], list[tuple[int, Fact]]] = defaultdict(list)
+    for is_failure, episodes in ((True, failed), (False, succeeded)):
+        for episode_id, facts in episodes:
+            for fact in facts:
+                if fact.kind == "scored":
+                    earned[fact.thing, categories[episode_id]].append(fact)
+                    if is_failure:
+                        failures[fact.thing, categories[episode_id]].append((episode_id, fact))
+    mentions = []
+    for action, category in sorted(earned):
+        together = [fact for (thing, _), some in earned.items() if thing == action for fact in some]
+        for condition in sorted({condition for fact in together for condition in fact.conditions}):
+            here, everywhere = _split(earned[action, category], condition), _split(together, condition)
+            if _is_gain(*here) or (_is_gain(*everywhere) and not _is_contrary(*here)):
+                own = failures[action, category]
+                episodes = tuple(sorted({number for number, fact in own if condition not in fact.conditions}))
+                text = f"{action} only when {condition}"
+                mentions.append(Mention(category, text, episodes, f"{action}: {condition}"))
+    return mentions
+
+
+def _split(earned: Iterable[Fact], condition: str) -> tuple[list[float], list[float]]:
+    """The scores with a condition, and those without."""
+    scores: tuple[list[float], list[float]] = ([], [])
+    for fact in earned:
+        scores[condition not in fact.conditions].append(fact.score)
+    return scores
+
+
+def _is_enough(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    return min(len(having), len(lacking)) >= _LEAST_EVIDENCE
+
+
+def _is_contrary(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    return _is_enough(having, lacking) and fmean(having) <= fmean(lacking)
+
+
+def _is_gain(having: Sequence[float], lacking: Sequence[float]) -> bool:
+    """Whether the first are better than the second by more than chance and by what is worth a hint."""
+    if not _is_enough(having, lacking):
+        return False
+    gain = fmean(having) - fmean(lacking)
+    error = (variance(having) / len(having) + variance(lacking) / len(lacking)) ** 0.5
+    return gain >= _LEAST_GAIN and gain > _STANDARD_ERRORS * error

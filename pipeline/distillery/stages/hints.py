@@ -27,6 +27,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
         database=context.database,
         api_key=secret((key.name, key.key) if key else None),
         report=lambda done, total: context.report(done, total, "failures"),
+        successes=[episode for episode in episodes if episode.success],
     )
     name = spec.hints.extractor or ("llm" if source else "miner")
     extractor = plugins.load("extractors", name)(extraction)

@@ -47,7 +47,7 @@ async def play_arms(
     )
     pool = EnvironmentPool(
         spec.environment.name,
-        spec.environment.options,
+        spec.environment.plugin_options,
         context.environment_folder,
         processes=rollout.environment_processes,
         step_timeout=rollout.step_timeout_seconds,

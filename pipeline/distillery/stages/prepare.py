@@ -136,6 +136,8 @@ def _check_secrets(spec: Spec) -> None:
     for endpoint in endpoints:
         if endpoint and endpoint.api_key_secret_ref:
             secret((endpoint.api_key_secret_ref.name, endpoint.api_key_secret_ref.key))
+    if token := spec.environment.token_secret_ref:
+        secret((token.name, token.key))
 
 
 def _check_model(spec: Spec) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import socket
 import sys
@@ -30,6 +29,7 @@ from distillery.models import ModelNotFound
 from distillery.planning import StageState
 from distillery.planning.stages import PREPARE
 from distillery.rollouts.client import RequestRefused
+from distillery.secrets import SecretNotFound, read_secret
 from distillery.stages import outcome
 from distillery.stages.config import StageConfig
 from distillery.stages.status import Status
@@ -54,6 +54,7 @@ _PERMANENT = (
     InvalidRun,
     ModelNotFound,
     RequestRefused,
+    SecretNotFound,
     StageFailure,
     plugins.UnknownPlugin,
 )
@@ -114,7 +115,7 @@ class StageContext:
         """The environment on another folder."""
         environment = self.spec.environment
         kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", environment.name)
-        return kind(environment.options, folder)
+        return kind(environment.plugin_options, folder)
 
     @cached_property
     def agent(self) -> Agent:
@@ -163,22 +164,8 @@ class StageContext:
 
 
 def secret(reference: tuple[str, str] | None) -> str:
-    """The value of a Secret's key; empty without a reference.
-
-    Raises:
-        StageFailure: the file is not there; names it and where it is looked for.
-    """
-    if reference is None:
-        return ""
-    folder = Path(os.environ.get("DISTILLERY_SECRETS", "~/.config/distillery/secrets")).expanduser()
-    path = folder.joinpath(*reference)
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise StageFailure(
-            f"secret {reference[0]}, key {reference[1]}: no such file {path}; put the value there, "
-            "or name another folder in DISTILLERY_SECRETS"
-        ) from error
+    """The value of a Secret's key; empty without a reference. Raises :class:`SecretNotFound`."""
+    return read_secret(*reference) if reference else ""
 
 
 def run_stage(main: StageMain) -> None:

@@ -1,6 +1,6 @@
 """A real OpenEnv server with small environments, for the interpreter that has ``openenv``; prints its port.
 
-python openenv_server.py ENVIRONMENT [SESSIONS]
+python openenv_server.py ENVIRONMENT SESSIONS [TOKEN]
 """
 # pyright: basic, reportMissingImports=false
 
@@ -157,6 +157,23 @@ class Liar(Guess):
         return super().step(action)
 
 
+class Guarded:
+    """Lets those in who show the token, on both protocols."""
+
+    def __init__(self, app: Any, token: str) -> None:
+        self._app = app
+        self._header = (b"authorization", f"Bearer {token}".encode())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" or self._header in scope["headers"]:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it is accepted, which uvicorn answers with 403
+        else:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+
 KINDS: dict[str, tuple[type[Environment], type[Action], type[Observation]]] = {
     "guess": (Guess, Text, Shown),
     "unseeded": (Unseeded, Text, Shown),
@@ -168,7 +185,9 @@ KINDS: dict[str, tuple[type[Environment], type[Action], type[Observation]]] = {
 
 def main() -> None:
     kind, action, observation = KINDS[sys.argv[1]]
-    app = create_app(kind, action, observation, max_concurrent_envs=int(sys.argv[2]))
+    app: Any = create_app(kind, action, observation, max_concurrent_envs=int(sys.argv[2]))
+    if sys.argv[3:]:
+        app = Guarded(app, sys.argv[3])
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_ping_interval=1.0, ws_ping_timeout=2.0))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         print(listening.getsockname()[1], flush=True)

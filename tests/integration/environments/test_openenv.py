@@ -37,9 +37,10 @@ def interpreter() -> Path:
 
 
 @contextmanager
-def server(interpreter: Path, environment: str, *, sessions: int = 8) -> Generator[dict[str, Any]]:
-    """A server on a free port; the option that leads to it."""
+def server(interpreter: Path, environment: str, *, sessions: int = 8, token: str = "") -> Generator[dict[str, Any]]:
+    """A server on a free port, which may want a token; the option that leads to it."""
     command = [interpreter, Path(__file__).with_name("openenv_server.py"), environment, str(sessions)]
+    command += [token] if token else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -128,6 +129,53 @@ def test_an_environment_that_ignores_the_seed_is_refused(interpreter: Path, tmp_
         pytest.raises(EnvironmentConfigurationError, match="two different openings"),
     ):
         OpenEnv(options, tmp_path).prepare({"train": 2})
+
+
+TOKEN_OPTION = {"tokenSecretRef": {"name": "games", "key": "token"}}
+
+
+@pytest.fixture
+def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the Secret's key."""
+    path = tmp_path / "secrets" / "games" / "token"
+    path.parent.mkdir(parents=True)
+    path.write_text("sesame-4711\n")
+    monkeypatch.setenv("DISTILLERY_SECRETS", str(tmp_path / "secrets"))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["guess", "capitals"])
+async def test_a_token_opens_a_server_that_wants_one_and_is_kept_nowhere(
+    kind: str, interpreter: Path, token: Path, tmp_path: Path
+):
+    folder = tmp_path / "environment"
+    folder.mkdir()
+    with server(interpreter, kind, token="sesame-4711") as options:
+        options |= TOKEN_OPTION | {"rewards": [-1, 2]}
+        environment = OpenEnv(options, folder)
+        environment.prepare({"train": 2})
+        async with pool_of(folder, options) as pool:
+            session, opening = await pool.open(environment.catalogue("train")[0])
+            assert opening.text
+            assert (await session.step("x")).valid
+            await session.close()
+    assert "sesame" not in environment.source + "".join(file.read_text() for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("shown", ["", "sesame-4712"])
+async def test_a_server_that_wants_another_token_is_told_with_the_mend(
+    shown: str, interpreter: Path, token: Path, tmp_path: Path
+):
+    with server(interpreter, "guess", token="sesame-4711") as options:
+        OpenEnv(options | TOKEN_OPTION, tmp_path).prepare({"train": 1})
+        token.write_text(shown)
+        options |= TOKEN_OPTION if shown else {}
+        with pytest.raises(EnvironmentConfigurationError, match=r"\(401\); name the token .*tokenSecretRef") as refused:
+            OpenEnv(options, tmp_path).prepare({"train": 1})
+        assert "sesame" not in str(refused.value)
+        async with pool_of(tmp_path, options) as pool:
+            with pytest.raises(EnvironmentConfigurationError, match=r"HTTP 403; name the token .*tokenSecretRef"):
+                await pool.open(OpenEnv(options, tmp_path).catalogue("train")[0])
 
 
 def test_a_server_that_is_not_of_openenv_is_refused(tmp_path: Path):

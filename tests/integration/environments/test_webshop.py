@@ -151,9 +151,10 @@ def test_the_facts_of_a_purchase_agree_with_what_happened(shop: Path) -> None:
     assert [(fact.kind, fact.thing) for fact in facts if fact.thing in ("search", "buy")] == [
         ("accepted", "search"),
         ("refused", "search"),
-        ("accepted", "buy"),
+        ("scored", "buy"),
     ]
     assert facts[-1].conditions >= {"the options that the instruction names are chosen"}
+    assert facts[-1].score == 1.0
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
 from distillery.environments.openenv import environment as plugin
+from distillery.environments.openenv.client import Server
 from distillery.environments.openenv.environment import OpenEnv, OpenEnvSession
 from distillery.environments.openenv.options import Options
 
@@ -38,11 +40,56 @@ TASK = Task("train/seed-7", "train", "", "count")
         ({**URL, "reward": "mean"}, "option reward is last or sum, not 'mean'"),
         ({**URL, "verbs": "go"}, "option verbs is a list of words"),
         ({**URL, "text": 1}, "option text is a text"),
+        ({**URL, "tokenSecretRef": "sesame"}, r"option tokenSecretRef is given by spec\.environment\.tokenSecretRef"),
     ],
 )
 def test_a_wrong_option_is_told_by_name(options: dict[str, Any], told: str) -> None:
     with pytest.raises(EnvironmentConfigurationError, match=told):
         OpenEnv(options, Path())
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"openenv's token: secret games, key token: no such file \S+/games/token; put the value there"),
+        ("", "secret games, key token, is empty or has characters"),
+        ("two\nlines-4711", "secret games, key token, is empty or has characters"),
+        ("gehe\u00efm-4711", "secret games, key token, is empty or has characters"),
+    ],
+)
+def test_a_token_that_can_not_be_sent_is_told_without_it(
+    content: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILLERY_SECRETS", str(tmp_path))
+    (tmp_path / "games").mkdir()
+    if content is not None:
+        (tmp_path / "games" / "token").write_text(content)
+    environment = OpenEnv({**URL, "tokenSecretRef": {"name": "games", "key": "token"}}, tmp_path)
+    with pytest.raises(EnvironmentConfigurationError, match=told) as refused:
+        environment.prepare({"train": 1})
+    assert "4711" not in str(refused.value)
+
+
+def test_a_token_is_not_carried_to_where_a_server_redirects() -> None:
+    seen: list[tuple[Any, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            port = self.connection.getsockname()[1]
+            seen.append((port, self.headers["Authorization"]))
+            self.send_response(200 if port == second.server_port else 302)
+            self.send_header("Location", f"http://127.0.0.1:{second.server_port}/")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as first, HTTPServer(("127.0.0.1", 0), Handler) as second:
+        for served in (first, second):
+            threading.Thread(target=served.handle_request, daemon=True).start()
+        Server(f"http://127.0.0.1:{first.server_port}", patience=10, headers={"Authorization": "Bearer a"}).metadata()
+        assert seen == [(first.server_port, "Bearer a"), (second.server_port, None)]
 
 
 def test_what_was_not_prepared_says_so(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from distillery.environments.base import Fact
 from distillery.environments.webshop import pages
 from distillery.environments.webshop.products import Listing, Product
 from distillery.environments.webshop.reading import PURCHASE, read
-from distillery.hints.miner import preconditions
+from distillery.hints.miner import gains, preconditions
 
 WISH = "i want a teal lamp in size 9, and price lower than 30.00 dollars"
 LAMP = Product(
@@ -89,12 +89,14 @@ def test_a_button_is_on_the_page_whatever_its_case() -> None:
     assert "the button is on the page" in last(FOUND, OPENED, ("click[buy  NOW]", REFUSED)).conditions
 
 
-@pytest.mark.parametrize(
-    ("score", "kind"), [(1.0, "accepted"), (0.667, "accepted"), (0.5, "refused"), (0.0, "refused")]
-)
-def test_a_purchase_is_a_good_one_from_two_thirds_on(score: float, kind: str) -> None:
+@pytest.mark.parametrize("score", [1.0, 2 / 3, 0.0])
+def test_a_purchase_tells_what_it_was_worth(score: float) -> None:
     fact = last(FOUND, OPENED, bought(score))
-    assert (fact.kind, fact.thing) == (kind, PURCHASE)
+    assert (fact.kind, fact.thing, fact.score) == ("scored", PURCHASE, score)
+
+
+def test_what_was_not_bought_scores_nothing() -> None:
+    assert not [fact for fact in read(OPENING, [FOUND, OPENED, ("click[Buy]", REFUSED)]) if fact.kind == "scored"]
 
 
 OPTIONS_CHOSEN = "the options that the instruction names are chosen"
@@ -133,7 +135,9 @@ def test_the_miner_makes_hints_of_them() -> None:
     good = [FOUND, OPENED, TEAL, NINE, bought(0.8)]
     bad = [FOUND, ("search[lamp]", REFUSED), OPENED, bought(0.4)]
     episodes = [(number, read(OPENING, turns)) for number, turns in enumerate([good] * 3 + [bad] * 3)]
-    assert [mention.text for mention in preconditions(episodes)] == [
-        "buy only when the options that the instruction names are chosen",
-        "search only when on the search page",
+    assert [mention.text for mention in preconditions(episodes)] == ["search only when on the search page"]
+    assert [
+        (mention.category, mention.text) for mention in gains(episodes, [], dict.fromkeys(range(6), "furniture"))
+    ] == [
+        ("furniture", "buy only when the options that the instruction names are chosen"),
     ]

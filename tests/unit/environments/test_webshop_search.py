@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import bm25s
+import numpy as np
 import pytest
 
 from distillery.environments.webshop import search
@@ -84,3 +87,59 @@ def test_the_best_of_many_documents_are_found_wherever_they_stand(tmp_path: Path
     found = index(tmp_path, *documents).search("lamp")
     shortest = sorted(range(4000), key=lambda number: (lucene_length(1 + number * 37 % 97), number))
     assert found == shortest[:50]
+
+
+WORDS = [f"w{number}" for number in range(60)]
+"""Word n is in one of n + 1 documents: the first in all, the last in some seventy."""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of 4,000 documents in which words come up to four times."""
+    rng = random.Random(0)
+    documents = [
+        " ".join(
+            word for place, word in enumerate(WORDS) if rng.random() < 1 / (place + 1) for _ in range(rng.randint(1, 4))
+        )
+        for _ in range(4000)
+    ]
+    folder = tmp_path_factory.mktemp("many")
+    index(folder, *documents)
+    return folder
+
+
+def exhaustive(folder: Path, query: str) -> list[int]:
+    """The results when all documents are scored by all words, by bm25s."""
+    found, scorer = Index(folder), bm25s.BM25.load(folder, load_vocab=False)
+    order = sorted({*WORDS}, key=str.encode)
+    assert len(found._terms) == len(order)
+    scores = scorer.get_scores_from_ids([order.index(word) for word in query.split()])
+    best = np.argsort(-scores, kind="stable")[: search.RESULTS]
+    return best[scores[best] > 0].tolist()
+
+
+@pytest.mark.parametrize("look_up", [0, 2, 20, 10**9], ids=lambda cost: f"look_up_costs_{cost}")
+def test_words_that_are_left_for_last_change_no_result(
+    look_up: int, many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_LOOK_UP", look_up)
+    rng, found = random.Random(1), Index(many)
+    for _ in range(150):
+        query = " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))  # some words twice
+        assert found.search(query) == exhaustive(many, query), query
+
+
+def test_words_that_most_documents_have_are_looked_up_for_few(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[int] = []
+    of = search.Postings.of
+    monkeypatch.setattr(
+        search.Postings, "of", lambda self, documents: looked_up.append(len(documents)) or of(self, documents)
+    )
+    assert Index(many).search("w0 w1 w2 w40 w41 w42")
+    assert len(looked_up) > 6  # of the six words once each, in the end, and some before
+    assert max(looked_up) < 400
+
+
+def test_a_rare_word_that_few_documents_have_decides_too(tmp_path: Path) -> None:
+    documents = ["lamp shade", *["lamp"] * 3000, "lamp oak", *["lamp shade"] * 40]
+    assert index(tmp_path, *documents).search("oak lamp shade")[:2] == [3001, 0]

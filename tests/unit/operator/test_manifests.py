@@ -149,13 +149,18 @@ def test_no_secret_stands_in_a_specification():
 
 
 def test_a_pod_sees_no_more_secrets_than_it_needs():
-    of = owner(models={"student": {"model": "/m"}, "extractor": EXTRACTOR}, **IN_S3)
+    of = owner(
+        environment={"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
+        models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
+        **IN_S3,
+    )
 
     def seen(kind: Kind) -> set[str]:
         volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
         return {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
 
-    assert seen(Kind.ROLLOUT) == {"test-database", "s3"}
+    assert seen(Kind.PREPARE) == {"test-database", "s3", "openai", "games"}
+    assert seen(Kind.ROLLOUT) == seen(Kind.EVALUATE) == {"test-database", "s3", "games"}
     assert seen(Kind.HINTS) == {"test-database", "s3", "openai"}
     assert seen(Kind.TRAIN) == {"test-database", "s3"}
     sidecar = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]["initContainers"][-1]

@@ -56,11 +56,13 @@ class Server:
     Args:
         url: of the server.
         patience: seconds for an answer.
+        headers: sent to this server, and to none that it redirects to.
     """
 
-    def __init__(self, url: str, *, patience: float) -> None:
+    def __init__(self, url: str, *, patience: float, headers: Mapping[str, str] | None = None) -> None:
         self._url = _with_scheme(url, {"ws": "http", "wss": "https"})
         self._patience = patience
+        self._headers = headers or {}
         handlers = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -98,6 +100,8 @@ class Server:
         """Raises OSError where there is no answer, ServerError, ValueError."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})  # noqa: S310
+        for name, value in self._headers.items():
+            request.add_unredirected_header(name, value)
         try:
             with self._opener.open(request, timeout=self._patience) as response:
                 return json.loads(response.read(LONGEST_MESSAGE))
@@ -111,9 +115,10 @@ class Connection:
     Args:
         url: of the server.
         patience: seconds for the handshake.
+        headers: sent with it; ``websockets`` leaves Authorization out where it is led to another server.
     """
 
-    def __init__(self, url: str, *, patience: float) -> None:
+    def __init__(self, url: str, *, patience: float, headers: Mapping[str, str] | None = None) -> None:
         """Connect. Raises OSError, TimeoutError, or websockets' InvalidHandshake."""
         options: dict[str, Any] = {"proxy": None} if _is_loopback(url) else {}
         self._stack = ExitStack()
@@ -123,6 +128,7 @@ class Connection:
                 open_timeout=patience,
                 close_timeout=_CLOSING,
                 max_size=LONGEST_MESSAGE,
+                additional_headers=dict(headers or {}),
                 **options,
             )
         )

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from websockets.exceptions import InvalidHandshake
+from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Report, Task
 from distillery.environments.openenv.client import Connection, Result, Server, ServerError
@@ -19,6 +19,7 @@ from distillery.environments.openenv.options import Options
 _FILE = "openenv.json"
 _PATIENCE = 30.0
 """Seconds that a server may be away, or without room, when an episode begins: less than a step may take."""
+_TOKEN_MEND = "; name the token that it takes in spec.environment.tokenSecretRef"  # noqa: S105
 _SEEDS_APART = 1_000_000
 """The first seed of every split but ``train``, on servers without tasks of their own."""
 
@@ -68,7 +69,7 @@ class OpenEnv:
             EnvironmentConfigurationError: the server can't be reached, isn't OpenEnv's, or answers the same reset
                 differently the second time.
         """
-        server = Server(self._options.url, patience=_PATIENCE)
+        server = Server(self._options.url, patience=_PATIENCE, headers=self._options.headers())
         try:
             metadata, schema = server.metadata(), server.schema()
             name, splits = server.splits()
@@ -89,8 +90,9 @@ class OpenEnv:
             else:
                 tasks = self._seeded(wanted, text, report)
         except (OSError, InvalidHandshake, ServerError, LookupError, TypeError, ValueError) as error:
+            mend = _TOKEN_MEND if _wants_token(error) else ""
             raise EnvironmentConfigurationError(
-                f"the server at {self._options.url} can't be used: {type(error).__name__}: {error}"
+                f"the server at {self._options.url} can't be used: {type(error).__name__}: {error}{mend}"
             ) from error
         prepared["tasks"] = {split: [asdict(task) for task in some] for split, some in tasks.items()}
         self._file.write_text(json.dumps(prepared), encoding="utf-8")
@@ -157,7 +159,7 @@ class OpenEnv:
         return tasks
 
     def _opening(self, seed: int, text: str) -> str:
-        connection = Connection(self._options.url, patience=_PATIENCE)
+        connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
         try:
             return _text_of(connection.reset({"seed": seed}), text, required=bool(self._options.text))
         finally:
@@ -223,7 +225,7 @@ class OpenEnvSession:
         while True:
             mend = ""
             try:
-                self._connection = Connection(self._options.url, patience=_PATIENCE)
+                self._connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
                 return self._connection.reset(self._parameters)
             except ServerError as error:
                 if error.code != "CAPACITY_REACHED":
@@ -231,6 +233,10 @@ class OpenEnvSession:
                 problem = error
                 mend = "; ask for fewer at once (spec.rollout.concurrency, workers), or let it have more"
             except (OSError, InvalidHandshake) as error:
+                if _wants_token(error):
+                    raise EnvironmentConfigurationError(
+                        f"the server at {self._options.url} took no episode: {error}{_TOKEN_MEND}"
+                    ) from error
                 problem = error
             self.close()
             if time.monotonic() + pause > deadline:
@@ -265,6 +271,11 @@ class OpenEnvSession:
 
     def _refusal(self, why: str) -> Observation:
         return Observation(f"This is no valid action: {why}", score=self._score, valid=False)
+
+
+def _wants_token(error: Exception) -> bool:
+    code = error.response.status_code if isinstance(error, InvalidStatus) else getattr(error, "code", None)
+    return code in (401, 403)
 
 
 def _text_of(result: Result, field: str, *, required: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit
 
 from distillery.environments.base import EnvironmentConfigurationError
 from distillery.environments.options import check_names
+from distillery.secrets import SecretNotFound, read_secret
+
+_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Options:
         reward: what an episode's score is: ``last``, the last reward that came, or ``sum``, of all.
         rewards: the worst and the best there is, scored as 0 and 1.
         success: the score from which an episode that is done counts as a success.
+        tokenSecretRef: the Secret's name and key with the token, from ``spec.environment.tokenSecretRef``.
     """
 
     url: str
@@ -40,6 +45,7 @@ class Options:
     reward: str = "last"
     rewards: tuple[float, float] = (0.0, 1.0)
     success: float = 1.0
+    tokenSecretRef: tuple[str, str] | None = None
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Options:
@@ -68,10 +74,35 @@ class Options:
                 case "success":
                     if not _is_number(value) or not 0 < value <= 1:
                         raise _wrong(name, "a number above 0, and 1 at most", value)
+                case "tokenSecretRef":
+                    if not isinstance(value, dict) or value.keys() != {"name", "key"}:
+                        raise EnvironmentConfigurationError(
+                            "openenv's option tokenSecretRef is given by spec.environment.tokenSecretRef"
+                        )
+                    values[name] = (str(value["name"]), str(value["key"]))
                 case _:
                     if not isinstance(value, str):
                         raise _wrong(name, "a text", value)
         return cls(**values)
+
+    def headers(self) -> dict[str, str]:
+        """The header with the token; none without one. It is read anew each time, and kept nowhere.
+
+        Raises:
+            EnvironmentConfigurationError: it isn't there, or can't be sent in a header. The message has nothing of it.
+        """
+        if self.tokenSecretRef is None:
+            return {}
+        try:
+            token = read_secret(*self.tokenSecretRef)
+        except SecretNotFound as error:
+            raise EnvironmentConfigurationError(f"openenv's token: {error}") from error
+        if not _TOKEN.fullmatch(token):
+            name, key = self.tokenSecretRef
+            raise EnvironmentConfigurationError(
+                f"openenv's token, secret {name}, key {key}, is empty or has characters that no header can hold"
+            )
+        return {"Authorization": f"Bearer {token}"}
 
 
 def _check_url(url: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an episode's own text shows: which actions were possible on which pages, and what came before good purchases.
+"""What an episode's own text shows: which actions were possible on which pages, and what purchases were worth.
 
 Nothing here asks the shop: the miner of hints may know only what the agent could have read.
 """
@@ -16,7 +16,6 @@ from distillery.environments.webshop.session import REFUSAL
 PURCHASE = "buy"
 """The ``thing`` of the facts about purchases."""
 
-_GOOD = 2 / 3  # of the reward; the method keeps purchases from there on
 _ASIN = re.compile(r"b[0-9a-z]{9}|[0-9]{9}[0-9x]")
 _LIMIT = re.compile(r"price lower than ([\d.]+) dollars")
 _PRICE = re.compile(r"\$([\d.]+)")
@@ -53,8 +52,8 @@ def read(opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
     Of each command: ``accepted`` or ``refused``, under the conditions of being on which page and of ``the button is on
     the page``. Things are ``search``, ``click a product``, ``click an option`` and, for instance, ``click buy now``.
 
-    Of a purchase besides, as the thing ``buy``: ``accepted`` where it was worth two thirds of the full score or more,
-    else ``refused``; the conditions are what had been done for it and how it looked (:func:`_conditions_of_purchase`).
+    Of a purchase besides: ``scored``, as the thing ``buy``; the conditions are what had been done for it and how it
+    looked (:func:`_conditions_of_purchase`).
     """
     parts = opening.split(pages.SEPARATOR)
     known = _Known(instruction=parts[2] if len(parts) > 2 else "", page=opening)
@@ -67,8 +66,7 @@ def read(opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         kind = "accepted" if accepted else "refused"
         facts.append(Fact(kind, thing=_thing(command), conditions=_conditions(known, command)))
         if (score := _score(observation)) is not None:
-            worth = "accepted" if score >= _GOOD else "refused"
-            facts.append(Fact(worth, thing=PURCHASE, conditions=_conditions_of_purchase(known)))
+            facts.append(Fact("scored", thing=PURCHASE, conditions=_conditions_of_purchase(known), score=score))
         if accepted:
             _learn(known, command, observation)
     return facts

@@ -1,9 +1,13 @@
 """Search: BM25 by bm25s, ranked as Lucene ranks (k1 0.9, b 0.4, pyserini's defaults).
 
-bm25s scores, and maps the index into memory. The scores are computed here, in place of its ``build_index_from_ids``,
-which its documentation leaves to users who want it, for two reasons: Lucene keeps the length of a document in one byte,
-which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of memory a product, so 12 GB
-for the full catalogue, and this one 1.
+bm25s keeps the index, and maps it into memory. The scores in it are computed here, in place of its
+``build_index_from_ids``, which its documentation leaves to users who want it, for two reasons: Lucene keeps the length
+of a document in one byte, which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of
+memory a product, so 12 GB for the full catalogue, and this one 1.
+
+They are added up here too: most of the time would go into words that most documents have and that decide little. So
+these are left for last, and looked up only for the documents that could still be among the best (MaxScore: Turtle &
+Flood, 1995). The results are bm25s's, to the last bit of their scores.
 
 In the index's folder: bm25s's own files, and the terms as records, sorted, so that no process holds a dictionary.
 """
@@ -12,7 +16,9 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +37,30 @@ RESULTS = 50
 _TERMS = "terms"
 _BLOCK = 1 << 14  # documents whose terms are counted at once
 _GROUP = 64  # documents of which the best is found first: sorting out a million scores takes as long as adding them up
+_MANY = 1 / 8  # of all documents; a word in fewer is not worth finding out who could do without
+_LOOK_UP = 20  # times as long as adding one document's score
+_ROUNDING = 2**-21  # of the highest score, for each word: more than adding up in another order changes
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """Where a term stands.
+
+    Attributes:
+        documents: in ascending order.
+        scores: what it adds to each.
+        most: the highest of these.
+    """
+
+    documents: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    most: float
+
+    def of(self, documents: NDArray[np.intp]) -> NDArray[np.float32]:
+        """What it adds to some documents; 0 to those that it isn't in."""
+        places = np.searchsorted(self.documents, documents.astype(np.int32))
+        places[places == len(self.documents)] = 0
+        return np.where(self.documents[places] == documents, self.scores[places], np.float32(0))
 
 
 class Index:
@@ -38,22 +68,57 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         """Map what :func:`build` wrote."""
-        self._bm25 = bm25s.BM25.load(folder, mmap=True, load_vocab=False)
+        scores: dict[str, Any] = bm25s.BM25.load(folder, mmap=True, load_vocab=False).scores
+        self._documents: int = scores["num_docs"]
+        self._scores = {name: np.asarray(scores[name]) for name in ("data", "indices", "indptr")}
         self._terms = Records(folder, _TERMS)
+        self._postings = lru_cache(maxsize=1 << 14)(self._find_postings)
 
     def search(self, query: str) -> list[int]:
         """The numbers of the products that match a query, best first, at most 50; of equals the lower number first."""
-        numbers = [number for term in analysis.terms(query.lower()) if (number := self._number(term)) is not None]
-        if not numbers:
+        postings = [found for term in analysis.terms(query.lower()) if (found := self._postings(term))]
+        if not postings:
             return []
-        scores: NDArray[np.float32] = self._bm25.get_scores_from_ids(numbers)
-        found = np.flatnonzero(scores >= least) if (least := _bound(scores)) else np.flatnonzero(scores)
-        return found[np.argsort(-scores[found], kind="stable")][:RESULTS].tolist()
+        found = self._contenders(sorted(postings, key=lambda term: len(term.documents)))
+        scores = _total(postings, found)
+        return found[np.argsort(-scores, kind="stable")][:RESULTS].tolist()
 
-    def _number(self, term: str) -> int | None:
+    def _contenders(self, rarest_first: Sequence[Postings]) -> NDArray[np.intp]:
+        """Documents, in ascending order, with all that are among the best: as a rule not many more."""
+        left = highest = sum(term.most for term in rarest_first)
+        slack = _ROUNDING * highest * (len(rarest_first) + 1)
+        scores = np.zeros(self._documents, dtype=np.float32)
+        # any fifty documents' scores are a bound of the last result's, and the highest are among a rare word's
+        likely = next((term.documents for term in rarest_first if len(term.documents) >= RESULTS), None)
+        later: Sequence[Postings] = ()
+        found = None
+        for place, term in enumerate(rarest_first):
+            if likely is not None and len(term.documents) > _MANY * self._documents and left < highest / 2:
+                found = np.flatnonzero(scores >= _fiftieth(scores[likely]) - left - slack)
+                if len(found) * _LOOK_UP <= len(term.documents):
+                    later = rarest_first[place:]
+                    break
+            np.add.at(scores, term.documents, term.scores)
+            left -= term.most
+        if found is None or not later:
+            least = _bound(scores)
+            return np.flatnonzero(scores >= least - slack) if least else np.flatnonzero(scores)
+        scores = scores[found]
+        for term in later:
+            scores += term.of(found)
+            left -= term.most
+            still = scores >= _fiftieth(scores) - left - slack
+            found, scores = found[still], scores[still]
+        return found
+
+    def _find_postings(self, term: str) -> Postings | None:
         key = term.encode()
-        place = bisect.bisect_left(self._terms, key)
-        return place if place < len(self._terms) and self._terms[place] == key else None
+        number = bisect.bisect_left(self._terms, key)
+        if number == len(self._terms) or self._terms[number] != key:
+            return None
+        begin, end = self._scores["indptr"][number : number + 2]
+        scores = self._scores["data"][begin:end]
+        return Postings(self._scores["indices"][begin:end], scores, float(scores.max()))
 
 
 class IndexBuilder:
@@ -105,13 +170,26 @@ def lucene_length(length: int) -> int:
     return length if length < exact else exact + _from_four_bits(_four_bits(length - exact))
 
 
+def _total(postings: Iterable[Postings], documents: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The documents' scores by these words, added up in their order as bm25s does."""
+    scores = np.zeros(len(documents), dtype=np.float32)
+    for term in postings:
+        scores += term.of(documents)
+    return scores
+
+
+def _fiftieth(scores: NDArray[np.float32]) -> float:
+    """The lowest of the fifty highest."""
+    return float(np.partition(scores, -RESULTS)[-RESULTS])
+
+
 def _bound(scores: NDArray[np.float32]) -> float:
     """A score that the last result can't be below, or 0: the best of each group, and of these the fiftieth."""
     groups = len(scores) // _GROUP
     if groups < RESULTS:
         return 0.0
     best = scores[: groups * _GROUP].reshape(groups, _GROUP).max(axis=1)
-    return float(np.partition(best, -RESULTS)[-RESULTS])
+    return _fiftieth(best)
 
 
 def _four_bits(number: int) -> int:

@@ -1,0 +1,132 @@
+"""The whole loop on WebShop: a tiny careless shopper learns from what its purchases were worth (models/shopper)."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distillery.database.embedded import EmbeddedPostgres
+from distillery.environments.webshop.products import CATEGORIES
+from tests.integration.loop import MICRO, Home, document, rows
+
+TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
+SHOPPING = document(
+    "shopping",
+    model=MICRO.with_name("shopper"),
+    environment={
+        "name": "webshop",
+        "maxSteps": 6,
+        "tasks": {"train": TRAIN, "evaluate": EVALUATE, "evaluateSplit": "test"},
+        "options": {"catalogue": "generated", "products": 400, "shown": 3},
+    },
+    rollout={"temperature": 1.0, "leaseSeconds": 20},
+    hints={"k": 5},
+    # many purchases are of another product than the best: two thirds of the reward are worth learning from
+    teaching={"temperature": 0.0, "minScore": 0.66, "maxInvalidActions": 0},
+    evaluation={"arms": ["base", "rag", "distilled"], "gate": {"confidence": 0.5}},
+)
+SHOPPING["spec"]["training"]["epochs"] = 4
+
+
+@pytest.fixture(scope="module")
+def server() -> Generator[EmbeddedPostgres]:
+    with tempfile.TemporaryDirectory(prefix="distillery-test-") as folder, EmbeddedPostgres(Path(folder) / "pg") as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def done(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The run, played to its end."""
+    folder = tmp_path_factory.mktemp("shopping")
+    home = Home(folder, {"DISTILLERY_DATABASE": server.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
+    ended = home.call("run", home.write(SHOPPING))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return home
+
+
+def by_arm(server: EmbeddedPostgres, number: str) -> dict[str, float]:
+    found = rows(server.dsn, f"SELECT arm, avg({number})::float AS mean FROM episode GROUP BY arm")
+    return {row["arm"]: row["mean"] for row in found}
+
+
+def test_every_instruction_is_shopped_for_once_per_arm(done: Home, server: EmbeddedPostgres):
+    found = rows(
+        server.dsn,
+        """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, max(steps) AS steps,
+                  count(*) FILTER (WHERE phase <> 'finished' OR stop = 'broken') AS bad FROM episode GROUP BY arm""",
+    )
+    numbers = {"own": TRAIN, "teacher": TRAIN, "base": EVALUATE, "rag": EVALUATE, "distilled": EVALUATE}
+    assert {row["arm"]: (row["n"], row["tasks"], row["bad"]) for row in found} == {
+        arm: (n, n, 0) for arm, n in numbers.items()
+    }
+    assert max(row["steps"] for row in found) <= 6
+
+
+def test_rewards_are_graded_and_a_success_is_the_whole_reward(done: Home, server: EmbeddedPostgres):
+    found = rows(server.dsn, "SELECT score, success FROM episode")
+    scores = {round(row["score"], 3) for row in found}
+    assert {0.5, 1.0} < scores
+    assert len(scores) >= 5
+    assert all(0 <= row["score"] <= 1 and row["success"] == (row["score"] == 1) for row in found)
+
+
+def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(done: Home, server: EmbeddedPostgres):
+    mined = rows(server.dsn, "SELECT category, text, mentions FROM hint WHERE twin_of IS NULL")
+    assert ("", "search only when on the search page") in {(row["category"], row["text"]) for row in mined}
+    options = [row for row in mined if row["text"] == "buy only when the options that the instruction names are chosen"]
+    assert len(options) >= 3
+    assert {row["category"] for row in options} <= set(CATEGORIES.values())
+    assert all(row["mentions"] >= 3 for row in options)
+    result = done.result("shopping", "r1-hints")
+    failures = rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
+    assert (result["extractor"], result["failures"], result["hints"]) == ("miner", failures, len(mined))
+
+
+def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, server: EmbeddedPostgres):
+    given = rows(
+        server.dsn,
+        """SELECT arm, episode.category, hint.category AS hinted FROM episode JOIN hint ON hint.id = ANY(hint_ids)
+           WHERE arm IN ('teacher', 'rag')""",
+    )
+    assert given
+    assert all(row["hinted"] in ("", row["category"]) for row in given)
+    assert rows(server.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
+    success, scores = by_arm(server, "success::int"), by_arm(server, "score")
+    assert success["teacher"] > success["own"] + 0.1
+    assert success["rag"] > success["base"] + 0.1
+    assert scores["teacher"] > scores["own"]
+    assert scores["rag"] > scores["base"]
+
+
+def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, server: EmbeddedPostgres):
+    (kept,) = rows(
+        server.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid = 0"
+    )
+    learnt = done.result("shopping", "r1-train-distilled")
+    assert 0 < learnt["learntFrom"]["episodes"] == kept["n"] < TRAIN
+    assert learnt["metrics"]["targets"] > 0
+    text = (done.artifact("shopping", "r1-train-distilled") / "dataset.jsonl").read_text()
+    assert text.count("Buy Now") > 0
+    assert "Hints" not in text
+    assert by_arm(server, "success::int")["distilled"] > by_arm(server, "success::int")["base"]
+
+
+def test_the_verdict_and_the_report_are_of_webshop(done: Home):
+    promoted = done.result("shopping", "r1-promote")
+    assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
+        ("base", "rag", "distilled"), EVALUATE
+    )
+    assert promoted["promoted"] == (promoted["gate"]["verdict"] == "Successful")
+    report: dict[str, Any] = json.loads(done.call("report", "shopping", "--json").stdout)
+    assert report["environment"] == {
+        "name": "webshop",
+        "source": "generated shop v1 (400 products, human goals, seed 0, nouns by rule v1)",
+        "split": "test",
+    }
+    assert report["arms"]["distilled"]["success"] > report["arms"]["base"]["success"]
+    assert report["arms"]["distilled"]["score"] > report["arms"]["distilled"]["success"]  # graded
