@@ -60,7 +60,7 @@ test: install ## Unit and integration tests (minutes)
 	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## What `make test` leaves out
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 e2e: install ## End to end on a real Kubernetes: one made here (root, Go), or the one of $E2E_CONTEXT
 	$(BIN)/pytest tests/e2e

@@ -14,6 +14,8 @@ from distillery.database.embedded import EmbeddedPostgres
 from distillery.environments.webshop.products import CATEGORIES
 from tests.integration.loop import MICRO, Home, document, rows
 
+pytestmark = pytest.mark.slow
+
 TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
 SHOPPING = document(
     "shopping",
