@@ -47,9 +47,9 @@ def serve(team: Namespace, number: int, student: str) -> float:
 
 
 def pods(team: Namespace) -> dict[str, Any]:
-    """The serving pods by name."""
+    """The serving pods by name, but for those on their way out."""
     found = team.list("pods", f"distillery.dev/run={NAME},app.kubernetes.io/component=serving")
-    return {pod["metadata"]["name"]: pod for pod in found}
+    return {pod["metadata"]["name"]: pod for pod in found if not pod["metadata"].get("deletionTimestamp")}
 
 
 @contextmanager

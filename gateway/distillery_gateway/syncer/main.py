@@ -13,8 +13,10 @@ DISTILLERY_SYNCER_PORT     /healthz, /readyz, /state                   8003
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -35,10 +37,15 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if not os.environ.get("DISTILLERY_STORE"):
         sys.exit("DISTILLERY_STORE is not set: name the URI of the run's artifacts")
-    asyncio.run(_serve())
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_serve())
 
 
 async def _serve() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # the first process of a container is not ended by a signal that it does not handle
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     get = os.environ.get
     store = store_at(
         os.environ["DISTILLERY_STORE"],

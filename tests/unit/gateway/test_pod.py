@@ -246,3 +246,9 @@ async def test_what_is_under_way_is_finished_when_the_gateway_is_told_to_end(pod
     assert (status, text) == (200, "".join(["data: one\n\n", "data: étwo\n\n", "data: [DONE]\n\n"]))
     async with asyncio.timeout(PATIENCE):
         assert await pod.processes["gateway"].wait() in (0, -signal.SIGTERM)  # uvicorn ends by the signal it was sent
+
+
+async def test_the_syncer_ends_when_it_is_told_to(pod: Pod):
+    await pod.until_served(pod.tell(student(pod, 1)))
+    pod.processes["syncer"].send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(pod.processes["syncer"].wait(), PATIENCE) == 0
