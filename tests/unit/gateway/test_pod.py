@@ -249,6 +249,7 @@ async def test_what_is_under_way_is_finished_when_the_gateway_is_told_to_end(pod
 
 
 async def test_the_syncer_ends_when_it_is_told_to(pod: Pod):
-    await pod.until_served(pod.tell(student(pod, 1)))
+    pod.tell(student(pod, 1))
+    await pod.until_ready()
     pod.processes["syncer"].send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(pod.processes["syncer"].wait(), PATIENCE) == 0
