@@ -29,7 +29,7 @@ from distillery_gateway.syncer.sync import Syncer
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 
 
 def main() -> None:
