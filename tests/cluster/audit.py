@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.cluster.places import Places
@@ -40,7 +40,10 @@ def requests(places: Places, user: str) -> frozenset[Request]:
 
 
 def of_user(lines: Iterable[str], user: str) -> frozenset[Request]:
-    """The kinds of requests in lines of an audit log. Requests for paths that are no resources are left out."""
+    """The kinds of requests in lines of an audit log. Requests for paths that are no resources are left out.
+
+    A server-side apply that made the object is logged as a patch alone, and needs the right to create as well.
+    """
     found: set[Request] = set()
     for line in lines:
         if f'"{user}"' not in line:
@@ -49,13 +52,14 @@ def of_user(lines: Iterable[str], user: str) -> frozenset[Request]:
         target: dict[str, Any] | None = event.get("objectRef")
         if event["user"]["username"] != user or target is None:
             continue
-        found.add(
-            Request(
-                group=target.get("apiGroup", ""),
-                resource="/".join(filter(None, (target["resource"], target.get("subresource")))),
-                verb=event["verb"],
-                namespace=target.get("namespace", ""),
-                allowed=event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid",
-            )
+        request = Request(
+            group=target.get("apiGroup", ""),
+            resource="/".join(filter(None, (target["resource"], target.get("subresource")))),
+            verb=event["verb"],
+            namespace=target.get("namespace", ""),
+            allowed=event.get("annotations", {}).get("authorization.k8s.io/decision") != "forbid",
         )
+        found.add(request)
+        if request.verb == "patch" and event.get("responseStatus", {}).get("code") == 201:
+            found.add(replace(request, verb="create"))
     return frozenset(found)

@@ -143,19 +143,25 @@ def test_a_folder_left_by_a_kill_before_its_volume_is_used_again():
 
 
 def test_the_audit_log_is_read_for_one_user():
-    def event(user: str, verb: str, target: dict[str, str] | None, decision: str = "allow") -> str:
-        annotations = {"authorization.k8s.io/decision": decision}
-        return json.dumps({"user": {"username": user}, "verb": verb, "objectRef": target, "annotations": annotations})
+    def event(user: str, verb: str, target: dict[str, str] | None, decision: str = "allow", code: int = 200) -> str:
+        about = {"annotations": {"authorization.k8s.io/decision": decision}, "responseStatus": {"code": code}}
+        return json.dumps({"user": {"username": user}, "verb": verb, "objectRef": target, **about})
 
     pods = {"resource": "pods", "namespace": "n", "subresource": "log"}
     jobs = {"resource": "jobs", "apiGroup": "batch"}
+    claims = {"resource": "persistentvolumeclaims", "namespace": "n"}
     lines = [event("me", "get", pods)] * 2 + [
         event("me", "list", jobs, "forbid"),
         event("me", "get", None),
+        event("me", "patch", claims, code=201),
+        event("me", "patch", pods),
         event("other", "delete", pods),
     ]
     assert audit.of_user(lines, "me") == {
         audit.Request(group="", resource="pods/log", verb="get", namespace="n", allowed=True),
+        audit.Request(group="", resource="pods/log", verb="patch", namespace="n", allowed=True),
+        audit.Request(group="", resource="persistentvolumeclaims", verb="patch", namespace="n", allowed=True),
+        audit.Request(group="", resource="persistentvolumeclaims", verb="create", namespace="n", allowed=True),
         audit.Request(group="batch", resource="jobs", verb="list", namespace="", allowed=False),
     }
 
