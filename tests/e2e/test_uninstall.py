@@ -22,11 +22,12 @@ def test_upgrade_and_uninstall(team: Namespace, operator: Namespace, cluster: Cl
 
     cluster.helm("uninstall", RELEASE, f"--namespace={SYSTEM}", "--wait")
     mine = f"app.kubernetes.io/instance={RELEASE}"
-    left = operator.kubectl(
-        "get", "all,serviceaccounts,roles,rolebindings,networkpolicies,clusterroles,clusterrolebindings",
-        f"--selector={mine}", "--output=name",
-    )  # fmt: skip
-    assert left.strip() == ""
+    kinds = "all,serviceaccounts,roles,rolebindings,networkpolicies,clusterroles,clusterrolebindings"
+    # Helm does not wait for pods that its Deployment leaves to the garbage collector
+    operator.wait_for(
+        "nothing of the release",
+        lambda: not operator.kubectl("get", kinds, f"--selector={mine}", "--output=name").strip(),
+    )
     assert team.get(RUN, "small")["status"] == before["status"]  # crds.keep
 
     cluster.helm(*release, "--set=replicas=2", "--timeout=10m")
