@@ -28,18 +28,19 @@ class Request:
     allowed: bool
 
 
-def requests(places: Places, user: str) -> frozenset[Request]:
+def requests(places: Places, user: str, *, since: str = "") -> frozenset[Request]:
     """All kinds of requests that a user made since the node's logs began.
 
     Args:
         places: Where the node lives.
         user: As the API server calls it, for example ``system:serviceaccount:NAMESPACE:NAME``.
+        since: A time as objects have it; what was asked before is left out.
     """
     lines = (line for log in places.logs.glob("audit*.log") for line in log.read_text().splitlines())
-    return of_user(lines, user)
+    return of_user(lines, user, since=since)
 
 
-def of_user(lines: Iterable[str], user: str) -> frozenset[Request]:
+def of_user(lines: Iterable[str], user: str, *, since: str = "") -> frozenset[Request]:
     """The kinds of requests in lines of an audit log. Requests for paths that are no resources are left out.
 
     A server-side apply that made the object is logged as a patch alone, and needs the right to create as well.
@@ -50,7 +51,7 @@ def of_user(lines: Iterable[str], user: str) -> frozenset[Request]:
             continue  # parsing takes 20 times as long as looking
         event: dict[str, Any] = json.loads(line)
         target: dict[str, Any] | None = event.get("objectRef")
-        if event["user"]["username"] != user or target is None:
+        if event["user"]["username"] != user or target is None or event["requestReceivedTimestamp"] < since:
             continue
         request = Request(
             group=target.get("apiGroup", ""),

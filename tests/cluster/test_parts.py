@@ -143,9 +143,22 @@ def test_a_folder_left_by_a_kill_before_its_volume_is_used_again():
 
 
 def test_the_audit_log_is_read_for_one_user():
-    def event(user: str, verb: str, target: dict[str, str] | None, decision: str = "allow", code: int = 200) -> str:
+    def event(
+        user: str,
+        verb: str,
+        target: dict[str, str] | None,
+        decision: str = "allow",
+        code: int = 200,
+        day: str = "01-02",
+    ) -> str:
         about = {"annotations": {"authorization.k8s.io/decision": decision}, "responseStatus": {"code": code}}
-        return json.dumps({"user": {"username": user}, "verb": verb, "objectRef": target, **about})
+        asked = {
+            "user": {"username": user},
+            "verb": verb,
+            "objectRef": target,
+            "requestReceivedTimestamp": f"2026-{day}",
+        }
+        return json.dumps({**asked, **about})
 
     pods = {"resource": "pods", "namespace": "n", "subresource": "log"}
     jobs = {"resource": "jobs", "apiGroup": "batch"}
@@ -155,9 +168,10 @@ def test_the_audit_log_is_read_for_one_user():
         event("me", "get", None),
         event("me", "patch", claims, code=201),
         event("me", "patch", pods),
+        event("me", "watch", pods, day="01-01"),
         event("other", "delete", pods),
     ]
-    assert audit.of_user(lines, "me") == {
+    assert audit.of_user(lines, "me", since="2026-01-02") == {
         audit.Request(group="", resource="pods/log", verb="get", namespace="n", allowed=True),
         audit.Request(group="", resource="pods/log", verb="patch", namespace="n", allowed=True),
         audit.Request(group="", resource="persistentvolumeclaims", verb="patch", namespace="n", allowed=True),
