@@ -32,9 +32,6 @@ demo: install ## The whole loop with a tiny model, from failures to a served stu
 science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
 	$(BIN)/python examples/science.py
 
-# A finished run, whose prefix-cache hits are read: that of `make demo` if there is one.
-HOME_OF_RUNS := $(or $(DISTILLERY_HOME),$(if $(filter 0,$(shell id -u)),/var/lib/distillery,$(HOME)/.local/share/distillery))
-RUN ?= $(if $(wildcard $(HOME_OF_RUNS)/runs/default/alfworld-micro/r1-promote),alfworld-micro)
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl $(if $(RUN),--run $(RUN))
 
 bench: install build/trl/.installed ## Ratios side by side, and docs/benchmarks.md from them (half an hour)

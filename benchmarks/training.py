@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, conclude, options
 from distillery.api.training import Training
-from distillery.training.lora import LoraTrainer
+from distillery.training.lora import LoraTrainer, peft_config
 from distillery.training.packing import order
 from distillery.training.samples import Sample
 
@@ -121,7 +121,6 @@ def trl(chosen: Sequence[Sample]) -> Turn:
     """TRL's, with the samples in our order."""
     from datasets import Dataset  # pyright: ignore[reportMissingImports]
     from datasets.table import InMemoryTable  # pyright: ignore[reportMissingImports]
-    from peft import LoraConfig
     from torch.utils.data import SequentialSampler
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportMissingImports]
@@ -130,7 +129,7 @@ def trl(chosen: Sequence[Sample]) -> Turn:
         def _get_train_sampler(self, *arguments: Any) -> Any:
             return SequentialSampler(chosen)
 
-    lora, size = SETTINGS.lora, SETTINGS.batch_size
+    size = SETTINGS.batch_size
     steps = order(len(chosen), batch_size=size, epochs=SETTINGS.epochs, seed=SETTINGS.seed)
     ordered = [chosen[index] for step in steps for index in step]
     labels = [[t if n in set(s.targets) else -100 for n, t in enumerate(s.ids)] for s in ordered]
@@ -140,13 +139,7 @@ def trl(chosen: Sequence[Sample]) -> Turn:
             model=AutoModelForCausalLM.from_pretrained(MODEL),
             processing_class=AutoTokenizer.from_pretrained(MODEL),
             train_dataset=Dataset(InMemoryTable.from_pydict(columns), fingerprint="benchmark"),
-            peft_config=LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=list(lora.target_modules),
-                task_type="CAUSAL_LM",
-            ),
+            peft_config=peft_config(SETTINGS.lora),
             args=SFTConfig(
                 output_dir=scratch,
                 max_length=None,

@@ -57,16 +57,8 @@ _PHRASES = (
     "its description or features were read",
 )  # fmt: skip
 
-CHAT_TEMPLATE = (
-    "{{- bos_token }}"
-    "{%- for message in messages %}"
-    "{%- if message['role'] == 'assistant' %}"
-    "{{- ' ' }}{% generation %}{{ message['content'] + '\\n' }}{% endgeneration %}"
-    "{%- else %}"
-    "{{- message['content'] + '\\n>' }}"
-    "{%- endif %}"
-    "{%- endfor %}"
-)
+CHAT_TEMPLATE = (Path(__file__).parents[1] / "micro" / "chat_template.jinja").read_text(encoding="utf-8")
+"""The other model's: both are made for the agent ``plain``."""
 
 
 def vocabulary() -> tuple[str, ...]:

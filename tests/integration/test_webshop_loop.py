@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,29 +33,23 @@ SHOPPING["spec"]["training"]["epochs"] = 4
 
 
 @pytest.fixture(scope="module")
-def server() -> Generator[EmbeddedPostgres]:
-    with tempfile.TemporaryDirectory(prefix="distillery-test-") as folder, EmbeddedPostgres(Path(folder) / "pg") as own:
-        yield own
-
-
-@pytest.fixture(scope="module")
-def done(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def done(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The run, played to its end."""
     folder = tmp_path_factory.mktemp("shopping")
-    home = Home(folder, {"DISTILLERY_DATABASE": server.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
+    home = Home(folder, {"DISTILLERY_DATABASE": postgres.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
     ended = home.call("run", home.write(SHOPPING))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return home
 
 
-def by_arm(server: EmbeddedPostgres, number: str) -> dict[str, float]:
-    found = rows(server.dsn, f"SELECT arm, avg({number})::float AS mean FROM episode GROUP BY arm")
+def by_arm(postgres: EmbeddedPostgres, number: str) -> dict[str, float]:
+    found = rows(postgres.dsn, f"SELECT arm, avg({number})::float AS mean FROM episode GROUP BY arm")
     return {row["arm"]: row["mean"] for row in found}
 
 
-def test_every_instruction_is_shopped_for_once_per_arm(done: Home, server: EmbeddedPostgres):
+def test_every_instruction_is_shopped_for_once_per_arm(done: Home, postgres: EmbeddedPostgres):
     found = rows(
-        server.dsn,
+        postgres.dsn,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, max(steps) AS steps,
                   count(*) FILTER (WHERE phase <> 'finished' OR stop = 'broken') AS bad FROM episode GROUP BY arm""",
     )
@@ -69,45 +60,45 @@ def test_every_instruction_is_shopped_for_once_per_arm(done: Home, server: Embed
     assert max(row["steps"] for row in found) <= 6
 
 
-def test_rewards_are_graded_and_a_success_is_the_whole_reward(done: Home, server: EmbeddedPostgres):
-    found = rows(server.dsn, "SELECT score, success FROM episode")
+def test_rewards_are_graded_and_a_success_is_the_whole_reward(done: Home, postgres: EmbeddedPostgres):
+    found = rows(postgres.dsn, "SELECT score, success FROM episode")
     scores = {round(row["score"], 3) for row in found}
     assert {0.5, 1.0} < scores
     assert len(scores) >= 5
     assert all(0 <= row["score"] <= 1 and row["success"] == (row["score"] == 1) for row in found)
 
 
-def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(done: Home, server: EmbeddedPostgres):
-    mined = rows(server.dsn, "SELECT category, text, mentions FROM hint WHERE twin_of IS NULL")
+def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(done: Home, postgres: EmbeddedPostgres):
+    mined = rows(postgres.dsn, "SELECT category, text, mentions FROM hint WHERE twin_of IS NULL")
     assert ("", "search only when on the search page") in {(row["category"], row["text"]) for row in mined}
     options = [row for row in mined if row["text"] == "buy only when the options that the instruction names are chosen"]
     assert len(options) >= 3
     assert {row["category"] for row in options} <= set(CATEGORIES.values())
     assert all(row["mentions"] >= 3 for row in options)
     result = done.result("shopping", "r1-hints")
-    failures = rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
+    failures = rows(postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
     assert (result["extractor"], result["failures"], result["hints"]) == ("miner", failures, len(mined))
 
 
-def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, server: EmbeddedPostgres):
+def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, postgres: EmbeddedPostgres):
     given = rows(
-        server.dsn,
+        postgres.dsn,
         """SELECT arm, episode.category, hint.category AS hinted FROM episode JOIN hint ON hint.id = ANY(hint_ids)
            WHERE arm IN ('teacher', 'rag')""",
     )
     assert given
     assert all(row["hinted"] in ("", row["category"]) for row in given)
-    assert rows(server.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
-    success, scores = by_arm(server, "success::int"), by_arm(server, "score")
+    assert rows(postgres.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
+    success, scores = by_arm(postgres, "success::int"), by_arm(postgres, "score")
     assert success["teacher"] > success["own"] + 0.1
     assert success["rag"] > success["base"] + 0.1
     assert scores["teacher"] > scores["own"]
     assert scores["rag"] > scores["base"]
 
 
-def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, server: EmbeddedPostgres):
+def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
     (kept,) = rows(
-        server.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid = 0"
+        postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid = 0"
     )
     learnt = done.result("shopping", "r1-train-distilled")
     assert 0 < learnt["learntFrom"]["episodes"] == kept["n"] < TRAIN
@@ -115,7 +106,7 @@ def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, se
     text = (done.artifact("shopping", "r1-train-distilled") / "dataset.jsonl").read_text()
     assert text.count("Buy Now") > 0
     assert "Hints" not in text
-    assert by_arm(server, "success::int")["distilled"] > by_arm(server, "success::int")["base"]
+    assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["base"]
 
 
 def test_the_verdict_and_the_report_are_of_webshop(done: Home):

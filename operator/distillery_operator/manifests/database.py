@@ -6,7 +6,7 @@ import base64
 from typing import Any
 
 from distillery.api.base import SecretKey
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
 from distillery_operator.settings import Settings
 
@@ -123,18 +123,5 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
 
 def network_policy(owner: Owner) -> dict[str, Any]:
     """Only the run's own pods reach the database."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": owner.metadata(name(owner), COMPONENT),
-        "spec": {
-            "podSelector": {"matchLabels": owner.selector(COMPONENT)},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {
-                    "from": [{"podSelector": {"matchLabels": owner.selector("stage")}}],
-                    "ports": [{"port": _PORT, "protocol": "TCP"}],
-                }
-            ],
-        },
-    }
+    stages = {"podSelector": {"matchLabels": owner.selector("stage")}}
+    return ingress_policy(owner, name(owner), COMPONENT, ([stages], _PORT))

@@ -8,8 +8,9 @@ from typing import Any
 from distillery.api import Spec
 from distillery.api.infrastructure import Resources
 from distillery.planning import Model
+from distillery.serving.choice import student_name
 from distillery_operator.manifests import names
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -49,11 +50,6 @@ _SYNCER_RESOURCES = Resources(
 def name(owner: Owner) -> str:
     """Of the ConfigMap with what is to be served, and of the NetworkPolicy."""
     return f"{owner.name}-serving"
-
-
-def student_name(digest: str) -> str:
-    """What vLLM calls a student; without one, its base model."""
-    return f"student-{digest[:12]}" if digest else "base"
 
 
 def desired(owner: Owner, student: Model, digest: str, *, adapter: bool) -> dict[str, Any]:
@@ -191,24 +187,14 @@ def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
     }
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": owner.metadata(name(owner), COMPONENT),
-        "spec": {
-            "podSelector": {"matchLabels": owner.selector(COMPONENT)},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {"ports": _ports(PORT)},
-                {"from": [operator, *settings.metrics_from], "ports": _ports(ADMIN_PORT)},
-                {"from": [operator], "ports": _ports(SYNCER_PORT)},
-            ],
-        },
-    }
-
-
-def _ports(number: int) -> list[dict[str, Any]]:
-    return [{"port": number, "protocol": "TCP"}]
+    return ingress_policy(
+        owner,
+        name(owner),
+        COMPONENT,
+        ([], PORT),
+        ([operator, *settings.metrics_from], ADMIN_PORT),
+        ([operator], SYNCER_PORT),
+    )
 
 
 def _liveness(port: int) -> dict[str, Any]:

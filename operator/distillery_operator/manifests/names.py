@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,24 @@ class Owner:
                 }
             ]
         return made
+
+
+def ingress_policy(owner: Owner, name: str, component: str, *ingress: tuple[Sequence[Any], int]) -> dict[str, Any]:
+    """A NetworkPolicy: nobody reaches a component, but for the given peers (none named is everybody) at a port."""
+    rules = [
+        {**({"from": list(peers)} if peers else {}), "ports": [{"port": port, "protocol": "TCP"}]}
+        for peers, port in ingress
+    ]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": owner.metadata(name, component),
+        "spec": {
+            "podSelector": {"matchLabels": owner.selector(component)},
+            "policyTypes": ["Ingress"],
+            "ingress": rules,
+        },
+    }
 
 
 def digest(value: Any) -> str:

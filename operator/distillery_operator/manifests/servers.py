@@ -12,7 +12,7 @@ from distillery.api.infrastructure import Resources
 from distillery.planning import Model
 from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
-from distillery.serving.choice import merges, served
+from distillery.serving.choice import merges, served, student_name
 from distillery_operator.manifests import gateway
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner
 from distillery_operator.manifests.pods import (
@@ -81,7 +81,6 @@ def sidecar(
         resources=spec.model_server.resources,
         mounts=mounts,
         settings=settings,
-        load_adapter=True,
         restartPolicy="Always",
     )
 
@@ -94,14 +93,13 @@ def _vllm(
     resources: Resources,
     mounts: Sequence[Mount],
     settings: Settings,
-    load_adapter: bool,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """A vLLM on loopback, and nowhere else: whoever reaches it may do with it what they like."""
     gpu = asks_for_gpu(resources)
-    command = [*server_arguments(model, port=port, gpu=gpu, load_adapter=load_adapter), *arguments]
+    command = [*server_arguments(model, port=port, gpu=gpu, load_adapter=True), *arguments]
     probe = {"exec": {"command": health_check(port)}, "timeoutSeconds": 10}
     return container(
         "server",
@@ -175,7 +173,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
     else:
         model = served(student, spec, gpu=gpu, artifacts=ARTIFACTS, digest=digest)
         # the first name stands in answers, the second one is the same whatever student a pod holds
-        model = replace(model, name=gateway.student_name(digest), aliases=(owner.name,))
+        model = replace(model, name=student_name(digest), aliases=(owner.name,))
         labels = {STUDENT_LABEL: student_label(digest)}
     server = _vllm(
         spec,
@@ -184,7 +182,6 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
         resources=resources,
         mounts=[*files, gateway.adapters(read_only=True)] if adapter else files,
         settings=settings,
-        load_adapter=False,
         arguments=_ADAPTER_ARGUMENTS if adapter else (),
         environment=_ADAPTER_ENVIRONMENT if adapter else {},
         restartPolicy="Always",

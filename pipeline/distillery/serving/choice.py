@@ -23,6 +23,11 @@ def merges(spec: Spec, *, gpu: bool) -> bool:
     return weights == "merged" or (weights == "auto" and not gpu)
 
 
+def student_name(digest: str) -> str:
+    """What vLLM calls a student, by the digest of its adapter; without one, its base model."""
+    return f"student-{digest[:12]}" if digest else "base"
+
+
 def served(model: Model, spec: Spec, *, gpu: bool, artifacts: str, digest: str = "") -> ServedModel:
     """What a server holds for a model.
 
@@ -49,7 +54,7 @@ def served(model: Model, spec: Spec, *, gpu: bool, artifacts: str, digest: str =
         return ServedModel(student.model, "base", merged=f"{folder}/merged")
     return ServedModel(
         student.model,
-        f"student-{digest[:12]}",
+        student_name(digest),
         revision=student.revision,
         adapter=f"{folder}/adapter",
         adapter_rank=rank,

@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 
-from distillery.api.training import Training
+from distillery.api.training import Lora, Training
 from distillery.artifacts import digest_of
 from distillery.training import checkpoint
 from distillery.training.attention import packed_attention, row_arguments
@@ -182,21 +182,12 @@ class LoraTrainer:
         )
 
     def _adapted_model(self) -> Any:
-        lora = self._settings.lora
         quantized = self._settings.quantization == "nf4"
         model = load_quantized(self._base) if quantized else load_base(self._base, self._device)
         if self._device.type == "cuda":
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.target_modules),
-            bias="none",
-            task_type="CAUSAL_LM",
-        )
-        return get_peft_model(model, config)
+        return get_peft_model(model, peft_config(self._settings.lora))
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
@@ -239,3 +230,15 @@ def _restore_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def peft_config(lora: Lora) -> LoraConfig:
+    """The adapter in PEFT's words."""
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
