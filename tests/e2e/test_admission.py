@@ -31,6 +31,7 @@ BREAKS: list[dict[str, Any]] = [
     {"agent": {"name": "plain", "maxCalls": 10}},
     {"rounds": {"max": 1, "patience": 2}},
     {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
+    {"rounds": {"max": 2, "trigger": {"failures": 9}}},
     {"promotion": {"round": 2}},
     {"storage": {"endpointURL": "http://s3:9000"}},
     {"storage": {"credentialsSecretRef": {"name": "s3", "key": "credentials"}}},

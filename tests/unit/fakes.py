@@ -48,6 +48,9 @@ class FakeEnvironment:
         )
         return [Example("You stand in a study with a desk 7 and a lamp 2.\nYour task is to: find the quill.", turns)]
 
+    def goal(self, opening: str) -> str:
+        return opening.partition("Your task is to: ")[2].rstrip(".")
+
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         return []
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distillery.api import InvalidRun, canonical, load, parse
+from distillery.api.feedback import repeats_what_repeats
 from distillery.database.runs import _differences
 from distillery_gateway.limits import Limits
 from distillery_gateway.main import _limits as gateway_limits
@@ -85,6 +86,22 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
             "spec.rounds.until: ",
         ),
+        (
+            {"rounds": {"max": 2, "trigger": {"failures": 50}}},
+            'spec.rounds.trigger: {"failures": 50}: needs spec.promotion.service.feedback',
+        ),
+        (
+            {"rounds": {"max": 2, "trigger": {"failures": 0}}},
+            "spec.rounds.trigger.failures: 0: write 1 or more",
+        ),
+        (
+            {"promotion": {"service": {"feedback": {"redact": ["[A-Z]+-[0-9]+", "(unclosed"]}}}},
+            'spec.promotion.service.feedback.redact[1]: "(unclosed": write a regular expression of Python: missing )',
+        ),
+        (
+            {"promotion": {"service": {"feedback": {"redact": [r"(\w+\s?)+$"]}}}},
+            r'spec.promotion.service.feedback.redact[0]: "(\\w+\\s?)+$": a repeat within a repeat',
+        ),
         ({"promotion": {"round": 2}}, "spec.promotion.round: 2: must not exceed spec.rounds.max"),
         (
             {"promotion": {"service": {"gateway": {"limits": {"maxTokens": 0}}}}},
@@ -99,6 +116,23 @@ def test_the_canonical_document_parses_to_the_same_run():
 def test_a_mistake_is_named_with_its_field_value_and_mend(spec: dict[str, Any], expected: str):
     found = problems(spec)
     assert [text for text in found if text.startswith(expected)], found
+
+
+@pytest.mark.parametrize(
+    ("expression", "found"),
+    [
+        ("(a+)+", True),
+        ("((a*)b)*", True),
+        ("(?:x|y{2,}){3,}", True),
+        ("(a+)?b+", False),
+        ("(ab)+[+*]+", False),
+        (r"\(a+\)+", False),
+        (r"([(a+)]x)+", False),
+        ("(a{2,5})+", False),
+    ],
+)
+def test_a_repeat_within_a_repeat_is_found(expression: str, found: bool):
+    assert repeats_what_repeats(expression) is found
 
 
 def test_the_gateways_limits_are_the_same_in_the_resource_and_in_the_gateway():

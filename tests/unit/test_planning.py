@@ -171,3 +171,51 @@ def test_a_student_that_had_nothing_to_learn_from_needs_no_server():
             observed[stage.id] = StageState("succeeded", result=result)
     assert judged[0].id == StageId(1, Kind.EVALUATE, "distilled")
     assert judged[0].player is None
+
+
+TRIGGERED: dict[str, Any] = {
+    "rounds": {"max": 2, "trigger": {"failures": 50}},
+    "promotion": {"service": {"feedback": {}}},
+}
+
+
+def after_round_one(spec: Spec, **more: StageState) -> dict[StageId, StageState]:
+    """Every stage of round 1 succeeded; ``more`` of round 2, by name."""
+    observed: dict[StageId, StageState] = {}
+    while (current := plan(spec, observed, failures=0)).start and current.round == 1:
+        for stage in current.start:
+            observed[stage.id] = StageState("succeeded", result=result_of(stage.id, [promote_result()]))
+    return observed | {StageId.parse(name.replace("_", "-")): state for name, state in more.items()}
+
+
+@pytest.mark.parametrize(("failures", "phase"), [(0, "Waiting"), (49, "Waiting"), (50, "Running"), (51, "Running")])
+def test_a_later_round_waits_for_its_trigger(failures: int, phase: str):
+    spec = spec_of(**TRIGGERED)
+    current = plan(spec, after_round_one(spec), failures=failures)
+    assert (current.phase, current.round) == (phase, 2)
+    assert bool(current.start) is (phase == "Running")
+    assert current.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
+
+
+def test_the_first_round_waits_for_nothing():
+    assert plan(spec_of(**TRIGGERED), {}).phase == "Running"
+
+
+def test_a_round_that_was_begun_goes_on_though_its_failures_are_used_up():
+    spec = spec_of(**TRIGGERED)
+    observed = after_round_one(spec, r2_rollout=StageState("succeeded", result={}))
+    assert "r2-hints" in [str(stage.id) for stage in plan(spec, observed, failures=0).start]
+
+
+def test_what_ends_a_run_ends_one_with_a_trigger():
+    spec = spec_of(**(TRIGGERED | {"rounds": {"max": 2, "patience": 1, "trigger": {"failures": 50}}}))
+    observed = after_round_one(spec)
+    observed[StageId(1, Kind.PROMOTE)] = StageState("succeeded", result=promote_result(promoted=False))
+    assert plan(spec, observed).phase == "Complete"
+
+
+def test_the_message_of_a_waiting_run_does_not_change_with_the_count():
+    spec = spec_of(**TRIGGERED)
+    observed = after_round_one(spec)
+    messages = {plan(spec, observed, failures=number).message for number in range(50)}
+    assert messages == {"Round 2 of 2 waits for 50 failures of users."}

@@ -103,6 +103,14 @@ def hint_block(hints: Sequence[str]) -> str:
     return f"\n\n{fence}\nHints from earlier attempts at tasks like this one.\n{rules}\n{lines}\n{fence}"
 
 
+def cut(text: str, stops: Sequence[str]) -> str:
+    """A reply up to its stop string: servers differ in whether they send it along."""
+    text = text.lstrip("\n")
+    for stop in stops:
+        text = text.split(stop, 1)[0]
+    return text
+
+
 def without(head: Head, *names: str) -> tuple[Message, ...]:
     """The head's messages with the named spans cut out, by position."""
     spans = sorted((span for name, span in head.spans.items() if name in names), key=lambda s: (s.message, s.start))

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from distillery.agents.base import Head, Span, hint_block
 from distillery.environments.base import Task
 
+_TASK = "\n\nHere is the task.\n\n"
+
+
+def opening_of(content: str) -> str:
+    """The environment's opening in the user's first message; the whole message where an agent sends nothing else."""
+    return content.rpartition(_TASK)[2]
+
 
 def chat_head(
     instructions: str, examples: Sequence[str], task: Task, opening: str, hints: Sequence[str], *, begin: str = ""
@@ -31,7 +38,7 @@ def chat_head(
         text += f"\n\nHere is {word}." if len(examples) == 1 else f"\n\nHere are {word}."
         text += "".join(f"\n\n{example}" for example in examples)
         spans["examples"] = Span(0, start, len(text))
-    text += f"\n\nHere is the task.\n\n{opening}"
+    text += f"{_TASK}{opening}"
     block = hint_block(hints)
     if block:
         spans["hints"] = Span(0, len(text), len(text) + len(block))

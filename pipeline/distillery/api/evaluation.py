@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from distillery.api.base import Fraction, Part, SecretName
+from distillery.api.feedback import Feedback, Trigger
 from distillery.api.infrastructure import Resources
 from distillery.api.rollout import Temperature
 
@@ -92,6 +93,9 @@ class Rounds(Part):
     patience: Annotated[int | None, Field(ge=1, le=100)] = None
     """Stop after so many rounds in a row without a promotion."""
 
+    trigger: Trigger | None = None
+    """What each round after the first waits for. Default: nothing, rounds follow one another."""
+
 
 class GatewayLimits(Part):
     """How much may be asked for."""
@@ -145,6 +149,9 @@ class Service(Part):
 
     gateway: Gateway = Gateway()
     """Who may ask, and how much."""
+
+    feedback: Feedback | None = None
+    """Keep what users play, so that rounds learn from what fails there. Default: nothing is kept."""
 
 
 class Promotion(Part):

@@ -134,6 +134,12 @@ RULES: tuple[Rule, ...] = (
         "needs spec.promotion.policy: Auto, for the target is judged on promoted students",
     ),
     Rule(
+        "spec.rounds.trigger",
+        lambda s: s.rounds.trigger is None or s.promotion.service.feedback is not None,
+        "!has(self.rounds.trigger) || has(self.promotion.service.feedback)",
+        "needs spec.promotion.service.feedback, which gathers what it waits for",
+    ),
+    Rule(
         "spec.promotion.round",
         lambda s: s.promotion.round is None or s.promotion.round <= s.rounds.max,
         "!has(self.promotion.round) || self.promotion.round <= self.rounds.max",

@@ -20,6 +20,7 @@ from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
 from distillery.cli import cluster
 from distillery.database import Database, DatabaseAway, Row
+from distillery.database.live import gathered
 from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
 from distillery.executors import home
 from distillery.models import ModelNotFound
@@ -147,7 +148,14 @@ async def _run(options: argparse.Namespace) -> int:
             permanent = any(s.permanent for s in (await _states(dsn, run)).values())
             return _complain(f"\n{end.message}", EXIT_CONFIGURATION if permanent else EXIT_FAILED)
         await _print_report(console, dsn, run)
+        if end.phase == "Waiting":
+            print(f"{end.message} {await _gathered(dsn, run)} are there: run it again once enough have gathered.")
     return 0
+
+
+async def _gathered(dsn: str, run: DistillationRun) -> int:
+    async with Database(dsn) as database:
+        return await gathered(database, (await find(database, run.key))["id"])
 
 
 async def _states(dsn: str, run: DistillationRun) -> dict[Any, Any]:
@@ -180,7 +188,8 @@ async def _status(options: argparse.Namespace) -> int:
                 rows = await database.fetch("SELECT * FROM run ORDER BY id")
             for row in rows:
                 stages = await stage_rows(database, row["id"])
-                current = plan(parse(row["document"]).spec, states_of(stages))
+                failures = await gathered(database, row["id"])
+                current = plan(parse(row["document"]).spec, states_of(stages), failures=failures)
                 if options.run:
                     console.print(table(stages, title=row["key"], message=f"{current.phase}. {current.message}"))
                 else:

@@ -132,15 +132,7 @@ class EpisodeQueue:
             )  # fmt: skip
             if cursor.rowcount == 0:
                 return await self._is_finished_under(connection, lease)
-            async with connection.cursor().copy(
-                "COPY turn (episode_id, index, reply, action, observation, valid, first_turn, prompt_tokens, "
-                "completion_tokens, cached_tokens, seconds) FROM STDIN"
-            ) as copy:
-                for index, t in enumerate(turns):
-                    await copy.write_row((
-                        lease.episode_id, index, t.reply, t.action, t.observation, t.valid, t.first_turn,
-                        t.prompt_tokens, t.completion_tokens, t.cached_tokens, t.seconds,
-                    ))  # fmt: skip
+            await write_turns(connection, lease.episode_id, turns)
             return True
 
         return await self._database.transaction(work)
@@ -193,6 +185,19 @@ class EpisodeQueue:
             *self._scope,
         )
         return rows[0]["done"], rows[0]["total"]
+
+
+async def write_turns(connection: AsyncConnection[Row], episode_id: int, turns: Iterable[Turn]) -> None:
+    """Store an episode's turns."""
+    async with connection.cursor().copy(
+        "COPY turn (episode_id, index, reply, action, observation, valid, first_turn, prompt_tokens, "
+        "completion_tokens, cached_tokens, seconds) FROM STDIN"
+    ) as copy:
+        for index, t in enumerate(turns):
+            await copy.write_row((
+                episode_id, index, t.reply, t.action, t.observation, t.valid, t.first_turn, t.prompt_tokens,
+                t.completion_tokens, t.cached_tokens, t.seconds,
+            ))  # fmt: skip
 
 
 async def free_leases(database: Database, run_id: int) -> None:

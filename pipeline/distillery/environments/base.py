@@ -185,6 +185,10 @@ class Environment(Protocol):
         """Worked examples of a category, our own, best first; by default none."""
         return ()
 
+    def goal(self, opening: str) -> str:
+        """The goal that an opening states, for episodes whose task is not one of ours; by default none is found."""
+        return ""
+
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         """The facts that an episode shows, for the miner. ``turns`` are (action, observation text) in order.
 

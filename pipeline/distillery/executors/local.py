@@ -17,6 +17,7 @@ from distillery.artifacts import ArtifactError
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
+from distillery.database.live import gathered
 from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress, stage_rows
 from distillery.executors.home import folder_of, store_of, store_uri
 from distillery.executors.servers import Servers
@@ -71,7 +72,7 @@ class LocalExecutor:
         self._tasks: dict[asyncio.Task[StageState], Stage] = {}
 
     async def execute(self) -> Plan:
-        """Carry the run out; the plan that ended it.
+        """Carry the run out; the plan that ended it, or that waits for failures of users.
 
         Raises:
             InvalidRun: a run of this name exists with another specification.
@@ -107,7 +108,7 @@ class LocalExecutor:
             ours = {stage.id for stage in self._tasks.values()}
             # a stage that was running when its driver died simply starts again
             known = {sid: state for sid, state in states.items() if state.phase != "running" or sid in ours}
-            current = plan(self._run.spec, known)
+            current = plan(self._run.spec, known, failures=await gathered(database, run_id))
             if current.phase != "Running" and not self._tasks:
                 self._show(Progress(self._run, current, await stage_rows(database, run_id)))
                 return current

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from distillery.api import Spec, parse
 from distillery.database import Database, Row
+from distillery.database.live import gathered
 from distillery.database.runs import is_driven, stage_rows, states_of
 from distillery.executors.display import Display, Tokens
 from distillery.executors.gpus import gpus
@@ -30,7 +31,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
     run, run_id = parse(row["document"]), row["id"]
     while True:
         rows = await stage_rows(database, run_id)
-        current = plan(run.spec, states_of(rows))
+        current = plan(run.spec, states_of(rows), failures=await gathered(database, run_id))
         tokens = await tokens_of(database, run_id, run.spec)
         driven = await is_driven(database, run_id)
         ended = current.phase != "Running" and not (driven and current.running)

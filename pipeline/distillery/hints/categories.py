@@ -52,6 +52,20 @@ def categorised(
     return {purpose: [replace(task, category=category(task)) for task in tasks] for purpose, tasks in pinned.items()}
 
 
+def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str, str]) -> list[str]:
+    """The category of the task whose goal is the most like each of the goals.
+
+    Args:
+        goals: of tasks that are not pinned.
+        tasks: pinned ones, with their categories.
+        embeddings: of all goals, in pgvector's notation.
+    """
+    known = _unit(np.stack([np.asarray(json.loads(embeddings[task.goal]), np.float32) for task in tasks]))
+    return [
+        tasks[int((known @ np.asarray(json.loads(embeddings[goal]), np.float32)).argmax())].category for goal in goals
+    ]
+
+
 def cluster(points: Vectors) -> Vectors:
     """The centres of the clusters, shape (clusters, dimensions), for unit vectors of shape (n, dimensions)."""
     best, best_score = _unit(points.mean(axis=0, keepdims=True)), _LEAST_SILHOUETTE

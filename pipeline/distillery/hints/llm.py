@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distillery.agents import Episode
 from distillery.hints.base import ExtractionContext, Mention, normalise
+from distillery.hints.live import REPORTED
 from distillery.rollouts.client import ChatClient
 
 _IN_FLIGHT = 16
@@ -158,6 +159,7 @@ _STOPS = {
     "repetition": "it repeated itself",
     "context": "its transcript grew too long",
     "done": "the environment ended the episode",
+    REPORTED: "its user said that it had failed",
 }
 
 

@@ -56,7 +56,7 @@ class Plan:
     """What the executor is to do.
 
     Attributes:
-        phase: ``Running``, ``Complete`` or ``Failed``.
+        phase: ``Running``, ``Waiting`` (a round for failures of users), ``Complete`` or ``Failed``.
         round: the round under way, or the last one.
         start: the stages that can start now, in order.
         running: the stages that are under way.
@@ -74,14 +74,24 @@ class Plan:
     message: str
 
 
-def plan(spec: Spec, observed: Mapping[StageId, StageState]) -> Plan:
-    """The next plan of a run."""
+def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 0) -> Plan:
+    """The next plan of a run.
+
+    Args:
+        spec: what the user wants.
+        observed: the stages that were started.
+        failures: sessions of users that failed and that no round has learnt from; matters with ``rounds.trigger`` only.
+    """
     serving, verdicts = BASE, ()
     pending = _plan_stages(spec, observed, [prepare()], 1, serving, verdicts)
     if pending:
         return pending
     for number in range(1, spec.rounds.max + 1):
         stages = round_stages(spec, number, serving)
+        if _waits(spec, stages, observed, failures):
+            assert spec.rounds.trigger is not None
+            message = f"Round {number} of {spec.rounds.max} waits for {spec.rounds.trigger.failures} failures of users."
+            return Plan("Waiting", number, (), (), verdicts, serving, message)
         pending = _plan_stages(spec, observed, stages, number, serving, verdicts)
         if pending:
             return pending
@@ -93,6 +103,13 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState]) -> Plan:
         if reason:
             return Plan("Complete", number, (), (), verdicts, serving, f"{reason} {verdict.reason}")
     raise AssertionError("rounds.max is a reason to stop")
+
+
+def _waits(spec: Spec, stages: list[Stage], observed: Mapping[StageId, StageState], failures: int) -> bool:
+    """Whether a round waits for its trigger. One that was begun goes on: it uses up what it was begun for."""
+    trigger = spec.rounds.trigger
+    begun = any(stage.id in observed for stage in stages)
+    return trigger is not None and stages[0].id.round > 1 and not begun and failures < trigger.failures
 
 
 def _plan_stages(

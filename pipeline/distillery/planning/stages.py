@@ -97,6 +97,9 @@ class Dataset:
 # The arms of play on training tasks.
 OWN, TEACHER, PLACEBO_TEACHER = "own", "teacher", "placebo-teacher"
 
+# What users played and said to have failed: hints are drawn from it, and nothing is trained on it or judged by it.
+LIVE = "live"
+
 # How each arm of evaluation plays: who (None: the model that the round started with), and whose hints.
 _STUDENTS = {
     "sft": Dataset(OWN),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distillery.agents import Agent, Episode, Head, Turn, history
+from distillery.agents import Agent, Episode, Head, Turn, cut, history
 from distillery.database.episodes import Lease
 from distillery.environments.pool import EnvironmentPool
 from distillery.rollouts.client import ChatClient, Completion, PromptTooLong
@@ -56,7 +56,7 @@ async def play(
             except PromptTooLong:
                 stop = "context"
                 break
-            reply = agent.parse(_cut(completion.text, agent.stop))
+            reply = agent.parse(cut(completion.text, agent.stop))
             answer, valid, done = reply.answer, reply.valid, False
             if reply.action is not None:
                 observation = await session.step(reply.action)
@@ -149,11 +149,3 @@ def _reason_to_stop(turns: list[Turn], steps: int, done: bool, success: bool, bu
     if len(recent) == budget.stop_after_identical and len({turn.reply for turn in recent}) == 1:
         return "repetition"
     return ""
-
-
-def _cut(text: str, stops: tuple[str, ...]) -> str:
-    """The reply up to its stop string: servers differ in whether they send it along."""
-    text = text.lstrip("\n")
-    for stop in stops:
-        text = text.split(stop, 1)[0]
-    return text

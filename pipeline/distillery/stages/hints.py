@@ -1,22 +1,30 @@
-"""Stage hints: failed episodes become hints in the bank.
+"""Stage hints: failed episodes, of training tasks and of users, become hints in the bank.
 
 python -m distillery.stages.hints CONFIG
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+
 from distillery import plugins
+from distillery.agents import Episode
 from distillery.database.episodes import read_episodes
-from distillery.hints.base import ExtractionContext
-from distillery.planning.stages import OWN
+from distillery.database.live import add_episodes, claim
+from distillery.hints.base import EVERY_CATEGORY, ExtractionContext
+from distillery.hints.categories import likest
+from distillery.hints.live import Unreadable, episode_of, of_category
+from distillery.planning.stages import LIVE, OWN
 from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
     """Extract from the failures of all rounds so far; add to the bank."""
     spec = context.spec
+    live = await _take_over_live(context)
     rounds = range(1, context.round + 1)
-    episodes = await read_episodes(context.database, context.run_id, arms=[OWN], rounds=list(rounds))
+    episodes = await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
     source = spec.models.extractor
@@ -46,10 +54,44 @@ async def main(context: StageContext) -> tuple[Result, None]:
     )
     if counts["hints"] == 0:
         raise StageFailure(
-            f"{len(failures)} of {len(episodes)} training episodes failed and gave no hint "
+            f"{len(failures)} of {len(episodes)} episodes failed and gave no hint "
             f"({unusable[0]['n']} unusable replies, kept in the table extraction): there is nothing to distil"
         )
-    return {"failures": len(failures), "unusableReplies": unusable[0]["n"], "extractor": name, **counts}, None
+    return {
+        "failures": len(failures),
+        "live": live,
+        "unusableReplies": unusable[0]["n"],
+        "extractor": name,
+        **counts,
+    }, None
+
+
+async def _take_over_live(context: StageContext) -> Mapping[str, int]:
+    """Claim users' failures for this round, and keep them as its episodes; how many, and why others are left out.
+
+    There are as many as clients like. What is drawn from costs calls of the extractor, so no more are taken than the
+    round was to wait for, or than it has tasks; the rest is left to later rounds.
+    """
+    spec = context.spec
+    most = max(spec.environment.tasks.train, spec.rounds.trigger.failures if spec.rounds.trigger else 0)
+    counts: Counter[str] = Counter()
+    read: list[Episode] = []
+    times = []
+    for session in await claim(context.database, context.run_id, context.round, most=most):
+        counts["claimed"] += 1
+        try:
+            read.append(episode_of(session, context.agent, context.environment))
+            times.append(session.exchange.time)
+        except Unreadable as error:
+            counts[error.reason] += 1
+    if read:
+        pinned = context.pinned("train")
+        goals = [episode.task.goal for episode in read if episode.task.goal]
+        vectors = await context.bank.embedder.vectors([*goals, *(task.goal for task in pinned)])
+        categories = dict(zip(goals, likest(goals, pinned, vectors), strict=True))
+        read = [of_category(episode, categories.get(episode.task.goal, EVERY_CATEGORY)) for episode in read]
+        await add_episodes(context.database, context.run_id, context.round, list(zip(read, times, strict=True)))
+    return counts
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from distillery import plugins
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.environments.base import Task
 from distillery.environments.pool import EnvironmentPool
-from distillery.planning.stages import retriever_of
+from distillery.planning.stages import LIVE, retriever_of
 from distillery.rollouts.client import ChatClient
 from distillery.rollouts.driver import Driver, collect_garbage_seldom
 from distillery.rollouts.play import Budget, play
@@ -102,9 +102,10 @@ async def _enqueue(context: StageContext, queue: EpisodeQueue, tasks: Sequence[T
 async def _expected_steps(context: StageContext) -> dict[str, float]:
     """How long the run's episodes of each category were so far: the longest are played first."""
     rows = await context.database.fetch(
-        "SELECT category, avg(steps)::float AS steps FROM episode WHERE run_id = %s AND steps > 0 GROUP BY category",
-        context.run_id,
-    )
+        """SELECT category, avg(steps)::float AS steps FROM episode WHERE run_id = %s AND steps > 0 AND arm <> %s
+           GROUP BY category""",
+        context.run_id, LIVE,
+    )  # fmt: skip
     return {row["category"]: row["steps"] for row in rows}
 
 

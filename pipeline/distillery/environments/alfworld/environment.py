@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from distillery.environments.options import check_names
 if TYPE_CHECKING:
     from distillery.environments.alfworld.engine import Game, Turn
 
+_GOAL = re.compile(r"Your task is to: ([^\n]+)")
 _BANNER = "-= Welcome to TextWorld, ALFRED! =-\n\n"
 
 
@@ -108,6 +110,11 @@ class ALFWorld:
     def examples(self, category: str) -> Sequence[Example]:
         """Two worked examples of each category; none of a category that isn't ALFWorld's."""
         return prompts.examples().get(category, ())
+
+    def goal(self, opening: str) -> str:
+        """What follows "Your task is to"."""
+        found = _GOAL.search(opening)
+        return found[1].rstrip(".") if found else ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         """The facts that an episode shows; see :func:`distillery.environments.alfworld.reading.read`."""

@@ -119,6 +119,10 @@ class OpenEnv:
         """None: nobody knows any."""
         return ()
 
+    def goal(self, opening: str) -> str:
+        """None: where a server's observations state the goal is not known."""
+        return ""
+
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         """None: what the texts mean isn't known, so hints take the extractor ``llm``."""
         return []

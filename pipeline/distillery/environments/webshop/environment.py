@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Report, Task
-from distillery.environments.webshop import compilation, datafiles, generator, goals, nouns, prompts, reading
+from distillery.environments.webshop import compilation, datafiles, generator, goals, nouns, pages, prompts, reading
 from distillery.environments.webshop.compilation import Marker, Recipe
 from distillery.environments.webshop.datafiles import DataFiles
 from distillery.environments.webshop.options import Options
@@ -109,6 +109,11 @@ class WebShop:
     def examples(self, category: str) -> Sequence[Example]:
         """Two worked examples of each category; none of a category that isn't WebShop's."""
         return prompts.examples(self._options.shown).get(category, ())
+
+    def goal(self, opening: str) -> str:
+        """The instruction."""
+        _, found, after = opening.partition(f"{pages.INSTRUCTION}{pages.SEPARATOR}")
+        return after.split(pages.SEPARATOR)[0].strip() if found else ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
         """The facts that an episode shows; see :func:`distillery.environments.webshop.reading.read`."""

@@ -1,0 +1,193 @@
+"""What users played, as the recorders beside the gateways keep it, and as rounds take it over.
+
+Several recorders write the same session, in any order, and some more than once: the longest request of a session wins,
+and an outcome may come before what it is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+
+from distillery.agents import Episode
+from distillery.database.connection import Database, Row
+from distillery.database.episodes import write_turns
+from distillery.planning.stages import LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request of a session, and its answer.
+
+    Attributes:
+        session: as the client names it.
+        alias: the model's name for clients.
+        model: which student answered.
+        messages: of the request, as OpenAI's API has them.
+        answer: the model's words.
+        time: when it was answered.
+    """
+
+    session: str
+    alias: str
+    model: str
+    messages: tuple[Mapping[str, Any], ...]
+    answer: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a client says of how a session ended.
+
+    Attributes:
+        session: as the client names it.
+        alias: the model's name for clients.
+        success: whether the task was done.
+        reward: 0 to 1, if the client knows one.
+        task: what was to be done, in the client's words.
+        time: when it was said.
+    """
+
+    session: str
+    alias: str
+    success: bool
+    reward: float | None
+    task: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSession:
+    """A session that failed: its longest request with the answer, and what was said of it."""
+
+    exchange: Exchange
+    task: str
+    reward: float | None
+
+
+async def record(database: Database, run_id: int, heard: Sequence[Exchange | Outcome]) -> None:
+    """Keep what was heard. Idempotent."""
+
+    async def work(connection: AsyncConnection[Row]) -> None:
+        for one in sorted(heard, key=lambda one: one.session):  # always in one order: recorders must not wait in a ring
+            key = (run_id, one.session)
+            await connection.execute(
+                """INSERT INTO live_session (run_id, session, alias, started_at, updated_at) VALUES (%s, %s, %s, %s, %s)
+                   ON CONFLICT (run_id, session) DO UPDATE
+                   SET started_at = least(live_session.started_at, excluded.started_at),
+                       updated_at = greatest(live_session.updated_at, excluded.updated_at)""",
+                (*key, one.alias, one.time, one.time),
+            )
+            if isinstance(one, Outcome):
+                await connection.execute(
+                    "UPDATE live_session SET success = %s, reward = %s, task = %s WHERE (run_id, session) = (%s, %s)",
+                    (one.success, one.reward, one.task, *key),
+                )
+                continue
+            turns = len(one.messages) + 1
+            await connection.execute(
+                """UPDATE live_session SET alias = %s, model = %s, messages = %s, answer = %s, turns = %s
+                   WHERE (run_id, session) = (%s, %s) AND turns <= %s""",
+                (one.alias, one.model, Jsonb(list(one.messages)), one.answer, turns, *key, turns),
+            )
+
+    await database.transaction(work)
+
+
+async def record_served(database: Database, run_id: int, history: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what was served when, as the status of a run tells it. Idempotent."""
+
+    async def work(connection: AsyncConnection[Row]) -> None:
+        await connection.cursor().executemany(
+            """INSERT INTO served (run_id, since, student, round, reason) VALUES (%s, %s, %s, %s, %s)
+               ON CONFLICT DO NOTHING""",
+            [(run_id, e["time"], e["student"], e["round"], e.get("reason", "")) for e in history],
+        )
+
+    await database.transaction(work)
+
+
+async def expire(database: Database, run_id: int, *, days: int, most: int) -> int:
+    """Delete sessions that are too old or too many, and what rounds took over from old ones; how many sessions."""
+    old = await database.execute(
+        "DELETE FROM live_session WHERE run_id = %s AND updated_at < now() - make_interval(days => %s)", run_id, days
+    )
+    many = await database.execute(
+        """DELETE FROM live_session WHERE run_id = %s AND session IN (
+               SELECT session FROM live_session WHERE run_id = %s ORDER BY updated_at DESC, session OFFSET %s)""",
+        run_id, run_id, most,
+    )  # fmt: skip
+    await database.execute(
+        "DELETE FROM episode WHERE run_id = %s AND arm = %s AND finished_at < now() - make_interval(days => %s)",
+        run_id, LIVE, days,
+    )  # fmt: skip
+    return old + many
+
+
+async def gathered(database: Database, run_id: int) -> int:
+    """How many sessions failed that no round has learnt from. Of those without a request there is nothing to learn."""
+    rows = await database.fetch(
+        """SELECT count(*) AS n FROM live_session
+           WHERE run_id = %s AND NOT success AND used_in_round IS NULL AND messages IS NOT NULL""",
+        run_id,
+    )
+    return rows[0]["n"]
+
+
+async def claim(database: Database, run_id: int, round: int, *, most: int) -> list[LiveSession]:
+    """The failures that a round learns from: at most so many, the oldest first, and no other round gets them."""
+    taken = await database.fetch(
+        "SELECT count(*) AS n FROM live_session WHERE run_id = %s AND used_in_round = %s", run_id, round
+    )
+    await database.execute(
+        """UPDATE live_session SET used_in_round = %s WHERE run_id = %s AND session IN (
+               SELECT session FROM live_session
+               WHERE run_id = %s AND NOT success AND used_in_round IS NULL AND messages IS NOT NULL
+               ORDER BY updated_at, session LIMIT %s)""",
+        round, run_id, run_id, max(0, most - taken[0]["n"]),
+    )  # fmt: skip
+    rows = await database.fetch(
+        "SELECT * FROM live_session WHERE run_id = %s AND used_in_round = %s ORDER BY updated_at, session",
+        run_id, round,
+    )  # fmt: skip
+    return [
+        LiveSession(
+            Exchange(row["session"], row["alias"], row["model"], tuple(row["messages"]), row["answer"],
+                     row["updated_at"]),
+            row["task"],
+            row["reward"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def add_episodes(
+    database: Database, run_id: int, round: int, episodes: Sequence[tuple[Episode, datetime]]
+) -> None:
+    """Keep users' failures, with the time of each, among the run's episodes; those that are there stay as they are."""
+
+    async def work(connection: AsyncConnection[Row]) -> None:
+        for episode, time in episodes:
+            cursor = await connection.execute(
+                """INSERT INTO episode (run_id, round, arm, task_id, split, category, goal, seed, phase, success, score,
+                                        stop, steps, calls, invalid, examples, opening, head, spans, started_at,
+                                        finished_at)
+                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'finished', %s, %s, %s, %s, %s, %s, 0, %s, %s, '{}', %s, %s)
+                   ON CONFLICT DO NOTHING RETURNING id""",
+                (
+                    run_id, round, episode.arm, episode.task.id, episode.task.split, episode.task.category,
+                    episode.task.goal, episode.seed, episode.success, episode.score, episode.stop,
+                    sum(turn.action is not None for turn in episode.turns), len(episode.turns),
+                    episode.invalid_actions, episode.opening, Jsonb(list(episode.head.messages)), time, time,
+                ),
+            )  # fmt: skip
+            if row := await cursor.fetchone():
+                await write_turns(connection, row["id"], episode.turns)
+
+    await database.transaction(work)
