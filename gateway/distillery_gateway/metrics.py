@@ -28,4 +28,8 @@ class Metrics:
         )  # fmt: skip
         self.running = Gauge("distillery_gateway_running", "Requests under way.", registry=registry)
         self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
+        self.captured = Counter(
+            "distillery_gateway_captured", "Requests and outcomes of sessions: kept, or why not.", ["result"],
+            registry=registry,
+        )  # fmt: skip
         self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)

@@ -63,8 +63,6 @@ def test_the_clients_words_for_the_task_come_first_on_one_line_and_bounded():
     [
         (session(OPENING, answer="how nice!"), "noActions"),
         (session(answer="go to desk 1"), "noTask"),
-        (session(OPENING, "go to desk 1", {"image": 1}), "noText"),
-        (session(OPENING, None, "Nothing happens."), "noText"),
         (session(OPENING, "go to desk 1"), "noTurns"),
     ],
 )
@@ -75,10 +73,9 @@ def test_what_is_no_episode_of_the_agent_is_left_out_for_a_reason(played: LiveSe
     assert caught.value.reason == reason
 
 
-def test_texts_in_parts_and_system_messages_are_read():
+def test_a_system_message_is_no_turn():
     environment = FakeEnvironment()
-    parts = [{"type": "text", "text": OPENING[:20]}, {"type": "text", "text": OPENING[20:]}]
-    read = episode_of(session(parts, system="Be good."), Plain(environment), environment)
+    read = episode_of(session(OPENING, system="Be good."), Plain(environment), environment)
     assert read.opening == OPENING
     assert [message["role"] for message in read.head.messages] == ["system", "user"]
 

@@ -89,13 +89,8 @@ def _turns(played: Sequence[tuple[str, str]], agent: Agent) -> tuple[Turn, ...]:
 
 
 def _text(message: Mapping[str, Any]) -> tuple[str, str]:
-    """Role and text; of a list of parts those that are text. Raises :class:`Unreadable` where there is no text."""
-    role, content = str(message.get("role", "")), message.get("content")
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    if not isinstance(content, str):
-        raise Unreadable("noText")
-    return "system" if role == "developer" else role, content
+    role = str(message.get("role", ""))
+    return "system" if role == "developer" else role, str(message.get("content", ""))
 
 
 def _message(role: str, text: str) -> Message:

@@ -1,0 +1,35 @@
+"""The model's words in an answer that passed through, whole or as a stream of events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+
+def words(body: bytes, *, stream: bool) -> str | None:
+    """What the first choice says, or None where the answer is broken or is no answer.
+
+    Args:
+        body: of the answer.
+        stream: it was sent event by event.
+    """
+    try:
+        if not stream:
+            return _content(json.loads(body)["choices"], "message")
+        events = list(_events(body))
+        if not events or events[-1] != b"[DONE]":
+            return None  # it ended before its end
+        return "".join(_content(json.loads(event)["choices"], "delta") for event in events[:-1])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _events(body: bytes) -> Iterator[bytes]:
+    for line in body.splitlines():
+        if line.startswith(b"data:"):
+            yield line.removeprefix(b"data:").strip()
+
+
+def _content(choices: Any, part: str) -> str:
+    return "".join(choice[part].get("content") or "" for choice in choices if choice.get("index", 0) == 0)

@@ -1,0 +1,218 @@
+"""What users play, kept for the rounds to come: small files in a folder, which a recorder beside the gateway empties.
+
+The gateway faces clients, so it holds no way into the database. Keeping never holds a request up and never fails one:
+what there is no room for is left out, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from distillery_gateway.answers import words
+from distillery_gateway.errors import Refusal
+from distillery_gateway.metrics import Metrics
+from distillery_gateway.redaction import Redactor
+
+_log = logging.getLogger(__name__)
+
+_SESSION = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
+_MOST_QUEUED = 64
+_LOOK_SECONDS = 1.0  # between two looks at a full folder
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much is kept at most.
+
+    Attributes:
+        record_bytes: of one request and its answer.
+        files: in the folder.
+        folder_bytes: in the folder; well below what the volume may hold, for a volume that is full ends the pod.
+    """
+
+    record_bytes: int = 512_000
+    files: int = 2_000
+    folder_bytes: int = 64_000_000
+
+
+def check_session(session: str, parameter: str) -> str:
+    """A session's name as clients may give it. Raises :class:`Refusal` that names the header or parameter."""
+    if not _SESSION.fullmatch(session):
+        message = f"{parameter} is 1 to 128 letters, digits and characters of . _ : @ / + = - (what it names is kept)."
+        raise Refusal(400, "invalid_parameter", message, parameter)
+    return session
+
+
+@dataclass
+class Tape:
+    """A request, and its answer as it passes through.
+
+    Attributes:
+        session: as the client names it.
+        alias: what it asked for.
+        model: that answers.
+        messages: of the request.
+        stream: whether the answer comes event by event.
+        room: bytes for the answer.
+    """
+
+    session: str
+    alias: str
+    model: str
+    messages: Sequence[Any]
+    stream: bool
+    room: int
+    _parts: list[bytes] = field(default_factory=list)
+
+    def add(self, chunk: bytes) -> None:
+        """Remember a part of the answer; nothing any more once it is too long."""
+        self.room -= len(chunk)
+        if self.room >= 0:
+            self._parts.append(chunk)
+        else:
+            self._parts.clear()
+
+    @property
+    def answer(self) -> str | None:
+        """The model's words; None where the answer is broken."""
+        return words(b"".join(self._parts), stream=self.stream)
+
+
+class Capture:
+    """Writes sessions' requests and outcomes into a folder.
+
+    Args:
+        folder: shared with the recorder.
+        redactor: takes out what is not to be kept.
+        metrics: counts what is kept and what is not.
+        room: how much is kept.
+    """
+
+    def __init__(self, folder: Path, redactor: Redactor, metrics: Metrics, *, room: Room | None = None) -> None:
+        self._folder = folder
+        self._redactor = redactor
+        self._metrics = metrics
+        self._room = room or Room()
+        self._queue: asyncio.Queue[Tape | Mapping[str, Any]] = asyncio.Queue(_MOST_QUEUED)
+        self._numbers = itertools.count()
+        self._files, self._bytes, self._looked = 0, 0, -_LOOK_SECONDS
+        for left in folder.glob("*.part"):  # by a gateway that was killed
+            left.unlink(missing_ok=True)
+
+    def tape(self, body: Mapping[str, Any], *, session: str, model: str, size: int) -> Tape:
+        """For a request of a session.
+
+        Args:
+            body: of the request.
+            session: as the header ``X-Session-ID`` names it. Raises :class:`Refusal` where that can't be kept.
+            model: that answers.
+            size: of the body, in bytes.
+        """
+        messages = body["messages"] if isinstance(body["messages"], list) else []
+        named = check_session(session, "X-Session-ID")
+        return Tape(named, body["model"], model, messages, bool(body.get("stream")), self._room.record_bytes - size)
+
+    def keep(self, tape: Tape) -> None:
+        """Keep a request whose answer has passed through whole."""
+        if tape.room < 0:
+            self._metrics.captured.labels("too_large").inc()
+        else:
+            self._put(tape)
+
+    def keep_outcome(self, *, session: str, alias: str, success: bool, reward: float | None, task: str) -> None:
+        """Keep how a session ended. Raises :class:`Refusal` where its name can't be kept."""
+        named = check_session(session, "session")
+        self._put({"session": named, "alias": alias, "success": success, "reward": reward, "task": task})
+
+    def _put(self, record: Tape | Mapping[str, Any]) -> None:
+        try:
+            self._queue.put_nowait(record)
+        except asyncio.QueueFull:
+            self._metrics.captured.labels("full").inc()
+
+    async def run(self) -> None:
+        """Write what is to be kept, until cancelled; a last time then, within seconds."""
+        try:
+            while True:
+                await self._write_next()
+        except asyncio.CancelledError:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    while not self._queue.empty():
+                        await self._write_next()
+            raise
+
+    async def _write_next(self) -> None:
+        record, now = await self._queue.get(), datetime.now(UTC)
+        try:
+            result = await asyncio.to_thread(self._write, record, now)
+        except OSError as error:
+            result = "failed"
+            _log.warning("a session can't be kept: %s", error)
+        self._metrics.captured.labels(result).inc()
+
+    def _write(self, record: Tape | Mapping[str, Any], now: datetime) -> str:
+        """Write a record in a thread; the result to count it by."""
+        if isinstance(record, Tape):
+            answer = record.answer
+            if answer is None:
+                return "unreadable"
+            record = {
+                "session": record.session,
+                "alias": record.alias,
+                "model": record.model,
+                "messages": [self._plain(message) for message in record.messages],
+                "answer": self._redactor(answer),
+            }
+        else:
+            record = {**record, "task": self._redactor(record["task"])}
+        text = json.dumps({**record, "time": now.isoformat()})
+        if not self._has_room(len(text)):
+            return "full"
+        # never made of what a client said, and in the order of time
+        path = self._folder / f"{time.time_ns():020d}-{next(self._numbers)}.json"
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.rename(path)
+        self._files, self._bytes = self._files + 1, self._bytes + len(text)
+        return "kept"
+
+    def _plain(self, message: Any) -> dict[str, str]:
+        """A message's role and text; pictures, tools and the rest are not kept."""
+        if not isinstance(message, Mapping):
+            return {"role": "", "content": ""}
+        content = message.get("content")
+        if isinstance(content, list):
+            content = "".join(str(p["text"]) for p in content if isinstance(p, Mapping) and "text" in p)
+        text = self._redactor(content) if isinstance(content, str) else ""
+        return {"role": str(message.get("role", ""))[:16], "content": text}
+
+    def _has_room(self, size: int) -> bool:
+        """Whether one more file fits. Counts what was written, and looks at the folder only where that is too much."""
+        if self._fits(size):
+            return True
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return False
+        self._looked = now
+        sizes = []
+        for path in self._folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # the recorder took it meanwhile
+                sizes.append(path.stat().st_size)
+        self._files, self._bytes = len(sizes), sum(sizes)
+        return self._fits(size)
+
+    def _fits(self, size: int) -> bool:
+        return self._files < self._room.files and self._bytes + size <= self._room.folder_bytes

@@ -1,0 +1,241 @@
+"""The recorder beside a gateway: takes what the gateway leaves in a folder into the run's database, and keeps it there
+as long as it may be kept. It alone in a serving pod has a way into the database, and no client reaches it.
+
+    python -m distillery.serving.recorder
+
+DISTILLERY_DATABASE        connection string, or
+DISTILLERY_DATABASE_FILE   a file that holds it
+DISTILLERY_RUN             NAMESPACE/NAME
+DISTILLERY_CAPTURE         folder that the gateway writes into
+DISTILLERY_HISTORY         file with what was served when, from the operator
+DISTILLERY_RETENTION_DAYS  sessions that were not heard of for so long are deleted
+DISTILLERY_MAX_SESSIONS    the most sessions that are kept
+DISTILLERY_RECORDER_PORT   /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from aiohttp import web
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from distillery.database import Database, DatabaseAway, dsn_from_environment
+from distillery.database.live import Exchange, Outcome, expire, gathered, record, record_served
+from distillery.database.migrate import migrate
+from distillery.database.runs import UnknownRun, find
+from distillery.serving.record import NoRecord, read, read_history
+
+_log = logging.getLogger(__name__)
+
+_AWAY = (DatabaseAway, DBAPIError, OSError, UnknownRun, psycopg.Error)
+
+_LOOK_SECONDS = 1.0
+_COUNT_SECONDS = 5.0
+_EXPIRE_SECONDS = 600.0
+_LONGEST_WAIT = 60.0
+_BATCH = 100
+_PATIENCE = 5.0  # of one try; the loop is what is patient
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See the module."""
+
+    dsn: str
+    run: str
+    capture: Path
+    history: Path
+    retention_days: int
+    max_sessions: int
+    port: int = 8004
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables. Raises ValueError that names the one that is missing or wrong."""
+        dsn = dsn_from_environment()
+        if not dsn:
+            raise ValueError("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE")
+        try:
+            return cls(
+                dsn=dsn,
+                run=environment["DISTILLERY_RUN"],
+                capture=Path(environment["DISTILLERY_CAPTURE"]),
+                history=Path(environment["DISTILLERY_HISTORY"]),
+                retention_days=int(environment["DISTILLERY_RETENTION_DAYS"]),
+                max_sessions=int(environment["DISTILLERY_MAX_SESSIONS"]),
+                port=int(environment.get("DISTILLERY_RECORDER_PORT") or 8004),
+            )
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is not set") from error
+        except ValueError as error:
+            raise ValueError(f"a variable of the recorder is no number: {error}") from error
+
+
+class Recorder:
+    """Empties the folder; what it knows of the database it asks there.
+
+    Args:
+        settings: the recorder's.
+        database: open; with little patience, for the loop tries again itself.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._run_id: int | None = None
+        self._history = ""
+        self._counted = self._expired = -_EXPIRE_SECONDS
+        self._dropped = 0
+        self._failures = 0
+        self.problem = ""
+
+    def state(self) -> Mapping[str, Any]:
+        """What /state tells."""
+        waiting = sum(1 for _ in self._settings.capture.glob("*.json"))
+        return {"failures": self._failures, "waiting": waiting, "dropped": self._dropped, "problem": self.problem}
+
+    async def run(self) -> None:
+        """Record until cancelled; where the database is away, try again later and later."""
+        wait = _LOOK_SECONDS
+        while True:
+            try:
+                await self.look()
+                self.problem, wait = "", _LOOK_SECONDS
+            except _AWAY as error:
+                problem = str(error).strip() or type(error).__name__
+                if problem != self.problem:
+                    _log.warning("nothing is recorded: %s", problem)
+                self.problem, wait = problem, min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(wait)
+
+    async def look(self) -> None:
+        """Take over what lies in the folder, and what was served; now and then delete and count."""
+        if self._run_id is None:
+            await self._arrive()
+        run_id = self._run_id
+        assert run_id is not None
+        await self.take_over(run_id)
+        await self._take_history(run_id)
+        now = time.monotonic()
+        if now - self._expired >= _EXPIRE_SECONDS:
+            settings = self._settings
+            deleted = await expire(self._database, run_id, days=settings.retention_days, most=settings.max_sessions)
+            if deleted:
+                _log.info("%d sessions were deleted, too old or too many", deleted)
+            self._expired = now
+        if now - self._counted >= _COUNT_SECONDS:
+            self._failures, self._counted = await gathered(self._database, run_id), now
+
+    async def _arrive(self) -> None:
+        """Bring the schema up, for a run that ended before this version starts no Job for it; find the run."""
+        try:
+            await asyncio.to_thread(migrate, self._settings.dsn)
+        except CommandError as error:  # a schema newer than this version
+            _log.warning("the schema is left as it is: %s", error)
+        self._run_id = (await find(self._database, self._settings.run))["id"]
+
+    async def take_over(self, run_id: int) -> None:
+        """Empty the folder. A file that holds no record, or one that the database refuses, is dropped and counted."""
+        while paths := sorted(self._settings.capture.glob("*.json"))[:_BATCH]:
+            heard = {path: one for path in paths if (one := self._read(path))}
+            try:
+                await record(self._database, run_id, list(heard.values()))
+            except psycopg.DataError:
+                for path, one in heard.items():
+                    try:
+                        await record(self._database, run_id, [one])
+                    except psycopg.DataError as error:
+                        self._drop(path, str(error))
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> Exchange | Outcome | None:
+        try:
+            return read(path.read_text(encoding="utf-8"))
+        except (NoRecord, UnicodeDecodeError) as error:
+            self._drop(path, str(error))
+            return None
+
+    def _drop(self, path: Path, why: str) -> None:
+        self._dropped += 1
+        _log.warning("%s is dropped: %s", path.name, why[:200])
+
+    async def _take_history(self, run_id: int) -> None:
+        try:
+            text = self._settings.history.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return
+        if text == self._history:
+            return
+        try:
+            entries: Sequence[Mapping[str, Any]] = read_history(text)
+        except NoRecord as error:
+            _log.warning("the history of what was served can't be read: %s", error)
+            entries = ()
+        await record_served(self._database, run_id, entries)
+        self._history = text
+
+
+async def serve(recorder: Recorder, port: int) -> web.AppRunner:
+    """Serve /healthz and /state."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def show_state(_: web.Request) -> web.Response:
+        return web.json_response(recorder.state())
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/state", show_state)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+async def _run(settings: Settings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # the first process of a container is not ended by a signal that it does not handle
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with Database(settings.dsn, patience=_PATIENCE, size=1) as database:
+        recorder = Recorder(settings, database)
+        runner = await serve(recorder, settings.port)
+        try:
+            await recorder.run()
+        finally:
+            # the gateway has ended, and what it left last is in the folder
+            with contextlib.suppress(TimeoutError, *_AWAY):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await recorder.look()
+            await runner.cleanup()
+
+
+def main() -> None:
+    """Record until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The recorder on a real Postgres: what the gateway leaves in its folder comes into the database, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from distillery.api import parse
+from distillery.database import Database
+from distillery.database.live import Outcome, record
+from distillery.database.migrate import migrate
+from distillery.database.runs import register
+from distillery.serving.record import NoRecord, read
+from distillery.serving.recorder import Recorder, Settings
+from tests.unit.documents import document
+from tests.unit.gateway.test_pod import free_port
+
+NOW = datetime.now(UTC).isoformat()
+PATIENCE = 90.0
+
+
+def leave(folder: Path, name: str, **document: Any) -> None:
+    (folder / f"{name}.json").write_text(json.dumps({"session": "s", "alias": "test", "time": NOW, **document}))
+
+
+def exchange(**more: Any) -> dict[str, Any]:
+    return {"model": "a", "messages": [{"role": "user", "content": "A room."}], "answer": "look", **more}
+
+
+@pytest.fixture
+def settings(dsn: str, tmp_path: Path) -> Settings:
+    (tmp_path / "capture").mkdir()
+    return Settings(dsn, "default/test", tmp_path / "capture", tmp_path / "history", 30, 10, free_port())
+
+
+async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
+    database: Database, run_id: int, settings: Settings
+):
+    leave(settings.capture, "1", **exchange())
+    leave(settings.capture, "2", success=False, reward=0.25, task="tidy up")
+    (settings.capture / "3.part").write_text("not whole yet")
+    recorder = Recorder(settings, database)
+    await recorder.look()
+    (row,) = await database.fetch("SELECT run_id, session, messages, answer, success, reward, task FROM live_session")
+    assert row == {
+        "run_id": run_id, "session": "s", "messages": [{"role": "user", "content": "A room."}], "answer": "look",
+        "success": False, "reward": 0.25, "task": "tidy up",
+    }  # fmt: skip
+    assert [path.name for path in settings.capture.iterdir()] == ["3.part"]
+    assert recorder.state()["failures"] == 1
+
+
+async def test_what_is_no_record_is_dropped_and_counted_and_the_rest_is_recorded(
+    database: Database, run_id: int, settings: Settings
+):
+    (settings.capture / "1.json").write_text("{")
+    (settings.capture / "2.json").write_bytes(b"\xff\xfe")
+    leave(settings.capture, "3", **exchange(messages=[1]))
+    leave(settings.capture, "4", session="nul", **exchange(answer="a\0b\ud800c"))
+    recorder = Recorder(settings, database)
+    await recorder.look()
+    assert await database.fetch("SELECT session, answer FROM live_session") == [{"session": "nul", "answer": "ab?c"}]
+    assert recorder.state() == {"failures": 0, "waiting": 0, "dropped": 3, "problem": ""}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"session": ""}, {"session": "x" * 200}, {"session": 7}, {"time": "yesterday"}, {"time": "2026-11-26T00:00:00"},
+        {"success": "yes"}, {"success": True, "reward": 2},
+    ],
+)  # fmt: skip
+def test_a_record_is_read_strictly(wrong: dict[str, Any]):
+    with pytest.raises(NoRecord):
+        read(json.dumps({"session": "s", "alias": "a", "time": NOW, **exchange(), **wrong}))
+
+
+async def test_the_history_comes_into_the_database(database: Database, run_id: int, settings: Settings):
+    settings.history.write_text(json.dumps([{"student": "base", "round": 0, "reason": "Because.", "time": NOW}]))
+    await Recorder(settings, database).look()
+    assert await database.fetch("SELECT student, round, reason FROM served") == [
+        {"student": "base", "round": 0, "reason": "Because."}
+    ]
+
+
+async def test_old_and_too_many_sessions_go(database: Database, run_id: int, settings: Settings):
+    old = datetime(2020, 1, 1, tzinfo=UTC)
+    await record(database, run_id, [Outcome("old", "test", False, None, "", old)])
+    for number in range(12):
+        leave(settings.capture, str(number), **exchange(session=f"s{number}"))
+    await Recorder(settings, database).look()
+    rows = await database.fetch("SELECT session FROM live_session")
+    assert len(rows) == 10
+    assert {"session": "old"} not in rows
+
+
+async def test_a_database_of_an_earlier_version_is_brought_up(dsn: str, settings: Settings):
+    async with Database(dsn) as database:
+        await register(database, parse(document()))
+        migrate(dsn, "0001")
+        leave(settings.capture, "1", **exchange())
+        await Recorder(settings, database).look()
+        assert len(await database.fetch("SELECT 1 FROM live_session")) == 1
+
+
+class Process:
+    """``python -m distillery.serving.recorder``, told what the operator tells it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def start(self, dsn: str) -> asyncio.subprocess.Process:
+        settings = self._settings
+        told = {
+            "DISTILLERY_DATABASE": dsn, "DISTILLERY_RUN": settings.run, "DISTILLERY_CAPTURE": str(settings.capture),
+            "DISTILLERY_HISTORY": str(settings.history), "DISTILLERY_RETENTION_DAYS": "30",
+            "DISTILLERY_MAX_SESSIONS": "10", "DISTILLERY_RECORDER_PORT": str(settings.port),
+        }  # fmt: skip
+        command = (sys.executable, "-m", "distillery.serving.recorder")
+        return await asyncio.create_subprocess_exec(*command, env={**os.environ, **told})
+
+    async def until(self, **wanted: Any) -> dict[str, Any]:
+        """Its state, once it says what is wanted."""
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://127.0.0.1:{self._settings.port}/state") as answer:
+                        state = await answer.json()
+                    if wanted.items() <= state.items():
+                        return state
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.1)
+
+
+async def test_without_the_database_it_waits_and_says_so_and_ends_when_told(settings: Settings):
+    leave(settings.capture, "1", **exchange())
+    process = Process(settings)
+    running = await process.start("host=127.0.0.1 port=1 connect_timeout=1 dbname=none")
+    state = await process.until(waiting=1)
+    while not state["problem"]:
+        state = await process.until(waiting=1)
+        await asyncio.sleep(0.1)
+    assert "refused" in state["problem"]
+    running.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
+    assert len(list(settings.capture.iterdir())) == 1
+
+
+async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(
+    database: Database, run_id: int, settings: Settings, dsn: str
+):
+    process = Process(settings)
+    running = await process.start(dsn)
+    leave(settings.capture, "1", session="a", **exchange())
+    leave(settings.capture, "2", session="a", success=False)
+    await process.until(failures=1, waiting=0)
+    for number in range(5):
+        leave(settings.capture, f"3{number}", session=f"last{number}", **exchange())
+    running.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
+    assert list(settings.capture.iterdir()) == []
+    assert len(await database.fetch("SELECT 1 FROM live_session")) == 6
