@@ -31,6 +31,8 @@ from distillery_operator.promotion import Choice, NoSuchStudent, Rollout, choose
 from distillery_operator.settings import Settings
 
 ROLLING_OUT = "RollingOut"
+WAITING = "Waiting"
+ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
 _SUSPICION_SECONDS = 15.0  # events are not watched: what is stuck is asked about now and then
 _IMPATIENT_SECONDS = 1.0  # between two questions to pods that are about to serve another student
 _IMPATIENCE = timedelta(minutes=1)
@@ -75,6 +77,9 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         run = parse({key: value for key, value in body.items() if key != "status"})
     except InvalidRun as error:
         writer.set(conditions.ACCEPTED, False, "InvalidSpec", str(error))
+        if status.get("phase", "Failed") != "Failed":
+            # what may change was changed to what can't be: all stays as it is until that is mended
+            return Decision(status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
@@ -87,7 +92,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
 
     decision = _provide(owner, observed, settings)
     states, records = _stage_states(owner, status, observed, now)
-    current = plan(run.spec, states)
+    current = plan(run.spec, states, failures=observed.failures)
     writer.record(run, current, records, states)
     if current.phase == "Failed":
         writer.set(conditions.FAILED, True, "StageFailed", current.message)
@@ -105,11 +110,21 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
 
     if current.phase == "Complete":
         return _complete(owner, current, decision, observed, settings, writer)
+    if current.phase == WAITING:
+        return _wait(decision, current, observed, settings, writer)
     decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
     return _go_on(decision, waits_for or current.message, observed, settings, writer)
 
 
-def _go_on(decision: Decision, message: str, observed: Observed, settings: Settings, writer: _StatusWriter) -> Decision:
+def _go_on(
+    decision: Decision,
+    message: str,
+    observed: Observed,
+    settings: Settings,
+    writer: _StatusWriter,
+    *,
+    phase: str = "Running",
+) -> Decision:
     """The run is under way: ``message`` says what with, unless something keeps it from getting on."""
     problem = find_problem(observed)
     if problem:
@@ -118,7 +133,16 @@ def _go_on(decision: Decision, message: str, observed: Observed, settings: Setti
     else:
         writer.clear(conditions.STALLED)
     requeue = min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
-    return replace(decision, status=writer.finish("Running", message), requeue=_sooner(requeue, decision.requeue))
+    return replace(decision, status=writer.finish(phase, message), requeue=_sooner(requeue, decision.requeue))
+
+
+def _wait(decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: _StatusWriter) -> Decision:
+    """The next round waits for failures of users. How many there are is not told here: each would be a write."""
+    message = current.message
+    if "serving" not in writer.status:
+        message += " Nothing is served that could fail: spec.promotion.round: 0 serves the base model."
+    waiting = _go_on(decision, message, observed, settings, writer, phase=WAITING)
+    return replace(waiting, requeue=_sooner(ASK_SECONDS, waiting.requeue))
 
 
 def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
@@ -245,10 +269,11 @@ def _serve(
     if choice is None:
         return decision
     adapter = servers.serves_adapters(owner.run.spec)
+    history = writer.history(choice)
     wanted = gateway.desired(owner, choice.model, choice.digest, adapter=adapter)
     manifests = (
         gateway.network_policy(owner, settings),
-        gateway.config_map(owner, wanted),
+        gateway.config_map(owner, wanted, history),
         servers.deployment(owner, choice.model, choice.digest, settings),
         servers.service(owner),
     )
@@ -408,6 +433,10 @@ class _StatusWriter:
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
+    def history(self, choice: Choice) -> list[dict[str, Any]]:
+        """What was served when, and now."""
+        return recorded(self.status.get("serving", {}).get("history", []), choice, self._now)
+
     def serve(self, owner: Owner, choice: Choice, how_far: Rollout) -> None:
         """What is served, and by how many replicas."""
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
@@ -417,7 +446,7 @@ class _StatusWriter:
             "url": url,
             "model": owner.name,
             "readyReplicas": how_far.replicas,
-            "history": recorded(self.status.get("serving", {}).get("history", []), choice, self._now),
+            "history": self.history(choice),
         }
         if how_far.complete:
             message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."

@@ -33,6 +33,7 @@ class Observed:
         events: about objects that do not get on, by the uid of the object; the newest last.
         generations: of what serving pods said that they serve, by the name of the pod.
         problems: why serving pods can't serve what they should, in their words, by the name of the pod.
+        failures: sessions of users that failed and that no round has learnt from, where a run waits for them.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class Observed:
     events: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
     generations: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    failures: int = 0
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""

@@ -1,7 +1,8 @@
 """Progress: asked for at the pods of running stages, and written into the status at most every ten seconds.
 
-By a field manager of its own, so that it never disturbs what the controller writes. A pod that does not answer is left
-alone: progress is for show.
+Where a round waits for failures of users, the recorders of serving pods are asked how many there are. By a field
+manager of its own, so that it never disturbs what the controller writes. A pod that does not answer is left alone:
+progress is for show.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 
 import aiohttp
 
+from distillery_operator import feedback
 from distillery_operator.cache import Cache, RunKey
+from distillery_operator.decide import WAITING
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.jobs import STATUS_PORT
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object, address
+from distillery_operator.observed import serving_pods
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +50,15 @@ class ProgressWatcher:
 
     async def _look(self, key: RunKey, session: aiohttp.ClientSession, room: asyncio.Semaphore) -> None:
         body = self._cache.runs.get(key)
-        if body is None or (body.get("status", {}).get("phase") != "Running" and key not in self._written):
+        phase = body.get("status", {}).get("phase") if body else None
+        if body is None or (phase not in ("Running", WAITING) and key not in self._written):
             return
         observed = self._cache.observed(key, body["metadata"]["uid"])
         async with room:
-            told = await _ask(observed.pods, session)
+            if phase == WAITING:
+                told = gathered(body, await feedback.failures(serving_pods(observed)))
+            else:
+                told = await _ask(observed.pods, session)
             await self._write(key, body, told)
 
     async def _write(self, key: RunKey, body: Object, told: dict[str, Any]) -> None:
@@ -85,6 +93,13 @@ async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[s
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
             continue  # not up yet, or on its way out
     return {}
+
+
+def gathered(body: Object, failures: int) -> dict[str, Any]:
+    """The progress of a run that waits, as it stands in the status."""
+    wanted: int = body["spec"]["rounds"]["trigger"]["failures"]
+    done = min(failures, wanted)
+    return {"stage": "", "done": done, "total": wanted, "unit": "failures of users", "text": f"{done}/{wanted}"}
 
 
 def describe(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import secrets
 import time
@@ -14,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distillery.api import parse
-from distillery_operator import gateways
+from distillery_operator import feedback, gateways
 from distillery_operator.cache import CHILDREN, Cache, RunKey
-from distillery_operator.decide import Decision, decide
+from distillery_operator.decide import ASK_SECONDS, WAITING, Decision, decide
 from distillery_operator.events import events_between, manifest
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests import database
@@ -59,6 +60,7 @@ class Reconciler:
         self._applied: dict[Reference, tuple[str, float]] = {}
         self._listed = 0.0
         self._said: dict[str, gateways.Said] = {}
+        self._failures, self._counted = 0, -math.inf
 
     def wake(self) -> None:
         """Something changed."""
@@ -103,6 +105,7 @@ class Reconciler:
         self._uid = body["metadata"]["uid"]
         self._applied.clear()
         self._listed = 0.0
+        self._counted = -math.inf
 
     async def _gather(self, body: Object) -> Observed:
         """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion."""
@@ -120,7 +123,19 @@ class Reconciler:
             for event in sorted(found, key=_event_time):
                 uid = event["involvedObject"].get("uid", "")
                 events[uid] = (*events.get(uid, ()), event)
-        return await self._ask(replace(observed, events=events))
+        failures = await self._count_failures(observed)
+        return await self._ask(replace(observed, events=events, failures=failures))
+
+    async def _count_failures(self, observed: Observed) -> int:
+        """How many failures of users have gathered, where the run waits for them; asked for now and then.
+
+        An old count is none: the round that it started has used it up.
+        """
+        age = time.monotonic() - self._counted
+        if self._status.get("phase") == WAITING and age >= ASK_SECONDS * 0.9:
+            self._failures = await feedback.failures(serving_pods(observed))
+            self._counted, age = time.monotonic(), 0.0
+        return self._failures if age < 2 * ASK_SECONDS else 0
 
     async def _ask(self, observed: Observed) -> Observed:
         """With what serving pods say. Those that said that they serve what they were told last are not asked again."""

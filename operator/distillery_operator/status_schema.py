@@ -84,7 +84,7 @@ STATUS: dict[str, Any] = {
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
-        "phase": _text(32, "Pending, Running, Suspended, Complete or Failed. Derived from the conditions."),
+        "phase": _text(32, "Pending, Running, Waiting, Suspended, Complete or Failed. Derived from the conditions."),
         "message": _text(4096, "What is going on, in a sentence."),
         "round": {**_NUMBER, "description": "The round under way, or the last one."},
         "roundOf": _text(32, "The same, of how many."),

@@ -122,6 +122,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
 
 
 def network_policy(owner: Owner) -> dict[str, Any]:
-    """Only the run's own pods reach the database."""
-    stages = {"podSelector": {"matchLabels": owner.selector("stage")}}
-    return ingress_policy(owner, name(owner), COMPONENT, ([stages], _PORT))
+    """Only the run's own stages reach the database, and pods that serve where a recorder is among their containers."""
+    components = ["stage", *(["serving"] if owner.run.spec.promotion.service.feedback else [])]
+    peers = [{"podSelector": {"matchLabels": owner.selector(component)}} for component in components]
+    return ingress_policy(owner, name(owner), COMPONENT, (peers, _PORT))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillery.api import Spec
 from distillery.api.infrastructure import Resources
 from distillery.planning import Model
 from distillery.serving.choice import student_name
-from distillery_operator.manifests import names
+from distillery_operator.manifests import names, recorder
 from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -70,13 +71,14 @@ def desired(owner: Owner, student: Model, digest: str, *, adapter: bool) -> dict
     return {"generation": int(names.digest(wanted), 16) or 1, **wanted}
 
 
-def config_map(owner: Owner, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The file that all serving pods mount."""
+def config_map(owner: Owner, wanted: dict[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """The files that all serving pods mount: what is to be served, and what was where recorders keep account of it."""
+    kept = owner.run.spec.promotion.service.feedback is not None
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": owner.metadata(name(owner), COMPONENT),
-        "data": {_KEY: json.dumps(wanted)},
+        "data": {_KEY: json.dumps(wanted), **({recorder.HISTORY: json.dumps(list(history))} if kept else {})},
     }
 
 
@@ -108,14 +110,18 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
         "DISTILLERY_DENIED": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
     }
-    folder = keys(owner.run.spec)
+    folder, kept = keys(owner.run.spec), recorder.folder(owner.run.spec)
     if folder:
         environment["DISTILLERY_KEYS"] = folder[0].path
+    if kept:
+        feedback = owner.run.spec.promotion.service.feedback
+        assert feedback is not None
+        environment |= {"DISTILLERY_CAPTURE": kept[0].path, "DISTILLERY_REDACT": json.dumps(feedback.redact)}
     return container(
         "gateway",
         settings.gateway_image,
         ["python3", "-m", "distillery_gateway.main"],
-        mounts=[told(owner), *folder],
+        mounts=[told(owner), *folder, *kept],
         pull_policy=settings.image_pull_policy,
         environment=environment,
         resources=_GATEWAY_RESOURCES,
@@ -194,6 +200,7 @@ def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
         ([], PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),
         ([operator], SYNCER_PORT),
+        *([([operator], recorder.PORT)] if owner.run.spec.promotion.service.feedback else []),
     )
 
 

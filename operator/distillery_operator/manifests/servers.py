@@ -13,7 +13,7 @@ from distillery.planning import Model
 from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import merges, served, student_name
-from distillery_operator.manifests import gateway
+from distillery_operator.manifests import gateway, recorder
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -193,13 +193,20 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
         owner.labels(COMPONENT, labels),
         pods,
         containers=[gateway.gateway(owner, gpu=gpu, settings=settings)],
-        init_containers=[fetched, server, *([gateway.syncer(owner, settings=settings)] if adapter else [])],
+        init_containers=[
+            fetched,
+            server,
+            *([gateway.syncer(owner, settings=settings)] if adapter else []),
+            *recorder.recorder(owner, gateway.told(owner), settings=settings),
+        ],
         mounts=[
             *files,
             gateway.told(owner),
             *gateway.keys(spec),
             *opens_store,
             *([gateway.adapters(read_only=False)] if adapter else []),
+            *recorder.folder(spec),
+            *recorder.credentials(owner),
         ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
     )

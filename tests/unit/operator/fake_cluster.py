@@ -73,6 +73,7 @@ class FakeCluster:
         events: what was told.
         generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
         problems: why they don't serve what they should, likewise.
+        failures: of users, which recorders would count.
         rights: what was asked of the API server, as kind and verb.
     """
 
@@ -85,6 +86,7 @@ class FakeCluster:
         self.events: list[Event] = []
         self.generations: dict[str, int] = {}
         self.problems: dict[str, str] = {}
+        self.failures = 0
         self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
         self.settings = Settings(namespace="distillery")
@@ -95,7 +97,9 @@ class FakeCluster:
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
         observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
-        observed = replace(observed, generations=dict(self.generations), problems=dict(self.problems))
+        observed = replace(
+            observed, generations=dict(self.generations), problems=dict(self.problems), failures=self.failures
+        )
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:

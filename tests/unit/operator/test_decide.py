@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -286,3 +287,91 @@ def test_each_event_is_told_once():
     assert reasons.count("StageStarted") == reasons.count("StageSucceeded") == len(ONE_ROUND)
     assert reasons[-1] == "Complete"
     assert "Promoted" in reasons
+
+
+TRIGGERED: dict[str, Any] = {
+    "rounds": {"max": 2, "trigger": {"failures": 50}},
+    "promotion": {"service": {"feedback": {}}},
+}
+
+
+def until_waiting(cluster: FakeCluster, *, promoted: bool = True) -> None:
+    while cluster.status.get("phase") != "Waiting":
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            word = {"result": result_of(job["metadata"]["labels"][STAGE_LABEL], promoted=promoted)}
+            cluster.end_job(job, "Complete", word=word)
+
+
+def test_a_later_round_starts_once_enough_failures_have_gathered():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    for number in (0, 20, 49):
+        cluster.failures = number
+        assert cluster.reconcile().requeue == 20.0
+        assert "r2-rollout" not in cluster.created
+    assert cluster.status["message"] == "Round 2 of 2 waits for 50 failures of users."
+    cluster.failures = 50
+    cluster.reconcile()
+    assert cluster.created[-1] == "r2-rollout"
+    cluster.failures = 0  # the round uses them up
+    assert cluster.run() == "Complete"
+    assert len(cluster.status["rounds"]) == 2
+
+
+def test_a_waiting_run_costs_no_writes_however_many_gather():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    for _ in range(3):
+        cluster.reconcile()
+        cluster.get_ready()
+    writes = cluster.writes
+    for number in range(10):
+        cluster.failures = number
+        cluster.reconcile()
+    assert cluster.writes == writes
+
+
+def test_a_run_that_waits_with_nothing_served_says_so():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster, promoted=False)
+    assert "Nothing is served that could fail: spec.promotion.round: 0 serves the base" in cluster.status["message"]
+
+
+def test_a_waiting_run_is_suspended_and_goes_on_waiting():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    cluster.body["spec"]["suspend"] = True
+    cluster.failures = 99
+    cluster.reconcile()
+    assert cluster.status["phase"] == "Suspended"
+    cluster.body["spec"]["suspend"], cluster.failures = False, 0
+    cluster.reconcile()
+    assert cluster.status["phase"] == "Waiting"
+
+
+def test_a_run_that_was_valid_does_not_fail_by_a_change_that_is_not():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    cluster.body["spec"]["promotion"]["service"]["feedback"]["redact"] = ["(unclosed"]
+    for _ in range(2):
+        cluster.reconcile()
+        assert cluster.status["phase"] == "Waiting"
+        assert cluster.condition("Accepted")["status"] == "False"
+        assert "spec.promotion.service.feedback.redact[0]" in cluster.status["message"]
+    cluster.body["spec"]["promotion"]["service"]["feedback"]["redact"] = []
+    cluster.failures = 50
+    cluster.reconcile()
+    assert cluster.condition("Accepted")["status"] == "True"
+    assert cluster.created[-1] == "r2-rollout"
+
+
+def test_recorders_are_told_what_was_served():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    data = cluster.objects["ConfigMap", "test-serving"]["data"]
+    assert json.loads(data["history"]) == cluster.status["serving"]["history"]
+    plain = FakeCluster(run_object())
+    plain.run()
+    assert set(plain.objects["ConfigMap", "test-serving"]["data"]) == {"desired"}
