@@ -28,4 +28,8 @@ class Metrics:
         )  # fmt: skip
         self.running = Gauge("distillery_gateway_running", "Requests under way.", registry=registry)
         self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
+        self.outcomes = Counter(
+            "distillery_gateway_outcomes", "Sessions whose clients told how they ended.", ["alias", "model", "success"],
+            registry=registry,
+        )  # fmt: skip
         self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)
