@@ -1,8 +1,8 @@
 """What stands between users and vLLM: the gateway, and the syncer that keeps vLLM's adapters as they should be.
 
-Read in this order: ``desired`` (what is to be served), ``routing`` (what is served now), ``keys`` and ``limits`` (who
-may ask, and how much), ``requests`` (what may be asked), ``app`` (one request from its arrival to its end), ``main``
-(start-up); then ``syncer``.
+Read in this order: ``desired`` (what is to be served), ``routing`` (what is served now), ``live`` (what became of it),
+``keys`` and ``limits`` (who may ask, and how much), ``requests`` and ``outcomes`` (what may be asked and told),
+``exchange`` and ``app`` (one request from its arrival to its end), ``main`` (start-up); then ``syncer``.
 """
 
 __version__ = "0.1.0"

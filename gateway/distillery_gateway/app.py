@@ -5,71 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
+from distillery_gateway import outcomes
+from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal, no_such_model
+from distillery_gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.requests import ENDPOINTS, parse
 from distillery_gateway.routing import Routes
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 _log = logging.getLogger("distillery_gateway.requests")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SESSION = "x-session-id"
 _SHADOWS_AT_ONCE = 8
-
-
-class _ClientGone(Exception):
-    """There is nobody to answer any more."""
-
-
-@dataclass
-class _Exchange:
-    """A request, and what becomes of it."""
-
-    scope: Scope
-    receive: Receive
-    send: Send
-    started: float = field(default_factory=time.monotonic)
-    identity: str = ""
-    key: Key | None = None
-    alias: str = ""
-    model: str = ""
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.scope["headers"]
-        }
-        given = self.headers.get("x-request-id", "")
-        self.identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-    async def begin(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """Send the beginning of an answer."""
-        self.status = status
-        sent = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in (*headers, ("x-request-id", self.identity))]
-        await self.send({"type": "http.response.start", "status": status, "headers": sent})
-
-    async def answer(self, status: int, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send a whole answer."""
-        fixed = (("content-type", "application/json"), ("content-length", str(len(body))))
-        await self.begin(status, (*fixed, *headers))
-        await self.send({"type": "http.response.body", "body": body})
 
 
 class Gateway:
@@ -110,23 +64,23 @@ class Gateway:
         """Serve a request."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")  # a websocket: uvicorn refuses it then
-        exchange = _Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send)
         self._metrics.running.inc()
         try:
             await self._serve(exchange)
         except Refusal as refusal:
             if exchange.status == 0:
                 await exchange.answer(refusal.status, refusal.body, refusal.headers.items())
-        except _ClientGone:
+        except ClientGone:
             self._metrics.cancelled.inc()
             exchange.status = exchange.status or 499
         finally:
             self._metrics.running.dec()
             self._tell(exchange)
 
-    async def _serve(self, exchange: _Exchange) -> None:
+    async def _serve(self, exchange: Exchange) -> None:
         method, path = exchange.scope["method"], exchange.scope["path"]
-        if path != "/v1/models" and path not in ENDPOINTS:
+        if path not in ("/v1/models", outcomes.PATH) and path not in ENDPOINTS:
             raise Refusal(404, "not_found", "There is no such endpoint.")
         if method != ("GET" if path == "/v1/models" else "POST"):
             raise Refusal(405, "method_not_allowed", "The endpoint knows another method.")
@@ -135,10 +89,13 @@ class Gateway:
             await exchange.answer(200, self._models(exchange.key))
             return
         with self._meter.admitted(exchange.key):
-            body = parse(path, await self._read(exchange), self._limits, denied=self._denied)
-            await self._route(exchange, path, body)
+            raw = await exchange.read(self._limits)
+            if path == outcomes.PATH:
+                await exchange.answer(200, self._count(exchange.key, outcomes.parse(raw)))
+                return
+            await self._route(exchange, path, parse(path, raw, self._limits, denied=self._denied))
 
-    def _authenticate(self, exchange: _Exchange) -> Key | None:
+    def _authenticate(self, exchange: Exchange) -> Key | None:
         if self._keys.open:
             return None
         key = self._keys.find(exchange.headers.get("authorization", ""))
@@ -152,30 +109,17 @@ class Gateway:
         data = [{"id": alias, "object": "model", "created": 0, "owned_by": "distillery"} for alias in allowed]
         return json.dumps({"object": "list", "data": data}).encode()
 
-    async def _read(self, exchange: _Exchange) -> bytes:
-        """The whole body. Raises :class:`Refusal` where it is too large or too slow."""
-        too_large = Refusal(413, "body_too_large", f"A body has at most {self._limits.body_bytes} bytes.")
-        announced = exchange.headers.get("content-length", "0")
-        if not announced.isdigit() or int(announced) > self._limits.body_bytes:
-            raise too_large
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                while True:
-                    message = await exchange.receive()
-                    if message["type"] == "http.disconnect":
-                        raise _ClientGone
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if size > self._limits.body_bytes:
-                        raise too_large
-                    if not message.get("more_body"):
-                        return b"".join(parts)
-        except TimeoutError:
-            message = f"The body did not arrive within {self._limits.body_seconds:.0f} s."
-            raise Refusal(408, "body_too_slow", message) from None
+    def _count(self, key: Key | None, outcome: outcomes.Outcome) -> bytes:
+        """Count how a session ended for the target that answers it."""
+        alias = outcome.model
+        if not _may_use(key, alias):
+            raise no_such_model(alias)
+        target = self._routes.target(alias, outcome.session)
+        if self._routes.live.outcome(target, alias, outcome.session, success=outcome.success):
+            self._metrics.outcomes.labels(alias, target.model, str(outcome.success).lower()).inc()
+        return json.dumps({"session": outcome.session, "model": alias}).encode()
 
-    async def _route(self, exchange: _Exchange, path: str, body: dict[str, Any]) -> None:
+    async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
         alias = body["model"]
         if not _may_use(exchange.key, alias):
             raise no_such_model(alias)
@@ -183,25 +127,22 @@ class Gateway:
         target = self._routes.target(alias, session)
         exchange.alias, exchange.model = alias, target.model
         if shadow := self._routes.shadow(alias):
-            self._send_shadow(path, {**body, "model": shadow, "stream": False})
-        # another gateway knows the alias, not what stands behind it here
-        sent = json.dumps({**body, "model": alias if target.upstream else target.model}).encode()
-        headers = {"Content-Type": "application/json", "X-Request-ID": exchange.identity}
-        if target.upstream:
-            headers |= {
-                name: exchange.headers[name] for name in ("authorization", _SESSION) if name in exchange.headers
-            }
-        with self._routes.running(target.model):
-            await self._relay(exchange, (target.upstream or self._upstream) + path, sent, headers)
+            self._send_shadow(exchange, shadow, path, body)
+        sent = _body_for(target, body)
+        with self._routes.live.request(target), self._routes.running(target.model):
+            await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange))
 
-    async def _relay(self, exchange: _Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
+    def _url(self, target: Target, path: str) -> str:
+        return (target.upstream or self._upstream) + path
+
+    async def _relay(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
         """Pass the answer through as it comes; give up upstream when the client does."""
         work = asyncio.ensure_future(self._pass_through(exchange, url, body, headers))
-        gone = asyncio.ensure_future(_wait_for_disconnect(exchange.receive))
+        gone = asyncio.ensure_future(exchange.disconnected())
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise _ClientGone
+                raise ClientGone
             await work
         finally:
             gone.cancel()
@@ -209,7 +150,7 @@ class Gateway:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _pass_through(self, exchange: _Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
+    async def _pass_through(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
         try:
             async with self._session.post(url, data=body, headers=headers) as answer:
                 if answer.status >= 400:
@@ -226,24 +167,28 @@ class Gateway:
                 raise  # the answer has begun: it ends here, broken, and the client sees that
             raise Refusal(503, "upstream_failed", "The model's server failed; try again.") from error
 
-    def _send_shadow(self, path: str, body: dict[str, Any]) -> None:
+    def _send_shadow(self, exchange: Exchange, target: Target, path: str, body: dict[str, Any]) -> None:
         """Send a copy whose answer nobody waits for; none where too many are under way."""
         if len(self._shadows) >= _SHADOWS_AT_ONCE:
             return
+        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        sent, headers, live = _body_for(target, whole), _headers_for(target, exchange), self._routes.live
 
         async def copy() -> None:
             try:
-                with self._routes.running(body["model"]):
-                    async with self._session.post(self._upstream + path, json=body) as answer:
-                        await answer.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                _log.info("a shadow failed: %s", type(error).__name__)
+                with live.request(target), self._routes.running(target.model):
+                    async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
+                        raw = await answer.read()
+                        if answer.status >= 400:
+                            raise _refusal(answer.status, raw, exchange)
+            except (Refusal, aiohttp.ClientError, TimeoutError) as error:
+                _log.info("a shadow failed: %s", error.status if isinstance(error, Refusal) else type(error).__name__)
 
         task = asyncio.create_task(copy())
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    def _tell(self, exchange: _Exchange) -> None:
+    def _tell(self, exchange: Exchange) -> None:
         """Count and log a request that ended: who and what, never its content."""
         seconds = time.monotonic() - exchange.started
         key = exchange.key.name if exchange.key else ""
@@ -260,12 +205,19 @@ def _may_use(key: Key | None, alias: str) -> bool:
     return key is None or key.models is None or alias in key.models
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _body_for(target: Target, body: dict[str, Any]) -> bytes:
+    """Another gateway knows the alias, not what stands behind it here."""
+    return json.dumps(body if target.upstream else {**body, "model": target.model}).encode()
 
 
-def _refusal(status: int, raw: bytes, exchange: _Exchange) -> Refusal:
+def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "X-Request-ID": exchange.identity}
+    if target.upstream:
+        headers |= {name: exchange.headers[name] for name in ("authorization", _SESSION) if name in exchange.headers}
+    return headers
+
+
+def _refusal(status: int, raw: bytes, exchange: Exchange) -> Refusal:
     """What the client is told of an error of the server behind: its words about the request, nothing about itself."""
     if status == 404:
         return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -41,11 +41,18 @@ class Target:
         model: what vLLM is asked for.
         weight: parts of the sum of all weights.
         upstream: URL of another gateway that has it; empty for the vLLM beside this one.
+        student: the first digits of its digest, or ``base``; where weights are merged all students have one model name.
     """
 
     model: str
     weight: int = 100
     upstream: str = ""
+    student: str = ""
+
+    @property
+    def label(self) -> str:
+        """What its requests and sessions are counted under."""
+        return self.student or self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +63,13 @@ class Desired:
         generation: tells this document from others; 0 is none.
         adapters: what vLLM holds.
         aliases: what clients may ask for.
-        shadows: alias -> model that gets a copy of every request, whose answer nobody sees.
+        shadows: alias -> who gets a copy of every request, whose answer nobody sees; has no weight.
     """
 
     generation: int = 0
     adapters: tuple[Adapter, ...] = ()
     aliases: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
-    shadows: Mapping[str, str] = field(default_factory=dict)
+    shadows: Mapping[str, Target] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -76,10 +83,17 @@ class Desired:
                     alias: tuple(Target(**target) for target in targets)
                     for alias, targets in document.get("aliases", {}).items()
                 },
-                shadows=dict(document.get("shadows", {})),
+                shadows={alias: Target(**target) for alias, target in document.get("shadows", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDesired(f"not a document of what is desired: {error}") from error
+
+    @property
+    def targets(self) -> Iterator[Target]:
+        """All that requests or copies of them are sent to."""
+        for targets in self.aliases.values():
+            yield from (target for target in targets if target.weight > 0)
+        yield from self.shadows.values()
 
     def choose(self, alias: str, session: str) -> Target | None:
         """The target of an alias for a session: always the same one, as long as the weights stay.

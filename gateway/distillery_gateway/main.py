@@ -101,7 +101,11 @@ async def _serve(settings: Settings) -> None:
         runner = await admin.serve(
             settings.admin_port,
             waits_for=lambda: routes.waits_for,
-            state=lambda: {"generation": routes.generation, "inUse": sorted(routes.in_use)},
+            state=lambda: {
+                "generation": routes.generation,
+                "inUse": sorted(routes.in_use),
+                "live": routes.live.told(),
+            },
             registry=metrics.registry,
         )
         refresh = asyncio.create_task(_refresh(settings, session, routes, keys, metrics))

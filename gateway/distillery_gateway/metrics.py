@@ -32,4 +32,8 @@ class Metrics:
             "distillery_gateway_captured", "Requests and outcomes of sessions: kept, or why not.", ["result"],
             registry=registry,
         )  # fmt: skip
+        self.outcomes = Counter(
+            "distillery_gateway_outcomes", "Sessions whose clients told how they ended.", ["alias", "model", "success"],
+            registry=registry,
+        )  # fmt: skip
         self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)

@@ -1,4 +1,4 @@
-"""What may be asked: two endpoints, and the parameters that the server behind stands.
+"""What models may be asked: two endpoints, and the parameters that the server behind stands.
 
 What is not known is refused, for vLLM knows parameters that read files, run for ever or end the process.
 """
@@ -45,14 +45,7 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
         limits: the gateway's.
         denied: parameters that the server behind can't stand.
     """
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(400, "invalid_json", "The body is not JSON.") from error
-    if not isinstance(body, dict):
-        raise Refusal(400, "invalid_json", "The body is not a JSON object.")
-    if not isinstance(body.get("model"), str):
-        raise Refusal(400, "missing_parameter", "Name the model as a string.", "model")
+    body = parse_object(raw)
     needed = "messages" if path == "/v1/chat/completions" else "prompt"
     if needed not in body:
         raise Refusal(400, "missing_parameter", f"The parameter {needed} is missing.", needed)
@@ -67,6 +60,19 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
     for name in ("logprobs", "top_logprobs"):
         if not isinstance(body.get(name), bool):
             _check_number(body, name, _MOST_LOGPROBS, least=0)
+    return body
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """A body that is an object and names a model. Raises :class:`Refusal`."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "invalid_json", "The body is not JSON.") from error
+    if not isinstance(body, dict):
+        raise Refusal(400, "invalid_json", "The body is not a JSON object.")
+    if not isinstance(body.get("model"), str):
+        raise Refusal(400, "missing_parameter", "Name the model as a string.", "model")
     return body
 
 

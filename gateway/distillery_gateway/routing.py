@@ -9,15 +9,21 @@ from contextlib import contextmanager
 
 from distillery_gateway.desired import Desired, Target
 from distillery_gateway.errors import Refusal, no_such_model
+from distillery_gateway.live import Live
 
 _log = logging.getLogger(__name__)
 
 
 class Routes:
-    """The table in use, and how many requests run on each model."""
+    """The table in use, what became of its requests, and how many run on each model.
+
+    Attributes:
+        live: counts of the table in use. Whoever counts holds on to it: what began under a table counts for that one.
+    """
 
     def __init__(self) -> None:
         self._table = Desired()
+        self.live = Live()
         self._held: frozenset[str] = frozenset()
         self._running: Counter[str] = Counter()
 
@@ -42,9 +48,8 @@ class Routes:
     @property
     def in_use(self) -> frozenset[str]:
         """Models that requests are sent to, or still run on."""
-        named = {t.model for targets in self._table.aliases.values() for t in targets if not t.upstream}
-        named |= set(self._table.shadows.values())
-        return frozenset(named | {model for model, running in self._running.items() if running})
+        named = {target.model for targets in self._table.aliases.values() for target in targets if not target.upstream}
+        return frozenset(named | _needs(self._table) | {model for model, running in self._running.items() if running})
 
     def see(self, held: Collection[str]) -> None:
         """What vLLM holds now: nothing where it is away."""
@@ -61,7 +66,7 @@ class Routes:
         if _needs(desired) - self._held:
             return False
         _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
-        self._table = desired
+        self._table, self.live = desired, Live(desired.targets)
         return True
 
     def target(self, alias: str, session: str) -> Target:
@@ -73,9 +78,9 @@ class Routes:
             raise Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
         return target
 
-    def shadow(self, alias: str) -> str:
-        """The model that gets a copy of the request; empty for none."""
-        return self._table.shadows.get(alias, "")
+    def shadow(self, alias: str) -> Target | None:
+        """Who gets a copy of the request, if anybody does."""
+        return self._table.shadows.get(alias)
 
     @contextmanager
     def running(self, model: str) -> Generator[None]:
@@ -89,5 +94,4 @@ class Routes:
 
 def _needs(table: Desired) -> frozenset[str]:
     """The models that the vLLM beside this process has to hold for a table."""
-    named = {t.model for targets in table.aliases.values() for t in targets if t.weight and not t.upstream}
-    return frozenset(named | set(table.shadows.values()))
+    return frozenset(target.model for target in table.targets if not target.upstream)

@@ -19,6 +19,7 @@ class FakeVllm:
         adapters: name -> path.
         requests: bodies of completions, in order.
         cancelled: completions whose client went away.
+        breaks: streams end without their last chunks.
     """
 
     def __init__(self, base: str = "base") -> None:
@@ -29,6 +30,7 @@ class FakeVllm:
         self.cancelled = 0
         self.chunks = [b"data: one\n\n", b"data: \xc3", b"\xa9two\n\n", b"data: [DONE]\n\n"]
         self.pause = 0.0
+        self.breaks = False
         self.answer: Callable[[dict[str, Any]], Awaitable[web.StreamResponse]] | None = None
 
     async def __aenter__(self) -> Self:
@@ -71,6 +73,8 @@ class FakeVllm:
             for chunk in self.chunks:
                 await response.write(chunk)
                 await asyncio.sleep(self.pause)
+                if self.breaks and request.transport:
+                    request.transport.abort()
         except (asyncio.CancelledError, ConnectionError):
             self.cancelled += 1
             raise

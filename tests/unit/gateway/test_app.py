@@ -237,21 +237,6 @@ async def test_no_content_stands_in_the_logs(serve: Serve, ring: Path, caplog: p
         assert secret not in caplog.text
 
 
-async def test_a_shadow_gets_a_copy_that_nobody_sees(serve: Serve):
-    served = await serve()
-    served.vllm.adapters["new"] = "/adapters/new"
-    table = desired(2, bot=(Target("base"),))
-    table = type(table)(2, table.adapters, table.aliases, {"bot": "new"})
-    assert served.routes.offer(table, {"base", "new"})
-    status, answer = await served.post(BODY)
-    assert (status, answer["model"]) == (200, "base")
-    for _ in range(100):
-        if len(served.vllm.requests) == 2:
-            break
-        await asyncio.sleep(0.02)
-    assert sorted(request["model"] for request in served.vllm.requests) == ["base", "new"]
-
-
 async def test_another_gateway_is_asked_for_the_alias(serve: Serve):
     served = await serve()
     async with aiohttp.ClientSession():

@@ -87,12 +87,20 @@ def test_a_file_is_read_when_it_changes_and_a_wrong_one_changes_nothing(tmp_path
         "generation": 3,
         "adapters": [{"name": "new", "artifact": "r1-train-distilled", "digest": "00"}],
         "aliases": {"bot": [{"model": "base", "weight": 90}, {"model": "new", "weight": 10}]},
+        "shadows": {"bot": {"model": "newer", "upstream": "http://there", "student": "0123456789ab"}},
     }
     path.write_text(json.dumps(document))
     assert file.refresh()
     assert not file.refresh()
     assert file.current.aliases["bot"][1] == Target("new", 10)
-    for wrong in ("{", "[]", '{"aliases": {}}', '{"generation": 4, "aliases": {"bot": [{"modle": "x"}]}}'):
+    assert file.current.shadows["bot"] == Target("newer", upstream="http://there", student="0123456789ab")
+    for wrong in (
+        "{",
+        "[]",
+        '{"aliases": {}}',
+        '{"generation": 4, "aliases": {"bot": [{"modle": "x"}]}}',
+        '{"generation": 4, "shadows": {"bot": "newer"}}',
+    ):
         path.write_text(wrong)
         with pytest.raises(InvalidDesired):
             file.refresh()

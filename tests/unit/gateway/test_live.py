@@ -1,0 +1,225 @@
+"""What is counted of live traffic: requests, errors and outcomes of each target, for as long as its table is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from distillery_gateway.desired import Desired, Target
+from distillery_gateway.keys import digest_of
+from distillery_gateway.live import Live
+from tests.unit.gateway.conftest import Serve, Served, desired
+
+BODY = {"model": "bot", "messages": [{"role": "user", "content": "a secret task"}]}
+OUTCOME = {"model": "bot", "session": "s-1", "success": True}
+NOTHING = {"requests": 0, "errors": 0, "outcomes": 0, "successes": 0}
+
+
+def split(generation: int = 2, *, weight: int = 50) -> Desired:
+    old, new = Target("base", 100 - weight, student="base"), Target("new", weight, student="0123456789ab")
+    return desired(generation, bot=(old, new))
+
+
+def take_over(served: Served, table: Desired) -> None:
+    served.vllm.adapters["new"] = "/adapters/new"
+    assert served.routes.offer(table, {"base", "new"})
+
+
+async def until(met: Any) -> None:
+    async with asyncio.timeout(10):
+        while not met():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def tell(served: Served, session: str, *, success: bool = True, **headers: str) -> int:
+    return (await served.post({**OUTCOME, "session": session, "success": success}, "/v1/outcomes", **headers))[0]
+
+
+async def test_an_outcome_counts_for_the_target_that_answers_its_session(serve: Serve):
+    served = await serve()
+    take_over(served, split())
+    for number in range(40):
+        session = f"s-{number}"
+        _, answer = await served.post(BODY, X_Session_ID=session)
+        status, told = await served.post(
+            {**OUTCOME, "session": session, "success": answer["model"] == "new", "reward": 0.5, "task": "put it there"},
+            "/v1/outcomes",
+        )
+        assert (status, told) == (200, {"session": session, "model": "bot"})
+    counts = served.routes.live.told()
+    old, new = counts["base"], counts["0123456789ab"]
+    assert old["requests"] + new["requests"] == 40
+    assert (old["outcomes"], old["successes"]) == (old["requests"], 0)
+    assert (new["outcomes"], new["successes"]) == (new["requests"], new["requests"])
+    assert new["requests"] > 0
+    assert len(served.vllm.requests) == 40, "outcomes are not forwarded"
+    assert served.metrics.outcomes.labels("bot", "new", "true")._value.get() == new["outcomes"]
+
+
+async def test_an_outcome_that_is_told_twice_counts_once_until_the_table_changes(serve: Serve):
+    served = await serve()
+    for table in (split(2), split(3, weight=10)):
+        take_over(served, table)
+        assert [await tell(served, "s-1"), await tell(served, "s-1", success=False)] == [200, 200]
+        counts = served.routes.live.told().values()
+        assert [sum(c[name] for c in counts) for name in ("outcomes", "successes")] == [1, 1]
+
+
+def test_sessions_are_remembered_within_bounds():
+    target = Target("base")
+    live = Live([target])
+    for number in range(10_001):
+        assert live.outcome(target, "bot", f"s-{number}", success=True)
+    assert not live.outcome(target, "bot", "s-10000", success=True)
+    assert live.outcome(target, "bot", "s-0", success=True), "the oldest is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "parameter"),
+    [
+        (b"{", 400, "invalid_json", None),
+        ({**OUTCOME, "extra": 1}, 400, "unknown_parameter", "extra"),
+        ({"session": "s", "success": True}, 400, "missing_parameter", "model"),
+        ({"model": "bot", "success": True}, 400, "missing_parameter", "session"),
+        ({"model": "bot", "session": "s"}, 400, "missing_parameter", "success"),
+        ({**OUTCOME, "session": ""}, 400, "invalid_parameter", "session"),
+        ({**OUTCOME, "session": "x" * 513}, 400, "invalid_parameter", "session"),
+        ({**OUTCOME, "session": "sessión"}, 400, "invalid_parameter", "session"),
+        ({**OUTCOME, "session": 7}, 400, "invalid_parameter", "session"),
+        ({**OUTCOME, "success": 1}, 400, "invalid_parameter", "success"),
+        ({**OUTCOME, "reward": 1.5}, 400, "invalid_parameter", "reward"),
+        ({**OUTCOME, "reward": True}, 400, "invalid_parameter", "reward"),
+        (json.dumps({**OUTCOME, "reward": float("nan")}).encode(), 400, "invalid_parameter", "reward"),
+        ({**OUTCOME, "task": "x" * 2001}, 400, "invalid_parameter", "task"),
+        ({**OUTCOME, "task": ["x"]}, 400, "invalid_parameter", "task"),
+        ({**OUTCOME, "model": "other"}, 404, "model_not_found", "model"),
+    ],
+)  # fmt: skip
+async def test_an_outcome_that_is_wrong_is_refused_with_its_field(
+    serve: Serve, body: Any, status: int, code: str, parameter: str | None
+):
+    served = await serve()
+    got, answer = await served.post(body, "/v1/outcomes")
+    assert (got, answer["error"]["code"], answer["error"]["param"]) == (status, code, parameter)
+    assert served.routes.live.told()["base"]["outcomes"] == 0
+
+
+async def test_outcomes_need_a_key_that_may_use_the_model_and_count_against_its_limits(serve: Serve, tmp_path: Path):
+    for name, more in (("ann", {"requestsPerMinute": 1}), ("bob", {"models": ["other"]})):
+        (tmp_path / name).write_text(json.dumps({"sha256": digest_of(name), **more}))
+    served = await serve(keys=tmp_path)
+    assert await tell(served, "s-1") == 401
+    assert await tell(served, "s-1", Authorization="Bearer bob") == 404
+    assert await tell(served, "s-1", Authorization="Bearer ann") == 200
+    assert await tell(served, "s-2", Authorization="Bearer ann") == 429
+
+
+async def test_outcomes_are_posted(serve: Serve):
+    served = await serve()
+    async with served.session.get(f"{served.url}/v1/outcomes") as answer:
+        assert answer.status == 405
+
+
+async def test_what_a_client_says_of_its_session_stands_in_no_log(serve: Serve, caplog: pytest.LogCaptureFixture):
+    served = await serve()
+    with caplog.at_level(logging.DEBUG, "distillery_gateway"):
+        await served.post({**OUTCOME, "session": "session-of-ann", "task": "a secret task"}, "/v1/outcomes")
+    assert "status=200" in caplog.text
+    assert "session-of-ann" not in caplog.text
+    assert "a secret task" not in caplog.text
+
+
+def answers(status: int) -> Any:
+    async def answer(_: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "no"}}, status=status)
+
+    return answer
+
+
+@pytest.mark.parametrize(("status", "errors"), [(500, 1), (503, 1), (404, 1), (400, 0), (422, 0)])
+async def test_an_error_is_what_the_server_behind_failed(serve: Serve, status: int, errors: int):
+    served = await serve()
+    served.vllm.answer = answers(status)
+    await served.post(BODY)
+    assert served.routes.live.told() == {"base": {**NOTHING, "requests": 1, "errors": errors}}
+
+
+async def test_a_broken_stream_is_an_error(serve: Serve):
+    served = await serve()
+    served.vllm.breaks = True
+    with pytest.raises(aiohttp.ClientError):
+        await served.post({**BODY, "stream": True})
+    await until(lambda: served.routes.live.told()["base"]["requests"])
+    assert served.routes.live.told()["base"]["errors"] == 1
+
+
+async def test_a_dead_server_is_an_error_and_what_the_gateway_refuses_is_not_counted(serve: Serve):
+    served = await serve()
+    await served.post({**BODY, "extra": 1})
+    assert served.routes.live.told()["base"] == NOTHING
+    await served.vllm._runner.cleanup()
+    await served.post(BODY)
+    assert served.routes.live.told()["base"] == {**NOTHING, "requests": 1, "errors": 1}
+
+
+async def test_a_client_that_left_is_no_error(serve: Serve):
+    served = await serve()
+    served.vllm.chunks = [b"data: x\n\n"] * 1000
+    served.vllm.pause = 0.05
+    async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
+        await answer.content.readany()
+        answer.close()
+    await until(lambda: served.routes.live.told()["base"]["requests"])
+    assert served.routes.live.told()["base"]["errors"] == 0
+
+
+async def test_what_began_under_a_table_does_not_count_for_the_next(serve: Serve):
+    served = await serve()
+    served.vllm.pause = 0.3
+    running = asyncio.create_task(served.post({**BODY, "stream": True}))
+    await until(lambda: served.vllm.requests)
+    take_over(served, split())
+    assert served.routes.live.told() == {"base": NOTHING, "0123456789ab": NOTHING}
+    with pytest.raises(ValueError, match="Expecting value"):  # a stream of events, whole
+        await running
+    assert served.routes.live.told() == {"base": NOTHING, "0123456789ab": NOTHING}
+
+
+def shadowed(shadow: Target) -> Desired:
+    table = desired(2, bot=(Target("base", student="base"),))
+    return Desired(2, table.adapters, table.aliases, {"bot": shadow})
+
+
+async def test_a_shadow_gets_a_copy_that_nobody_sees_and_counts_its_errors(serve: Serve):
+    async def answer(body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"model": body["model"]}, status=500 if body["model"] == "new" else 200)
+
+    served = await serve()
+    served.vllm.answer = answer
+    take_over(served, shadowed(Target("new", student="0123456789ab")))
+    status, told = await served.post({**BODY, "stream": True, "stream_options": {"include_usage": True}})
+    assert (status, told["model"]) == (200, "base")
+    await until(lambda: served.routes.live.told()["0123456789ab"]["requests"])
+    sent = {request["model"]: request for request in served.vllm.requests}
+    assert sent["new"] == {**BODY, "model": "new"}, "whole, for nobody reads a stream"
+    assert served.routes.live.told() == {
+        "base": {**NOTHING, "requests": 1},
+        "0123456789ab": {**NOTHING, "requests": 1, "errors": 1},
+    }
+
+
+async def test_a_shadow_behind_another_gateway_is_asked_for_the_alias_with_the_clients_key(serve: Serve):
+    served = await serve()
+    shadow = Target("bot", upstream=served.vllm.url, student="0123456789ab")
+    assert served.routes.offer(shadowed(shadow), {"base"})
+    assert (await served.post(BODY, Authorization="Bearer x"))[0] == 200
+    await until(lambda: served.routes.live.told()["0123456789ab"]["requests"])
+    found = {r["model"]: h.get("authorization") for r, h in zip(served.vllm.requests, served.vllm.headers, strict=True)}
+    assert found == {"base": None, "bot": "Bearer x"}
