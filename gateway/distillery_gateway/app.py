@@ -11,13 +11,14 @@ from typing import Any
 import aiohttp
 
 from distillery_gateway import outcomes
+from distillery_gateway.capture import Capture, Tape
 from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal, no_such_model
 from distillery_gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.requests import ENDPOINTS, parse
+from distillery_gateway.requests import CHAT, ENDPOINTS, parse
 from distillery_gateway.routing import Routes
 
 _log = logging.getLogger("distillery_gateway.requests")
@@ -37,6 +38,7 @@ class Gateway:
         limits: how much.
         metrics: what is counted.
         denied: parameters that the server behind can't stand.
+        capture: keeps what sessions play; None where nothing is to be kept.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Gateway:
         metrics: Metrics,
         *,
         denied: frozenset[str] = frozenset(),
+        capture: Capture | None = None,
     ) -> None:
         self._session = session
         self._upstream = upstream
@@ -58,6 +61,7 @@ class Gateway:
         self._meter = Meter(limits)
         self._metrics = metrics
         self._denied = denied
+        self._capture = capture
         self._shadows: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,6 +119,10 @@ class Gateway:
         if not _may_use(key, alias):
             raise no_such_model(alias)
         target = self._routes.target(alias, outcome.session)
+        if self._capture:
+            self._capture.keep_outcome(
+                session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
+            )
         if self._routes.live.outcome(target, alias, outcome.session, success=outcome.success):
             self._metrics.outcomes.labels(alias, target.model, str(outcome.success).lower()).inc()
         return json.dumps({"session": outcome.session, "model": alias}).encode()
@@ -129,8 +137,19 @@ class Gateway:
         if shadow := self._routes.shadow(alias):
             self._send_shadow(exchange, shadow, path, body)
         sent = _body_for(target, body)
+        if self._capture and _SESSION in exchange.headers and path == CHAT:
+            named = exchange.headers[_SESSION]
+            exchange.tape = self._capture.tape(body, session=named, model=target.model, size=len(sent))
         with self._routes.live.request(target), self._routes.running(target.model):
-            await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange))
+            try:
+                await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange))
+            finally:
+                self._keep(exchange.tape)
+
+    def _keep(self, tape: Tape | None) -> None:
+        """Keep what was answered. A client may leave at the last word, so whether all was said is seen by the words."""
+        if self._capture and tape:
+            self._capture.keep(tape)
 
     def _url(self, target: Target, path: str) -> str:
         return (target.upstream or self._upstream) + path
@@ -159,6 +178,8 @@ class Gateway:
                 await exchange.begin(answer.status, passed)
                 self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
                 async for chunk in answer.content.iter_any():
+                    if exchange.tape:
+                        exchange.tape.add(chunk)
                     await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
                 await exchange.send({"type": "http.response.body", "body": b""})
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -85,6 +85,11 @@ class Tape:
             self._parts.clear()
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was answered."""
+        return bool(self._parts)
+
+    @property
     def answer(self) -> str | None:
         """The model's words; None where the answer is broken."""
         return words(b"".join(self._parts), stream=self.stream)
@@ -125,10 +130,10 @@ class Capture:
         return Tape(named, body["model"], model, messages, bool(body.get("stream")), self._room.record_bytes - size)
 
     def keep(self, tape: Tape) -> None:
-        """Keep a request whose answer has passed through whole."""
+        """Keep a request whose answer has passed through. One that is not whole is found out when it is read."""
         if tape.room < 0:
             self._metrics.captured.labels("too_large").inc()
-        else:
+        elif tape.begun:
             self._put(tape)
 
     def keep_outcome(self, *, session: str, alias: str, success: bool, reward: float | None, task: str) -> None:
@@ -158,9 +163,9 @@ class Capture:
         record, now = await self._queue.get(), datetime.now(UTC)
         try:
             result = await asyncio.to_thread(self._write, record, now)
-        except OSError as error:
+        except Exception as error:  # whatever it is, the next is kept, and requests go on
             result = "failed"
-            _log.warning("a session can't be kept: %s", error)
+            _log.warning("a session can't be kept: %s", type(error).__name__)
         self._metrics.captured.labels(result).inc()
 
     def _write(self, record: Tape | Mapping[str, Any], now: datetime) -> str:
@@ -195,7 +200,7 @@ class Capture:
             return {"role": "", "content": ""}
         content = message.get("content")
         if isinstance(content, list):
-            content = "".join(str(p["text"]) for p in content if isinstance(p, Mapping) and "text" in p)
+            content = "".join(t for p in content if isinstance(p, Mapping) and isinstance(t := p.get("text"), str))
         text = self._redactor(content) if isinstance(content, str) else ""
         return {"role": str(message.get("role", ""))[:16], "content": text}
 

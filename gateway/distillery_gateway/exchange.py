@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from distillery_gateway.capture import Tape
 from distillery_gateway.errors import Refusal
 from distillery_gateway.keys import Key
 from distillery_gateway.limits import Limits
@@ -39,6 +40,7 @@ class Exchange:
     alias: str = ""
     model: str = ""
     status: int = 0
+    tape: Tape | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

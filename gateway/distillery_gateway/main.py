@@ -6,6 +6,8 @@ DISTILLERY_ADMIN_PORT    /healthz, /readyz, /metrics, /state            8002
 DISTILLERY_DESIRED       file with what is to be served                 /etc/distillery/desired/desired
 DISTILLERY_KEYS          folder with keys; without it everybody may ask
 DISTILLERY_DENIED        parameters that are refused, with commas
+DISTILLERY_CAPTURE       folder for what sessions play; without it nothing is kept
+DISTILLERY_REDACT        JSON: expressions whose matches are not kept
 DISTILLERY_LIMITS        JSON: bodyBytes, bodySeconds, maxTokens, choices, requestsPerMinute, concurrency
 """
 
@@ -16,6 +18,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -28,10 +31,12 @@ import uvicorn
 
 from distillery_gateway import admin
 from distillery_gateway.app import Gateway
+from distillery_gateway.capture import Capture
 from distillery_gateway.desired import DesiredFile, InvalidDesired
 from distillery_gateway.keys import KeyRing
 from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
+from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
 from distillery_gateway.upstream import served
 
@@ -53,6 +58,8 @@ class Settings:
     keys: Path | None = None
     denied: frozenset[str] = frozenset()
     limits: Limits = field(default_factory=Limits)
+    capture: Path | None = None
+    redact: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -67,6 +74,8 @@ class Settings:
                 keys=Path(given) if (given := get("DISTILLERY_KEYS")) else None,
                 denied=frozenset(filter(None, get("DISTILLERY_DENIED", "").split(","))),
                 limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
+                capture=Path(given) if (given := get("DISTILLERY_CAPTURE")) else None,
+                redact=_expressions(json.loads(get("DISTILLERY_REDACT") or "[]")),
             )
         except (ValueError, TypeError) as error:
             raise ValueError(f"a variable of the gateway is wrong: {error}") from error
@@ -78,6 +87,13 @@ def _limits(given: Mapping[str, Any]) -> Limits:
     if unknown:
         raise ValueError(f"DISTILLERY_LIMITS: unknown {sorted(unknown)[0]}; known: {', '.join(names)}")
     return Limits(**{names[name]: value for name, value in given.items()})
+
+
+def _expressions(given: Any) -> tuple[str, ...]:
+    try:
+        return tuple(re.compile(expression).pattern for expression in given)
+    except re.error as error:
+        raise ValueError(f"DISTILLERY_REDACT: {error}") from error
 
 
 def main() -> None:
@@ -97,7 +113,10 @@ async def _serve(settings: Settings) -> None:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=600)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM hangs up after 5 s
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
-        gateway = Gateway(session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied)
+        capture = Capture(settings.capture, Redactor(settings.redact), metrics) if settings.capture else None
+        gateway = Gateway(
+            session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied, capture=capture
+        )
         runner = await admin.serve(
             settings.admin_port,
             waits_for=lambda: routes.waits_for,
@@ -108,7 +127,9 @@ async def _serve(settings: Settings) -> None:
             },
             registry=metrics.registry,
         )
-        refresh = asyncio.create_task(_refresh(settings, session, routes, keys, metrics))
+        beside = [asyncio.create_task(_refresh(settings, session, routes, keys, metrics))]
+        if capture:
+            beside.append(asyncio.create_task(capture.run()))
         config = uvicorn.Config(
             gateway, host="", port=settings.port, lifespan="off", log_config=None, access_log=False,
             timeout_keep_alive=75, timeout_graceful_shutdown=110, server_header=False,
@@ -117,7 +138,9 @@ async def _serve(settings: Settings) -> None:
         try:
             await uvicorn.Server(config).serve()
         finally:
-            refresh.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await runner.cleanup()
 
 

@@ -18,8 +18,9 @@ _SHARED = frozenset(
         "presence_penalty", "frequency_penalty", "logit_bias", "seed", "user", "logprobs", "metadata", "store",
     ]
 )  # fmt: skip
+CHAT = "/v1/chat/completions"
 _ENDPOINTS = {
-    "/v1/chat/completions": _SHARED
+    CHAT: _SHARED
     | {
         "messages",
         "top_logprobs",
@@ -46,7 +47,7 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
         denied: parameters that the server behind can't stand.
     """
     body = parse_object(raw)
-    needed = "messages" if path == "/v1/chat/completions" else "prompt"
+    needed = "messages" if path == CHAT else "prompt"
     if needed not in body:
         raise Refusal(400, "missing_parameter", f"The parameter {needed} is missing.", needed)
     for name in body:

@@ -14,10 +14,12 @@ import pytest
 import uvicorn
 
 from distillery_gateway.app import Gateway
+from distillery_gateway.capture import Capture, Room
 from distillery_gateway.desired import Adapter, Desired, Target
 from distillery_gateway.keys import KeyRing
 from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
+from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
 from tests.unit.gateway.fake_vllm import FakeVllm
 
@@ -31,6 +33,7 @@ class Served:
     routes: Routes
     metrics: Metrics
     session: aiohttp.ClientSession
+    capture: Capture | None = None
 
     async def post(self, body: Any, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, Any]:
         """Status and JSON of a request."""
@@ -60,11 +63,20 @@ async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
     """Starts a gateway with the given limits and keys, which serves the base model as ``bot``."""
     ended: list[Callable[[], Awaitable[Any]]] = []
 
-    async def start(*, keys: Path | None = None, denied: frozenset[str] = frozenset(), **limits: Any) -> Served:
+    async def start(
+        *,
+        keys: Path | None = None,
+        denied: frozenset[str] = frozenset(),
+        capture: Path | None = None,
+        room: Room | None = None,
+        **limits: Any,
+    ) -> Served:
         upstream, client = aiohttp.ClientSession(), aiohttp.ClientSession()
         routes, metrics = Routes(), Metrics()
         routes.offer(desired(bot=(Target("base"),)), {"base"})
-        app = Gateway(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics, denied=denied)
+        kept = Capture(capture, Redactor([r"ORD-\d+"]), metrics, room=room) if capture else None
+        app = Gateway(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics, denied=denied, capture=kept)
+        writing = asyncio.create_task(kept.run()) if kept else None
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -78,10 +90,13 @@ async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
             await client.close()
             server.should_exit = True
             await running
+            if writing:
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
             await upstream.close()
 
         ended.append(end)
-        return Served(f"http://127.0.0.1:{port}", vllm, routes, metrics, client)
+        return Served(f"http://127.0.0.1:{port}", vllm, routes, metrics, client, kept)
 
     yield start
     for end in ended:

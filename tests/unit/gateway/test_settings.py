@@ -20,11 +20,14 @@ def test_what_is_set_counts():
         "DISTILLERY_KEYS": "/keys",
         "DISTILLERY_DENIED": "seed,n",
         "DISTILLERY_LIMITS": '{"maxTokens": 64}',
+        "DISTILLERY_CAPTURE": "/capture",
+        "DISTILLERY_REDACT": '["ORD-[0-9]+"]',
     }
     settings = Settings.from_environment(variables)
     assert (settings.upstream, settings.port, settings.keys) == ("http://127.0.0.1:9000", 80, Path("/keys"))
     assert settings.denied == {"seed", "n"}
     assert settings.limits.max_tokens == 64
+    assert (settings.capture, settings.redact) == (Path("/capture"), ("ORD-[0-9]+",))
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,7 @@ def test_what_is_set_counts():
     [
         ({"DISTILLERY_PORT": "eighty"}, "eighty"),
         ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: bodyBytes"),
+        ({"DISTILLERY_REDACT": '["(x"]'}, "DISTILLERY_REDACT: missing"),
     ],
 )
 def test_what_is_wrong_is_told(variables: dict[str, str], told: str):
