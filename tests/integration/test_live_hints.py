@@ -63,7 +63,8 @@ def walk(stage: StageContext, number: int) -> tuple[list[Message], str, str]:
     messages: list[Message] = [{"role": "user", "content": seen.text}]
     for action in [a for a in seen.admissible if a.startswith("go to")]:
         seen = session.step(action)
-        messages += [{"role": "assistant", "content": f"let me see {action}"}, {"role": "user", "content": seen.text}]
+        messages.append({"role": "assistant", "content": f"let me see {action}"})
+        messages.append({"role": "user", "content": seen.text})
     session.close()
     return messages, "look", task.goal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -70,6 +71,39 @@ async def test_what_is_no_record_is_dropped_and_counted_and_the_rest_is_recorded
     await recorder.look()
     assert await database.fetch("SELECT session, answer FROM live_session") == [{"session": "nul", "answer": "ab?c"}]
     assert recorder.state() == {"failures": 0, "waiting": 0, "dropped": 3, "problem": ""}
+
+
+async def test_what_users_wrote_stands_in_no_log(
+    database: Database, run_id: int, settings: Settings, caplog: pytest.LogCaptureFixture
+):
+    (settings.capture / "1.json").write_text('{"session": "my secret')
+    leave(settings.capture, "2", success=False, reward="my secret")
+    leave(settings.capture, "3", **exchange(answer="my secret"))
+    with caplog.at_level(logging.DEBUG):
+        await Recorder(settings, database).look()
+    assert "1.json is dropped: NoRecord" in caplog.text
+    assert "my secret" not in caplog.text
+
+
+async def test_whatever_goes_wrong_the_recorder_goes_on(
+    database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """Its end would be the end of its pod's readiness."""
+    recorder, looked = Recorder(settings, database), list[int]()
+
+    async def look() -> None:
+        looked.append(1)
+        if len(looked) == 1:
+            raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(recorder, "look", look)
+    monkeypatch.setattr("distillery.serving.recorder._LOOK_SECONDS", 0.01)
+    running = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(30):
+        while len(looked) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert recorder.problem == ""
+    running.cancel()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ _LOOK_SECONDS = 1.0
 _COUNT_SECONDS = 5.0
 _EXPIRE_SECONDS = 600.0
 _LONGEST_WAIT = 60.0
-_BATCH = 100
+_BATCH = 50
 _PATIENCE = 5.0  # of one try; the loop is what is patient
 _CLOSE_SECONDS = 5.0
 
@@ -115,10 +115,10 @@ class Recorder:
             try:
                 await self.look()
                 self.problem, wait = "", _LOOK_SECONDS
-            except _AWAY as error:
+            except Exception as error:  # a recorder that ends would end its pod's readiness, and so what it serves
                 problem = str(error).strip() or type(error).__name__
                 if problem != self.problem:
-                    _log.warning("nothing is recorded: %s", problem)
+                    _log.warning("nothing is recorded: %s", problem, exc_info=not isinstance(error, _AWAY))
                 self.problem, wait = problem, min(wait * 2, _LONGEST_WAIT)
             await asyncio.sleep(wait)
 
@@ -159,7 +159,7 @@ class Recorder:
                     try:
                         await record(self._database, run_id, [one])
                     except psycopg.DataError as error:
-                        self._drop(path, str(error))
+                        self._drop(path, error)
             for path in paths:
                 path.unlink(missing_ok=True)
 
@@ -167,12 +167,13 @@ class Recorder:
         try:
             return read(path.read_text(encoding="utf-8"))
         except (NoRecord, UnicodeDecodeError) as error:
-            self._drop(path, str(error))
+            self._drop(path, error)
             return None
 
-    def _drop(self, path: Path, why: str) -> None:
+    def _drop(self, path: Path, error: Exception) -> None:
+        """Count a file that is no use. What it holds may stand in the error, and is not for logs."""
         self._dropped += 1
-        _log.warning("%s is dropped: %s", path.name, why[:200])
+        _log.warning("%s is dropped: %s", path.name, type(error).__name__)
 
     async def _take_history(self, run_id: int) -> None:
         try:

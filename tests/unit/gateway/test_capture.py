@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from distillery.serving.record import read
@@ -110,6 +111,18 @@ async def test_an_outcome_is_kept_with_its_task_redacted(serve: Serve, tmp_path:
     assert record == {"session": "s-1", "alias": "bot", "success": False, "reward": 0.5, "task": f"mail {REDACTED}"}
     (path,) = tmp_path.iterdir()
     assert read(path.read_text()).session == "s-1"
+
+
+async def test_the_openai_client_says_both(serve: Serve, tmp_path: Path):
+    served = await serve(capture=tmp_path)
+    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
+        await client.chat.completions.create(
+            model="bot", messages=[{"role": "user", "content": "hello"}], extra_headers={"X-Session-ID": "s-1"}
+        )
+        await client.post("/outcomes", cast_to=object, body=OUTCOME)
+    first, second = await kept(tmp_path, 2)
+    assert first["messages"] == [{"role": "user", "content": "hello"}]
+    assert (second["session"], second["success"]) == ("s-1", False)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 129, "../\u00e9", "a\\b"])
