@@ -134,12 +134,12 @@ class Gateway:
         session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
         target = self._routes.target(alias, session)
         exchange.alias, exchange.model = alias, target.model
-        if shadow := self._routes.shadow(alias):
-            self._send_shadow(exchange, shadow, path, body)
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:
             named = exchange.headers[_SESSION]
             exchange.tape = self._capture.tape(body, session=named, model=target.model, size=len(sent))
+        if shadow := self._routes.shadow(alias):
+            self._send_shadow(exchange, shadow, path, body)
         with self._routes.live.request(target), self._routes.running(target.model):
             try:
                 await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange))

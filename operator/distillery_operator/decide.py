@@ -319,6 +319,9 @@ def _look_after(
     decision = Decision()
     if status.get("rounds"):
         current = plan(owner.run.spec, states)
+        if owner.run.spec.database.dsn_secret_ref is None:
+            # whether recorders are among those that may come in can change still
+            decision = replace(decision, apply=(database.network_policy(owner),))
         decision = _serve(owner, current, observed, settings, decision, writer)
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if ttl is not None and observed.jobs:

@@ -375,3 +375,16 @@ def test_recorders_are_told_what_was_served():
     plain = FakeCluster(run_object())
     plain.run()
     assert set(plain.objects["ConfigMap", "test-serving"]["data"]) == {"desired"}
+
+
+def test_feedback_that_is_switched_on_in_the_end_opens_the_database_to_recorders():
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    peers = lambda: cluster.objects["NetworkPolicy", "test-database"]["spec"]["ingress"][0]["from"]  # noqa: E731
+    assert len(peers()) == 1
+    for feedback, number in (({"retentionDays": 7, "maxSessions": 9, "redact": []}, 2), (None, 1)):
+        cluster.body["spec"]["promotion"]["service"]["feedback"] = feedback
+        cluster.reconcile()
+        assert len(peers()) == number
+        containers = cluster.objects["Deployment", "test"]["spec"]["template"]["spec"]["initContainers"]
+        assert [c["name"] for c in containers if c["name"] == "recorder"] == ["recorder"] * (number - 1)
