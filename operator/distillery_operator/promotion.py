@@ -10,7 +10,7 @@ from distillery.api import Spec
 from distillery.planning import Kind, Model, Plan, StageId
 from distillery.planning.stages import BASE, CANDIDATE
 from distillery_operator.manifests import gateway, servers
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import Owner, student_label
 from distillery_operator.objects import Object
 from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.status_schema import MOST_HISTORY
@@ -39,7 +39,7 @@ class Choice:
     @property
     def student(self) -> str:
         """In the status and on labels."""
-        return servers.student_label(self.digest)
+        return student_label(self.digest)
 
     @property
     def called(self) -> str:
