@@ -72,7 +72,7 @@ def wilson(events: int, n: int, confidence: float) -> tuple[float, float]:
 
 
 def difference(one: tuple[int, int], other: tuple[int, int], confidence: float) -> tuple[float, float]:
-    """Newcombe's interval of the share of ``one`` minus that of ``other``, each events and trials; all without trials."""
+    """Newcombe's interval of the share of ``one`` minus that of ``other``, each given as events and trials."""
     if not one[1] or not other[1]:
         return -1.0, 1.0
     a, b = one[0] / one[1], other[0] / other[1]
