@@ -43,7 +43,8 @@ class Trial:
         shadow: it gets copies instead.
         outcome: ``Starting`` until every pod knows of the step; then as in ``analysis``.
         message: why.
-        since: when the step began for every pod; before that, when it was decided on.
+        decided: when the step was decided on.
+        since: when it began for every pod; before that, as ``decided``.
         configuration: digest of what was asked for, so that an edit is noticed.
         newcomer: what became of its traffic, at the last change of the outcome.
         incumbent: likewise.
@@ -57,6 +58,7 @@ class Trial:
     shadow: bool
     outcome: str
     message: str
+    decided: str
     since: str
     configuration: str
     newcomer: Counts = field(default_factory=Counts)
@@ -65,10 +67,11 @@ class Trial:
     @classmethod
     def read(cls, status: Mapping[str, Any]) -> Self | None:
         """The one of a status, if there is one."""
-        found = status.get("serving", {}).get("canary")
+        found: dict[str, Any] | None = status.get("serving", {}).get("canary")
         if found is None:
             return None
-        return cls(**{**found, "newcomer": Counts(**found["newcomer"]), "incumbent": Counts(**found["incumbent"])})
+        sides: dict[str, Any] = {side: Counts(**found[side]) for side in ("newcomer", "incumbent")}
+        return cls(**{**found, **sides})
 
     @property
     def active(self) -> bool:
@@ -136,8 +139,8 @@ def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Obse
     pinned = asked.round is not None
     if pinned or asked.canary is None or not choice.round or not asked.service.replicas:
         return _settled(choice, trial)
-    if trial and trial.of(choice) and not trial.active:
-        return Course(served, trial)  # it was taken back; whoever wants it all the same pins it
+    if trial and trial.of(choice) and trial.outcome in (FAILED, ERROR):
+        return Course(served, trial)  # whoever wants it all the same pins it
     return _try(owner, asked.canary, choice, served, trial, observed, now)
 
 
@@ -174,7 +177,7 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
     if trial is None:
         return Course(choice)
     if not trial.active:
-        forgiven = trial.of(choice) and trial.outcome != SUCCESSFUL
+        forgiven = trial.of(choice) and trial.outcome in (FAILED, ERROR)
         return Course(choice, None if forgiven else trial)
     what = "Promoted" if trial.of(choice) else "RolledBack"
     message = f"The canary of student {trial.student} ended in step {trial.step} of {trial.steps}: {choice.reason}"
@@ -192,7 +195,7 @@ def _try(
 ) -> Course:
     """One look at a newcomer's step."""
     configuration = digest(canary.model_dump(mode="json", exclude={"paused"}))
-    if trial is None or not trial.of(choice):
+    if trial is None or not trial.of(choice) or not trial.active:
         trial = _begin(choice, canary, 1, configuration, now)
     elif trial.configuration != configuration:
         trial = _begin(choice, canary, min(trial.step, len(canary.steps)), configuration, now)
@@ -225,7 +228,7 @@ def _begin(choice: Choice, canary: Canary, number: int, configuration: str, now:
     step = canary.steps[number - 1]
     return Trial(
         choice.student, choice.round, number, len(canary.steps), step.weight, step.shadow, STARTING,
-        f"{_share(step)}.", text_of(now), configuration,
+        f"{_share(step)}.", text_of(now), text_of(now), configuration,
     )  # fmt: skip
 
 
@@ -238,7 +241,7 @@ def _guest(owner: Owner, choice: Choice, step: CanaryStep, trial: Trial, observe
     there = servers.serves_adapters(owner.run.spec) or trial.outcome == RUNNING
     if not there and not holds(observed.deployments.get(CANARY.named(owner)), choice, 1):
         return None
-    return Newcomer(choice.model, choice.digest, step.weight)
+    return Newcomer(choice.model, choice.digest, step.weight, trial.decided)
 
 
 def _generation(owner: Owner, served: Choice, guest: Newcomer | None) -> int:

@@ -100,7 +100,7 @@ class StatusWriter:
         """What is served, and by how many replicas; and the newcomer beside it."""
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
         choice, history = course.served, self.status.get("serving", {}).get("history", [])
-        self.status["serving"] = {
+        serving: dict[str, Any] = {
             "student": choice.student,
             "round": choice.round,
             "url": url,
@@ -109,7 +109,8 @@ class StatusWriter:
             "history": recorded(history, choice, self._now, taken_back=course.taken_back),
         }
         if course.trial:
-            self.status["serving"]["canary"] = course.trial.told()
+            serving["canary"] = course.trial.told()
+        self.status["serving"] = serving
         if course.news:
             news = course.news
             self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)

@@ -85,11 +85,13 @@ class Newcomer:
         student: who it is.
         digest: of its adapter.
         weight: per cent of the sessions; 0 for copies.
+        step: tells a step from every other: a pod counts from 0 with a new table, even where the shares are the same.
     """
 
     student: Model
     digest: str
     weight: int
+    step: str
 
 
 def desired(
@@ -107,6 +109,7 @@ def desired(
     adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
     wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
     if newcomer:
+        wanted["step"] = newcomer.step
         adapters += _held(newcomer.student, newcomer.digest, adapter=adapter)
         target = _target(owner, newcomer.digest, adapter=adapter)
         if not adapter:

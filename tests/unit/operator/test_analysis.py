@@ -36,12 +36,11 @@ def test_newcombes_interval_is_the_published_one(one: tuple[int, int], other: tu
     assert difference(one, other, 0.95) == pytest.approx((low, high), abs=5e-5)
 
 
-def found(newcomer: Counts, incumbent: Counts, *, shadow: bool = False, over: bool = True, **asked: float) -> str:
-    analysis = CanaryAnalysis.model_validate({"minRequests": 100, **asked})
+def found(newcomer: Counts, incumbent: Counts, *, shadow: bool = False, over: bool = True, sessions: int = 0) -> str:
+    analysis = CanaryAnalysis.model_validate({"minSessions": sessions})
     return judge(newcomer, incumbent, analysis, shadow=shadow, over=over).outcome
 
 
-SESSIONS = {"minSessions": 50}
 MANY = Counts(10_000, 100)
 
 
@@ -93,9 +92,9 @@ def test_a_handful_of_errors_shows_nothing(errors: int):
     ],
 )
 def test_successes_are_compared_where_they_are_asked_for(newcomer: Counts, incumbent: Counts, outcome: str):
-    assert found(newcomer, incumbent, **SESSIONS) == outcome
+    assert found(newcomer, incumbent, sessions=50) == outcome
     assert found(newcomer, incumbent) == "Successful"
-    assert found(newcomer, incumbent, shadow=True, **SESSIONS) == "Successful", "nobody sees what a shadow answers"
+    assert found(newcomer, incumbent, shadow=True, sessions=50) == "Successful", "nobody sees what a shadow answers"
 
 
 def test_what_is_shown_is_told_with_its_counts():

@@ -167,6 +167,18 @@ def test_a_newcomer_that_was_taken_back_is_served_to_whoever_pins_it():
     assert targets(cluster) == [(NEW, 100)], "what is served is no newcomer"
 
 
+def test_a_newcomer_that_was_promoted_and_rolled_back_is_tried_again_once_it_is_to_be_served_again():
+    cluster = on_trial(steps=[{"weight": 50, "seconds": 60}])
+    traffic(cluster, GOOD)
+    later(cluster)
+    assert cluster.status["serving"]["student"] == NEW
+    pin(cluster, 1)
+    assert targets(cluster) == [(OLD, 100)]
+    pin(cluster, None)
+    assert targets(cluster) == [(OLD, 50), (NEW, 50)]
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (1, "Starting")
+
+
 def test_a_later_rounds_student_is_tried_after_one_that_was_taken_back():
     cluster = on_trial(rounds=3)
     traffic(cluster, BAD)

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -495,7 +496,7 @@ def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
-    tried = gateway.Newcomer(STUDENT, DIGEST, weight)
+    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now")
     told = gateway.desired(of, BASE, "", adapter=adapter, newcomer=tried)
     wanted = Desired.parse(json.dumps(told))
     assert [(target.student, target.weight) for target in wanted.aliases["test"]] == shares
@@ -503,6 +504,8 @@ def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[s
     name, upstream = ("student-abcdef012345", "") if adapter else ("test", "http://test-canary.team.svc:8000")
     assert (found.model, found.upstream, found.student) == (name, upstream, "abcdef012345")
     assert bool(wanted.adapters) == adapter
+    again = gateway.desired(of, BASE, "", adapter=adapter, newcomer=replace(tried, step="later"))
+    assert again["generation"] != told["generation"], "counts begin anew with each step"
 
 
 @pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])
