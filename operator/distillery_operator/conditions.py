@@ -11,6 +11,7 @@ STALLED = "Stalled"
 SUSPENDED = "Suspended"
 PROMOTED = "Promoted"
 SERVING = "Serving"
+CANARY_PROGRESSING = "CanaryProgressing"
 COMPLETE = "Complete"
 FAILED = "Failed"
 

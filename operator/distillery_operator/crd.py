@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from distillery.api import GROUP, KIND, MUTABLE, VERSION, DistillationRun, Spec
-from distillery.api.evaluation import Promotion
+from distillery.api.promotion import Promotion
 from distillery.api.rules import RULES
 from distillery_operator.status_schema import STATUS
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from distillery.api import DistillationRun, InvalidRun, parse
-from distillery.planning import Kind, Plan, Stage, StageId, StageState, plan
-from distillery.planning.stages import CANDIDATE
-from distillery_operator import conditions
-from distillery_operator.manifests import database, gateway, jobs, servers, storage
+from distillery.api import InvalidRun, parse
+from distillery.planning import Plan, Stage, StageId, StageState, plan
+from distillery_operator import canary, conditions
+from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
 from distillery_operator.manifests.names import STAGE_LABEL, Owner
-from distillery_operator.objects import Object, Reference
+from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import (
     RESULT_UNAVAILABLE,
     Observed,
@@ -27,15 +26,12 @@ from distillery_operator.observed import (
     state_of_job,
 )
 from distillery_operator.problems import find_problem, suspects
-from distillery_operator.promotion import Choice, NoSuchStudent, Rollout, choose, recorded, rollout, to_annotate
+from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.settings import Settings
+from distillery_operator.status import ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
 
-ROLLING_OUT = "RollingOut"
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
-_SUSPICION_SECONDS = 15.0  # events are not watched: what is stuck is asked about now and then
-_IMPATIENT_SECONDS = 1.0  # between two questions to pods that are about to serve another student
-_IMPATIENCE = timedelta(minutes=1)
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
 
 
@@ -72,7 +68,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         settings: the operator's.
         now: the time, with its zone.
     """
-    writer = _StatusWriter(body, status, now)
+    writer = StatusWriter(body, status, now)
     try:
         run = parse({key: value for key, value in body.items() if key != "status"})
     except InvalidRun as error:
@@ -99,12 +95,13 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         running = _running_jobs(observed)
         return replace(decision, create=(), delete=running, status=writer.finish("Failed", current.message))
 
-    decision = _serve(owner, current, observed, settings, decision, writer)
+    decision = _serve(owner, current, observed, settings, decision, now, writer)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
         writer.clear(conditions.STALLED)
-        return replace(decision, create=(), delete=_running_jobs(observed), status=writer.finish("Suspended", message))
+        gone = (*decision.delete, *_running_jobs(observed))
+        return replace(decision, create=(), delete=gone, status=writer.finish("Suspended", message))
     if conditions.find(writer.conditions, conditions.SUSPENDED):
         writer.set(conditions.SUSPENDED, False, "Resumed", "The run goes on.")
 
@@ -121,7 +118,7 @@ def _go_on(
     message: str,
     observed: Observed,
     settings: Settings,
-    writer: _StatusWriter,
+    writer: StatusWriter,
     *,
     phase: str = "Running",
 ) -> Decision:
@@ -132,11 +129,11 @@ def _go_on(
         writer.set(conditions.STALLED, True, problem.reason, message)
     else:
         writer.clear(conditions.STALLED)
-    requeue = min(_SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
+    requeue = min(SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
     return replace(decision, status=writer.finish(phase, message), requeue=_sooner(requeue, decision.requeue))
 
 
-def _wait(decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: _StatusWriter) -> Decision:
+def _wait(decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
     """The next round waits for failures of users. How many there are is not told here: each would be a write."""
     message = current.message
     if "serving" not in writer.status:
@@ -192,11 +189,11 @@ def _stage_states(
         record |= {
             "phase": {"running": "Running", "succeeded": "Succeeded", "failed": "Failed"}[state.phase],
             "job": job["metadata"]["name"],
-            "startTime": record.get("startTime") or job["metadata"].get("creationTimestamp") or _text(now),
+            "startTime": record.get("startTime") or job["metadata"].get("creationTimestamp") or text_of(now),
         }
         if state.phase != "running":
             ended = job.get("status", {}).get("completionTime")
-            record["completionTime"] = record.get("completionTime") or ended or _text(now)
+            record["completionTime"] = record.get("completionTime") or ended or text_of(now)
         if state.message:
             record["message"] = state.message
         if state.result is not None:
@@ -212,7 +209,7 @@ def _advance(
     settings: Settings,
     decision: Decision,
     records: Mapping[str, Mapping[str, Any]],
-    writer: _StatusWriter,
+    writer: StatusWriter,
 ) -> tuple[Decision, str]:
     """Start what the plan starts, once there is a database with its schema; else say what is waited for."""
     spec = owner.run.spec
@@ -258,7 +255,13 @@ def _digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
 
 
 def _serve(
-    owner: Owner, current: Plan, observed: Observed, settings: Settings, decision: Decision, writer: _StatusWriter
+    owner: Owner,
+    current: Plan,
+    observed: Observed,
+    settings: Settings,
+    decision: Decision,
+    now: datetime,
+    writer: StatusWriter,
 ) -> Decision:
     """Serve what is to be served, if there is anything."""
     try:
@@ -269,22 +272,27 @@ def _serve(
     if choice is None:
         return decision
     adapter = servers.serves_adapters(owner.run.spec)
-    history = writer.history(choice)
-    wanted = gateway.desired(owner, choice.model, choice.digest, adapter=adapter)
-    manifests = (
+    course = canary.plot(owner, choice, writer.status, observed, now)
+    served = course.served
+    wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
+    generation: int = wanted["generation"]
+    how_far = rollout(owner, served, generation, observed)
+    writer.serve(owner, course, how_far)
+    manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
-        gateway.config_map(owner, wanted, history),
-        servers.deployment(owner, choice.model, choice.digest, settings),
+        gateway.config_map(owner, wanted, history=writer.status["serving"]["history"]),
+        servers.deployment(owner, served.model, served.digest, settings),
         servers.service(owner),
     )
-    generation: int = wanted["generation"]
-    how_far = rollout(owner, choice, generation, observed)
-    writer.serve(owner, choice, how_far)
+    if course.newcomer and not adapter:
+        manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
+    requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
     return replace(
         decision,
         apply=(*decision.apply, *manifests),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
-        requeue=writer.seconds_to_ask_again() if adapter and not how_far.complete else None,
+        delete=(*decision.delete, *canary.to_delete(owner, course, observed, complete=how_far.complete)),
+        requeue=canary.LOOK_SECONDS if course.newcomer else requeue,
     )
 
 
@@ -294,7 +302,7 @@ def _complete(
     decision: Decision,
     observed: Observed,
     settings: Settings,
-    writer: _StatusWriter,
+    writer: StatusWriter,
 ) -> Decision:
     """All rounds ended: the run is complete once its student, if it has one, is served."""
     serving = conditions.find(writer.conditions, conditions.SERVING)
@@ -312,7 +320,7 @@ def _look_after(
     observed: Observed,
     settings: Settings,
     now: datetime,
-    writer: _StatusWriter,
+    writer: StatusWriter,
 ) -> Decision:
     """A run that ended: its student is served on, and its Jobs go after their time."""
     states = recorded_states(owner.run.spec, status)
@@ -322,12 +330,12 @@ def _look_after(
         if owner.run.spec.database.dsn_secret_ref is None:
             # whether recorders are among those that may come in can change still
             decision = replace(decision, apply=(database.network_policy(owner),))
-        decision = _serve(owner, current, observed, settings, decision, writer)
+        decision = _serve(owner, current, observed, settings, decision, now, writer)
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if ttl is not None and observed.jobs:
         due = datetime.fromisoformat(status["completionTime"]) + timedelta(seconds=ttl)
         if now >= due:
-            decision = replace(decision, delete=tuple(_leftovers(observed)))
+            decision = replace(decision, delete=(*decision.delete, *_leftovers(observed)))
         else:
             requeue = _sooner((due - now).total_seconds(), requeue)
     phase, message = status.get("phase", ""), status.get("message", "")
@@ -358,125 +366,3 @@ def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
 
 def _sooner(one: float | None, other: float | None) -> float | None:
     return min((seconds for seconds in (one, other) if seconds is not None), default=None)
-
-
-def _text(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-class _StatusWriter:
-    """Builds the controller's part of the status, from what it was."""
-
-    def __init__(self, body: Object, status: Mapping[str, Any], now: datetime) -> None:
-        self._now = _text(now)
-        self._generation: int = body["metadata"].get("generation", 1)
-        self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}
-        self.conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions", [])]
-
-    def set(self, kind: str, holds: bool | None, reason: str, message: str) -> None:
-        """Set a condition."""
-        self.conditions = conditions.set_condition(
-            self.conditions, kind, holds, reason, message, now=self._now, generation=self._generation
-        )
-
-    def clear(self, kind: str) -> None:
-        """Let a condition be false, if it was ever set."""
-        before = conditions.find(self.conditions, kind)
-        if before and before["status"] == "True":
-            self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
-
-    def record(
-        self,
-        run: DistillationRun,
-        current: Plan,
-        records: Mapping[str, dict[str, Any]],
-        states: Mapping[StageId, StageState],
-    ) -> None:
-        """Rounds that ended, stages of the present round, and the columns made of them."""
-        rounds = {ended["round"]: ended for ended in self.status.get("rounds", [])}
-        for verdict in current.verdicts:
-            if verdict.round in rounds:
-                continue
-            result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
-            rounds[verdict.round] = {
-                "round": verdict.round,
-                "verdict": verdict.outcome,
-                "reason": verdict.reason,
-                "promoted": verdict.promoted,
-                "student": result.get("student") or "",
-                "metric": verdict.metric,
-                "arms": result.get("arms", {}),
-                "completionTime": self._now,
-            }
-            promoted = "Promoted" if verdict.promoted else "NotPromoted"
-            self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
-            self._score(result.get("arms", {}))
-        self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
-        ended = set(rounds)
-        self.status["stages"] = [
-            record
-            for name, record in sorted(records.items())
-            if record.get("phase") and (StageId.parse(name).round not in ended or current.round in ended)
-        ]
-        self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
-        self.status["stage"] = ",".join(str(sid) for sid in current.running)
-
-    def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
-        scores = {
-            column: f"{100 * arms[arm]['success']:.1f}"
-            for column, arm in (("base", "base"), ("student", CANDIDATE))
-            if arm in arms
-        }
-        self.status["scores"] = scores
-
-    def start(self, stage: Stage, job: str, attempt: int) -> None:
-        """Record that a stage is started."""
-        record = {"name": str(stage.id), "phase": "Running", "job": job, "attempts": attempt, "startTime": self._now}
-        others = [r for r in self.status.get("stages", []) if r["name"] != record["name"]]
-        self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
-        self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
-
-    def history(self, choice: Choice) -> list[dict[str, Any]]:
-        """What was served when, and now."""
-        return recorded(self.status.get("serving", {}).get("history", []), choice, self._now)
-
-    def serve(self, owner: Owner, choice: Choice, how_far: Rollout) -> None:
-        """What is served, and by how many replicas."""
-        wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
-        self.status["serving"] = {
-            "student": choice.student,
-            "round": choice.round,
-            "url": url,
-            "model": owner.name,
-            "readyReplicas": how_far.replicas,
-            "history": self.history(choice),
-        }
-        if how_far.complete:
-            message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
-            self.set(conditions.SERVING, True, "Available", message)
-        else:
-            message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
-            if how_far.problem:
-                message += f" One says: {how_far.problem}"
-            self.set(conditions.SERVING, False, ROLLING_OUT, message)
-
-    def seconds_to_ask_again(self) -> float:
-        """When to ask pods again what they serve: they say so in seconds, or something is wrong."""
-        since = conditions.find(self.conditions, conditions.SERVING)
-        assert since is not None
-        waited = datetime.fromisoformat(self._now) - datetime.fromisoformat(since["lastTransitionTime"])
-        return _IMPATIENT_SECONDS if waited < _IMPATIENCE else _SUSPICION_SECONDS
-
-    def finish(self, phase: str, message: str) -> dict[str, Any]:
-        """The status."""
-        self.status |= {
-            "observedGeneration": self._generation,
-            "conditions": self.conditions,
-            "phase": phase,
-            "message": message[:4096],
-        }
-        self.status.setdefault("startTime", self._now)
-        if phase in ("Complete", "Failed"):
-            self.status.setdefault("completionTime", self._now)
-            self.status["stage"] = ""
-        return self.status

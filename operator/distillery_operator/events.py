@@ -18,9 +18,13 @@ _TOLD = {
     conditions.SUSPENDED: True,
     conditions.PROMOTED: True,
     conditions.SERVING: True,
+    conditions.CANARY_PROGRESSING: True,
     conditions.COMPLETE: True,
     conditions.FAILED: False,
 }
+
+_TOLD_WHOLE = (conditions.PROMOTED, conditions.STALLED, conditions.CANARY_PROGRESSING)
+"""Those that tell something new with every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,20 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
         if kind not in _TOLD:
             continue
         was = conditions.find(before.get("conditions", []), kind)
-        told = ("status", "reason", "message") if kind in (conditions.PROMOTED, conditions.STALLED) else ("status",)
+        told = ("status", "reason", "message") if kind in _TOLD_WHOLE else ("status",)
         if was and all(was[part] == condition[part] for part in told):
             continue
         holds = condition["status"] == "True"
         if not holds and kind not in (conditions.ACCEPTED, conditions.PROMOTED) and was is None:
             continue  # not yet, which is no news
-        reason = condition["reason"] if kind == conditions.STALLED and holds else f"{'' if holds else 'Not'}{kind}"
+        # of steps and of rounds only the message differs
         key = f"{kind}/{condition['lastTransitionTime']}/{condition['reason']}"
+        key += f"/{condition['message']}" if kind in _TOLD_WHOLE else ""
+        if kind == conditions.CANARY_PROGRESSING:
+            warning = condition["reason"] in ("Inconclusive", "RolledBack")
+            yield Event(f"Canary{condition['reason']}", condition["message"], warning=warning, key=key)
+            continue
+        reason = condition["reason"] if kind == conditions.STALLED and holds else f"{'' if holds else 'Not'}{kind}"
         yield Event(reason, condition["message"], warning=holds != _TOLD[kind] and kind != conditions.PROMOTED, key=key)
 
 

@@ -6,18 +6,20 @@ A pod that does not answer says nothing: it counts as one that does not serve wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
+from distillery_operator.analysis import Counts
 from distillery_operator.manifests.gateway import ADMIN_PORT, SYNCER_PORT
 from distillery_operator.objects import Object, address
-from distillery_operator.promotion import told_generation
+from distillery_operator.promotion import has_syncer, told_generation
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _AT_ONCE = 32
+_MOST_TARGETS = 16
 _MOST_PROBLEM = 300  # characters; what a pod says is not trusted
 
 
@@ -28,10 +30,12 @@ class Said:
     Attributes:
         generation: of what its gateway serves; 0 for nothing.
         problem: why its syncer can't load what it should; empty if it can.
+        live: what became of the traffic of that generation, by the label of the student.
     """
 
     generation: int
     problem: str = ""
+    live: Mapping[str, Counts] = field(default_factory=dict)
 
 
 async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: int = SYNCER_PORT) -> dict[str, Said]:
@@ -46,11 +50,17 @@ async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: in
         async def one(pod: Object) -> tuple[str, Said] | None:
             try:
                 async with room:
-                    generation, problem = int((await state(pod, port))["generation"]), ""
-                    if generation != told_generation(pod):
+                    told, problem = await state(pod, port), ""
+                    generation, live = int(told["generation"]), _live(told)
+                    if generation != told_generation(pod) and has_syncer(pod):
                         problem = str((await state(pod, syncer_port))["problem"])[:_MOST_PROBLEM]
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
                 return None  # not up yet, or on its way out
-            return pod["metadata"]["uid"], Said(generation, problem)
+            return pod["metadata"]["uid"], Said(generation, problem, live)
 
         return dict(filter(None, await asyncio.gather(*map(one, pods))))
+
+
+def _live(told: Mapping[str, Any]) -> dict[str, Counts]:
+    """The counts of a pod; a gateway that is about to be replaced by a newer one may have none."""
+    return {str(label)[:63]: Counts.read(said) for label, said in list(told.get("live", {}).items())[:_MOST_TARGETS]}

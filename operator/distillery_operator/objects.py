@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 Object = dict[str, Any]
@@ -56,3 +57,8 @@ def address(pod: Object) -> str:
     """A pod's host in a URL."""
     ip: str = pod["status"]["podIP"]
     return f"[{ip}]" if ":" in ip else ip
+
+
+def text_of(time: datetime) -> str:
+    """A time as objects have it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -10,7 +10,8 @@ from distillery.api import Spec
 from distillery.planning import Kind, Model, StageId, StageState
 from distillery.planning.stages import BASE, CANDIDATE, PREPARE, round_stages
 from distillery.stages.outcome import read
-from distillery_operator.manifests.gateway import COMPONENT as SERVING
+from distillery_operator.analysis import Counts
+from distillery_operator.manifests.gateway import SERVING
 from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.objects import Object
 
@@ -34,6 +35,8 @@ class Observed:
         generations: of what serving pods said that they serve, by the name of the pod.
         problems: why serving pods can't serve what they should, in their words, by the name of the pod.
         failures: sessions of users that failed and that no round has learnt from, where a run waits for them.
+        live: what became of the traffic of what they serve, by the name of the pod and the label of the student.
+        silence: seconds since a serving pod said anything; of those that were asked.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -45,6 +48,8 @@ class Observed:
     generations: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     failures: int = 0
+    live: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    silence: float = 0.0
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""
@@ -126,7 +131,7 @@ def serving_pods(observed: Observed) -> list[Object]:
     return [
         pod
         for pod in observed.pods
-        if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == SERVING
+        if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == SERVING.component
         and not pod["metadata"].get("deletionTimestamp")
         and pod.get("status", {}).get("phase") in ("Pending", "Running")
     ]

@@ -10,7 +10,7 @@ from distillery.api import Spec
 from distillery.planning import Kind, Model, Plan, StageId
 from distillery.planning.stages import BASE, CANDIDATE
 from distillery_operator.manifests import gateway, servers
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
 from distillery_operator.objects import Object
 from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.status_schema import MOST_HISTORY
@@ -39,7 +39,7 @@ class Choice:
     @property
     def student(self) -> str:
         """In the status and on labels."""
-        return servers.student_label(self.digest)
+        return student_label(self.digest)
 
     @property
     def called(self) -> str:
@@ -75,12 +75,22 @@ def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | Non
     return Choice(Model("student", StageId(number, Kind.TRAIN, CANDIDATE)), ended["student"], number, reason)
 
 
-def recorded(history: Iterable[Mapping[str, Any]], choice: Choice, now: str) -> list[dict[str, Any]]:
-    """The history of what was served, the newest first, with the present choice in front."""
+def recorded(
+    history: Iterable[Mapping[str, Any]], choice: Choice, now: str, *, taken_back: str = ""
+) -> list[dict[str, Any]]:
+    """The history of what was served, the newest first, with the present choice in front.
+
+    Args:
+        history: so far.
+        choice: what is served.
+        now: the time.
+        taken_back: why a newcomer was just taken back, which is worth another entry.
+    """
     kept = [dict(entry) for entry in history]
-    if kept and (kept[0]["student"], kept[0]["round"]) == (choice.student, choice.round):
+    if kept and not taken_back and (kept[0]["student"], kept[0]["round"]) == (choice.student, choice.round):
         return kept
-    made = {"student": choice.student, "round": choice.round, "reason": choice.reason[:1024], "time": now}
+    reason = (taken_back or choice.reason)[:1024]
+    made = {"student": choice.student, "round": choice.round, "reason": reason, "time": now}
     return [made, *kept][:MOST_HISTORY]
 
 
@@ -91,11 +101,13 @@ class Rollout:
     Attributes:
         replicas: that serve it.
         complete: all do, and none serves anything else.
+        available: as many pods as there should be can answer, with whatever they serve.
         problem: why one of the others does not, if it says so.
     """
 
     replicas: int
     complete: bool
+    available: bool
     problem: str = ""
 
 
@@ -111,16 +123,22 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
         observed: the run's objects.
     """
     spec = owner.run.spec
-    deployment = observed.deployments.get(owner.name)
-    available = deployment is not None and _is_available(deployment, spec.promotion.service.replicas)
+    deployment, wanted = observed.deployments.get(owner.name), spec.promotion.service.replicas
+    available = deployment is not None and _is_available(deployment, wanted)
     if not servers.serves_adapters(spec):
-        labels = deployment["spec"]["template"]["metadata"]["labels"] if deployment else {}
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment else 0
-        return Rollout(ready, available and choice.student in labels.values())
+        return Rollout(ready, holds(deployment, choice, wanted), available)
     names = {pod["metadata"]["name"] for pod in serving_pods(observed)}
     there = {name for name in names if observed.generations.get(name) == generation}
     problems = (observed.problems.get(name, "") for name in sorted(names - there))
-    return Rollout(len(there), available and there == names, next(filter(None, problems), ""))
+    return Rollout(len(there), available and there == names, available, next(filter(None, problems), ""))
+
+
+def holds(deployment: Object | None, choice: Choice, wanted: int) -> bool:
+    """Whether all pods of a Deployment are available, and hold the merged weights of a student."""
+    if deployment is None or not _is_available(deployment, wanted):
+        return False
+    return deployment["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL) == choice.student
 
 
 def to_annotate(generation: int, observed: Observed) -> list[Object]:
@@ -128,21 +146,26 @@ def to_annotate(generation: int, observed: Observed) -> list[Object]:
     return [pod for pod in serving_pods(observed) if told_generation(pod) != generation]
 
 
-def to_ask(observed: Observed, said: Mapping[str, int]) -> list[Object]:
+def to_ask(observed: Observed, said: Mapping[str, int], *, trial: bool = False) -> list[Object]:
     """The pods that are to be asked what they serve: those with adapters that did not say what they were told last.
 
     Args:
         observed: the run's objects.
         said: the generations that pods said, by their uids.
+        trial: a newcomer is looked at: all are asked, what they serve and how it does.
     """
     return [
         pod
         for pod in serving_pods(observed)
-        if any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
-        and pod["status"].get("podIP")
+        if pod["status"].get("podIP")
         and (told := told_generation(pod))
-        and said.get(pod["metadata"]["uid"]) != told
+        and (trial or (has_syncer(pod) and said.get(pod["metadata"]["uid"]) != told))
     ]
+
+
+def has_syncer(pod: Object) -> bool:
+    """Whether a serving pod's students are adapters."""
+    return any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
 
 
 def told_generation(pod: Object) -> int:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distillery.api import parse
-from distillery_operator import feedback, gateways
+from distillery_operator import canary, feedback, gateways
 from distillery_operator.cache import CHILDREN, Cache, RunKey
 from distillery_operator.decide import ASK_SECONDS, WAITING, Decision, decide
 from distillery_operator.events import events_between, manifest
@@ -61,6 +61,8 @@ class Reconciler:
         self._listed = 0.0
         self._said: dict[str, gateways.Said] = {}
         self._failures, self._counted = 0, -math.inf
+        self._looked = -math.inf
+        self._heard = time.monotonic()
 
     def wake(self) -> None:
         """Something changed."""
@@ -138,16 +140,28 @@ class Reconciler:
         return self._failures if age < 2 * ASK_SECONDS else 0
 
     async def _ask(self, observed: Observed) -> Observed:
-        """With what serving pods say. Those that said that they serve what they were told last are not asked again."""
+        """With what serving pods say. Those that said that they serve what they were told last are not asked again.
+
+        As long as a newcomer is on trial all are asked every few seconds how it does.
+        """
         uids = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in serving_pods(observed)}
         self._said = {uid: word for uid, word in self._said.items() if uid in uids}
-        if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}):
-            self._said |= await gateways.ask(asked)
+        now, trial = time.monotonic(), canary.is_active(self._status)
+        if not trial:
+            self._heard = now
+        look = trial and now - self._looked >= canary.LOOK_SECONDS
+        if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}, trial=look):
+            answers = await gateways.ask(asked)
+            self._said |= answers
+            self._heard = now if answers else self._heard
+        self._looked = now if look else self._looked
         said = {uids[uid]: word for uid, word in self._said.items()}
         return replace(
             observed,
             generations={name: word.generation for name, word in said.items()},
             problems={name: word.problem for name, word in said.items() if word.problem},
+            live={name: word.live for name, word in said.items()},
+            silence=now - self._heard,
         )
 
     async def _list_children(self) -> list[Object]:

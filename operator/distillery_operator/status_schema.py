@@ -73,6 +73,32 @@ _SERVED = {
     },
 }
 
+_COUNTS = {
+    "type": "object",
+    "description": "What became of live traffic in the step, when the outcome last changed.",
+    "properties": dict.fromkeys(("requests", "errors", "outcomes", "successes"), _NUMBER),
+}
+
+_CANARY = {
+    "type": "object",
+    "description": "The newcomer on trial, or the last one.",
+    "properties": {
+        "student": _text(64, "The first digits of the digest of its adapter."),
+        "round": {**_NUMBER, "description": "The round whose student it is."},
+        "step": {**_NUMBER, "description": "From 1."},
+        "steps": _NUMBER,
+        "weight": {**_NUMBER, "description": "Per cent of the sessions."},
+        "shadow": {"type": "boolean", "description": "It gets a copy of every request instead."},
+        "outcome": _text(32, "Starting, Running, Inconclusive, Successful, Failed or Error."),
+        "message": _text(1024, "Why."),
+        "decided": {**_TIME, "description": "When the step was decided on."},
+        "since": {**_TIME, "description": "When it began for every pod."},
+        "configuration": _text(16, "Digest of what was asked for."),
+        "newcomer": _COUNTS,
+        "incumbent": _COUNTS,
+    },
+}
+
 STATUS: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -121,6 +147,7 @@ STATUS: dict[str, Any] = {
                 "url": _text(512, "The OpenAI-compatible endpoint inside the cluster."),
                 "model": _text(63, "What clients call the model."),
                 "readyReplicas": {**_NUMBER, "description": "Those that serve it."},
+                "canary": _CANARY,
                 "history": {
                     "type": "array",
                     "maxItems": MOST_HISTORY,

@@ -33,6 +33,9 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
     {"rounds": {"max": 2, "trigger": {"failures": 9}}},
     {"promotion": {"round": 2}},
+    {"promotion": {"canary": {"steps": [{"weight": 10, "shadow": True, "seconds": 60}]}}},
+    {"promotion": {"canary": {"steps": [{"weight": 50, "seconds": 60}, {"weight": 10, "seconds": 60}]}}},
+    {"promotion": {"canary": {"steps": [{"weight": 10, "seconds": 7200}]}}},
     {"storage": {"endpointURL": "http://s3:9000"}},
     {"storage": {"credentialsSecretRef": {"name": "s3", "key": "credentials"}}},
 ]

@@ -102,6 +102,34 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"promotion": {"service": {"feedback": {"redact": [r"(\w+\s?)+$"]}}}},
             r'spec.promotion.service.feedback.redact[0]: "(\\w+\\s?)+$": a repeat within a repeat',
         ),
+        (
+            {"promotion": {"canary": {"steps": [{"seconds": 60}]}}},
+            "spec.promotion.canary.steps: ",
+        ),
+        (
+            {"promotion": {"canary": {"steps": [{"weight": 5, "shadow": True, "seconds": 60}]}}},
+            "spec.promotion.canary.steps: ",
+        ),
+        (
+            {"promotion": {"canary": {"steps": [{"weight": 9, "seconds": 60}, {"shadow": True, "seconds": 60}]}}},
+            "spec.promotion.canary.steps: ",
+        ),
+        (
+            {"promotion": {"canary": {"steps": [{"weight": 9, "seconds": 60, "timeoutSeconds": 59}]}}},
+            "spec.promotion.canary.steps: ",
+        ),
+        (
+            {"promotion": {"canary": {"steps": []}}},
+            "spec.promotion.canary.steps: []: tuple should have at least 1 item",
+        ),
+        (
+            {"promotion": {"canary": {"steps": [{"weight": 5, "seconds": 60}], "analysis": {"maxErrorIncrease": 0}}}},
+            "spec.promotion.canary.analysis.maxErrorIncrease: 0",
+        ),
+        (
+            {"promotion": {"canary": {"steps": [{"weight": 100, "seconds": 60}]}}},
+            "spec.promotion.canary.steps[0].weight: 100: write 99 or less",
+        ),
         ({"promotion": {"round": 2}}, "spec.promotion.round: 2: must not exceed spec.rounds.max"),
         (
             {"promotion": {"service": {"gateway": {"limits": {"maxTokens": 0}}}}},
@@ -145,11 +173,19 @@ def test_what_is_served_may_change_while_a_run_exists_and_what_is_learnt_may_not
     changes: dict[str, Any] = {
         "suspend": True,
         "ttlSecondsAfterFinished": 60,
-        "promotion": {"round": 1, "service": {"replicas": 3}},
+        "promotion": {"round": 1, "service": {"replicas": 3}, "canary": {"steps": [{"weight": 5, "seconds": 60}]}},
     }
     assert not list(_differences(old, canonical(parse(document(rounds={"max": 2}, **changes)))["spec"], "spec"))
     other = canonical(parse(document(rounds={"max": 3}, promotion={"weights": "adapter"})))["spec"]
     assert [path for path, *_ in _differences(old, other, "spec")] == ["spec.promotion.weights", "spec.rounds.max"]
+
+
+def test_a_canary_may_begin_with_shadows_and_keep_its_weight():
+    steps = [{"shadow": True, "seconds": 60}, {"weight": 5, "seconds": 60}, {"weight": 5, "seconds": 60}]
+    run = parse(document(promotion={"canary": {"steps": steps}}))
+    assert run.spec.promotion.canary
+    assert [step.weight for step in run.spec.promotion.canary.steps] == [0, 5, 5]
+    assert parse(canonical(run)) == run
 
 
 def test_all_mistakes_are_told_at_once():

@@ -107,12 +107,46 @@ KIND = "distillationruns.distillery.dev"
     ],
 )
 def test_a_promotion_is_a_patch_of_the_resource(arguments: list[str], number: str, where: str, kubectl: Path):
+    (kubectl / "answer").write_text("{}")
     assert call(*arguments) == 0
     patch = f'{{"spec": {{"promotion": {{"round": {number}}}}}}}'
-    assert (kubectl / "asked").read_text() == f"patch {KIND} a --type=merge --patch={patch}{where}\n"
+    assert (kubectl / "asked").read_text() == f"patch {KIND} a --type=merge --patch={patch} --output=json{where}\n"
 
 
-@pytest.mark.parametrize(("rounds", "number"), [([3, 2, 1], 2), ([3, 0], 0), ([1], 0)])
+TRIAL = {"student": "2abc", "round": 2, "step": 1, "steps": 3, "weight": 10, "shadow": False, "outcome": "Running"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "patch", "told"),
+    [
+        ("promote a", '{"round": null}', "in step 1 of 3, with 10 % of the sessions; --round 2 has it served to all"),
+        ("promote a --round 2", '{"round": 2}', "the canary of student 2abc ends, and the student of round 2 is to be"),
+        ("rollback a", '{"round": 1}', "the canary of student 2abc ends, and the student of round 1 is to be served"),
+        ("pause a", '{"canary": {"paused": true}}', "with 10 % of the sessions, and stays there"),
+        ("resume a", '{"canary": {"paused": false}}', "with 10 % of the sessions, and goes on from there"),
+    ],
+)
+def test_what_is_done_to_a_canary_is_told(
+    arguments: str, patch: str, told: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
+):
+    history = [{"student": "1abc", "round": 1}, {"student": "base", "round": 0}]
+    (kubectl / "answer").write_text(json.dumps({"status": {"serving": {"history": history, "canary": TRIAL}}}))
+    assert call(*arguments.split()) == 0
+    assert told in capsys.readouterr().out
+    assert patch in (kubectl / "asked").read_text().splitlines()[-1]
+
+
+@pytest.mark.parametrize(("command", "told"), [("pause", "waits in its first step"), ("resume", "does not wait")])
+def test_without_a_newcomer_a_pause_is_for_the_next(
+    command: str, told: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
+):
+    ended = {"serving": {"history": [], "canary": {**TRIAL, "outcome": "Failed"}}}
+    (kubectl / "answer").write_text(json.dumps({"status": ended}))
+    assert call(command, "a") == 0
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rounds", "number"), [([3, 2, 1], 2), ([3, 0], 0), ([1], 0), ([2, 2, 1], 1)])
 def test_a_rollback_goes_to_what_was_served_before(rounds: list[int], number: int, kubectl: Path):
     history = [{"student": "x", "round": served} for served in rounds]
     (kubectl / "answer").write_text(json.dumps({"status": {"serving": {"history": history}}}))

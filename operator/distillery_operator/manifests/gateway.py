@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from distillery.api import Spec
@@ -11,7 +12,7 @@ from distillery.api.infrastructure import Resources
 from distillery.planning import Model
 from distillery.serving.choice import student_name
 from distillery_operator.manifests import names, recorder
-from distillery_operator.manifests.names import Owner, ingress_policy
+from distillery_operator.manifests.names import Owner, ingress_policy, student_label
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -24,7 +25,6 @@ from distillery_operator.manifests.pods import (
 )
 from distillery_operator.settings import Settings
 
-COMPONENT = "serving"
 PORT = 8000
 UPSTREAM_PORT = 8001
 ADMIN_PORT = 8002
@@ -48,12 +48,56 @@ _SYNCER_RESOURCES = Resources(
 )
 
 
-def name(owner: Owner) -> str:
-    """Of the ConfigMap with what is to be served, and of the NetworkPolicy."""
-    return f"{owner.name}-serving"
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Servers of a run.
+
+    Attributes:
+        component: what their pods are labelled as.
+        suffix: of the names of their Deployment and Service.
+        few: one pod, whatever ``promotion.service.replicas`` says.
+    """
+
+    component: str
+    suffix: str = ""
+    few: bool = False
+
+    def named(self, owner: Owner) -> str:
+        """The Deployment, and the Service."""
+        return owner.name + self.suffix
+
+    def settings(self, owner: Owner) -> str:
+        """The ConfigMap with what is to be served, and the NetworkPolicy."""
+        return f"{owner.name}-{self.component}"
 
 
-def desired(owner: Owner, student: Model, digest: str, *, adapter: bool) -> dict[str, Any]:
+SERVING = Site("serving")
+"""Those that clients reach."""
+
+CANARY = Site("canary", "-canary", few=True)
+"""Those of a newcomer, where weights are merged and one vLLM can't hold two students."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """Who gets a share of the requests, or copies of them.
+
+    Attributes:
+        student: who it is.
+        digest: of its adapter.
+        weight: per cent of the sessions; 0 for copies.
+        step: tells a step from every other: a pod counts from 0 with a new table, even where the shares are the same.
+    """
+
+    student: Model
+    digest: str
+    weight: int
+    step: str
+
+
+def desired(
+    owner: Owner, student: Model, digest: str, *, adapter: bool, newcomer: Newcomer | None = None
+) -> dict[str, Any]:
     """What the gateway and the syncer of every pod are to bring about, as ``distillery_gateway.desired`` reads it.
 
     Args:
@@ -61,30 +105,57 @@ def desired(owner: Owner, student: Model, digest: str, *, adapter: bool) -> dict
         student: what is to be served.
         digest: of its adapter; empty for the base model.
         adapter: served beside the base model. Else each pod holds one model, under the run's name.
+        newcomer: who is tried beside it.
     """
-    adapters: list[dict[str, str]] = []
-    if adapter and digest:
-        adapters = [{"name": student_name(digest), "artifact": str(student.trained_by), "digest": digest}]
-    target = student_name(digest) if adapter else owner.name
-    wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: [{"model": target}]}}
+    adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
+    wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
+    if newcomer:
+        wanted["step"] = newcomer.step
+        adapters += _held(newcomer.student, newcomer.digest, adapter=adapter)
+        target = _target(owner, newcomer.digest, adapter=adapter)
+        if not adapter:
+            target["upstream"] = f"http://{CANARY.named(owner)}.{owner.namespace}.svc:{PORT}"
+        if newcomer.weight:
+            targets[0]["weight"] = 100 - newcomer.weight
+            targets.append({**target, "weight": newcomer.weight})  # the last: its share grows and keeps who is in it
+        else:
+            wanted["shadows"] = {owner.name: target}
     # told from others by what it says: nothing has to be counted, and nothing can be counted twice
     return {"generation": int(names.digest(wanted), 16) or 1, **wanted}
 
 
-def config_map(owner: Owner, wanted: dict[str, Any], history: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """The files that all serving pods mount: what is to be served, and what was where recorders keep account of it."""
-    kept = owner.run.spec.promotion.service.feedback is not None
+def _held(student: Model, digest: str, *, adapter: bool) -> list[dict[str, str]]:
+    if not (adapter and digest):
+        return []
+    return [{"name": student_name(digest), "artifact": str(student.trained_by), "digest": digest}]
+
+
+def _target(owner: Owner, digest: str, *, adapter: bool) -> dict[str, Any]:
+    return {"model": student_name(digest) if adapter else owner.name, "student": student_label(digest)}
+
+
+def config_map(
+    owner: Owner, wanted: dict[str, Any], site: Site = SERVING, *, history: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """The files that all pods of a site mount: what is to be served, and for recorders what was."""
+    kept = keeps(owner.run.spec, site)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": owner.metadata(name(owner), COMPONENT),
+        "metadata": owner.metadata(site.settings(owner), site.component),
         "data": {_KEY: json.dumps(wanted), **({recorder.HISTORY: json.dumps(list(history))} if kept else {})},
     }
 
 
-def told(owner: Owner) -> Mount:
+def keeps(spec: Spec, site: Site) -> bool:
+    """Whether pods of a site keep what users play: if it is asked for those do that clients reach, and no others."""
+    return site == SERVING and spec.promotion.service.feedback is not None
+
+
+def told(owner: Owner, site: Site = SERVING) -> Mount:
     """Where the containers find :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
-    return Mount({"name": "desired", "configMap": {"name": name(owner)}}, f"{CONFIG}/desired", read_only=True)
+    volume = {"name": "desired", "configMap": {"name": site.settings(owner)}}
+    return Mount(volume, f"{CONFIG}/desired", read_only=True)
 
 
 def keys(spec: Spec) -> list[Mount]:
@@ -96,7 +167,7 @@ def keys(spec: Spec) -> list[Mount]:
     return [Mount(volume, f"{CONFIG}/keys", read_only=True)]
 
 
-def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
+def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
     """The container that clients reach. It ends before the servers behind it, with all that is under way finished."""
     spec = owner.run.spec.promotion.service.gateway
     denied = spec.denied_parameters
@@ -110,7 +181,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
         "DISTILLERY_DENIED": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
     }
-    folder, kept = keys(owner.run.spec), recorder.folder(owner.run.spec)
+    folder, kept = keys(owner.run.spec), recorder.folder(owner.run.spec) if keeps(owner.run.spec, site) else []
     if folder:
         environment["DISTILLERY_KEYS"] = folder[0].path
     if kept:
@@ -121,7 +192,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings) -> dict[str, Any]:
         "gateway",
         settings.gateway_image,
         ["python3", "-m", "distillery_gateway.main"],
-        mounts=[told(owner), *folder, *kept],
+        mounts=[told(owner, site), *folder, *kept],
         pull_policy=settings.image_pull_policy,
         environment=environment,
         resources=_GATEWAY_RESOURCES,
@@ -187,20 +258,24 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
     )
 
 
-def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them."""
+def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+    """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them.
+
+    A newcomer's gateway is reached by the gateways that clients reach, and nobody else.
+    """
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
     }
+    clients = [] if site == SERVING else [{"podSelector": {"matchLabels": owner.selector(SERVING.component)}}]
     return ingress_policy(
         owner,
-        name(owner),
-        COMPONENT,
-        ([], PORT),
+        site.settings(owner),
+        site.component,
+        (clients, PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),
         ([operator], SYNCER_PORT),
-        *([([operator], recorder.PORT)] if owner.run.spec.promotion.service.feedback else []),
+        *([([operator], recorder.PORT)] if keeps(owner.run.spec, site) else []),
     )
 
 

@@ -70,6 +70,11 @@ class Owner:
         return made
 
 
+def student_label(digest: str) -> str:
+    """What tells one student from another, by the digest of its adapter; without one, its base model."""
+    return digest[:12] or "base"
+
+
 def ingress_policy(owner: Owner, name: str, component: str, *ingress: tuple[Sequence[Any], int]) -> dict[str, Any]:
     """A NetworkPolicy: nobody reaches a component, but for the given peers (none named is everybody) at a port."""
     rules = [

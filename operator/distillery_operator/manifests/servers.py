@@ -14,7 +14,8 @@ from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import merges, served, student_name
 from distillery_operator.manifests import gateway, recorder
-from distillery_operator.manifests.names import STUDENT_LABEL, Owner
+from distillery_operator.manifests.gateway import SERVING, Site
+from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     Mount,
@@ -30,7 +31,6 @@ from distillery_operator.manifests.pods import (
 )
 from distillery_operator.settings import Settings
 
-COMPONENT = gateway.COMPONENT
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
 _ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
 _ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
@@ -149,8 +149,8 @@ def serves_adapters(spec: Spec) -> bool:
     return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
 
 
-def deployment(owner: Owner, student: Model, digest: str, settings: Settings) -> dict[str, Any]:
-    """The servers of the promoted student.
+def deployment(owner: Owner, student: Model, digest: str, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+    """The servers of the promoted student, or of a newcomer.
 
     As an adapter a new student changes nothing here: the syncers load it. As merged weights it replaces the servers one
     by one, none missing meanwhile.
@@ -160,6 +160,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
         student: what is served.
         digest: of its adapter; empty for the base model.
         settings: images.
+        site: which servers.
     """
     spec = owner.run.spec
     resources = _resources(spec)
@@ -188,58 +189,53 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings) ->
     )
     image = spec.pods.image or settings.pipeline_image
     fetched = fetch(owner, model, image=image, mounts=files if adapter else [*files, *opens_store], settings=settings)
+    keeps = gateway.keeps(spec, site)
     template = pod(
         owner,
-        owner.labels(COMPONENT, labels),
+        owner.labels(site.component, labels),
         pods,
-        containers=[gateway.gateway(owner, gpu=gpu, settings=settings)],
+        containers=[gateway.gateway(owner, gpu=gpu, settings=settings, site=site)],
         init_containers=[
             fetched,
             server,
             *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *recorder.recorder(owner, gateway.told(owner), settings=settings),
+            *(recorder.recorder(owner, gateway.told(owner), settings=settings) if keeps else []),
         ],
         mounts=[
             *files,
-            gateway.told(owner),
+            gateway.told(owner, site),
             *gateway.keys(spec),
             *opens_store,
             *([gateway.adapters(read_only=False)] if adapter else []),
-            *recorder.folder(spec),
-            *recorder.credentials(owner),
+            *([*recorder.folder(spec), *recorder.credentials(owner)] if keeps else []),
         ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
     )
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(owner.name, COMPONENT),
+        "metadata": owner.metadata(site.named(owner), site.component),
         "spec": {
-            "replicas": spec.promotion.service.replicas,
+            "replicas": 1 if site.few else spec.promotion.service.replicas,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-            "selector": {"matchLabels": owner.selector(COMPONENT)},
+            "selector": {"matchLabels": owner.selector(site.component)},
             "template": template,
         },
     }
-
-
-def student_label(digest: str) -> str:
-    """What tells the pods of one student from those of another, where they hold its merged weights."""
-    return digest[:12] or "base"
 
 
 def _resources(spec: Spec) -> Resources:
     return spec.promotion.service.resources or spec.model_server.resources
 
 
-def service(owner: Owner) -> dict[str, Any]:
-    """Where users find the promoted student."""
+def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:
+    """Where users find the promoted student, and gateways a newcomer."""
     port = {"name": "http", "port": gateway.PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(owner.name, COMPONENT),
-        "spec": {"selector": owner.selector(COMPONENT), "ports": [port]},
+        "metadata": owner.metadata(site.named(owner), site.component),
+        "spec": {"selector": owner.selector(site.component), "ports": [port]},
     }
 
 

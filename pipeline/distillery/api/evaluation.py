@@ -1,14 +1,13 @@
-"""How a student is judged, and when it is promoted."""
+"""How a student is judged, and how often the loop goes round."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from distillery.api.base import Fraction, Part, SecretName
-from distillery.api.feedback import Feedback, Trigger
-from distillery.api.infrastructure import Resources
+from distillery.api.base import Fraction, Part
+from distillery.api.feedback import Trigger
 from distillery.api.rollout import Temperature
 
 Arm = Literal[
@@ -95,78 +94,3 @@ class Rounds(Part):
 
     trigger: Trigger | None = None
     """What each round after the first waits for. Default: nothing, rounds follow one another."""
-
-
-class GatewayLimits(Part):
-    """How much may be asked for."""
-
-    body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 2_000_000
-    """The largest body of a request."""
-
-    body_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 30.0
-    """The time that a body may take to arrive."""
-
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
-    """The most tokens that a request may ask for."""
-
-    choices: Annotated[int, Field(ge=1, le=128)] = 8
-    """The most answers that a request may ask for."""
-
-    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Of a key, and in each pod. Default: no limit."""
-
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
-    """Requests of a key at once, in each pod."""
-
-
-Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_length=63)]
-"""The name of a parameter of OpenAI's API."""
-
-
-class Gateway(Part):
-    """What stands between clients and the promoted student's servers. Has no effect without a cluster."""
-
-    keys_secret_ref: SecretName | None = None
-    """A Secret with the API keys: each of its keys names a client, and holds the SHA-256 of what the client sends as a
-    bearer token (``python -m distillery_gateway.keys`` makes both). Changes take effect by themselves. Default: whoever
-    reaches the Service may ask."""
-
-    limits: GatewayLimits = GatewayLimits()
-    """Where a key has none of its own."""
-
-    denied_parameters: Annotated[tuple[Parameter, ...], Field(max_length=32)] | None = None
-    """Parameters that are refused. Default: ``seed`` where servers have no GPU, for it ends vLLM there; else none."""
-
-
-class Service(Part):
-    """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
-
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Pods that serve."""
-
-    resources: Resources | None = None
-    """What each asks for. Default: as ``modelServer``."""
-
-    gateway: Gateway = Gateway()
-    """Who may ask, and how much."""
-
-    feedback: Feedback | None = None
-    """Keep what users play, so that rounds learn from what fails there. Default: nothing is kept."""
-
-
-class Promotion(Part):
-    """What happens to a winner."""
-
-    policy: Literal["Auto", "Never"] = "Auto"
-    """``Auto`` serves a student that passes the gate; ``Never`` only reports the verdict."""
-
-    weights: Literal["auto", "merged", "adapter"] = "auto"
-    """How the student is served: as merged weights, or as an adapter beside the base model. ``auto`` takes merged
-    weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""
-
-    round: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Serve the student of this round, whatever the gate said of it; 0 serves the base model. Rounds go on from where
-    they were. Default: the student promoted last. Has no effect without a cluster."""
-
-    service: Service = Service()
-    """How it is served on a cluster."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
+from distillery.api.promotion import CanaryStep
 from distillery.api.run import Spec
 
 
@@ -32,6 +34,10 @@ def _pinned(model: str, revision: str | None) -> bool:
 
 def _in_s3(spec: Spec) -> bool:
     return spec.storage.uri is not None and spec.storage.uri.startswith("s3://")
+
+
+def _steps(spec: Spec) -> tuple[CanaryStep, ...]:
+    return spec.promotion.canary.steps if spec.promotion.canary else ()
 
 
 _FOLDER = r"^(/|\\./|\\.\\./)"
@@ -144,6 +150,24 @@ RULES: tuple[Rule, ...] = (
         lambda s: s.promotion.round is None or s.promotion.round <= s.rounds.max,
         "!has(self.promotion.round) || self.promotion.round <= self.rounds.max",
         "must not exceed spec.rounds.max; 0 is the base model",
+    ),
+    Rule(
+        "spec.promotion.canary.steps",
+        lambda s: all((step.weight > 0) != step.shadow for step in _steps(s)),
+        "!has(self.promotion.canary) || self.promotion.canary.steps.all(s, (s.weight > 0) != s.shadow)",
+        "give each step a weight from 1 to 99, or shadow: true, and not both",
+    ),
+    Rule(
+        "spec.promotion.canary.steps",
+        lambda s: all(earlier.weight <= later.weight for earlier, later in pairwise(_steps(s))),
+        "!has(self.promotion.canary) || self.promotion.canary.steps.map(s, s.weight).isSorted()",
+        "weights must not fall from step to step; steps with shadow: true come first",
+    ),
+    Rule(
+        "spec.promotion.canary.steps",
+        lambda s: all(step.timeout_seconds >= step.seconds for step in _steps(s)),
+        "!has(self.promotion.canary) || self.promotion.canary.steps.all(s, s.timeoutSeconds >= s.seconds)",
+        "timeoutSeconds (default: 3600) must be at least the step's seconds",
     ),
     Rule(
         "spec.storage.endpointURL",

@@ -9,10 +9,11 @@ from pydantic import Field, StringConstraints
 from distillery.api.agent import Agent
 from distillery.api.base import Name, Part
 from distillery.api.environment import Environment
-from distillery.api.evaluation import Evaluation, Promotion, Rounds
+from distillery.api.evaluation import Evaluation, Rounds
 from distillery.api.hints import Hints
 from distillery.api.infrastructure import Database, ModelServer, Pods, Stages, Storage
 from distillery.api.models import Models
+from distillery.api.promotion import Promotion
 from distillery.api.rollout import Rollout, Teaching
 from distillery.api.training import Training
 
@@ -20,7 +21,7 @@ GROUP = "distillery.dev"
 VERSION = "v1alpha1"
 KIND = "DistillationRun"
 
-MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion.round", "promotion.service")
+MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion.round", "promotion.service", "promotion.canary")
 """The fields of the specification that may change while a run exists: they say when things happen, or what is served
 and how, and never what is learnt."""
 
@@ -39,7 +40,8 @@ class Metadata(Part):
 
 class Spec(Part):
     """What a run is to do. Immutable once the run exists, but for what only says when things happen, or what is served:
-    ``suspend``, ``ttlSecondsAfterFinished``, ``promotion.round`` and ``promotion.service``.
+    ``suspend``, ``ttlSecondsAfterFinished``, ``promotion.round``, ``promotion.service`` and
+    ``promotion.canary``.
     """
 
     environment: Environment = Environment()

@@ -21,14 +21,16 @@ def promote(run: str, number: int | None, *, context: str | None = None) -> str:
     Raises:
         RuntimeError: kubectl is not there, or says no.
     """
-    patch = json.dumps({"spec": {"promotion": {"round": number}}})
-    _kubectl(run, "patch", "--type=merge", f"--patch={patch}", context=context)
+    trial = _trial(_patch(run, {"round": number}, context=context))
+    if trial and number is None:
+        return f"{_told(trial)}; --round {trial['round']} has it served to all at once"
     what = {None: "the student promoted last", 0: "the base model"}.get(number, f"the student of round {number}")
-    return f"{what} is to be served; kubectl describe drun {run.rpartition('/')[2]} tells when it is"
+    ends = f"the canary of student {trial['student']} ends, and " if trial else ""
+    return f"{ends}{what} is to be served; kubectl describe drun {run.rpartition('/')[2]} tells when it is"
 
 
 def rollback(run: str, *, context: str | None = None) -> str:
-    """Have served again what was served before.
+    """Have served again what was served before; where a newcomer is on trial, only what is served beside it.
 
     Returns:
         A sentence for the user.
@@ -40,7 +42,44 @@ def rollback(run: str, *, context: str | None = None) -> str:
     history = found.get("status", {}).get("serving", {}).get("history", [])
     if not history:
         raise RuntimeError(f"nothing of run {run} is served")
-    return promote(run, history[1]["round"] if len(history) > 1 else 0, context=context)
+    served: int = history[0]["round"]
+    if _trial(found):
+        return promote(run, served, context=context)
+    # a newcomer that was taken back left an entry of the student that is served on
+    before = next((entry["round"] for entry in history if entry["round"] != served), 0)
+    return promote(run, before, context=context)
+
+
+def pause(run: str, *, paused: bool, context: str | None = None) -> str:
+    """Have a newcomer stay at its step of the canary, or go on.
+
+    Returns:
+        A sentence for the user.
+
+    Raises:
+        RuntimeError: the run has no canary; or kubectl is not there, or says no.
+    """
+    trial = _trial(_patch(run, {"canary": {"paused": paused}}, context=context))
+    if trial is None:
+        return f"no newcomer is on trial; the next one {'waits in its first step' if paused else 'does not wait'}"
+    return f"{_told(trial)}, {'and stays there' if paused else 'and goes on from there'}"
+
+
+def _trial(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The newcomer that is on trial, if one is."""
+    found = run.get("status", {}).get("serving", {}).get("canary", {})
+    return found if found.get("outcome") in ("Starting", "Running", "Inconclusive") else None
+
+
+def _told(trial: Mapping[str, Any]) -> str:
+    share = "a copy of every request" if trial["shadow"] else f"{trial['weight']} % of the sessions"
+    return f"student {trial['student']} is in step {trial['step']} of {trial['steps']}, with {share}"
+
+
+def _patch(run: str, promotion: Mapping[str, Any], *, context: str | None) -> Mapping[str, Any]:
+    """Change ``spec.promotion``; the run as it is then."""
+    patch = json.dumps({"spec": {"promotion": promotion}})
+    return json.loads(_kubectl(run, "patch", "--type=merge", f"--patch={patch}", "--output=json", context=context))
 
 
 def _kubectl(run: str, verb: str, *arguments: str, context: str | None) -> str:

@@ -91,17 +91,27 @@ def parser() -> argparse.ArgumentParser:
     promote = command(
         "promote",
         "have a student served on a cluster",
-        "Sets spec.promotion.round by kubectl. Without --round: the student promoted last, whichever that will be.",
+        "Sets spec.promotion.round by kubectl. Without --round: the student promoted last, whichever that will be. A "
+        "round that is named ends a canary.",
     )
     promote.add_argument("run", help="NAME or NAMESPACE/NAME")
     promote.add_argument("--round", type=int, help="whose student, whatever the gate said of it; 0 is the base model")
     rollback = command(
         "rollback",
         "have served on a cluster what was served before",
-        "Sets spec.promotion.round by kubectl, from status.serving.history; the base model where nothing was before.",
+        "Sets spec.promotion.round by kubectl, from status.serving.history; the base model where nothing was before. "
+        "Where a newcomer is on trial that ends.",
     )
     rollback.add_argument("run", help="NAME or NAMESPACE/NAME")
-    for patching in (promote, rollback):
+    pause = command(
+        "pause",
+        "have a newcomer stay at its step of a canary",
+        "Sets spec.promotion.canary.paused by kubectl: whatever the analysis says, the newcomer keeps its share.",
+    )
+    pause.add_argument("run", help="NAME or NAMESPACE/NAME")
+    resume = command("resume", "let a canary go on", "Sets spec.promotion.canary.paused to false by kubectl.")
+    resume.add_argument("run", help="NAME or NAMESPACE/NAME")
+    for patching in (promote, rollback, pause, resume):
         patching.add_argument("--context", help="of the kubeconfig (default: its current one)")
     return top
 
@@ -340,6 +350,11 @@ async def _rollback(options: argparse.Namespace) -> int:
     return 0
 
 
+async def _pause(options: argparse.Namespace) -> int:
+    print(cluster.pause(options.run, paused=options.command == "pause", context=options.context))
+    return 0
+
+
 _COMMANDS = {
     "run": _run,
     "validate": _validate,
@@ -349,4 +364,6 @@ _COMMANDS = {
     "serve": _serve,
     "promote": _promote,
     "rollback": _rollback,
+    "pause": _pause,
+    "resume": _pause,
 }

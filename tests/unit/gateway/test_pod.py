@@ -23,6 +23,7 @@ from distillery.api import parse
 from distillery.artifacts import FolderStore
 from distillery.planning import Model, StageId
 from distillery_gateway.desired import Adapter
+from distillery_operator.analysis import Counts
 from distillery_operator.manifests import gateway
 from distillery_operator.manifests.names import Owner
 from distillery_operator.settings import Settings
@@ -77,12 +78,12 @@ class Pod:
             sys.executable, *made["command"][1:], env={**os.environ, **told, **places}
         )
 
-    def tell(self, student: Adapter | None) -> int:
+    def tell(self, student: Adapter | None, newcomer: gateway.Newcomer | None = None) -> int:
         """As the operator and the kubelet do: the ConfigMap's content, and a link that moves. The generation."""
         model, digest = Model("base"), ""
         if student:
             model, digest = Model("student", StageId.parse(student.artifact)), student.digest
-        wanted = gateway.desired(self.owner, model, digest, adapter=True)
+        wanted = gateway.desired(self.owner, model, digest, adapter=True, newcomer=newcomer)
         made = gateway.config_map(self.owner, wanted)
         folder = self._mounted / f"..{time.monotonic_ns()}"
         folder.mkdir()
@@ -103,10 +104,14 @@ class Pod:
         except aiohttp.ClientError:
             return False
 
-    async def generation(self) -> int:
+    async def state(self) -> dict[str, Any]:
         """What the operator is told."""
         async with self.session.get(f"http://127.0.0.1:{self.admin}/state") as answer:
-            return (await answer.json())["generation"]
+            return await answer.json()
+
+    async def generation(self) -> int:
+        """Of what is served."""
+        return (await self.state())["generation"]
 
     async def problem(self) -> str:
         """What the syncer says is wrong; empty before it says anything."""
@@ -181,6 +186,28 @@ async def test_promotions_and_rollbacks_under_load_fail_no_request_and_answer_no
     await asyncio.gather(*clients)
     assert answered > 100
     assert wrong == []
+
+
+async def test_a_newcomer_is_counted_beside_the_incumbent_as_the_operator_reads_it(pod: Pod):
+    old, new = student(pod, 1), student(pod, 2)
+    pod.tell(old)
+    await pod.until_ready()
+    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), new.digest, 50, "now")
+    await pod.until_served(pod.tell(old, tried))
+    for number in range(20):
+        headers = {"X-Session-ID": f"s-{number}"}
+        body: dict[str, Any] = {"model": "test", "messages": []}
+        url = f"http://127.0.0.1:{pod.port}/v1"
+        async with pod.session.post(f"{url}/chat/completions", json=body, headers=headers) as answer:
+            success = (await answer.json())["model"] == new.name
+        outcome = {"model": "test", "session": f"s-{number}", "success": success}
+        async with pod.session.post(f"{url}/outcomes", json=outcome) as answer:
+            assert answer.status == 200
+    live = {label: Counts.read(said) for label, said in (await pod.state())["live"].items()}
+    before, after = live[old.digest[:12]], live[new.digest[:12]]
+    assert before.requests + after.requests == before.outcomes + after.outcomes == 20
+    assert (before.successes, after.successes) == (0, after.requests)
+    assert after.requests
 
 
 async def test_nothing_is_ready_before_the_adapters_are(pod: Pod, vllm: FakeVllm):

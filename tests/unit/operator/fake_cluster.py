@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.api import parse
+from distillery_operator.analysis import Counts
 from distillery_operator.cache import Cache
 from distillery_operator.decide import Decision, decide
 from distillery_operator.events import Event, events_between
@@ -74,6 +75,8 @@ class FakeCluster:
         generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
         problems: why they don't serve what they should, likewise.
         failures: of users, which recorders would count.
+        live: what they say became of their traffic, likewise.
+        silence: seconds since one of them said anything.
         rights: what was asked of the API server, as kind and verb.
     """
 
@@ -87,6 +90,8 @@ class FakeCluster:
         self.generations: dict[str, int] = {}
         self.problems: dict[str, str] = {}
         self.failures = 0
+        self.live: dict[str, dict[str, Counts]] = {}
+        self.silence = 0.0
         self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
         self.settings = Settings(namespace="distillery")
@@ -97,9 +102,8 @@ class FakeCluster:
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
         observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
-        observed = replace(
-            observed, generations=dict(self.generations), problems=dict(self.problems), failures=self.failures
-        )
+        said = {"generations": self.generations, "problems": self.problems, "live": self.live}
+        observed = replace(observed, failures=self.failures, silence=self.silence, **copy.deepcopy(said))
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distillery.api.evaluation import GatewayLimits
+from distillery.api.promotion import GatewayLimits
 from distillery_operator.crd import crd, text
 from distillery_operator.status_schema import MOST_HISTORY
 
@@ -34,7 +34,7 @@ def test_the_files_are_what_the_types_say():
 def test_what_is_served_can_change_and_what_is_learnt_can_not(schema: dict[str, Any]):
     fields = frozen(schema)
     assert {"models", "rounds", "training", "promotion.policy", "promotion.weights"} <= fields
-    assert not {"suspend", "promotion", "promotion.round", "promotion.service"} & fields
+    assert not {"suspend", "promotion", "promotion.round", "promotion.service", "promotion.canary"} & fields
     assert {field.partition(".")[0] for field in fields} | {"suspend", "ttlSecondsAfterFinished"} == set(
         schema["spec"]["properties"]
     )

@@ -80,7 +80,7 @@ def test_the_recorder_understands_what_it_is_told(tmp_path: Path, monkeypatch: p
     settings = program.Settings.from_environment(told)
     assert (settings.dsn, settings.run) == ("host=somewhere", "team/test")
     assert (settings.retention_days, settings.max_sessions, settings.port) == (7, 99, 8004)
-    made = gateway.config_map(owner(**KEPT), {}, [{"student": "base"}])
+    made = gateway.config_map(owner(**KEPT), {}, history=[{"student": "base"}])
     assert set(made["data"]) == {"desired", settings.history.name}
     assert pod["recorder"]["command"][-1] == program.__name__
     assert pod["recorder"]["restartPolicy"] == "Always"

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +21,10 @@ from distillery.planning import Kind, Model, Stage, StageId
 from distillery.planning.stages import BASE, round_stages
 from distillery.stages.config import StageConfig
 from distillery_gateway import main as gateway_main
-from distillery_gateway.desired import Adapter, Desired
+from distillery_gateway.desired import Adapter, Desired, Target
 from distillery_gateway.main import Settings as GatewaySettings
 from distillery_gateway.routing import Routes
-from distillery_operator.manifests import database, gateway, jobs, servers, storage
+from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object
 from distillery_operator.settings import Settings
@@ -96,6 +97,8 @@ def everything(of: Owner) -> Iterator[Object]:
     yield servers.service(of)
     yield gateway.network_policy(of, SETTINGS)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
+    if not servers.serves_adapters(of.run.spec):
+        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
 
 
 def pod_specs(of: Owner) -> Iterator[Object]:
@@ -465,6 +468,44 @@ def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names
     assert operator["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "distillery-operator"}
     assert other == monitoring
     assert syncers == {"from": [operator], "ports": [{"port": 8003, "protocol": "TCP"}]}
+
+
+def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
+    of = owner(promotion={"weights": "merged", "service": {"replicas": 3}})
+    policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
+    assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
+    assert deployment["spec"]["replicas"] == 1
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not servers.service(of)["spec"]["selector"].items() <= labels.items()
+    assert policy["spec"]["ingress"][0] == {
+        "from": [{"podSelector": {"matchLabels": of.selector("serving")}}],
+        "ports": [{"port": 8000, "protocol": "TCP"}],
+    }
+    (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "desired")
+    assert volume["configMap"]["name"] == told["metadata"]["name"]
+    main = serving(of)["spec"]["template"]["spec"]
+    own = deployment["spec"]["template"]["spec"]
+    assert own["initContainers"] == main["initContainers"]
+    assert own["containers"] == main["containers"]
+    assert Desired.parse(told["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
+
+
+@pytest.mark.parametrize(("weight", "shares"), [(10, [("base", 90), ("abcdef012345", 10)]), (0, [("base", 100)])])
+@pytest.mark.parametrize("adapter", [True, False])
+def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
+    of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
+    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now")
+    told = gateway.desired(of, BASE, "", adapter=adapter, newcomer=tried)
+    wanted = Desired.parse(json.dumps(told))
+    assert [(target.student, target.weight) for target in wanted.aliases["test"]] == shares
+    found = wanted.aliases["test"][-1] if weight else wanted.shadows["test"]
+    name, upstream = ("student-abcdef012345", "") if adapter else ("test", "http://test-canary.team.svc:8000")
+    assert (found.model, found.upstream, found.student) == (name, upstream, "abcdef012345")
+    assert bool(wanted.adapters) == adapter
+    again = gateway.desired(of, BASE, "", adapter=adapter, newcomer=replace(tried, step="later"))
+    assert again["generation"] != told["generation"], "counts begin anew with each step"
 
 
 @pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from distillery_operator import gateways
+from distillery_operator import gateways, reconcile
 from distillery_operator.cache import Cache
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference
+from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.reconcile import Reconciler
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
+from tests.unit.operator.test_canary import on_trial
 
 
 class FakeKube(Kube):
@@ -43,16 +45,19 @@ class FakeKube(Kube):
     async def create(self, manifest: Object) -> bool:
         return True
 
+    async def delete(self, reference: Reference, *, uid: str = "") -> None:
+        self.asked.append(("delete", reference.kind, reference.name))
+
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What gateways say, and whom they were asked."""
-    state: dict[str, Any] = {"generation": 0, "asked": []}
+    state: dict[str, Any] = {"generation": 0, "asked": [], "live": {}}
 
     async def ask(pods: Iterable[Object], *, port: int = 0) -> dict[str, gateways.Said]:
         names = [pod["metadata"]["name"] for pod in pods]
         state["asked"].append(names)
-        word = gateways.Said(state["generation"])
+        word = gateways.Said(state["generation"], live=state["live"])
         return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
 
     monkeypatch.setattr(gateways, "ask", ask)
@@ -99,6 +104,40 @@ async def test_pods_are_told_after_the_document_changed_and_asked_until_they_ser
     assert await reconciler._reconcile() is None
     assert len(said["asked"]) == asked, "who said what it was told is left alone"
     assert [ask for ask in kube.asked if ask[0] == "annotate"] == [("annotate", "Pod", "test-0")]
+
+
+async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_trial(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    cluster = on_trial(weights="merged")
+    cluster.status["serving"]["canary"]["since"] = text_of(datetime.now(UTC))
+    said["generation"] = cluster.desired()["generation"]
+    cache = Cache()
+    cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
+    for thing in cluster.objects.values():
+        cache.keep(copy.deepcopy(thing))
+    kube = FakeKube(cache)
+    clock = 1000.0
+    monkeypatch.setattr(reconcile.time, "monotonic", lambda: clock)
+    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics())
+    looks = ((0.0, 1), (1.0, 1), (4.0, 2), (5.0, 3))
+    for seconds, times in looks:
+        clock += seconds
+        assert await reconciler._reconcile() == 5.0
+        assert len(said["asked"]) == times
+    assert said["asked"][0] == ["test-0", "test-1"]
+    said["generation"] = 0  # nobody answers
+    for seconds in (60.0, 55.0):
+        clock += seconds
+        assert await reconciler._reconcile() == 5.0
+    assert not kube.statuses, "a look costs no write"
+    clock += 5.0
+    await reconciler._reconcile()
+    assert kube.statuses[-1]["serving"]["canary"]["outcome"] == "Error"
+    asked = len(said["asked"])
+    clock += 60.0
+    await reconciler._reconcile()
+    assert len(said["asked"]) == asked
 
 
 @pytest.mark.parametrize(("status", "harmless"), [(404, True), (403, False)])

@@ -1,0 +1,302 @@
+"""A newcomer on live traffic, step by step, until it is served to all or taken back. Pure.
+
+What is known of it stands in the status, in ``serving.canary``; what became of the traffic is what pods say now. So an
+operator that starts again goes on, and a pod that starts again only has to gather its evidence anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Self
+
+from distillery.api.promotion import Canary, CanaryStep
+from distillery.planning import Kind, Model, StageId
+from distillery.planning.stages import BASE, CANDIDATE
+from distillery_operator.analysis import ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
+from distillery_operator.manifests import gateway, newcomer, servers
+from distillery_operator.manifests.gateway import CANARY, Newcomer
+from distillery_operator.manifests.names import STUDENT_LABEL, Owner, digest
+from distillery_operator.objects import Reference, text_of
+from distillery_operator.observed import Observed, serving_pods
+from distillery_operator.promotion import Choice, holds
+
+LOOK_SECONDS = 5.0
+"""Between two looks at a newcomer."""
+
+STARTING = "Starting"
+_ACTIVE = (STARTING, RUNNING, INCONCLUSIVE)
+_MOST_SILENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What the status says of a newcomer.
+
+    Attributes:
+        student: the first digits of its digest.
+        round: whose student it is.
+        step: under way, or the last one; from 1.
+        steps: how many there are.
+        weight: per cent of the sessions in this step.
+        shadow: it gets copies instead.
+        outcome: ``Starting`` until every pod knows of the step; then as in ``analysis``.
+        message: why.
+        decided: when the step was decided on.
+        since: when it began for every pod; before that, as ``decided``.
+        configuration: digest of what was asked for, so that an edit is noticed.
+        newcomer: what became of its traffic, at the last change of the outcome.
+        incumbent: likewise.
+    """
+
+    student: str
+    round: int
+    step: int
+    steps: int
+    weight: int
+    shadow: bool
+    outcome: str
+    message: str
+    decided: str
+    since: str
+    configuration: str
+    newcomer: Counts = field(default_factory=Counts)
+    incumbent: Counts = field(default_factory=Counts)
+
+    @classmethod
+    def read(cls, status: Mapping[str, Any]) -> Self | None:
+        """The one of a status, if there is one."""
+        found: dict[str, Any] | None = status.get("serving", {}).get("canary")
+        if found is None:
+            return None
+        sides: dict[str, Any] = {side: Counts(**found[side]) for side in ("newcomer", "incumbent")}
+        return cls(**{**found, **sides})
+
+    @property
+    def active(self) -> bool:
+        """It is neither served to all nor taken back yet."""
+        return self.outcome in _ACTIVE
+
+    def of(self, choice: Choice) -> bool:
+        """Whether this is the trial of a student."""
+        return (self.student, self.round) == (choice.student, choice.round)
+
+    def told(self) -> dict[str, Any]:
+        """For the status."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The condition ``CanaryProgressing``."""
+
+    holds: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Who is served, and who is tried beside it.
+
+    Attributes:
+        served: answers all that the newcomer does not.
+        trial: for the status; None where there is nothing to remember.
+        newcomer: who is on trial, if anybody is.
+        guest: the same as the pods are told; None before its servers are there.
+        news: a condition that changed, if one did.
+        taken_back: why the newcomer was taken back just now; else empty.
+    """
+
+    served: Choice
+    trial: Trial | None = None
+    newcomer: Choice | None = None
+    guest: Newcomer | None = None
+    news: News | None = None
+    taken_back: str = ""
+
+
+def is_active(status: Mapping[str, Any]) -> bool:
+    """Whether a newcomer is on trial: pods are to be asked how it does."""
+    trial = Trial.read(status)
+    return trial is not None and trial.active
+
+
+def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Observed, now: datetime) -> Course:
+    """The course of a run whose choice is made.
+
+    Args:
+        owner: the run.
+        choice: who is to be served in the end.
+        status: the run's.
+        observed: the run's objects, and what its pods say.
+        now: the time, with its zone.
+    """
+    asked, trial, served = owner.run.spec.promotion, Trial.read(status), _served(status)
+    if served is None or (served.student, served.round) == (choice.student, choice.round):
+        return _settled(choice, trial)
+    pinned = asked.round is not None
+    if pinned or asked.canary is None or not choice.round or not asked.service.replicas:
+        return _settled(choice, trial)
+    if trial and trial.of(choice) and trial.outcome in (FAILED, ERROR):
+        return Course(served, trial)  # whoever wants it all the same pins it
+    return _try(owner, asked.canary, choice, served, trial, observed, now)
+
+
+def to_delete(owner: Owner, course: Course, observed: Observed, *, complete: bool) -> tuple[tuple[Reference, str], ...]:
+    """A newcomer's own servers: at once if it was taken back, and else once the others hold it too.
+
+    Args:
+        owner: the run.
+        course: who is served and who is tried.
+        observed: the run's objects.
+        complete: all servers that clients reach hold who is served.
+    """
+    found = observed.deployments.get(CANARY.named(owner))
+    if found is None or course.newcomer or found["metadata"].get("deletionTimestamp"):
+        return ()
+    theirs = found["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
+    return newcomer.to_delete(owner, found) if complete or theirs != course.served.student else ()
+
+
+def _served(status: Mapping[str, Any]) -> Choice | None:
+    """Who is served by the status."""
+    serving = status.get("serving")
+    if serving is None:
+        return None
+    number = serving["round"]
+    if number == 0:
+        return Choice(BASE, "", 0, "")
+    ended = next((r for r in status.get("rounds", []) if r["round"] == number), {})
+    return Choice(Model("student", StageId(number, Kind.TRAIN, CANDIDATE)), ended.get("student", ""), number, "")
+
+
+def _settled(choice: Choice, trial: Trial | None) -> Course:
+    """The choice is served to all; a trial that was under way ends, and one that failed is forgotten with a pardon."""
+    if trial is None:
+        return Course(choice)
+    if not trial.active:
+        forgiven = trial.of(choice) and trial.outcome in (FAILED, ERROR)
+        return Course(choice, None if forgiven else trial)
+    what = "Promoted" if trial.of(choice) else "RolledBack"
+    message = f"The canary of student {trial.student} ended in step {trial.step} of {trial.steps}: {choice.reason}"
+    return Course(choice, news=News(False, what, message))
+
+
+def _try(
+    owner: Owner,
+    canary: Canary,
+    choice: Choice,
+    served: Choice,
+    trial: Trial | None,
+    observed: Observed,
+    now: datetime,
+) -> Course:
+    """One look at a newcomer's step."""
+    configuration = digest(canary.model_dump(mode="json", exclude={"paused"}))
+    if trial is None or not trial.of(choice) or not trial.active:
+        trial = _begin(choice, canary, 1, configuration, now)
+    elif trial.configuration != configuration:
+        trial = _begin(choice, canary, min(trial.step, len(canary.steps)), configuration, now)
+    step = canary.steps[trial.step - 1]
+    guest = _guest(owner, choice, step, trial, observed)
+    generation = _generation(owner, served, guest)
+    pods = [pod["metadata"]["name"] for pod in serving_pods(observed)]
+    telling = [name for name in pods if observed.generations.get(name) == generation]
+    live = [observed.live.get(name, {}) for name in telling]
+    newcomer, incumbent = (Counts.sum(said.get(who.student, Counts()) for said in live) for who in (choice, served))
+    known = guest is not None and bool(pods) and len(telling) == len(pods)
+    looked = _look(trial, canary, step, newcomer, incumbent, known=known, silence=observed.silence, now=now)
+    if looked.outcome != trial.outcome:
+        looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
+    if looked.outcome == SUCCESSFUL and looked.step < looked.steps:
+        looked = _begin(choice, canary, looked.step + 1, configuration, now)
+        looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
+        guest = _guest(owner, choice, canary.steps[looked.step - 1], looked, observed)
+    if looked.outcome == SUCCESSFUL:
+        reason = f"{choice.reason} All {looked.steps} steps on live traffic were successful. {looked.message}"
+        news = News(False, "Promoted", f"{_called(choice)} is served to all. {looked.message}")
+        return Course(replace(choice, reason=reason), looked, news=news)
+    if not looked.active:
+        why = f"{_called(choice)} was taken back in step {looked.step} of {looked.steps}. {looked.message}"
+        return Course(served, looked, news=News(False, "RolledBack", why), taken_back=why)
+    return Course(served, looked, choice, guest, _news(choice, canary, looked))
+
+
+def _begin(choice: Choice, canary: Canary, number: int, configuration: str, now: datetime) -> Trial:
+    step = canary.steps[number - 1]
+    return Trial(
+        choice.student, choice.round, number, len(canary.steps), step.weight, step.shadow, STARTING,
+        f"{_share(step)}.", text_of(now), text_of(now), configuration,
+    )  # fmt: skip
+
+
+def _guest(owner: Owner, choice: Choice, step: CanaryStep, trial: Trial, observed: Observed) -> Newcomer | None:
+    """What pods are told of the newcomer.
+
+    Nothing before the servers of its own that merged weights need are there. Once traffic goes to them it stays, and
+    what they fail then counts.
+    """
+    there = servers.serves_adapters(owner.run.spec) or trial.outcome == RUNNING
+    if not there and not holds(observed.deployments.get(CANARY.named(owner)), choice, 1):
+        return None
+    return Newcomer(choice.model, choice.digest, step.weight, trial.decided)
+
+
+def _generation(owner: Owner, served: Choice, guest: Newcomer | None) -> int:
+    adapter = servers.serves_adapters(owner.run.spec)
+    return gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=guest)["generation"]
+
+
+def _look(
+    trial: Trial,
+    canary: Canary,
+    step: CanaryStep,
+    newcomer: Counts,
+    incumbent: Counts,
+    *,
+    known: bool,
+    silence: float,
+    now: datetime,
+) -> Trial:
+    """The trial after a look; the same where nothing is shown."""
+    if trial.outcome == STARTING and known:
+        return replace(trial, outcome=RUNNING, since=text_of(now))
+    if canary.paused:
+        return trial
+    if silence >= _MOST_SILENCE:
+        return replace(trial, outcome=ERROR, message=f"No pod said for {silence:.0f} s how it does.")
+    seconds = (now - datetime.fromisoformat(trial.since)).total_seconds()
+    over = seconds >= step.timeout_seconds
+    if trial.outcome == STARTING:
+        message = f"Not every pod served it within {step.timeout_seconds} s."
+        return replace(trial, outcome=INCONCLUSIVE, message=message) if over else trial
+    waits = trial.outcome == INCONCLUSIVE  # for the user, but harm is not waited for
+    last = seconds >= step.seconds and not waits
+    finding = judge(newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last)
+    if finding.outcome in (FAILED, SUCCESSFUL):
+        return replace(trial, outcome=finding.outcome, message=finding.message)
+    if over and not waits:
+        message = f"Neither better nor worse is shown after {step.timeout_seconds} s: {finding.message}."
+        return replace(trial, outcome=INCONCLUSIVE, message=message)
+    return trial
+
+
+def _news(choice: Choice, canary: Canary, trial: Trial) -> News:
+    told = f"Step {trial.step} of {trial.steps}: {_called(choice)}"
+    share = _share(canary.steps[trial.step - 1])
+    if canary.paused:
+        return News(True, "Paused", f"{told} {share}, until spec.promotion.canary.paused is false.")
+    if trial.outcome == INCONCLUSIVE:
+        mend = "Promote it, roll it back, or change spec.promotion.canary."
+        return News(True, INCONCLUSIVE, f"{told} {share}. {trial.message} {mend}")
+    return News(True, "Step", f"{told} {share}.")
+
+
+def _share(step: CanaryStep) -> str:
+    return "gets a copy of every request" if step.shadow else f"gets {step.weight} % of the sessions"
+
+
+def _called(choice: Choice) -> str:
+    return f"{choice.called} of round {choice.round}"

@@ -1,0 +1,49 @@
+"""The servers of a newcomer on trial, where weights are merged: one vLLM holds one student, so another one is needed.
+
+Its own gateway gives it the run's name, keys and limits; only the gateways that clients reach are let in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillery.planning import Model
+from distillery_operator.manifests import gateway, servers
+from distillery_operator.manifests.gateway import CANARY
+from distillery_operator.manifests.names import Owner
+from distillery_operator.objects import Object, Reference
+from distillery_operator.settings import Settings
+
+
+def manifests(owner: Owner, student: Model, digest: str, settings: Settings) -> tuple[dict[str, Any], ...]:
+    """All that serves it.
+
+    Args:
+        owner: the run.
+        student: the newcomer.
+        digest: of its adapter.
+        settings: images.
+    """
+    wanted = gateway.desired(owner, student, digest, adapter=False)
+    return (
+        gateway.network_policy(owner, settings, CANARY),
+        gateway.config_map(owner, wanted, CANARY),
+        servers.deployment(owner, student, digest, settings, CANARY),
+        servers.service(owner, CANARY),
+    )
+
+
+def to_delete(owner: Owner, deployment: Object) -> tuple[tuple[Reference, str], ...]:
+    """What goes with its Deployment, which goes last: as long as it is there the others are deleted again.
+
+    Args:
+        owner: the run.
+        deployment: as it is observed.
+    """
+    settings = CANARY.settings(owner)
+    others = (
+        Reference("v1", "Service", owner.namespace, CANARY.named(owner)),
+        Reference("v1", "ConfigMap", owner.namespace, settings),
+        Reference("networking.k8s.io/v1", "NetworkPolicy", owner.namespace, settings),
+    )
+    return (*((other, "") for other in others), (Reference.to(deployment), deployment["metadata"]["uid"]))

@@ -1,0 +1,146 @@
+"""The controller's part of a run's status, built from what it was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from distillery.api import DistillationRun
+from distillery.planning import Kind, Plan, Stage, StageId, StageState
+from distillery.planning.stages import CANDIDATE
+from distillery_operator import conditions
+from distillery_operator.canary import Course
+from distillery_operator.manifests import servers
+from distillery_operator.manifests.names import Owner
+from distillery_operator.objects import Object, text_of
+from distillery_operator.promotion import Rollout, recorded
+
+ROLLING_OUT = "RollingOut"
+SUSPICION_SECONDS = 15.0
+"""Events are not watched: what is stuck is asked about now and then."""
+
+_IMPATIENT_SECONDS = 1.0  # between two questions to pods that are about to serve another student
+_IMPATIENCE = timedelta(minutes=1)
+
+
+class StatusWriter:
+    """Builds the controller's part of the status, from what it was."""
+
+    def __init__(self, body: Object, status: Mapping[str, Any], now: datetime) -> None:
+        self._now = text_of(now)
+        self._generation: int = body["metadata"].get("generation", 1)
+        self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}
+        self.conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions", [])]
+
+    def set(self, kind: str, holds: bool | None, reason: str, message: str) -> None:
+        """Set a condition."""
+        self.conditions = conditions.set_condition(
+            self.conditions, kind, holds, reason, message, now=self._now, generation=self._generation
+        )
+
+    def clear(self, kind: str) -> None:
+        """Let a condition be false, if it was ever set."""
+        before = conditions.find(self.conditions, kind)
+        if before and before["status"] == "True":
+            self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
+
+    def record(
+        self,
+        run: DistillationRun,
+        current: Plan,
+        records: Mapping[str, dict[str, Any]],
+        states: Mapping[StageId, StageState],
+    ) -> None:
+        """Rounds that ended, stages of the present round, and the columns made of them."""
+        rounds = {ended["round"]: ended for ended in self.status.get("rounds", [])}
+        for verdict in current.verdicts:
+            if verdict.round in rounds:
+                continue
+            result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
+            rounds[verdict.round] = {
+                "round": verdict.round,
+                "verdict": verdict.outcome,
+                "reason": verdict.reason,
+                "promoted": verdict.promoted,
+                "student": result.get("student") or "",
+                "metric": verdict.metric,
+                "arms": result.get("arms", {}),
+                "completionTime": self._now,
+            }
+            promoted = "Promoted" if verdict.promoted else "NotPromoted"
+            self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
+            self._score(result.get("arms", {}))
+        self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
+        ended = set(rounds)
+        self.status["stages"] = [
+            record
+            for name, record in sorted(records.items())
+            if record.get("phase") and (StageId.parse(name).round not in ended or current.round in ended)
+        ]
+        self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
+        self.status["stage"] = ",".join(str(sid) for sid in current.running)
+
+    def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
+        scores = {
+            column: f"{100 * arms[arm]['success']:.1f}"
+            for column, arm in (("base", "base"), ("student", CANDIDATE))
+            if arm in arms
+        }
+        self.status["scores"] = scores
+
+    def start(self, stage: Stage, job: str, attempt: int) -> None:
+        """Record that a stage is started."""
+        record = {"name": str(stage.id), "phase": "Running", "job": job, "attempts": attempt, "startTime": self._now}
+        others = [r for r in self.status.get("stages", []) if r["name"] != record["name"]]
+        self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
+        self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
+
+    def serve(self, owner: Owner, course: Course, how_far: Rollout) -> None:
+        """What is served, and by how many replicas; and the newcomer beside it."""
+        wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
+        choice, history = course.served, self.status.get("serving", {}).get("history", [])
+        serving: dict[str, Any] = {
+            "student": choice.student,
+            "round": choice.round,
+            "url": url,
+            "model": owner.name,
+            "readyReplicas": how_far.replicas,
+            "history": recorded(history, choice, self._now, taken_back=course.taken_back),
+        }
+        if course.trial:
+            serving["canary"] = course.trial.told()
+        self.status["serving"] = serving
+        if course.news:
+            news = course.news
+            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
+        # from step to step pods take other shares over one by one, and the incumbent answers all the while
+        if how_far.available if course.newcomer else how_far.complete:
+            message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
+            self.set(conditions.SERVING, True, "Available", message)
+        else:
+            message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
+            if how_far.problem:
+                message += f" One says: {how_far.problem}"
+            self.set(conditions.SERVING, False, ROLLING_OUT, message)
+
+    def seconds_to_ask_again(self) -> float:
+        """When to ask pods again what they serve: they say so in seconds, or something is wrong."""
+        since = conditions.find(self.conditions, conditions.SERVING)
+        assert since is not None
+        waited = datetime.fromisoformat(self._now) - datetime.fromisoformat(since["lastTransitionTime"])
+        return _IMPATIENT_SECONDS if waited < _IMPATIENCE else SUSPICION_SECONDS
+
+    def finish(self, phase: str, message: str) -> dict[str, Any]:
+        """The status."""
+        self.status |= {
+            "observedGeneration": self._generation,
+            "conditions": self.conditions,
+            "phase": phase,
+            "message": message[:4096],
+        }
+        self.status.setdefault("startTime", self._now)
+        if phase in ("Complete", "Failed"):
+            self.status.setdefault("completionTime", self._now)
+            self.status["stage"] = ""
+        return self.status

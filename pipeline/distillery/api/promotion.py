@@ -1,0 +1,144 @@
+"""When a student is promoted, how it takes over, and how it is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from distillery.api.base import Part, SecretName
+from distillery.api.feedback import Feedback
+from distillery.api.infrastructure import Resources
+
+
+class GatewayLimits(Part):
+    """How much may be asked for."""
+
+    body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 2_000_000
+    """The largest body of a request."""
+
+    body_seconds: Annotated[float, Field(ge=1.0, le=600.0)] = 30.0
+    """The time that a body may take to arrive."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    """The most tokens that a request may ask for."""
+
+    choices: Annotated[int, Field(ge=1, le=128)] = 8
+    """The most answers that a request may ask for."""
+
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Of a key, and in each pod. Default: no limit."""
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Requests of a key at once, in each pod."""
+
+
+Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_length=63)]
+"""The name of a parameter of OpenAI's API."""
+
+
+class Gateway(Part):
+    """What stands between clients and the promoted student's servers. Has no effect without a cluster."""
+
+    keys_secret_ref: SecretName | None = None
+    """A Secret with the API keys: each of its keys names a client, and holds the SHA-256 of what the client sends as a
+    bearer token (``python -m distillery_gateway.keys`` makes both). Changes take effect by themselves. Default: whoever
+    reaches the Service may ask."""
+
+    limits: GatewayLimits = GatewayLimits()
+    """Where a key has none of its own."""
+
+    denied_parameters: Annotated[tuple[Parameter, ...], Field(max_length=32)] | None = None
+    """Parameters that are refused. Default: ``seed`` where servers have no GPU, for it ends vLLM there; else none."""
+
+
+class Service(Part):
+    """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
+
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Pods that serve."""
+
+    resources: Resources | None = None
+    """What each asks for. Default: as ``modelServer``."""
+
+    gateway: Gateway = Gateway()
+    """Who may ask, and how much."""
+
+    feedback: Feedback | None = None
+    """Keep what users play, so that rounds learn from what fails there. Default: nothing is kept."""
+
+
+class CanaryStep(Part):
+    """What a newcomer gets for a while."""
+
+    weight: Annotated[int, Field(ge=0, le=99)] = 0
+    """Per cent of the sessions that the newcomer answers."""
+
+    shadow: bool = False
+    """The newcomer gets a copy of every request instead, and nobody sees its answers."""
+
+    seconds: Annotated[int, Field(ge=10, le=31 * 24 * 3600)]
+    """The least time that the step takes."""
+
+    timeout_seconds: Annotated[int, Field(ge=10, le=31 * 24 * 3600)] = 3600
+    """The time after which the step is inconclusive: it stays as it is until you decide."""
+
+
+Allowance = Annotated[float, Field(gt=0.0, le=1.0)]
+"""A difference that may be; none at all can't be shown."""
+
+
+class CanaryAnalysis(Part):
+    """What a newcomer has to show in each step. Both sides are counted over the step, and no request twice."""
+
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100
+    """Requests that the newcomer has to have answered."""
+
+    max_error_increase: Allowance = 0.02
+    """How much larger, as a fraction of requests, its share of errors may be. An error is a server that failed. Without
+    any it takes some 190 requests to show 0.02 with a confidence of 0.95."""
+
+    min_sessions: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    """Sessions of either side whose outcome clients must have told at /v1/outcomes. 0 judges no outcomes; a step with
+    a shadow has none."""
+
+    max_success_loss: Allowance = 0.05
+    """How much smaller, as a fraction of sessions, its share of successes may be. Where four of five succeed it takes
+    some 500 sessions of either side to show 0.05."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    """Of the intervals of the differences, by Newcombe."""
+
+
+class Canary(Part):
+    """How a newcomer proves itself on live traffic before it answers everything. Has no effect without a cluster."""
+
+    steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=10)]
+    """What it gets, in this order. A newcomer that is shown to be worse than allowed is rolled back at once."""
+
+    paused: bool = False
+    """Stay at the step, whatever the analysis says."""
+
+    analysis: CanaryAnalysis = CanaryAnalysis()
+    """What it has to show."""
+
+
+class Promotion(Part):
+    """What happens to a winner."""
+
+    policy: Literal["Auto", "Never"] = "Auto"
+    """``Auto`` serves a student that passes the gate; ``Never`` only reports the verdict."""
+
+    weights: Literal["auto", "merged", "adapter"] = "auto"
+    """How the student is served: as merged weights, or as an adapter beside the base model. ``auto`` takes merged
+    weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""
+
+    round: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Serve the student of this round, whatever the gate said of it; 0 serves the base model. Rounds go on from where
+    they were. Default: the student promoted last. Has no effect without a cluster."""
+
+    service: Service = Service()
+    """How it is served on a cluster."""
+
+    canary: Canary | None = None
+    """Steps for a newcomer. Default: it replaces what was served at once."""
