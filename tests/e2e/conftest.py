@@ -10,11 +10,14 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from distillery import __version__
 from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.prometheus import Monitor, Prometheus, scraping
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
@@ -27,6 +30,12 @@ _TARGETS = {
     "pipeline": ("pipeline", "pipeline"),
     "server-cpu": ("pipeline", "server-cpu"),
 }
+
+
+def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
+    """What the chart makes of values."""
+    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", *(f"--set={v}" for v in values))
+    return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +82,16 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
     system.kubectl("rollout", "restart", f"deployment/{RELEASE}")
     system.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=600s")
     return system
+
+
+@pytest.fixture(scope="session")
+def prometheus(
+    cluster: Cluster, operator: Namespace, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Prometheus]:
+    """A Prometheus that scrapes what the chart's monitors select."""
+    wanted = [m for m in template(cluster, "serviceMonitor.enabled=true") if m["kind"].endswith("Monitor")]
+    with scraping(cluster, operator, list(map(Monitor.of, wanted)), tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
 
 
 @contextmanager
