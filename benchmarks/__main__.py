@@ -27,6 +27,7 @@ FIGURES, PAGE = ROOT / "build" / "benchmarks", ROOT / "docs" / "benchmarks.md"
 DEMONSTRATION = "alfworld-micro"
 TITLES = {
     "alfworld_engine": "ALFWorld's engine",
+    "loop": "The loop, beside its server alone",
     "driver": "The rollout driver",
     "workers": "Rollout workers side by side",
     "prefix_cache": "Prompts that only grow",
