@@ -5,13 +5,15 @@
     python -m benchmarks --only driver workers      some of them
     python -m benchmarks --only                     the table alone, from the figures there are
 
-Figures lie in build/benchmarks, as JSON. The exit code is 1 if one is broken.
+The operator's needs a Kubernetes, that of $KUBECONFIG (`make cluster` makes one), and is left out without. Figures lie
+in build/benchmarks, as JSON. The exit code is 1 if one is broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +52,7 @@ def main() -> int:
     arguments: dict[str, Sequence[str] | None] = {
         "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else None,
         "prefix_cache": [run] if run else None,
+        "operator": [] if os.environ.get("KUBECONFIG") else None,
     }
     failed = []
     for name in chosen.only:
