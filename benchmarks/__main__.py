@@ -32,6 +32,7 @@ TITLES = {
     "prefix_cache": "Prompts that only grow",
     "training": "Training, beside TRL",
     "hint_search": "Filtered hint search",
+    "gateway": "The gateway, and the same server without it",
 }
 
 
