@@ -32,14 +32,18 @@ class Cluster:
     variables: dict[str, str] = field(default_factory=dict)
     context: str = ""
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every program."""
+        return {**os.environ, **self.variables}
+
     def run(
         self, *command: str, stdin: str | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout, env={**os.environ, **self.variables},
-            check=False,
-        )  # fmt: skip
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.environment, check=False
+        )
 
     def helm(self, *arguments: str) -> str:
         """What helm prints. Raises AssertionError with what it said if it fails."""
@@ -136,9 +140,7 @@ class Namespace:
     def forward(self, target: str, port: int) -> Generator[str]:
         """A local address of a port of a Service or a pod, by kubectl port-forward."""
         command = self._command("port-forward", target, f":{port}", "--address=127.0.0.1")
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **self.cluster.variables}
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.cluster.environment) as process:
             try:
                 assert process.stdout is not None
                 found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from distillery import __version__
+from tests.e2e import serving
 from tests.e2e.cluster import Cluster, Namespace
 
 ROOT = Path(__file__).parents[2]
@@ -90,4 +91,12 @@ def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) 
     """A user's namespace, for one test."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
     with namespace(cluster, f"e2e-{name}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def adapters(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace with a run that ended, whose student two replicas serve as an adapter: for several modules."""
+    with namespace(cluster, "e2e-serving") as made:
+        serving.start(made, "adapter")
         yield made
