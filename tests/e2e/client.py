@@ -17,7 +17,7 @@ import time
 import aiohttp
 
 AT_ONCE = 2
-PAUSE = 0.2  # between requests: what is tested is not how a machine does without any time to spare
+PAUSE = 0.5  # between requests: what starts again meanwhile needs the machine, too
 PATIENCE = 120.0
 
 

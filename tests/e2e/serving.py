@@ -186,7 +186,10 @@ def clients(team: Namespace, to: Iterable[str] = ()) -> Generator[Callable[[], l
     team.kubectl("delete", "pod", _CLIENTS, "--ignore-not-found")  # of a test that failed
     team.apply(objects.pod(_CLIENTS, asking))
     try:
-        team.wait_for("an answer from everywhere", started, seconds=300)
+        try:
+            team.wait_for("an answer from everywhere", started, seconds=300)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nthe clients' last: {answers()[-5:]}") from None
         yield answers
     finally:
         team.kubectl("delete", "pod", _CLIENTS, "--ignore-not-found")
