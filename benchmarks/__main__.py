@@ -36,6 +36,7 @@ TITLES = {
     "training": "Training, beside TRL",
     "hint_search": "Filtered hint search",
     "operator": "The operator and its idle runs",
+    "gateway": "The gateway, and the same server without it",
 }
 
 

@@ -46,7 +46,7 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
         denied: parameters that the server behind can't stand.
     """
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", "The body is not JSON.") from error
     if not isinstance(body, dict):
@@ -68,6 +68,11 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
         if not isinstance(body.get(name), bool):
             _check_number(body, name, _MOST_LOGPROBS, least=0)
     return body
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and infinities, which Python reads and JSON does not know: a server behind may compute with them."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_number(body: dict[str, Any], name: str, most: int, *, least: int = 1) -> None:

@@ -33,14 +33,18 @@ class Cluster:
     variables: dict[str, str] = field(default_factory=dict)
     context: str = ""
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every program."""
+        return {**os.environ, **self.variables}
+
     def run(
         self, *command: str, stdin: str | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout, env={**os.environ, **self.variables},
-            check=False,
-        )  # fmt: skip
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.environment, check=False
+        )
 
     def helm(self, *arguments: str) -> str:
         """What helm prints. Raises AssertionError with what it said if it fails."""
@@ -54,9 +58,7 @@ class Cluster:
         """A program that runs meanwhile."""
         with (
             log.open("wb") as output,
-            subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **self.variables}
-            ) as process,
+            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self.environment) as process,
         ):
             try:
                 yield process
@@ -162,9 +164,8 @@ class Namespace:
     @contextmanager
     def _listening(self, *arguments: str) -> Generator[str]:
         """The address that a kubectl says it listens on."""
-        with subprocess.Popen(
-            self._command(*arguments), stdout=subprocess.PIPE, text=True, env={**os.environ, **self.cluster.variables}
-        ) as process:
+        command = self._command(*arguments)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.cluster.environment) as process:
             try:
                 assert process.stdout is not None
                 found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from distillery import __version__
+from tests.e2e import serving
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.prometheus import Monitor, Prometheus, scraping
 
@@ -109,4 +110,12 @@ def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) 
     """A user's namespace, for one test."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
     with namespace(cluster, f"e2e-{name}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def adapters(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace with a run that ended, whose student two replicas serve as an adapter: for several modules."""
+    with namespace(cluster, "e2e-serving") as made:
+        serving.start(made, "adapter")
         yield made

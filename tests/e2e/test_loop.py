@@ -15,7 +15,7 @@ import yaml
 from tests.e2e import s3
 from tests.e2e.cluster import RUN, Cluster, Namespace
 from tests.e2e.conftest import ROOT, namespace, template
-from tests.e2e.documents import small
+from tests.e2e.documents import TASK, small
 from tests.e2e.prometheus import SECONDS, Prometheus
 
 EXAMPLE = "alfworld-micro"
@@ -24,10 +24,6 @@ STAGES = [
     "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
     "r1-promote",
 ]  # fmt: skip
-
-TASK = """\
-You are in the middle of a room. Looking quickly around you, you see a bed 1, a desk 1, a drawer 1, and a shelf 1.
-Your task is to: put some book in bed."""
 
 
 def assert_ended_as_undisturbed(team: Namespace, run: str, *, train: int = 24, evaluate: int = 16) -> dict[str, Any]:
