@@ -54,6 +54,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
+	PYTHON=$(PYTHON) hack/system-packages chromium
 	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install ## What `make test` leaves out

@@ -5,13 +5,15 @@
     python -m benchmarks --only driver workers      some of them
     python -m benchmarks --only                     the table alone, from the figures there are
 
-Figures lie in build/benchmarks, as JSON. The exit code is 1 if one is broken.
+The operator's needs a Kubernetes, that of $KUBECONFIG (`make cluster` makes one), and is left out without. Figures lie
+in build/benchmarks, as JSON. The exit code is 1 if one is broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +29,14 @@ FIGURES, PAGE = ROOT / "build" / "benchmarks", ROOT / "docs" / "benchmarks.md"
 DEMONSTRATION = "alfworld-micro"
 TITLES = {
     "alfworld_engine": "ALFWorld's engine",
+    "loop": "The loop, beside its server alone",
     "driver": "The rollout driver",
     "workers": "Rollout workers side by side",
     "prefix_cache": "Prompts that only grow",
     "training": "Training, beside TRL",
     "hint_search": "Filtered hint search",
+    "operator": "The operator and its idle runs",
+    "gateway": "The gateway, and the same server without it",
 }
 
 
@@ -48,6 +53,7 @@ def main() -> int:
     arguments: dict[str, Sequence[str] | None] = {
         "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else None,
         "prefix_cache": [run] if run else None,
+        "operator": [] if os.environ.get("KUBECONFIG") else None,
     }
     failed = []
     for name in chosen.only:

@@ -78,7 +78,7 @@ def registered(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def server(seconds: float, *, clients: int = 1) -> Generator[str]:
-    """The base URL of a server, in another process, that takes so long for every answer.
+    """The base URL of a server, in another process, that takes so long for every answer, and for a token of a stream.
 
     What it serves (/models) it tells once so many clients have asked: they begin to play together.
     """
@@ -94,9 +94,10 @@ def server(seconds: float, *, clients: int = 1) -> Generator[str]:
 class _Connection(asyncio.Protocol):
     """HTTP/1.1 with bodies of known length, one request at a time: all that our client sends."""
 
-    def __init__(self, seconds: float, clients: asyncio.Barrier) -> None:
+    def __init__(self, seconds: float, clients: asyncio.Barrier, batch: _Batch) -> None:
         self._seconds = seconds
         self._clients = clients
+        self._batch = batch
         self._received = b""
         self._waiting: asyncio.Task[None] | None = None
 
@@ -116,6 +117,9 @@ class _Connection(asyncio.Protocol):
         self._received = body[length:]
         if head.startswith(b"GET"):
             self._waiting = asyncio.create_task(self._tell_models())
+        elif b'"stream": true' in body:
+            self._transport.write(_STREAM)
+            self._batch.join(self._transport, json.loads(body)["max_tokens"])
         else:
             asyncio.get_running_loop().call_later(self._seconds, self._answer, _completion(length))
 
@@ -131,6 +135,59 @@ class _Connection(asyncio.Protocol):
         self._transport.write(head.encode() + body)
 
 
+class _Batch:
+    """Streams that get their tokens together, one a step, as those of a GPU do."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._sent: dict[asyncio.Transport, tuple[int, int]] = {}
+
+    def join(self, transport: asyncio.Transport, tokens: int) -> None:
+        """Send so many tokens; the first step begins now if nothing is under way."""
+        if not self._sent:
+            loop = asyncio.get_running_loop()
+            due = loop.time() + self._seconds
+            loop.call_at(due, self._step, due)
+        self._sent[transport] = (0, tokens)
+
+    def _step(self, due: float) -> None:
+        for transport, (sent, tokens) in list(self._sent.items()):
+            if transport.is_closing():  # the client was killed
+                del self._sent[transport]
+            elif sent + 1 < tokens:
+                transport.write(_TOKEN)
+                self._sent[transport] = (sent + 1, tokens)
+            else:
+                transport.write(_TOKEN + _end(tokens))
+                del self._sent[transport]
+        if self._sent:
+            due += self._seconds  # a step that was late does not delay the next
+            asyncio.get_running_loop().call_at(due, self._step, due)
+
+
+def _event(data: str) -> bytes:
+    """An event of a stream as a chunk of HTTP."""
+    event = f"data: {data}\n\n".encode()
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def _part(choices: Sequence[Mapping[str, Any]], **more: Any) -> bytes:
+    """A part of an answer, as vLLM streams it."""
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return _event(json.dumps({**head, "choices": choices, **more}))
+
+
+_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+_TOKEN = _part([{"index": 0, "delta": {"content": "shelf"}, "logprobs": None, "finish_reason": None}])
+
+
+def _end(tokens: int) -> bytes:
+    """How a stream ends."""
+    stop = _part([{"index": 0, "delta": {}, "finish_reason": "length"}])
+    usage = {"prompt_tokens": 100, "completion_tokens": tokens, "total_tokens": 100 + tokens}
+    return stop + _part([], usage=usage) + _event("[DONE]") + b"0\r\n\r\n"
+
+
 def _completion(length: int) -> dict[str, Any]:
     """As vLLM answers a chat, with tokens of four characters."""
     usage = {"prompt_tokens": length // 4, "completion_tokens": 12, "total_tokens": length // 4 + 12}
@@ -140,8 +197,8 @@ def _completion(length: int) -> dict[str, Any]:
 
 
 async def _serve(seconds: float, clients: int) -> None:
-    barrier, loop = asyncio.Barrier(clients), asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: _Connection(seconds, barrier), "127.0.0.1", 0, backlog=4096)
+    barrier, batch, loop = asyncio.Barrier(clients), _Batch(seconds), asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: _Connection(seconds, barrier, batch), "127.0.0.1", 0, backlog=4096)
     print(listener.sockets[0].getsockname()[1], flush=True)
     await listener.serve_forever()
 

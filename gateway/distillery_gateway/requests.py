@@ -67,7 +67,7 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
 def parse_object(raw: bytes) -> dict[str, Any]:
     """A body that is an object and names a model. Raises :class:`Refusal`."""
     try:
-        body = json.loads(raw)
+        body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Refusal(400, "invalid_json", "The body is not JSON.") from error
     if not isinstance(body, dict):
@@ -75,6 +75,11 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     if not isinstance(body.get("model"), str):
         raise Refusal(400, "missing_parameter", "Name the model as a string.", "model")
     return body
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and infinities, which Python reads and JSON does not know: a server behind may compute with them."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _check_number(body: dict[str, Any], name: str, most: int, *, least: int = 1) -> None:

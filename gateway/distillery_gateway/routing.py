@@ -71,7 +71,8 @@ class Routes:
 
     def target(self, alias: str, session: str) -> Target:
         """Who answers. Raises :class:`Refusal` (404, or 503 where nobody does at the moment)."""
-        if alias not in self._table.aliases:
+        # a gateway that has just started knows no names yet, and must not deny them: clients give up at a 404
+        if self.generation and alias not in self._table.aliases:
             raise no_such_model(alias)
         target = self._table.choose(alias, session)
         if target is None:

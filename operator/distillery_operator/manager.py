@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from distillery.api import GROUP, VERSION
-from distillery_operator.cache import Cache, RunKey
+from distillery_operator.cache import Cache, RunKey, key_of
 from distillery_operator.crd import PLURAL
 from distillery_operator.kube import Kube
 from distillery_operator.metrics import Metrics
@@ -46,19 +45,19 @@ class Manager:
 
     def run_changed(self, body: Object) -> None:
         """A run was made or changed."""
+        self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
             reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics)
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
-        self._count()
 
     def run_gone(self, body: Object) -> None:
         """A run was deleted; what it owned goes with it by itself."""
+        self._count(self.cache.runs.get(key_of(body)), None)
         key = self.cache.drop_run(body)
         if found := self._reconcilers.pop(key, None):
             found[1].cancel()
-        self._count()
 
     def child_changed(self, child: Object, *, gone: bool) -> None:
         """An object of a run was made, changed or deleted."""
@@ -97,11 +96,11 @@ class Manager:
             found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **i} for i in answer["items"]]
         return found
 
-    def _count(self) -> None:
-        phases = Counter(body.get("status", {}).get("phase", "Pending") for body in self.cache.runs.values())
-        self._metrics.runs.clear()
-        for phase, number in phases.items():
-            self._metrics.runs.labels(phase).set(number)
+    def _count(self, before: Object | None, after: Object | None) -> None:
+        """Keep account of runs by phase: counting them all at each change takes the longer the more there are."""
+        for body, step in ((before, -1), (after, 1)):
+            if body is not None:
+                self._metrics.runs.labels(body.get("status", {}).get("phase", "Pending")).inc(step)
 
 
 def _scopes(namespaces: Sequence[str]) -> list[str]:

@@ -114,7 +114,14 @@ SOURCES = (
     _source("helm", "helm.sh/helm/v4", "v4.3.1", "cmd/helm", variable="helm.sh/helm/v4/internal/version.version"),
     _source("versitygw", "github.com/versity/versitygw", "v1.8.0", "cmd/versitygw"),
     _source("kube-score", "github.com/zegl/kube-score", "v1.20.0", "cmd/kube-score"),
-    _source("promtool", "github.com/prometheus/prometheus", "v0.316.0", "cmd/promtool"),
+    _source(
+        "prometheus",
+        "github.com/prometheus/prometheus",
+        "v0.316.0",
+        "cmd/prometheus",
+        "cmd/promtool",
+        tags="remove_all_sd",  # targets are named: the clouds' libraries would be most of what is compiled
+    ),
 )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -32,14 +33,18 @@ class Cluster:
     variables: dict[str, str] = field(default_factory=dict)
     context: str = ""
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every program."""
+        return {**os.environ, **self.variables}
+
     def run(
         self, *command: str, stdin: str | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[str]:
         """Run a program to its end."""
         return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout, env={**os.environ, **self.variables},
-            check=False,
-        )  # fmt: skip
+            command, input=stdin, capture_output=True, text=True, timeout=timeout, env=self.environment, check=False
+        )
 
     def helm(self, *arguments: str) -> str:
         """What helm prints. Raises AssertionError with what it said if it fails."""
@@ -47,6 +52,18 @@ class Cluster:
         done = self.run("helm", *context, *arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextmanager
+    def start(self, *command: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
+        """A program that runs meanwhile."""
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=self.environment) as process,
+        ):
+            try:
+                yield process
+            finally:
+                process.terminate()
 
     def namespace(self, name: str) -> Namespace:
         """A namespace, whether it is there or not."""
@@ -135,14 +152,24 @@ class Namespace:
     @contextmanager
     def forward(self, target: str, port: int) -> Generator[str]:
         """A local address of a port of a Service or a pod, by kubectl port-forward."""
-        command = self._command("port-forward", target, f":{port}", "--address=127.0.0.1")
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **self.cluster.variables}
-        ) as process:
+        with self._listening("port-forward", target, f":{port}", "--address=127.0.0.1") as address:
+            yield address
+
+    @contextmanager
+    def proxy(self) -> Generator[str]:
+        """A local address of the API server, which asks for no credentials, by kubectl proxy."""
+        with self._listening("proxy", "--port=0") as address:
+            yield address
+
+    @contextmanager
+    def _listening(self, *arguments: str) -> Generator[str]:
+        """The address that a kubectl says it listens on."""
+        command = self._command(*arguments)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.cluster.environment) as process:
             try:
                 assert process.stdout is not None
-                found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-                assert found, "kubectl port-forward says where it listens"
-                yield f"127.0.0.1:{found[1]}"
+                found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
+                assert found, f"kubectl {arguments[0]} says where it listens"
+                yield found[0]
             finally:
                 process.terminate()

@@ -10,11 +10,15 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from distillery import __version__
+from tests.e2e import serving
 from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.prometheus import Monitor, Prometheus, scraping
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
@@ -27,6 +31,12 @@ _TARGETS = {
     "pipeline": ("pipeline", "pipeline"),
     "server-cpu": ("pipeline", "server-cpu"),
 }
+
+
+def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
+    """What the chart makes of values."""
+    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", *(f"--set={v}" for v in values))
+    return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +85,16 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
     return system
 
 
+@pytest.fixture(scope="session")
+def prometheus(
+    cluster: Cluster, operator: Namespace, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Prometheus]:
+    """A Prometheus that scrapes what the chart's monitors select."""
+    wanted = [m for m in template(cluster, "serviceMonitor.enabled=true") if m["kind"].endswith("Monitor")]
+    with scraping(cluster, operator, list(map(Monitor.of, wanted)), tmp_path_factory.mktemp("prometheus")) as server:
+        yield server
+
+
 @contextmanager
 def namespace(cluster: Cluster, name: str) -> Generator[Namespace]:
     """A user's namespace, for a while."""
@@ -90,4 +110,12 @@ def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) 
     """A user's namespace, for one test."""
     name = request.node.name.removeprefix("test_").replace("_", "-")[:50].rstrip("-")
     with namespace(cluster, f"e2e-{name}") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def adapters(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace with a run that ended, whose student two replicas serve as an adapter: for several modules."""
+    with namespace(cluster, "e2e-serving") as made:
+        serving.start(made, "adapter")
         yield made

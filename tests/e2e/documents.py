@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+TASK = """\
+You are in the middle of a room. Looking quickly around you, you see a bed 1, a desk 1, a drawer 1, and a shelf 1.
+Your task is to: put some book in bed."""
+
 
 def small(name: str = "small", **spec: Any) -> dict[str, Any]:
     """One round of the whole loop in a few minutes."""

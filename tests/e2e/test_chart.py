@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 
-from distillery.stages.status import Status
-from distillery_operator.metrics import Metrics
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import CHART, RELEASE, SYSTEM
-
-METRIC = re.compile(r"\bdistillery_[a-z_]+")
-
-
-def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
-    """What the chart makes of values."""
-    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", *(f"--set={v}" for v in values))
-    return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
+from tests.e2e.conftest import CHART, RELEASE, SYSTEM, template
 
 
 def kinds(manifests: list[dict[str, Any]]) -> set[str]:
@@ -90,21 +77,6 @@ def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
     shutil.copy(Path(__file__).with_name("alerts.yaml"), tmp_path)
     done = cluster.run("promtool", "test", "rules", str(tmp_path / "alerts.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_dashboard_asks_for_metrics_that_there_are(cluster: Cluster):
-    rendered = template(cluster, "dashboards.enabled=true")
-    (board,) = (json.loads(m["data"]["distillery.json"]) for m in rendered if m["kind"] == "ConfigMap")
-    asked = {
-        name for panel in board["panels"] for target in panel["targets"] for name in METRIC.findall(target["expr"])
-    }
-    status = Status("s")
-    status.report(1, 2, "episodes")
-    exposed = generate_latest(Metrics().registry).decode() + generate_latest(status.registry).decode()
-    there = set(re.findall(r"^# TYPE (\S+)", exposed, re.MULTILINE))
-    known = there | {f"{name}_bucket" for name in there}
-    assert asked
-    assert asked <= known
 
 
 def test_kube_score_finds_nothing_critical(cluster: Cluster):

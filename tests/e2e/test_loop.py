@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Generator
 from typing import Any
 
@@ -13,8 +14,9 @@ import yaml
 
 from tests.e2e import s3
 from tests.e2e.cluster import RUN, Cluster, Namespace
-from tests.e2e.conftest import ROOT, namespace
-from tests.e2e.documents import small
+from tests.e2e.conftest import ROOT, namespace, template
+from tests.e2e.documents import TASK, small
+from tests.e2e.prometheus import SECONDS, Prometheus
 
 EXAMPLE = "alfworld-micro"
 
@@ -22,10 +24,6 @@ STAGES = [
     "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
     "r1-promote",
 ]  # fmt: skip
-
-TASK = """\
-You are in the middle of a room. Looking quickly around you, you see a bed 1, a desk 1, a drawer 1, and a shelf 1.
-Your task is to: put some book in bed."""
 
 
 def assert_ended_as_undisturbed(team: Namespace, run: str, *, train: int = 24, evaluate: int = 16) -> dict[str, Any]:
@@ -79,7 +77,7 @@ def ask(team: Namespace, run: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def example(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+def example(cluster: Cluster, operator: Namespace, prometheus: Prometheus) -> Generator[Namespace]:
     """A user's namespace where the example was applied."""
     with namespace(cluster, "e2e-example") as made:
         document = yaml.safe_load((ROOT / "examples/kubernetes/demo.yaml").read_text())
@@ -142,3 +140,14 @@ def test_artifacts_may_lie_in_s3_and_workers_share_the_games(in_s3: Namespace, e
     assert len(stored) == len(STAGES)
     if status["rounds"][0]["promoted"]:
         assert ask(in_s3, "small")
+
+
+def test_every_panel_of_the_dashboard_shows_data(cluster: Cluster, example: Namespace, prometheus: Prometheus):
+    for _ in range(3):  # a rate takes two looks at what changed between them
+        ask(example, EXAMPLE)
+        time.sleep(2 * SECONDS)
+    rendered = template(cluster, "dashboards.enabled=true")
+    (board,) = (json.loads(m["data"]["distillery.json"]) for m in rendered if m["kind"] == "ConfigMap")
+    asked = {(panel["title"], target["expr"]) for panel in board["panels"] for target in panel["targets"]}
+    assert len(asked) > 10
+    assert [title for title, expression in sorted(asked) if not prometheus.shows(expression)] == []

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.environments.webshop.products import CATEGORIES
-from tests.integration.loop import MICRO, Home, document, rows
+from tests.integration.loop import Home, rows
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
+EXAMPLE = "webshop-micro"
 TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
-SHOPPING = document(
-    "shopping",
-    model=MICRO.with_name("shopper"),
-    environment={
-        "name": "webshop",
-        "maxSteps": 6,
-        "tasks": {"train": TRAIN, "evaluate": EVALUATE, "evaluateSplit": "test"},
-        "options": {"catalogue": "generated", "products": 400, "shown": 3},
-    },
-    rollout={"temperature": 1.0, "leaseSeconds": 20},
-    hints={"k": 5},
-    # many purchases are of another product than the best: two thirds of the reward are worth learning from
-    teaching={"temperature": 0.0, "minScore": 0.66, "maxInvalidActions": 0},
-    evaluation={"arms": ["base", "rag", "distilled"], "gate": {"confidence": 0.5}},
-)
-SHOPPING["spec"]["training"]["epochs"] = 4
 
 
 @pytest.fixture(scope="module")
 def done(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The run, played to its end."""
-    folder = tmp_path_factory.mktemp("shopping")
+    """The example, played to its end."""
+    folder = tmp_path_factory.mktemp(EXAMPLE)
     home = Home(folder, {"DISTILLERY_DATABASE": postgres.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
-    ended = home.call("run", home.write(SHOPPING))
+    run = yaml.safe_load((ROOT / f"examples/{EXAMPLE}.yaml").read_text())
+    run["spec"]["environment"]["tasks"] |= {"train": TRAIN, "evaluate": EVALUATE}  # fewer, for the time it takes
+    run["spec"]["models"]["student"]["model"] = str(ROOT / "models" / "shopper")
+    ended = home.call("run", home.write(run))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return home
 
@@ -75,7 +66,7 @@ def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(don
     assert len(options) >= 3
     assert {row["category"] for row in options} <= set(CATEGORIES.values())
     assert all(row["mentions"] >= 3 for row in options)
-    result = done.result("shopping", "r1-hints")
+    result = done.result(EXAMPLE, "r1-hints")
     failures = rows(postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
     assert (result["extractor"], result["failures"], result["hints"]) == ("miner", failures, len(mined))
 
@@ -100,22 +91,22 @@ def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, po
     (kept,) = rows(
         postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid = 0"
     )
-    learnt = done.result("shopping", "r1-train-distilled")
+    learnt = done.result(EXAMPLE, "r1-train-distilled")
     assert 0 < learnt["learntFrom"]["episodes"] == kept["n"] < TRAIN
     assert learnt["metrics"]["targets"] > 0
-    text = (done.artifact("shopping", "r1-train-distilled") / "dataset.jsonl").read_text()
+    text = (done.artifact(EXAMPLE, "r1-train-distilled") / "dataset.jsonl").read_text()
     assert text.count("Buy Now") > 0
     assert "Hints" not in text
     assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["base"]
 
 
 def test_the_verdict_and_the_report_are_of_webshop(done: Home):
-    promoted = done.result("shopping", "r1-promote")
+    promoted = done.result(EXAMPLE, "r1-promote")
     assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
         ("base", "rag", "distilled"), EVALUATE
     )
     assert promoted["promoted"] == (promoted["gate"]["verdict"] == "Successful")
-    report: dict[str, Any] = json.loads(done.call("report", "shopping", "--json").stdout)
+    report: dict[str, Any] = json.loads(done.call("report", EXAMPLE, "--json").stdout)
     assert report["environment"] == {
         "name": "webshop",
         "source": "generated shop v1 (400 products, human goals, seed 0, nouns by rule v1)",

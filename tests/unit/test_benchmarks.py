@@ -8,6 +8,9 @@ import pytest
 
 from benchmarks.__main__ import page
 from benchmarks.figures import Figure, conclude, machine, options
+from benchmarks.gateway import BODY, STREAMED, Estimate, _pairs
+from benchmarks.http_load import Load, Turn, carry_out
+from benchmarks.stand_ins import server
 
 SLOW = Figure("a step", 350.0, "9 steps", most=300, unit="µs", room=1.5, note="it is slow")
 
@@ -43,3 +46,29 @@ def test_the_page_tells_what_falls_short_and_why():
     assert "| a step | ≤ 300 µs | 350 µs (falls short) | 9 steps |" in lines
     assert "| a step | ≤ 300 µs | 200 µs | 9 steps |" in lines
     assert lines.count("Why it falls short: it is slow.") == 1
+
+
+def test_turns_are_compared_with_their_neighbours_whichever_came_first():
+    order = ["with", "without", "without", "with"]
+    turns = [Turn(address, float(number), [0.0], [0.0], 1) for number, address in enumerate(order)]
+    assert _pairs(turns) == [(turns[0], turns[1]), (turns[3], turns[2])]
+
+
+def test_an_estimate_is_the_median_within_its_interval():
+    estimate = Estimate.of([1.0, 2.0, 3.0, 4.0, 100.0])
+    assert estimate.median == 3.0
+    assert 1.0 <= estimate.low < 3.0 < estimate.high <= 100.0
+    assert "5 pairs of requests" in estimate.n("requests")
+
+
+@pytest.mark.parametrize(("body", "tokens", "least"), [(BODY, 12, 0.04), ({**STREAMED, "max_tokens": 5}, 5, 0.15)])
+def test_the_load_client_counts_tokens_and_waits_for_all_of_them(body: dict[str, object], tokens: int, least: float):
+    with server(0.05) as base_url:
+        addresses = {"one": base_url, "other": base_url}
+        turns = carry_out(Load(addresses, "/chat/completions", {}, body, clients=3, requests=2, turns=2))
+    assert [turn.address for turn in turns] == ["one", "other", "other", "one"]
+    for turn in turns:
+        assert turn.tokens == 3 * 2 * tokens
+        assert min(turn.whole) >= least
+        assert all(first <= whole for first, whole in zip(turn.first, turn.whole, strict=True))
+        assert turn.seconds >= max(turn.whole)

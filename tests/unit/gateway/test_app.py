@@ -74,6 +74,8 @@ async def test_the_openai_client_works(serve: Serve):
         (b"[]", 400, "invalid_json", None),
         (b"[" * 100_000, 400, "invalid_json", None),
         (b"\xff\xfe", 400, "invalid_json", None),
+        ({**BODY, "logit_bias": {"3": float("nan")}}, 400, "invalid_json", None),
+        ({**BODY, "temperature": float("-inf")}, 400, "invalid_json", None),
         ({"messages": MESSAGES}, 400, "missing_parameter", "model"),
         ({"model": "bot"}, 400, "missing_parameter", "messages"),
         ({**BODY, "model": ["bot"]}, 400, "missing_parameter", "model"),

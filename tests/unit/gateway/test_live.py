@@ -96,7 +96,7 @@ def test_sessions_are_remembered_within_bounds():
         ({**OUTCOME, "success": 1}, 400, "invalid_parameter", "success"),
         ({**OUTCOME, "reward": 1.5}, 400, "invalid_parameter", "reward"),
         ({**OUTCOME, "reward": True}, 400, "invalid_parameter", "reward"),
-        (json.dumps({**OUTCOME, "reward": float("nan")}).encode(), 400, "invalid_parameter", "reward"),
+        (json.dumps({**OUTCOME, "reward": float("nan")}).encode(), 400, "invalid_json", None),
         ({**OUTCOME, "task": "x" * 2001}, 400, "invalid_parameter", "task"),
         ({**OUTCOME, "task": ["x"]}, 400, "invalid_parameter", "task"),
         ({**OUTCOME, "model": "other"}, 404, "model_not_found", "model"),

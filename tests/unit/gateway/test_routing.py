@@ -46,9 +46,12 @@ def test_a_table_is_taken_over_only_once_everything_in_it_is_held():
     assert not routes.offer(canary(10), {"old"})
     with pytest.raises(Refusal) as refusal:
         routes.target("bot", "s")
-    assert refusal.value.status == 404
+    assert refusal.value.status == 503, "nobody knows yet that there is no such model"
     assert routes.offer(canary(10), {"old", "new"})
     assert routes.generation == 1
+    with pytest.raises(Refusal) as refusal:
+        routes.target("nosuch", "s")
+    assert refusal.value.status == 404
     assert not routes.offer(desired(2, bot=(Target("newer"),)), {"old", "new"})
     assert routes.target("bot", "s").model in ("old", "new")
 

@@ -138,6 +138,13 @@ def test_a_finished_run_is_left_alone():
     assert (cluster.writes, len(cluster.events)) == (writes, told)
 
 
+def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status():
+    cluster = FakeCluster(run_object())
+    cluster.run()
+    assert len(cluster.created) == 9
+    assert cluster.writes <= 12
+
+
 def test_a_running_run_without_news_costs_no_writes():
     cluster = FakeCluster(run_object())
     for _ in range(6):

@@ -1,0 +1,173 @@
+"""How much of its server's speed the loop leaves: tokens a second of its stages beside a raw replay of their trace.
+
+    python -m benchmarks.loop
+
+A run on generated games is taken through the loop, as `distillery run` does it. Then a fresh vLLM of the same kind gets
+the very requests of the stages that the base model played, stage by stage: as many episodes in flight, a turn after the
+one before it, answers of the same lengths; but no environment, no database, no agent, and answers are not read. A stage
+is timed from its first lease to its last result, prompt and completion tokens together. What the replay can't have is
+the cache of replies: those it gets are not those that the next prompt holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from benchmarks.figures import Figure, conclude, options
+from distillery.agents import Episode, history
+from distillery.api import load
+from distillery.artifacts import store_at
+from distillery.database import Database
+from distillery.database.embedded import EmbeddedPostgres
+from distillery.database.episodes import read_episodes
+from distillery.database.migrate import migrate
+from distillery.database.runs import find
+from distillery.executors.servers import Servers
+from distillery.planning.stages import BASE, OWN, TEACHER
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "examples" / "demo.yaml"
+STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag")}
+"""What the base model plays, by stage, and the arms that are played together in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a stage asked the server for.
+
+    Attributes:
+        episodes: in the order in which they were begun.
+        tokens: of all prompts and replies.
+        seconds: from the first lease to the last result.
+    """
+
+    episodes: tuple[Episode, ...]
+    tokens: int
+    seconds: float
+
+
+async def read(database: Database, name: str) -> dict[str, Trace]:
+    """The traces of a run's stages."""
+    run = await find(database, name)
+    traces = {}
+    for stage, arms in STAGES.items():
+        episodes = {e.id: e for e in await read_episodes(database, run["id"], arms=arms, rounds=[1])}
+        rows = await database.fetch(
+            "SELECT id, started_at, finished_at FROM episode WHERE id = ANY(%s) ORDER BY started_at", list(episodes)
+        )
+        seconds = (max(row["finished_at"] for row in rows) - rows[0]["started_at"]).total_seconds()
+        tokens = sum(t.prompt_tokens + t.completion_tokens for e in episodes.values() for t in e.turns)
+        traces[stage] = Trace(tuple(episodes[row["id"]] for row in rows), tokens, seconds)
+    return traces
+
+
+async def replay(trace: Trace, base_url: str, model: str, *, in_flight: int) -> float:
+    """Seconds that the server takes for a trace."""
+    room = asyncio.Semaphore(in_flight)
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def one(episode: Episode) -> None:
+            async with room:
+                for number, turn in enumerate(episode.turns):
+                    body = {
+                        "model": model,
+                        "messages": history(episode.head.messages, episode.turns[:number], turn.first_turn),
+                        "max_tokens": turn.completion_tokens,
+                        "ignore_eos": True,
+                    }
+                    async with session.post(f"{base_url}/chat/completions", json=body) as answer:
+                        await answer.read()
+                        answer.raise_for_status()
+
+        started = time.monotonic()
+        await asyncio.gather(*map(one, trace.episodes))
+        return time.monotonic() - started
+
+
+def write(path: Path, *, train: int, evaluate: int) -> Path:
+    """The document of the run."""
+    document = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    spec = document["spec"]
+    spec["environment"] |= {"options": {"games": "generated"}}
+    spec["environment"]["tasks"] |= {"train": train, "evaluate": evaluate}
+    spec["models"]["student"]["model"] = str((DOCUMENT.parent / spec["models"]["student"]["model"]).resolve())
+    spec["evaluation"]["arms"] = ["base", "rag", "distilled"]
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+async def measure(folder: Path, dsn: str, document: Path) -> list[dict[str, Any]]:
+    """Loop and replay of every stage."""
+    run = load(document)
+    async with Database(dsn) as database:
+        traces = await read(database, run.metadata.name)
+    store = store_at(folder.as_uri(), cache=folder / "cache", endpoint_url=None)  # the base model asks nothing of it
+    servers = Servers(run.spec, store, folder / "server.log")
+    try:
+        server = await servers.serve(BASE)
+        await replay(_first(traces["rollout"]), server.base_url, server.model, in_flight=8)  # warms up
+        return [
+            {
+                "stage": stage,
+                "episodes": len(trace.episodes),
+                "tokens": trace.tokens,
+                "loop": trace.seconds,
+                "replay": await replay(trace, server.base_url, server.model, in_flight=run.spec.rollout.concurrency),
+            }
+            for stage, trace in traces.items()
+        ]
+    finally:
+        await servers.stop()
+
+
+def _first(trace: Trace) -> Trace:
+    return Trace(trace.episodes[:8], 0, 0.0)
+
+
+def figures(stages: Sequence[dict[str, Any]]) -> list[Figure]:
+    """One for all stages together, and one for each."""
+    every = {key: sum(stage[key] for stage in stages) for key in ("episodes", "tokens", "loop", "replay")}
+    what = "tokens/s, the loop / raw replay"
+    return [
+        Figure(f"{what}, all stages of the base model", every["replay"] / every["loop"], _counted(every), least=0.9),
+        *(Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _counted(stage)) for stage in stages),
+    ]
+
+
+def _counted(stage: dict[str, Any]) -> str:
+    return (
+        f"{stage['episodes']:,} episodes, {stage['tokens']:,} tokens, {stage['loop']:.0f} and {stage['replay']:.0f} s"
+    )
+
+
+def main() -> None:
+    """Play, replay, and tell."""
+    chosen = options(__doc__).parse_args()
+    train, evaluate = (32, 16) if chosen.short else (300, 200)
+    with tempfile.TemporaryDirectory(prefix="distillery-bench-") as scratch:
+        folder = Path(scratch)
+        folder.chmod(0o755)  # for the user that Postgres runs as
+        document = write(folder / "run.yaml", train=train, evaluate=evaluate)
+        with EmbeddedPostgres(folder / "pg") as postgres:
+            migrate(postgres.dsn)
+            environment = {**os.environ, "DISTILLERY_HOME": str(folder), "DISTILLERY_DATABASE": postgres.dsn}
+            subprocess.run([Path(sys.executable).with_name("distillery"), "run", document], env=environment, check=True)
+            stages = asyncio.run(measure(folder, postgres.dsn, document))
+    conclude("loop", figures(stages), chosen, {"stages": stages})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The operator with thousands of idle runs on a real API server: how soon it sees a new one, and what idling writes.
+
+    python -m benchmarks.operator      on the cluster of the current kubeconfig, which no other operator looks after
+
+The operator is a process of this machine, ``python -m distillery_operator.main``, and looks after one namespace, made
+for this and deleted afterwards. Idle runs have ended: they are what gathers over the months. A new run is timed from
+the answer to its creation to the first status that the operator wrote; one after the other, and each is deleted before
+the next. No pod is admitted in the namespace (a quota), for nobody is to play here. Writes while idle are counted by
+the API server: whether the version of any run changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from benchmarks.figures import Figure, conclude, options
+from distillery.api import GROUP, VERSION
+from distillery.serving.process import die_with_parent
+from distillery_operator import conditions
+from distillery_operator.crd import PLURAL
+from distillery_operator.kube import ApiError, Kube
+from distillery_operator.objects import Object, Reference
+
+ROOT = Path(__file__).parents[1]
+NAMESPACE = "distillery-bench"
+MANAGER = "distillery-bench"
+AT_ONCE = 32
+RUNS = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
+PATIENCE = 600.0
+
+
+def document(name: str) -> Object:
+    """A run with nothing special about it."""
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": "DistillationRun",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"models": {"student": {"model": "/models/none"}}, "environment": {"name": "alfworld"}},
+    }
+
+
+def ended(name: str) -> Object:
+    """The status of a run that was told to end long ago."""
+    now = "2026-01-01T00:00:00Z"
+    told: list[dict[str, Any]] = []
+    for kind, reason in ((conditions.ACCEPTED, "Valid"), (conditions.COMPLETE, "RoundsEnded")):
+        told = conditions.set_condition(told, kind, True, reason, "As it should be.", now=now, generation=1)
+    status = {"phase": "Complete", "conditions": told, "observedGeneration": 1, "startTime": now, "completionTime": now}
+    return {**document(name), "spec": None, "status": status}
+
+
+class Place:
+    """The namespace, and what is in it."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+        self.idle = 0
+
+    async def make(self) -> None:
+        """Make the namespace, where no pod is admitted."""
+        crd = yaml.safe_load((ROOT / "crds" / f"{GROUP}_{PLURAL}.yaml").read_text())
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        query = {"fieldManager": MANAGER, "force": "true"}
+        await self._kube.request("PATCH", path, query=query, body=crd, content="application/apply-patch+yaml")
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+        await self._kube.request("POST", "/api/v1/namespaces", body=space)
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "none"},
+            "spec": {"hard": {"pods": "0"}},
+        }
+        await self._kube.request("POST", f"/api/v1/namespaces/{NAMESPACE}/resourcequotas", body=quota)
+
+    async def remove(self) -> None:
+        """Delete the namespace with all that is in it."""
+        await self._kube.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+
+    async def fill(self, number: int) -> None:
+        """Have so many idle runs."""
+        room = asyncio.Semaphore(AT_ONCE)
+
+        async def one(name: str) -> None:
+            async with room:
+                await self._kube.request("POST", RUNS, body=document(name))
+                await self._kube.apply_status({k: v for k, v in ended(name).items() if k != "spec"})
+
+        await asyncio.gather(*(one(f"idle-{n}") for n in range(self.idle, number)))
+        self.idle = number
+
+    async def versions(self) -> dict[str, str]:
+        """The version of every run."""
+        found = await self._kube.request("GET", RUNS)
+        return {item["metadata"]["name"]: item["metadata"]["resourceVersion"] for item in found["items"]}
+
+    async def first_look(self, name: str) -> float:
+        """Seconds from a run's creation to the first status that it has."""
+        made = await self._kube.request("POST", RUNS, body=document(name))
+        created = time.monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not made.get("status", {}).get("conditions"):
+                    await asyncio.sleep(0.01)
+                    made = await self._kube.request("GET", f"{RUNS}/{name}")
+            return time.monotonic() - created
+        finally:
+            await self._kube.delete(Reference(f"{GROUP}/{VERSION}", "DistillationRun", NAMESPACE, name))
+
+
+@contextlib.asynccontextmanager
+async def operator() -> AsyncGenerator[str]:
+    """An operator that leads; the address of its metrics."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = {"DISTILLERY_NAMESPACE": NAMESPACE, "DISTILLERY_NAMESPACES": NAMESPACE, "DISTILLERY_PORT": str(port)}
+    command = [sys.executable, "-m", "distillery_operator.main"]
+    environment = {**os.environ, **settings, "DISTILLERY_LOG_LEVEL": "WARNING"}
+    process = await asyncio.create_subprocess_exec(*command, env=environment, preexec_fn=die_with_parent)
+    try:
+        yield f"http://127.0.0.1:{port}/metrics"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def metric(url: str, name: str) -> float:
+    """The sum of a metric over its labels; 0 before there is one."""
+    with contextlib.suppress(aiohttp.ClientConnectorError):
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].partition(" ")[0] == name)
+    return 0.0
+
+
+async def measure(place: Place, *, idle: int, new: int, seconds: float) -> dict[str, Any]:
+    """Times of new runs beside so many idle ones, and how many of these were written meanwhile."""
+    await place.fill(idle)
+    async with operator() as metrics:
+        started = time.monotonic()
+        while await metric(metrics, "distillery_runs") < idle:
+            if time.monotonic() - started > PATIENCE:
+                raise RuntimeError("the operator does not see the runs")
+            await asyncio.sleep(0.2)
+        await place.first_look("warm-up")
+        seen = time.monotonic() - started
+        before = await place.versions()
+        times = [await place.first_look(f"new-{number}") for number in range(new)]
+        await asyncio.sleep(seconds)
+        after = await place.versions()
+        writes = sum(after.get(name) != version for name, version in before.items() if name.startswith("idle-"))
+        return {"idle": idle, "seconds": sorted(times), "started": seen, "writes": writes}
+
+
+def quantile(values: Iterable[float], share: float) -> float:
+    """The smallest value that so large a share does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+async def benchmark(*, few: int, many: int, new: int, seconds: float) -> list[dict[str, Any]]:
+    """Both numbers of idle runs, one after the other."""
+    async with Kube() as kube:
+        place = Place(kube)
+        await place.make()
+        try:
+            return [await measure(place, idle=idle, new=new, seconds=seconds) for idle in (few, many)]
+        finally:
+            await place.remove()
+
+
+def main() -> None:
+    """Measure, and tell."""
+    chosen = options(__doc__).parse_args()
+    few, many, new, seconds = (10, 200, 20, 5.0) if chosen.short else (100, 5000, 200, 60.0)
+    try:
+        small, large = asyncio.run(benchmark(few=few, many=many, new=new, seconds=seconds))
+    except ApiError as error:
+        sys.exit(f"the API server refuses: {error}")
+    n, looked = f"{new} new runs each", f"first look at a new run, {many:,} idle runs"
+    p99 = [quantile(found["seconds"], 0.99) for found in (small, large)]
+    watched = f"{many:,} runs, while {new} came and went and for {seconds:.0f} s after"
+    figures = [
+        Figure(f"{looked}, p50", quantile(large["seconds"], 0.5), n, unit="s"),
+        Figure(f"{looked}, p99", p99[1], n, most=2, unit="s"),
+        Figure(f"{looked}, p99, beside {few:,}", p99[1] / p99[0], n, most=1.5, room=2),
+        Figure("writes to idle runs", large["writes"], watched, most=0, room=1),
+        Figure(f"start of the operator to its first look, {many:,} idle runs", large["started"], "1 start", unit="s"),
+    ]
+    conclude("operator", figures, chosen, {"few": small, "many": large})
+
+
+if __name__ == "__main__":
+    main()

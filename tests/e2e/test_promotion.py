@@ -1,0 +1,69 @@
+"""Merged weights: pods replace one another at a promotion and at a rollback, and no client notices."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e import serving
+from tests.e2e.cluster import PATIENCE, Cluster, Namespace
+from tests.e2e.conftest import namespace
+from tests.e2e.serving import NAME, Phase, clients, failed, serve
+
+SETTLE = 10.0  # a pod on its way out finishes what it began, and the Service's rules follow
+
+
+@pytest.fixture(scope="module")
+def merged(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace with a run that ended, whose student two replicas serve as merged weights."""
+    with namespace(cluster, "e2e-promotion") as made:
+        serving.start(made, "merged")
+        yield made
+
+
+@contextmanager
+def availability(team: Namespace) -> Generator[list[int]]:
+    """How many replicas were available, at every change; complete at the end."""
+    seen = list[int]()
+    path = 'jsonpath={.status.availableReplicas}{"\\n"}'
+    command = team._command("get", "deployment", NAME, "--watch", f"--output={path}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=team.cluster.environment) as process:
+        try:
+            yield seen
+        finally:
+            ended = process.poll()
+            process.terminate()
+            assert process.stdout is not None
+            assert ended is None, f"kubectl get --watch ended by itself with {ended}"
+            seen += [int(line or 0) for line in process.stdout.read().splitlines()]
+
+
+def test_merged_weights_change_under_load_without_a_failed_request_and_no_replica_is_ever_missing(merged: Namespace):
+    models = serving.models(merged)
+    assert len(serving.pods(merged)) == 2
+    phases, took = [Phase(0, frozenset({models[1]}))], list[float]()
+    with availability(merged) as available, clients(merged) as answers:
+        for old, new in ((1, 0), (0, 1), (1, 0)):
+            phases.append(Phase(time.time(), frozenset({models[old], models[new]})))
+            took.append(serve(merged, new, seconds=PATIENCE))
+            time.sleep(SETTLE)
+            phases.append(Phase(time.time(), frozenset({models[new]})))
+            time.sleep(SETTLE)
+        found = answers()
+    print(f"{len(found)} answers; seconds to replace both pods: {took}")
+    assert failed(found) == []
+    assert serving.wrongly_answered(found, phases) == []
+    assert {model for answer in found for model in answer.models} == set(models.values())
+    for phase, end in zip(phases[2::2], [*(p.began for p in phases[3::2]), float("inf")], strict=True):
+        alone = [answer for answer in found if phase.began < answer.began < end]
+        assert alone, f"nobody was answered while {set(phase.models)} alone was served"
+    assert available, "kubectl told of no change"
+    assert min(available) >= 2, available
+    after = serving.pods(merged)
+    assert len(after) == 2
+    assert {pod["metadata"]["labels"]["distillery.dev/student"] for pod in after.values()} == {"base"}
+    assert all(set(serving.restarts(pod).values()) == {0} for pod in after.values())

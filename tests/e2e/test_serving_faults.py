@@ -1,0 +1,173 @@
+"""Whatever dies of two serving pods: no wrong model answers, the other pod does, and what comes next goes through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e import serving
+from tests.e2e.cluster import Namespace
+from tests.e2e.serving import NAME, SERVICE, Answer, Phase, clients, failed, is_ready, kill, pods, restarts, serve
+
+SECONDS_TO_LEAVE = (
+    30.0  # until no request gets to a pod that can't answer: two probes that fail, and the Service's rules
+)
+SETTLE = 5.0
+ARTIFACT = "/artifacts/r1-train-distilled"
+DATABASE = f"{NAME}-database"
+
+# Twice it is what it was.
+CORRUPT = f"""
+path = "{ARTIFACT}/adapter/adapter_model.safetensors"
+with open(path, "r+b") as file:
+    file.seek(-1, 2)
+    last = file.read(1)[0]
+    file.seek(-1, 2)
+    file.write(bytes([last ^ 0x55]))
+"""
+# What lies in the store is then whole, as if it had been trained so.
+SEAL = f"""
+import hashlib, json
+with open("{ARTIFACT}/result.json", "r+") as file:
+    manifest = json.load(file)
+    for name, entry in manifest["files"].items():
+        entry["sha256"] = hashlib.sha256(open("{ARTIFACT}/" + name, "rb").read()).hexdigest()
+    file.seek(0)
+    file.truncate()
+    json.dump(manifest, file)
+"""
+ASK = f"""
+import http.client, json
+connection = http.client.HTTPConnection("127.0.0.1", 8000, timeout=60)
+body = {{"model": "{NAME}", "messages": [{{"role": "user", "content": "x"}}], "max_tokens": 1}}
+connection.request("POST", "/v1/chat/completions", json.dumps(body), {{"Content-Type": "application/json"}})
+print(connection.getresponse().status)
+"""
+
+
+def program(team: Namespace, pod: str, container: str, text: str) -> str:
+    """What a program in a container prints."""
+    return team.kubectl("exec", pod, f"--container={container}", "--", "python3", "-c", text)
+
+
+def wait_for_restart(team: Namespace, pod: str, container: str, before: int) -> None:
+    """Until a container was started once more, and its pod gets requests again."""
+
+    def back() -> bool:
+        return restarts(team.get("pod", pod))[container] > before and is_ready(team, pod)
+
+    team.wait_for(f"container {container} of {pod} once more, and the pod ready", back, seconds=900)
+
+
+def promote_and_roll_back(team: Namespace) -> list[Phase]:
+    """The base model, then the student again: what may answer from when on."""
+    models, phases = serving.models(team), list[Phase]()
+    for old, new in ((1, 0), (0, 1)):
+        phases.append(Phase(time.time(), frozenset({models[old], models[new]})))
+        serve(team, new)
+        phases.append(Phase(time.time(), frozenset({models[new]})))
+        time.sleep(SETTLE)
+    return phases
+
+
+@pytest.mark.parametrize("container", ["server", "gateway", "syncer"])
+def test_a_killed_container_costs_its_pod_a_while_and_lets_no_wrong_model_answer(adapters: Namespace, container: str):
+    models = serving.models(adapters)
+    serve(adapters, 1)
+    before = pods(adapters)
+    victim, other = sorted(before)
+    with clients(adapters, before) as answers:
+        phases = [Phase(0, frozenset({models[1]}))]
+        killed = time.time()
+        kill(adapters, victim, container)
+        wait_for_restart(adapters, victim, container, restarts(before[victim])[container])
+        back = time.time()
+        time.sleep(SETTLE)
+        phases += promote_and_roll_back(adapters)
+        found = answers()
+    # the victim is asked past the Service all the time: while it can't answer rightly it doesn't answer
+    assert serving.wrongly_answered(found, phases) == []
+    missed = failed(found)
+    assert {answer.to for answer in missed} <= (set() if container == "syncer" else {SERVICE, victim}), missed
+    assert {answer.status for answer in missed} <= {0, 200, 503}, missed  # refused, broken off, told to come again
+    assert [answer for answer in missed if answer.ended < killed or answer.began > back + SETTLE] == []
+    assert [a for a in missed if a.to == SERVICE and a.began > killed + SECONDS_TO_LEAVE] == []
+    assert [answer for answer in found if answer.to == other and killed < answer.began < back and not answer.problem]
+    assert [answer for answer in found if answer.to == victim and answer.began > back and not answer.problem]
+    after = pods(adapters)
+    expected = {name: restarts(pod) for name, pod in before.items()}
+    expected[victim][container] += 1
+    assert {name: restarts(pod) for name, pod in after.items()} == expected
+
+
+@contextmanager
+def corrupted(team: Namespace, pod: str) -> Generator[None]:
+    """The student's weights in the store are others, for a while."""
+    program(team, pod, "server", CORRUPT)
+    try:
+        yield
+    finally:
+        program(team, pod, "server", CORRUPT + SEAL)
+
+
+def test_an_adapter_that_is_not_what_was_trained_is_served_by_no_new_pod_and_the_run_says_why(adapters: Namespace):
+    models = serving.models(adapters)
+    serve(adapters, 1)
+    kept, gone = sorted(pods(adapters))
+
+    def told(words: str) -> bool:
+        condition = adapters.condition(NAME, "Serving")
+        return condition["status"] == "False" and words in condition["message"]
+
+    with clients(adapters) as answers:
+        with corrupted(adapters, kept):
+            adapters.kubectl("delete", "pod", gone, "--wait=false")
+            adapters.wait_for("a new pod", lambda: len(pods(adapters)) == 2 and gone not in pods(adapters))
+            (new,) = pods(adapters).keys() - {kept}
+            adapters.wait_for("a word about the manifest", lambda: told("is not what the manifest says"), seconds=900)
+            assert not is_ready(adapters, new)
+            assert program(adapters, new, "gateway", ASK).strip() == "503"
+            # another adapter in its place, whole: by its digest alone it is not what was promoted
+            program(adapters, kept, "server", SEAL)
+            adapters.wait_for("a word about the digest", lambda: told("its weights have the digest"), seconds=120)
+            assert models[1] in adapters.condition(NAME, "Serving")["message"]
+            time.sleep(SETTLE)
+            assert not is_ready(adapters, new)
+            assert program(adapters, new, "gateway", ASK).strip() == "503"
+        adapters.wait_for("the new pod", lambda: is_ready(adapters, new), seconds=120)
+        adapters.wait_for("both", lambda: adapters.condition(NAME, "Serving")["status"] == "True", seconds=120)
+        time.sleep(SETTLE)
+        found = answers()
+    assert failed(found) == []
+    assert serving.wrongly_answered(found, [Phase(0, frozenset({models[1]}))]) == []
+    assert set(restarts(pods(adapters)[new]).values()) == {0}
+
+
+def test_serving_and_promotions_need_no_database(adapters: Namespace):
+    models = serving.models(adapters)
+    serve(adapters, 1)
+    before = pods(adapters)
+    with clients(adapters, before) as answers:
+        adapters.kubectl("scale", "statefulset", DATABASE, "--replicas=0")
+        try:
+            adapters.wait_for("no database", lambda: not adapters.get("pod", f"{DATABASE}-0"), seconds=300)
+            away = time.time()
+            phases = [Phase(0, frozenset({models[1]})), *promote_and_roll_back(adapters)]
+            time.sleep(30)
+            found = answers()
+            assert not adapters.get("pod", f"{DATABASE}-0")
+        finally:
+            adapters.kubectl("scale", "statefulset", DATABASE, "--replicas=1")
+            adapters.kubectl("rollout", "status", f"statefulset/{DATABASE}", "--timeout=600s")
+    assert failed(found) == []
+    assert serving.wrongly_answered(found, phases) == []
+    assert answered_by(found, since=away) == {SERVICE, *before}
+    assert {n: restarts(p) for n, p in pods(adapters).items()} == {n: restarts(p) for n, p in before.items()}
+
+
+def answered_by(answers: list[Answer], *, since: float) -> set[str]:
+    """Who answered what began since then."""
+    return {answer.to for answer in answers if answer.began > since and not answer.problem}
