@@ -184,9 +184,7 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
             requests=1,
             turns=pairs,
         )
-        before = front.cpu_seconds()
         short = _estimate(load, lambda one, other: 1e3 * (one.whole[0] - other.whole[0]))
-        cpu = (front.cpu_seconds() - before) / (pairs + 1)  # the first request is in no pair
         first = _estimate(
             replace(load, body={**STREAMED, "max_tokens": 2}), lambda one, other: 1e3 * (one.first[0] - other.first[0])
         )
@@ -204,10 +202,9 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
         Figure(f"latency added to the first byte of a stream, 1 client, {name}", first.median, first.n("requests"),
                most=2, unit="ms", room=2),
         Figure(f"tokens/s with / without, {CLIENTS} clients, {name}", speed.median, speed.n(streams), least=0.95,
-               room=1.1, note=note),
+               note=note),
         Figure(f"tokens/s without, {CLIENTS} clients, {name}",
                float(np.median([_speed(turn) for turn in turns if turn.address == "without"])), streams),
-        Figure(f"CPU of the gateway a short answer, 1 client, {name}", 1e6 * cpu, f"{pairs + 1:,} requests", unit="µs"),
         Figure(f"CPU of the gateway a token, {CLIENTS} clients, {name}", 1e6 * spent / tokens, f"{tokens:,.0f} tokens",
                unit="µs"),
     ]  # fmt: skip
