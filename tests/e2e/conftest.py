@@ -115,7 +115,11 @@ def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) 
 
 @pytest.fixture(scope="session")
 def adapters(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
-    """A user's namespace with a run that ended, whose student two replicas serve as an adapter: for several modules."""
+    """A user's namespace with a run whose student two replicas serve as an adapter, for several modules.
+
+    Its next round waits for failures of users.
+    """
     with namespace(cluster, "e2e-serving") as made:
-        serving.start(made, "adapter")
+        rounds = {"max": 2, "trigger": {"failures": serving.FAILURES}}
+        serving.start(made, "adapter", rounds=rounds, service={"feedback": {}})
         yield made

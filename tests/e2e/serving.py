@@ -24,13 +24,22 @@ SERVICE = "the Service"
 PAUSE = 0.2  # of a client between requests: what is measured is not how a machine does without any time to spare
 MESSAGES: Any = [{"role": "user", "content": TASK}]
 
+FAILURES = 3
+"""Of users, that start the next round."""
+
 _CLIENTS = "clients"
 
 
-def start(team: Namespace, weights: str) -> None:
-    """A run that goes to its end, whose student two replicas then serve."""
-    team.apply(small(NAME, promotion={"weights": weights, "round": 1, "service": {"replicas": 2}}))
-    team.wait_for("the end", lambda: team.condition(NAME, "Complete").get("status") == "True", run=NAME)
+def start(team: Namespace, weights: str, **spec: Any) -> None:
+    """A run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
+    promotion = {"weights": weights, "round": 1, "service": {"replicas": 2, **spec.pop("service", {})}}
+    # enough tasks to tell the student from the base model: what is not promoted is no newcomer
+    team.apply(small(NAME, evaluate=32, promotion=promotion, **spec))
+    ended = "Waiting" if "rounds" in spec else "Complete"
+    team.wait_for("the end of the round", lambda: team.status(NAME).get("phase") == ended, run=NAME)
+    team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True", run=NAME)
+    (round_,) = team.status(NAME)["rounds"]
+    assert round_["promoted"], f"the student was expected to win: {round_['reason']}"
 
 
 def students(team: Namespace) -> dict[int, str]:
@@ -53,9 +62,15 @@ def patch(team: Namespace, promotion: Mapping[str, Any]) -> None:
 
 def serve(team: Namespace, number: int, *, seconds: float = 300) -> float:
     """Have a round's student served; seconds until the operator says that all replicas serve it."""
-    student = students(team)[number]
     started = time.monotonic()
     patch(team, {"round": number})
+    wait_until_served(team, number, seconds=seconds)
+    return time.monotonic() - started
+
+
+def wait_until_served(team: Namespace, number: int, *, seconds: float = 300) -> None:
+    """Until the operator says that all replicas serve a round's student."""
+    student = students(team)[number]
 
     def served() -> bool:
         status = team.status(NAME)
@@ -63,7 +78,6 @@ def serve(team: Namespace, number: int, *, seconds: float = 300) -> float:
         return status["serving"]["student"] == student and holds["Serving"] == "True"
 
     team.wait_for(f"{student} on all replicas", served, seconds=seconds)
-    return time.monotonic() - started
 
 
 def roll(team: Namespace, promotion: Mapping[str, Any]) -> None:

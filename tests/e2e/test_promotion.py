@@ -67,3 +67,24 @@ def test_merged_weights_change_under_load_without_a_failed_request_and_no_replic
     assert len(after) == 2
     assert {pod["metadata"]["labels"]["distillery.dev/student"] for pod in after.values()} == {"base"}
     assert all(set(serving.restarts(pod).values()) == {0} for pod in after.values())
+
+
+def test_a_newcomer_with_merged_weights_has_a_server_of_its_own_until_it_is_served_to_all(merged: Namespace):
+    models = serving.models(merged)
+    serve(merged, 0, seconds=PATIENCE)
+    analysis = {"minRequests": 20, "maxErrorIncrease": 0.2}
+    with clients(merged) as answers:
+        canary = {"steps": [{"weight": 50, "seconds": 10}], "analysis": analysis}
+        serving.patch(merged, {"round": None, "canary": canary})
+        merged.wait_for("a server of its own", lambda: merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+        serving.wait_until_served(merged, 1, seconds=PATIENCE)
+        merged.wait_for("its end", lambda: not merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+        served = time.time()
+        time.sleep(SETTLE)
+        found = answers()
+    assert failed(found) == []
+    assert {model for answer in found for model in answer.models} == set(models.values())
+    assert {model for answer in found if answer.began > served for model in answer.models} == {models[1]}
+    assert not [s for s in merged.list("services") if s["metadata"]["name"] == f"{NAME}-canary"]
+    assert not [c for c in merged.list("configmaps") if c["metadata"]["name"] == f"{NAME}-canary"]
+    assert merged.condition(NAME, "CanaryProgressing")["reason"] == "Promoted"
