@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from typing import Any
 
@@ -173,7 +174,7 @@ class Gateway:
         try:
             async with self._session.post(url, data=body, headers=headers) as answer:
                 if answer.status >= 400:
-                    raise _refusal(answer.status, await answer.read(), exchange)
+                    raise self._refusal(answer.status, await answer.read(), exchange)
                 passed = [(n, answer.headers[n]) for n in ("content-type", "content-length") if n in answer.headers]
                 await exchange.begin(answer.status, passed)
                 self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
@@ -201,13 +202,31 @@ class Gateway:
                     async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
                         raw = await answer.read()
                         if answer.status >= 400:
-                            raise _refusal(answer.status, raw, exchange)
+                            raise self._refusal(answer.status, raw, exchange)
             except (Refusal, aiohttp.ClientError, TimeoutError) as error:
                 _log.info("a shadow failed: %s", error.status if isinstance(error, Refusal) else type(error).__name__)
 
         task = asyncio.create_task(copy())
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
+
+    def _refusal(self, status: int, raw: bytes, exchange: Exchange) -> Refusal:
+        """What the client is told of an error of the server behind: its words about the request, nothing of itself."""
+        if status == 404:
+            return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
+        if status >= 500:
+            return Refusal(503, "upstream_failed", "The model's server failed; try again.")
+        try:
+            document = json.loads(raw)
+            error = document.get("error", document)
+            # whichever of its models it speaks of, the client asked for this one
+            names = "|".join(map(re.escape, {exchange.model, *self._routes.held}))
+            message = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", exchange.alias, str(error["message"])[:1000])
+            code = str(error.get("code") or "")
+            told = "invalid_request" if not code or code.isdigit() else code
+            return Refusal(status, told, message, error.get("param"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return Refusal(status, "invalid_request", "The model's server refused the request.")
 
     def _tell(self, exchange: Exchange) -> None:
         """Count and log a request that ended: who and what, never its content."""
@@ -236,18 +255,3 @@ def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:
     if target.upstream:
         headers |= {name: exchange.headers[name] for name in ("authorization", _SESSION) if name in exchange.headers}
     return headers
-
-
-def _refusal(status: int, raw: bytes, exchange: Exchange) -> Refusal:
-    """What the client is told of an error of the server behind: its words about the request, nothing about itself."""
-    if status == 404:
-        return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
-    if status >= 500:
-        return Refusal(503, "upstream_failed", "The model's server failed; try again.")
-    try:
-        document = json.loads(raw)
-        error = document.get("error", document)
-        message = str(error["message"])[:1000].replace(exchange.model, exchange.alias)
-        return Refusal(status, str(error.get("code") or "invalid_request"), message, error.get("param"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return Refusal(status, "invalid_request", "The model's server refused the request.")

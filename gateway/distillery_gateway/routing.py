@@ -46,6 +46,11 @@ class Routes:
         return self._table.aliases.keys()
 
     @property
+    def held(self) -> frozenset[str]:
+        """Models that vLLM holds."""
+        return self._held
+
+    @property
     def in_use(self) -> frozenset[str]:
         """Models that requests are sent to, or still run on."""
         named = {target.model for targets in self._table.aliases.values() for target in targets if not target.upstream}

@@ -161,13 +161,15 @@ async def test_a_failing_server_is_told_of_without_its_words(serve: Serve):
 
 async def test_the_servers_words_about_the_request_are_passed_on_under_the_alias(serve: Serve):
     async def refuse(body: dict[str, Any]) -> web.StreamResponse:
-        error = {"message": f"{body['model']} has a context of 2048 tokens", "code": 400, "param": "messages"}
-        return web.json_response({"error": error}, status=400)
+        message = f"{body['model']} has a context of 2048 tokens, student-1 too; a database or base64 is none"
+        return web.json_response({"error": {"message": message, "code": 400, "param": "messages"}}, status=400)
 
     served = await serve()
+    served.routes.see({"base", "student-1"})
     served.vllm.answer = refuse
     status, answer = await served.post(BODY)
-    assert (status, answer["error"]["message"]) == (400, "bot has a context of 2048 tokens")
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "invalid_request", "messages")
+    assert answer["error"]["message"] == "bot has a context of 2048 tokens, bot too; a database or base64 is none"
 
 
 async def test_a_dead_server_is_a_clear_error(serve: Serve):
