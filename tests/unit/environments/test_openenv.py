@@ -194,7 +194,7 @@ def test_success_is_a_good_score_at_the_end(done: bool, success: bool) -> None:
 
 
 def test_a_server_that_stays_full_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "_PATIENCE", 0.5)
+    monkeypatch.setattr(plugin, "_PATIENCE", 3.0)
     full = '{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'
     with (
         fake_server(lambda message: full) as options,
