@@ -28,7 +28,7 @@ from distillery_operator.observed import (
 from distillery_operator.problems import find_problem, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.settings import Settings
-from distillery_operator.status import ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
@@ -264,11 +264,15 @@ def _serve(
     writer: StatusWriter,
 ) -> Decision:
     """Serve what is to be served, if there is anything."""
+    lacks = ""
     try:
         choice = choose(owner.run.spec, current, writer.status)
     except NoSuchStudent as error:
-        writer.set(conditions.SERVING, False, "NoSuchStudent", str(error))
-        return decision
+        incumbent, lacks = canary.incumbent_of(writer.status), str(error)
+        if incumbent is None:
+            writer.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+            return decision
+        choice = replace(incumbent, reason=lacks)  # a round that is named ends a canary, whether it is there or not
     if choice is None:
         return decision
     adapter = servers.serves_adapters(owner.run.spec)
@@ -277,7 +281,7 @@ def _serve(
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
     generation: int = wanted["generation"]
     how_far = rollout(owner, served, generation, observed)
-    writer.serve(owner, course, how_far)
+    writer.serve(owner, course, how_far, lacks=lacks)
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
         gateway.config_map(owner, wanted, history=writer.status["serving"]["history"]),
