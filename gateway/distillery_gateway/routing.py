@@ -55,7 +55,9 @@ class Routes:
     def in_use(self) -> frozenset[str]:
         """Models that requests are sent to, or still run on."""
         named = {target.model for targets in self._table.aliases.values() for target in targets if not target.upstream}
-        return frozenset(named | _models(self._table.targets) | {model for model, running in self._running.items() if running})
+        return frozenset(
+            named | _models(self._table.targets) | {model for model, running in self._running.items() if running}
+        )
 
     def see(self, held: Collection[str]) -> None:
         """What vLLM holds now: nothing where it is away."""

@@ -21,7 +21,9 @@ def session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
 
 
-async def ask(asking: aiohttp.ClientSession, pod: Object, port: int, path: str, *, read: Callable[[Any], T]) -> T | None:
+async def ask(
+    asking: aiohttp.ClientSession, pod: Object, port: int, path: str, *, read: Callable[[Any], T]
+) -> T | None:
     """What a pod says; None where it does not answer, says too much, or says what can't be read.
 
     Args:

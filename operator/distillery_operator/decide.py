@@ -29,6 +29,7 @@ from distillery_operator.problems import find_problem, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.settings import Settings
 from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
@@ -74,8 +75,12 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     except InvalidRun as error:
         writer.set(conditions.ACCEPTED, False, "InvalidSpec", str(error))
         if status.get("phase", "Failed") != "Failed":
-            # what may change was changed to what can't be: all stays as it is until that is mended
-            return Decision(status=writer.finish(status["phase"], str(error)))
+            # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
+            decision = Decision()
+            if withdrawn := withdraw(body, status, observed, now):
+                writer.try_out(withdrawn.course)
+                decision = Decision(apply=withdrawn.apply, annotate=withdrawn.annotate, delete=withdrawn.delete)
+            return replace(decision, status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")

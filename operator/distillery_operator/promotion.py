@@ -166,7 +166,7 @@ def to_ask(observed: Observed, said: Mapping[str, int], *, trial: bool = False) 
 
 
 def has_syncer(pod: Object) -> bool:
-    """Whether a serving pod's students are adapters."""
+    """Whether the students of a serving pod, or of the pods of a template, are adapters."""
     return any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
 
 

@@ -115,12 +115,8 @@ class StatusWriter:
             "readyReplicas": how_far.replicas,
             "history": recorded(history, choice, self._now, taken_back=course.taken_back),
         }
-        if course.trial:
-            serving["canary"] = course.trial.told()
         self.status["serving"] = serving
-        if course.news:
-            news = course.news
-            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
+        self.try_out(course)
         # from step to step pods take other shares over one by one, and the incumbent answers all the while
         if lacks:
             self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
@@ -132,6 +128,13 @@ class StatusWriter:
             if how_far.problem:
                 message += f" One says: {how_far.problem}"
             self.set(conditions.SERVING, False, ROLLING_OUT, message)
+
+    def try_out(self, course: Course) -> None:
+        """Who is tried beside what is served."""
+        serving = {key: value for key, value in self.status["serving"].items() if key != "canary"}
+        self.status["serving"] = serving | ({"canary": course.trial.told()} if course.trial else {})
+        if news := course.news:
+            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
 
     def seconds_to_ask_again(self) -> float:
         """When to ask pods again what they serve: they say so in seconds, or something is wrong."""

@@ -313,6 +313,23 @@ def test_looks_cost_no_writes_and_come_every_five_seconds():
     assert cluster.status["phase"] == "Complete", "a run that ended looks after its canary"
 
 
+@pytest.mark.parametrize("weights", ["adapter", "merged"])
+def test_a_run_that_can_not_be_read_any_more_leaves_a_newcomer_nothing(weights: str):
+    cluster = on_trial(weights=weights)
+    cluster.body["spec"]["promotion"]["service"]["feedback"] = {"redact": ["("]}
+    for _ in range(2):
+        cluster.reconcile()
+        assert cluster.condition("Accepted")["reason"] == "InvalidSpec"
+        assert targets(cluster) == [(OLD, 100)]
+        assert "shadows" not in cluster.desired()
+        assert "history" in cluster.objects["ConfigMap", "test-serving"]["data"], "a recorder goes on reading it"
+        assert news(cluster) == ("False", "RolledBack")
+        assert canary_deployment(cluster) is None
+    del cluster.body["spec"]["promotion"]["service"]["feedback"]
+    cluster.reconcile()
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (1, "Starting")
+
+
 def scale(cluster: FakeCluster, replicas: int) -> None:
     cluster.body["spec"]["promotion"]["service"]["replicas"] = replicas
     cluster.reconcile()
@@ -404,7 +421,7 @@ def test_a_later_winner_takes_the_place_of_one_on_trial_which_is_told():
         play(cluster, 3)
     told = f"student {NEW} of round 2 was replaced in step 1 of 3 by student 3abcdef01234 of round 3"
     assert cluster.status["serving"]["history"][0]["reason"].startswith(told)
-    assert [event.message for event in cluster.events if event.reason == "CanaryReplaced"][0].startswith(told)
+    assert next(event.message for event in cluster.events if event.reason == "CanaryReplaced").startswith(told)
     settle(cluster)
     assert (trial(cluster)["round"], news(cluster)) == (3, ("True", "Step"))
     assert sum("replaced" in entry["reason"] for entry in cluster.status["serving"]["history"]) == 1
