@@ -180,15 +180,26 @@ async def test_a_client_that_left_is_no_error(serve: Serve):
     assert served.routes.live.told()["base"]["errors"] == 0
 
 
+class Hanging(web.StreamResponse):
+    """Sends its headers, and nothing after them."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        assert self._payload_writer
+        self._payload_writer.send_headers()
+        await asyncio.sleep(60)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_left_before_the_first_words_shows_nothing(serve: Serve, stream: bool):
     async def hang(_: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(60)
         raise AssertionError
 
+    async def headers(_: dict[str, Any]) -> web.StreamResponse:
+        return Hanging()
+
     served = await serve()
-    served.vllm.chunks, served.vllm.pause = [b""], 60  # headers, and nothing after them
-    served.vllm.answer = None if stream else hang
+    served.vllm.answer = headers if stream else hang
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(served.post({**BODY, "stream": stream}), 0.5)
     await until(lambda: served.metrics.cancelled._value.get())
