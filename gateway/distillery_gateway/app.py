@@ -18,6 +18,7 @@ from distillery_gateway.errors import Refusal, no_such_model
 from distillery_gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
+from distillery_gateway.live import Answer
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.requests import CHAT, ENDPOINTS, parse
 from distillery_gateway.routing import Routes
@@ -125,7 +126,7 @@ class Gateway:
                 session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
             )
         if self._routes.live.outcome(target, alias, outcome.session, success=outcome.success):
-            self._metrics.outcomes.labels(alias, target.model, str(outcome.success).lower()).inc()
+            self._metrics.outcomes.labels(alias, target.called, str(outcome.success).lower()).inc()
         return json.dumps({"session": outcome.session, "model": alias}).encode()
 
     async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
@@ -134,16 +135,16 @@ class Gateway:
             raise no_such_model(alias)
         session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
         target = self._routes.target(alias, session)
-        exchange.alias, exchange.model = alias, target.model
+        exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:
             named = exchange.headers[_SESSION]
-            exchange.tape = self._capture.tape(body, session=named, model=target.model, size=len(sent))
+            exchange.tape = self._capture.tape(body, session=named, model=target.called, size=len(sent))
         if shadow := self._routes.shadow(alias):
             self._send_shadow(exchange, shadow, path, body)
-        with self._routes.live.request(target), self._routes.running(target.model):
+        with self._routes.live.request(target) as seen, self._routes.running(target.model):
             try:
-                await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange))
+                await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange), seen)
             finally:
                 self._keep(exchange.tape)
 
@@ -155,9 +156,9 @@ class Gateway:
     def _url(self, target: Target, path: str) -> str:
         return (target.upstream or self._upstream) + path
 
-    async def _relay(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
+    async def _relay(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str], seen: Answer) -> None:
         """Pass the answer through as it comes; give up upstream when the client does."""
-        work = asyncio.ensure_future(self._pass_through(exchange, url, body, headers))
+        work = asyncio.ensure_future(self._pass_through(exchange, url, body, headers, seen))
         gone = asyncio.ensure_future(exchange.disconnected())
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +171,9 @@ class Gateway:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _pass_through(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str]) -> None:
+    async def _pass_through(
+        self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str], seen: Answer
+    ) -> None:
         try:
             async with self._session.post(url, data=body, headers=headers) as answer:
                 if answer.status >= 400:
@@ -179,6 +182,7 @@ class Gateway:
                 await exchange.begin(answer.status, passed)
                 self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
                 async for chunk in answer.content.iter_any():
+                    seen.see(chunk)
                     if exchange.tape:
                         exchange.tape.add(chunk)
                     await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})

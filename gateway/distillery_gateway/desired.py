@@ -54,6 +54,11 @@ class Target:
         """What its requests and sessions are counted under."""
         return self.student or self.model
 
+    @property
+    def called(self) -> str:
+        """In metrics, logs and what is kept; as the model of an adapter, whether weights are merged or not."""
+        return f"student-{self.student}" if self.student not in ("", "base") else self.label
+
 
 @dataclass(frozen=True, slots=True)
 class Desired:
@@ -100,17 +105,25 @@ class Desired:
 
         A session that was given the newcomer at a small weight keeps it at a larger one.
         """
-        targets = [target for target in self.aliases.get(alias, ()) if target.weight > 0]
+        targets = self._sharing(alias)
         if not targets:
             return None
         total = sum(target.weight for target in targets)
-        place = int.from_bytes(hashlib.sha256(f"{alias}\0{session}".encode()).digest()[:8]) / 2**64 * total
+        named = f"{alias}\0{session}".encode("utf-8", "surrogatepass")  # JSON has halves of characters too
+        place = int.from_bytes(hashlib.sha256(named).digest()[:8]) / 2**64 * total
         # the last target is the newcomer: it grows from the bottom, so what it has it keeps
         for target in reversed(targets):
             if place < target.weight:
                 return target
             place -= target.weight
         return targets[0]
+
+    def incumbent(self, alias: str) -> Target | None:
+        """Who answers what no newcomer does: the first that has a share."""
+        return next(iter(self._sharing(alias)), None)
+
+    def _sharing(self, alias: str) -> list[Target]:
+        return [target for target in self.aliases.get(alias, ()) if target.weight > 0]
 
 
 class DesiredFile:

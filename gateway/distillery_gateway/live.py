@@ -11,8 +11,10 @@ import aiohttp
 
 from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal
+from distillery_gateway.exchange import ClientGone
 
 _MOST_SESSIONS = 10_000  # remembered, so that an outcome that is sent twice counts once
+_FAILURE = b'data: {"error"'  # an event of vLLM's: in the words of an answer the quotes would be escaped
 
 
 @dataclass(slots=True)
@@ -20,7 +22,7 @@ class Counts:
     """Of a target.
 
     Attributes:
-        requests: that ended.
+        requests: that ended. One whose client left before the first words shows nothing, and is left out.
         errors: those that the server behind failed. What clients did wrong, or did not wait for, is none.
         outcomes: sessions whose clients told how they ended.
         successes: those that succeeded.
@@ -30,6 +32,24 @@ class Counts:
     errors: int = 0
     outcomes: int = 0
     successes: int = 0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is seen of an answer while it passes.
+
+    Attributes:
+        begun: some of its words came. Its headers are no sign: a server that hangs has sent them too.
+        failed: the server said in its stream that it failed.
+    """
+
+    begun: bool = False
+    failed: bool = False
+
+    def see(self, chunk: bytes) -> None:
+        """Some more came."""
+        self.begun = True
+        self.failed = self.failed or _FAILURE in chunk
 
 
 class Live:
@@ -44,21 +64,24 @@ class Live:
         self._sessions: dict[bytes, None] = {}
 
     @contextmanager
-    def request(self, target: Target) -> Generator[None]:
+    def request(self, target: Target) -> Generator[Answer]:
         """Count a request when it ended, and whether what stands behind the gateway failed it."""
-        failed = False
+        answer, ended = Answer(), True
         try:
-            yield
+            yield answer
         except Refusal as refusal:
-            failed = refusal.status >= 500
+            answer.failed = refusal.status >= 500
             raise
         except (aiohttp.ClientError, TimeoutError):
-            failed = True
+            answer.failed = True
+            raise
+        except ClientGone:
+            ended = answer.begun
             raise
         finally:
             counts = self._counts[target.label]
-            counts.requests += 1
-            counts.errors += failed
+            counts.requests += ended
+            counts.errors += ended and answer.failed
 
     def outcome(self, target: Target, alias: str, session: str, *, success: bool) -> bool:
         """Count how a session ended; False if it was counted already."""

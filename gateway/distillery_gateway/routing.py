@@ -1,10 +1,10 @@
-"""Which model answers to which name now: the desired table, taken over once everything in it can answer."""
+"""Which model answers to which name now: the desired table, taken over once whom it serves can answer."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager
 
 from distillery_gateway.desired import Desired, Target
@@ -23,21 +23,22 @@ class Routes:
 
     def __init__(self) -> None:
         self._table = Desired()
+        self._whole = False
         self.live = Live()
         self._held: frozenset[str] = frozenset()
         self._running: Counter[str] = Counter()
 
     @property
     def generation(self) -> int:
-        """Of the table in use; 0 before there is one."""
-        return self._table.generation
+        """Of the table in use, once vLLM has held all that it names; 0 before."""
+        return self._table.generation if self._whole else 0
 
     @property
     def waits_for(self) -> str:
         """Why requests are not to be sent here; empty once they are."""
-        if not self.generation:
+        if not self._table.generation:
             return "nothing is served yet"
-        missing = _needs(self._table) - self._held
+        missing = _incumbents(self._table) - self._held
         return f"vLLM does not hold {sorted(missing)[0]}" if missing else ""
 
     @property
@@ -54,39 +55,44 @@ class Routes:
     def in_use(self) -> frozenset[str]:
         """Models that requests are sent to, or still run on."""
         named = {target.model for targets in self._table.aliases.values() for target in targets if not target.upstream}
-        return frozenset(named | _needs(self._table) | {model for model, running in self._running.items() if running})
+        return frozenset(
+            named | _models(self._table.targets) | {model for model, running in self._running.items() if running}
+        )
 
     def see(self, held: Collection[str]) -> None:
         """What vLLM holds now: nothing where it is away."""
         self._held = frozenset(held)
 
     def offer(self, desired: Desired, held: Collection[str]) -> bool:
-        """Take a table over if vLLM holds all that it names; True if it is in use now.
+        """Take a table over if vLLM holds the incumbents of its names; True once it has held the newcomers too.
 
-        Until then the one before stands: no request is ever sent to what is not there.
+        Until then the one before stands: no request is ever sent to what is not there. A newcomer that can't be had
+        takes no pod away from the incumbent, which answers for it meanwhile.
         """
-        if desired.generation == self._table.generation:
-            return True
         self.see(held)
-        if _needs(desired) - self._held:
-            return False
-        _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
-        self._table, self.live = desired, Live(desired.targets)
-        return True
+        if desired.generation != self._table.generation:
+            if _incumbents(desired) - self._held:
+                return False
+            _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
+            self._table, self.live, self._whole = desired, Live(desired.targets), False
+        self._whole = self._whole or not _models(desired.targets) - self._held
+        return self._whole
 
     def target(self, alias: str, session: str) -> Target:
         """Who answers. Raises :class:`Refusal` (404, or 503 where nobody does at the moment)."""
         # a gateway that has just started knows no names yet, and must not deny them: clients give up at a 404
-        if self.generation and alias not in self._table.aliases:
+        if self._table.generation and alias not in self._table.aliases:
             raise no_such_model(alias)
-        target = self._table.choose(alias, session)
-        if target is None:
+        target, incumbent = self._table.choose(alias, session), self._table.incumbent(alias)
+        if target is None or incumbent is None:
             raise Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
-        return target
+        # where neither is there vLLM is away, and what that breaks is not to count for the incumbent alone
+        return target if self._is_there(target) or not self._is_there(incumbent) else incumbent
 
     def shadow(self, alias: str) -> Target | None:
         """Who gets a copy of the request, if anybody does."""
-        return self._table.shadows.get(alias)
+        target = self._table.shadows.get(alias)
+        return target if target and self._is_there(target) else None
 
     @contextmanager
     def running(self, model: str) -> Generator[None]:
@@ -97,7 +103,15 @@ class Routes:
         finally:
             self._running[model] -= 1
 
+    def _is_there(self, target: Target) -> bool:
+        return bool(target.upstream) or target.model in self._held
 
-def _needs(table: Desired) -> frozenset[str]:
-    """The models that the vLLM beside this process has to hold for a table."""
-    return frozenset(target.model for target in table.targets if not target.upstream)
+
+def _incumbents(table: Desired) -> frozenset[str]:
+    """What the vLLM beside this process can't do without: who answers where no newcomer does."""
+    return _models(filter(None, map(table.incumbent, table.aliases)))
+
+
+def _models(targets: Iterable[Target]) -> frozenset[str]:
+    """What the vLLM beside this process is to hold."""
+    return frozenset(target.model for target in targets if not target.upstream)

@@ -93,7 +93,7 @@ def judge(newcomer: Counts, incumbent: Counts, asked: CanaryAnalysis, *, shadow:
     """
     sessions = 0 if shadow else asked.min_sessions
     lacks = _lacks(newcomer, incumbent, asked.min_requests, sessions)
-    for confidence in (_EVERY_LOOK, *([asked.confidence] if over and not lacks else [])):
+    for confidence in (max(_EVERY_LOOK, asked.confidence), *([asked.confidence] if over and not lacks else [])):
         if worse := _worse(newcomer, incumbent, asked, confidence, sessions=bool(sessions)):
             return Finding(FAILED, worse)
     if lacks:

@@ -78,6 +78,13 @@ class Trial:
         """It is neither served to all nor taken back yet."""
         return self.outcome in _ACTIVE
 
+    @property
+    def begun(self) -> bool:
+        """Every pod has known of a step: requests, or copies of them, went to the newcomer."""
+        if self.step > 1 or self.outcome == RUNNING:
+            return True
+        return self.outcome == INCONCLUSIVE and self.since != self.decided
+
     def of(self, choice: Choice) -> bool:
         """Whether this is the trial of a student."""
         return (self.student, self.round) == (choice.student, choice.round)
@@ -106,7 +113,7 @@ class Course:
         newcomer: who is on trial, if anybody is.
         guest: the same as the pods are told; None before its servers are there.
         news: a condition that changed, if one did.
-        taken_back: why the newcomer was taken back just now; else empty.
+        taken_back: why a newcomer was taken back just now; else empty.
     """
 
     served: Choice
@@ -133,14 +140,15 @@ def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Obse
         observed: the run's objects, and what its pods say.
         now: the time, with its zone.
     """
-    asked, trial, served = owner.run.spec.promotion, Trial.read(status), _served(status)
-    if served is None or (served.student, served.round) == (choice.student, choice.round):
-        return _settled(choice, trial)
-    pinned = asked.round is not None
-    if pinned or asked.canary is None or not choice.round or not asked.service.replicas:
+    asked, trial, served = owner.run.spec.promotion, Trial.read(status), incumbent_of(status)
+    if served is None or (served.student, served.round) == (choice.student, choice.round) or asked.round is not None:
         return _settled(choice, trial)
     if trial and trial.of(choice) and trial.outcome in (FAILED, ERROR):
         return Course(served, trial)  # whoever wants it all the same pins it
+    if asked.canary is None or not choice.round:
+        return _settled(choice, trial)
+    if not asked.service.replicas:
+        return _put_off(choice, served, trial)
     return _try(owner, asked.canary, choice, served, trial, observed, now)
 
 
@@ -160,7 +168,7 @@ def to_delete(owner: Owner, course: Course, observed: Observed, *, complete: boo
     return newcomer.to_delete(owner, found) if complete or theirs != course.served.student else ()
 
 
-def _served(status: Mapping[str, Any]) -> Choice | None:
+def incumbent_of(status: Mapping[str, Any]) -> Choice | None:
     """Who is served by the status."""
     serving = status.get("serving")
     if serving is None:
@@ -184,6 +192,12 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
     return Course(choice, news=News(False, what, message))
 
 
+def _put_off(choice: Choice, served: Choice, trial: Trial | None) -> Course:
+    """Without servers nobody is tried: what was under way begins anew once there are some."""
+    news = News(False, "NoServers", f"{_called(choice)} is tried once spec.promotion.service.replicas is not 0.")
+    return Course(served, None if trial and trial.active else trial, news=news)
+
+
 def _try(
     owner: Owner,
     canary: Canary,
@@ -195,6 +209,7 @@ def _try(
 ) -> Course:
     """One look at a newcomer's step."""
     configuration = digest(canary.model_dump(mode="json", exclude={"paused"}))
+    replaced = _replaced(trial, choice) if trial and trial.active and not trial.of(choice) else ""
     if trial is None or not trial.of(choice) or not trial.active:
         trial = _begin(choice, canary, 1, configuration, now)
     elif trial.configuration != configuration:
@@ -221,7 +236,8 @@ def _try(
     if not looked.active:
         why = f"{_called(choice)} was taken back in step {looked.step} of {looked.steps}. {looked.message}"
         return Course(served, looked, news=News(False, "RolledBack", why), taken_back=why)
-    return Course(served, looked, choice, guest, _news(choice, canary, looked))
+    news = News(True, "Replaced", replaced) if replaced else _news(choice, canary, looked)
+    return Course(served, looked, choice, guest, news, taken_back=replaced)
 
 
 def _begin(choice: Choice, canary: Canary, number: int, configuration: str, now: datetime) -> Trial:
@@ -238,7 +254,7 @@ def _guest(owner: Owner, choice: Choice, step: CanaryStep, trial: Trial, observe
     Nothing before the servers of its own that merged weights need are there. Once traffic goes to them it stays, and
     what they fail then counts.
     """
-    there = servers.serves_adapters(owner.run.spec) or trial.outcome == RUNNING
+    there = servers.serves_adapters(owner.run.spec) or trial.begun
     if not there and not holds(observed.deployments.get(CANARY.named(owner)), choice, 1):
         return None
     return Newcomer(choice.model, choice.digest, step.weight, trial.decided)
@@ -265,19 +281,19 @@ def _look(
         return replace(trial, outcome=RUNNING, since=text_of(now))
     if canary.paused:
         return trial
-    if silence >= _MOST_SILENCE:
+    if silence >= _MOST_SILENCE and trial.begun:
         return replace(trial, outcome=ERROR, message=f"No pod said for {silence:.0f} s how it does.")
     seconds = (now - datetime.fromisoformat(trial.since)).total_seconds()
     over = seconds >= step.timeout_seconds
-    if trial.outcome == STARTING:
-        message = f"Not every pod served it within {step.timeout_seconds} s."
-        return replace(trial, outcome=INCONCLUSIVE, message=message) if over else trial
-    waits = trial.outcome == INCONCLUSIVE  # for the user, but harm is not waited for
-    last = seconds >= step.seconds and not waits
+    runs = trial.outcome == RUNNING  # else it waits for pods or for the user, but harm is not waited for
+    last = seconds >= step.seconds and runs
     finding = judge(newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last)
     if finding.outcome in (FAILED, SUCCESSFUL):
         return replace(trial, outcome=finding.outcome, message=finding.message)
-    if over and not waits:
+    if over and trial.outcome == STARTING:
+        message = f"Not every pod served it within {step.timeout_seconds} s."
+        return replace(trial, outcome=INCONCLUSIVE, message=message)
+    if over and runs:
         message = f"Neither better nor worse is shown after {step.timeout_seconds} s: {finding.message}."
         return replace(trial, outcome=INCONCLUSIVE, message=message)
     return trial
@@ -296,6 +312,11 @@ def _news(choice: Choice, canary: Canary, trial: Trial) -> News:
 
 def _share(step: CanaryStep) -> str:
     return "gets a copy of every request" if step.shadow else f"gets {step.weight} % of the sessions"
+
+
+def _replaced(trial: Trial, choice: Choice) -> str:
+    was = f"student {trial.student} of round {trial.round}"
+    return f"{was} was replaced in step {trial.step} of {trial.steps} by {_called(choice)}, which is tried instead."
 
 
 def _called(choice: Choice) -> str:

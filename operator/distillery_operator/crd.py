@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from distillery.api import GROUP, KIND, MUTABLE, VERSION, DistillationRun, Spec
+from distillery.api import GROUP, KIND, MUTABLE, RESERVED, VERSION, DistillationRun, Spec
 from distillery.api.promotion import Promotion
 from distillery.api.rules import RULES
 from distillery_operator.status_schema import STATUS
@@ -32,10 +32,16 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
-_NAME_RULE = {
-    "rule": "size(self.metadata.name) <= 40",
-    "message": "metadata.name may have at most 40 characters, which leaves room for the names derived from it",
-}
+_NAME_RULES = [
+    {
+        "rule": "size(self.metadata.name) <= 40",
+        "message": "metadata.name may have at most 40 characters, which leaves room for the names derived from it",
+    },
+    {
+        "rule": " && ".join(f"!self.metadata.name.endsWith('{suffix}')" for suffix in RESERVED),
+        "message": f"metadata.name may not end in {' or '.join(RESERVED)}: what belongs to another run is named so",
+    },
+]
 
 
 def crd() -> dict[str, Any]:
@@ -64,7 +70,7 @@ def crd() -> dict[str, Any]:
                     "spec": spec,
                     "status": STATUS,
                 },
-                "x-kubernetes-validations": [_NAME_RULE],
+                "x-kubernetes-validations": _NAME_RULES,
             }
         },
     }

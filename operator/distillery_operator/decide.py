@@ -28,7 +28,8 @@ from distillery_operator.observed import (
 from distillery_operator.problems import find_problem, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.settings import Settings
-from distillery_operator.status import ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
@@ -74,8 +75,12 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     except InvalidRun as error:
         writer.set(conditions.ACCEPTED, False, "InvalidSpec", str(error))
         if status.get("phase", "Failed") != "Failed":
-            # what may change was changed to what can't be: all stays as it is until that is mended
-            return Decision(status=writer.finish(status["phase"], str(error)))
+            # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
+            decision = Decision()
+            if withdrawn := withdraw(body, status, observed, now):
+                writer.try_out(withdrawn.course)
+                decision = Decision(apply=withdrawn.apply, annotate=withdrawn.annotate, delete=withdrawn.delete)
+            return replace(decision, status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
@@ -264,11 +269,15 @@ def _serve(
     writer: StatusWriter,
 ) -> Decision:
     """Serve what is to be served, if there is anything."""
+    lacks = ""
     try:
         choice = choose(owner.run.spec, current, writer.status)
     except NoSuchStudent as error:
-        writer.set(conditions.SERVING, False, "NoSuchStudent", str(error))
-        return decision
+        incumbent, lacks = canary.incumbent_of(writer.status), str(error)
+        if incumbent is None:
+            writer.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+            return decision
+        choice = replace(incumbent, reason=lacks)  # a round that is named ends a canary, whether it is there or not
     if choice is None:
         return decision
     adapter = servers.serves_adapters(owner.run.spec)
@@ -277,7 +286,7 @@ def _serve(
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
     generation: int = wanted["generation"]
     how_far = rollout(owner, served, generation, observed)
-    writer.serve(owner, course, how_far)
+    writer.serve(owner, course, how_far, lacks=lacks)
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
         gateway.config_map(owner, wanted, history=writer.status["serving"]["history"]),

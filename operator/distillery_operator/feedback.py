@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
-import aiohttp
-
+from distillery_operator import answers
 from distillery_operator.manifests import recorder
-from distillery_operator.objects import Object, address
+from distillery_operator.objects import Object
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MOST = 10**9  # what a pod says is not trusted
 
 
 async def failures(pods: Iterable[Object], *, port: int = recorder.PORT) -> int:
     """What the recorders count; the most of it, for they share the database and some lag. 0 where none answers."""
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+    async with answers.session() as session:
+        asked = (answers.ask(session, pod, port, "/state", read=_count) for pod in pods if _records(pod))
+        return max(filter(None, await asyncio.gather(*asked)), default=0)
 
-        async def one(pod: Object) -> int:
-            try:
-                async with session.get(f"http://{address(pod)}:{port}/state") as answer:
-                    return min(_MOST, max(0, int((await answer.json())["failures"])))
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
-                return 0  # not up yet, or on its way out
 
-        return max(await asyncio.gather(*(one(pod) for pod in pods if _records(pod))), default=0)
+def _count(told: Any) -> int:
+    return min(_MOST, max(0, int(told["failures"])))
 
 
 def _records(pod: Object) -> bool:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import aiohttp
-
+from distillery_operator import answers
 from distillery_operator.analysis import Counts
 from distillery_operator.manifests.gateway import ADMIN_PORT, SYNCER_PORT
-from distillery_operator.objects import Object, address
+from distillery_operator.objects import Object
 from distillery_operator.promotion import has_syncer, told_generation
 
-_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _AT_ONCE = 32
 _MOST_TARGETS = 16
 _MOST_PROBLEM = 300  # characters; what a pod says is not trusted
@@ -41,24 +39,25 @@ class Said:
 async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: int = SYNCER_PORT) -> dict[str, Said]:
     """What each pod says, by the pod's uid."""
     room = asyncio.Semaphore(_AT_ONCE)
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-
-        async def state(pod: Object, port: int) -> dict[str, Any]:
-            async with session.get(f"http://{address(pod)}:{port}/state") as answer:
-                return await answer.json()
+    async with answers.session() as session:
 
         async def one(pod: Object) -> tuple[str, Said] | None:
-            try:
-                async with room:
-                    told, problem = await state(pod, port), ""
-                    generation, live = int(told["generation"]), _live(told)
-                    if generation != told_generation(pod) and has_syncer(pod):
-                        problem = str((await state(pod, syncer_port))["problem"])[:_MOST_PROBLEM]
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError, AttributeError):
-                return None  # not up yet, or on its way out
-            return pod["metadata"]["uid"], Said(generation, problem, live)
+            async with room:
+                said = await answers.ask(session, pod, port, "/state", read=_read)
+                if said and said.generation != told_generation(pod) and has_syncer(pod):
+                    problem = await answers.ask(session, pod, syncer_port, "/state", read=_problem)
+                    said = None if problem is None else replace(said, problem=problem)
+            return (pod["metadata"]["uid"], said) if said else None
 
         return dict(filter(None, await asyncio.gather(*map(one, pods))))
+
+
+def _read(told: Any) -> Said:
+    return Said(int(told["generation"]), live=_live(told))
+
+
+def _problem(told: Any) -> str:
+    return str(told["problem"])[:_MOST_PROBLEM]
 
 
 def _live(told: Mapping[str, Any]) -> dict[str, Counts]:

@@ -15,20 +15,19 @@ from typing import Any
 
 import aiohttp
 
-from distillery_operator import feedback
+from distillery_operator import answers, feedback
 from distillery_operator.cache import Cache, RunKey
 from distillery_operator.decide import WAITING
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.jobs import STATUS_PORT
 from distillery_operator.manifests.names import STAGE_LABEL
-from distillery_operator.objects import Object, address
+from distillery_operator.objects import Object
 from distillery_operator.observed import serving_pods
 
 _log = logging.getLogger(__name__)
 
 MANAGER = "distillery-progress"
 SECONDS = 10.0
-_TIMEOUT = aiohttp.ClientTimeout(total=3)
 _AT_ONCE = 32
 
 
@@ -43,7 +42,7 @@ class ProgressWatcher:
     async def run(self) -> None:
         """Watch for ever."""
         room = asyncio.Semaphore(_AT_ONCE)
-        async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        async with answers.session() as session:
             while True:
                 await asyncio.gather(*(self._look(key, session, room) for key in list(self._cache.runs)))
                 await asyncio.sleep(SECONDS)
@@ -86,12 +85,8 @@ async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[s
         labels, status = pod["metadata"].get("labels", {}), pod.get("status", {})
         if STAGE_LABEL not in labels or status.get("phase") != "Running" or not status.get("podIP"):
             continue
-        try:
-            async with session.get(f"http://{address(pod)}:{STATUS_PORT}/progress") as answer:
-                told = await answer.json()
-            return describe(told)
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
-            continue  # not up yet, or on its way out
+        if told := await answers.ask(session, pod, STATUS_PORT, "/progress", read=describe):
+            return told
     return {}
 
 

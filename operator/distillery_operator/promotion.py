@@ -135,8 +135,10 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
 
 
 def holds(deployment: Object | None, choice: Choice, wanted: int) -> bool:
-    """Whether all pods of a Deployment are available, and hold the merged weights of a student."""
-    if deployment is None or not _is_available(deployment, wanted):
+    """Whether all pods of a Deployment that stays are available, and hold the merged weights of a student."""
+    if deployment is None or deployment["metadata"].get("deletionTimestamp"):
+        return False
+    if not _is_available(deployment, wanted):
         return False
     return deployment["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL) == choice.student
 
@@ -164,7 +166,7 @@ def to_ask(observed: Observed, said: Mapping[str, int], *, trial: bool = False) 
 
 
 def has_syncer(pod: Object) -> bool:
-    """Whether a serving pod's students are adapters."""
+    """Whether the students of a serving pod, or of the pods of a template, are adapters."""
     return any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
 
 

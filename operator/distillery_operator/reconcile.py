@@ -172,7 +172,12 @@ class Reconciler:
         return children
 
     async def _act(self, body: Object, decision: Decision) -> None:
-        """Carry a decision out. Each act is idempotent; the status comes last, and events after it."""
+        """Carry a decision out. Each act is idempotent; the status comes last, and events after it.
+
+        What was found of a newcomer comes first: pods that are told of it forget the counts that it was found by.
+        """
+        if _trial(decision.status) != _trial(self._status):
+            await self._write_status(body, decision.status)
         if decision.secret:
             owner = Owner(parse({key: value for key, value in body.items() if key != "status"}), self._uid)
             await self._kube.create(database.secret(owner, secrets.token_hex(_PASSWORD_BYTES)))
@@ -185,6 +190,7 @@ class Reconciler:
                 self._metrics.created.labels(wanted["kind"]).inc()
         for reference, uid in decision.delete:
             await self._kube.delete(reference, uid=uid)
+            self._applied.pop(reference, None)
         await self._write_status(body, decision.status)
 
     async def _apply(self, wanted: Object) -> None:
@@ -211,6 +217,10 @@ class Reconciler:
             await self._kube.create(manifest(event, body, now))
         # what was just done may allow more
         self.wake()
+
+
+def _trial(status: Mapping[str, Any]) -> Any:
+    return status.get("serving", {}).get("canary")
 
 
 def _event_time(event: Object) -> str:

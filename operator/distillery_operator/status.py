@@ -16,7 +16,7 @@ from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
 
-ROLLING_OUT = "RollingOut"
+ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
 SUSPICION_SECONDS = 15.0
 """Events are not watched: what is stuck is asked about now and then."""
 
@@ -96,8 +96,15 @@ class StatusWriter:
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
-    def serve(self, owner: Owner, course: Course, how_far: Rollout) -> None:
-        """What is served, and by how many replicas; and the newcomer beside it."""
+    def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "") -> None:
+        """What is served, and by how many replicas; and the newcomer beside it.
+
+        Args:
+            owner: the run.
+            course: who is served and who is tried.
+            how_far: the servers are.
+            lacks: why that is not whom the user named; empty if it is.
+        """
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
         choice, history = course.served, self.status.get("serving", {}).get("history", [])
         serving: dict[str, Any] = {
@@ -108,14 +115,12 @@ class StatusWriter:
             "readyReplicas": how_far.replicas,
             "history": recorded(history, choice, self._now, taken_back=course.taken_back),
         }
-        if course.trial:
-            serving["canary"] = course.trial.told()
         self.status["serving"] = serving
-        if course.news:
-            news = course.news
-            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
+        self.try_out(course)
         # from step to step pods take other shares over one by one, and the incumbent answers all the while
-        if how_far.available if course.newcomer else how_far.complete:
+        if lacks:
+            self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+        elif how_far.available if course.newcomer else how_far.complete:
             message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
             self.set(conditions.SERVING, True, "Available", message)
         else:
@@ -123,6 +128,13 @@ class StatusWriter:
             if how_far.problem:
                 message += f" One says: {how_far.problem}"
             self.set(conditions.SERVING, False, ROLLING_OUT, message)
+
+    def try_out(self, course: Course) -> None:
+        """Who is tried beside what is served."""
+        serving = {key: value for key, value in self.status["serving"].items() if key != "canary"}
+        self.status["serving"] = serving | ({"canary": course.trial.told()} if course.trial else {})
+        if news := course.news:
+            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
 
     def seconds_to_ask_again(self) -> float:
         """When to ask pods again what they serve: they say so in seconds, or something is wrong."""

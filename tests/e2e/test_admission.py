@@ -82,6 +82,11 @@ def test_a_long_name_is_refused(users: Namespace):
     assert "at most 40 characters" in refused(users, small("a" * 41))
 
 
+@pytest.mark.parametrize("name", ["small-canary", "small-database"])
+def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Namespace, name: str):
+    assert "may not end in -canary or -database" in refused(users, small(name))
+
+
 def test_what_is_learnt_is_immutable_and_when_is_not(users: Namespace):
     """The run never starts: nobody looks for its database's Secret in this test."""
     users.apply(small("fixed", database={"dsnSecretRef": {"name": "none", "key": "none"}}))

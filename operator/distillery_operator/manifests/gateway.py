@@ -261,18 +261,22 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
 def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
     """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them.
 
-    A newcomer's gateway is reached by the gateways that clients reach, and nobody else.
+    A newcomer's gateway is reached by the gateways that clients reach, which say how it does, so the operator asks it
+    nothing.
     """
+    if site != SERVING:
+        gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}
+        metrics = [(settings.metrics_from, ADMIN_PORT)] if settings.metrics_from else []
+        return ingress_policy(owner, site.settings(owner), site.component, ([gateways], PORT), *metrics)
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
     }
-    clients = [] if site == SERVING else [{"podSelector": {"matchLabels": owner.selector(SERVING.component)}}]
     return ingress_policy(
         owner,
         site.settings(owner),
         site.component,
-        (clients, PORT),
+        ([], PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),
         ([operator], SYNCER_PORT),
         *([([operator], recorder.PORT)] if keeps(owner.run.spec, site) else []),

@@ -2,12 +2,13 @@
 
 from distillery.api.load import canonical, load, parse
 from distillery.api.problems import InvalidRun, Problem
-from distillery.api.run import GROUP, KIND, MUTABLE, VERSION, DistillationRun, Spec
+from distillery.api.run import GROUP, KIND, MUTABLE, RESERVED, VERSION, DistillationRun, Spec
 
 __all__ = [
     "GROUP",
     "KIND",
     "MUTABLE",
+    "RESERVED",
     "VERSION",
     "DistillationRun",
     "InvalidRun",

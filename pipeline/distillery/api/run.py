@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from distillery.api.agent import Agent
 from distillery.api.base import Name, Part
@@ -26,12 +27,22 @@ MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion.round", "promotion.s
 and how, and never what is learnt."""
 
 
+RESERVED = ("-canary", "-database")
+"""How no run's name may end: what belongs to another run is named so, and the two would take it from each other."""
+
+
+def _free(name: str) -> str:
+    if name.endswith(RESERVED):
+        raise PydanticCustomError("reserved", "choose a name that does not end in " + " or ".join(RESERVED))
+    return name
+
+
 class Metadata(Part):
     """The part of Kubernetes' object metadata that Distillery reads; the rest is accepted and left alone."""
 
     model_config = Part.model_config | {"extra": "ignore"}
 
-    name: Annotated[Name, StringConstraints(max_length=40)]
+    name: Annotated[Name, StringConstraints(max_length=40), AfterValidator(_free)]
     """At most 40 characters, which leaves room for the names derived from it."""
 
     namespace: Name = "default"

@@ -60,7 +60,7 @@ async def test_an_outcome_counts_for_the_target_that_answers_its_session(serve: 
     assert (new["outcomes"], new["successes"]) == (new["requests"], new["requests"])
     assert new["requests"] > 0
     assert len(served.vllm.requests) == 40, "outcomes are not forwarded"
-    assert served.metrics.outcomes.labels("bot", "new", "true")._value.get() == new["outcomes"]
+    assert served.metrics.outcomes.labels("bot", "student-0123456789ab", "true")._value.get() == new["outcomes"]
 
 
 async def test_an_outcome_that_is_told_twice_counts_once_until_the_table_changes(serve: Serve):
@@ -178,6 +178,58 @@ async def test_a_client_that_left_is_no_error(serve: Serve):
         answer.close()
     await until(lambda: served.routes.live.told()["base"]["requests"])
     assert served.routes.live.told()["base"]["errors"] == 0
+
+
+class Hanging(web.StreamResponse):
+    """Sends its headers, and nothing after them."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        assert self._payload_writer
+        self._payload_writer.send_headers()
+        await asyncio.sleep(60)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_left_before_the_first_words_shows_nothing(serve: Serve, stream: bool):
+    async def hang(_: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def headers(_: dict[str, Any]) -> web.StreamResponse:
+        return Hanging()
+
+    served = await serve()
+    served.vllm.answer = headers if stream else hang
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(served.post({**BODY, "stream": stream}), 0.5)
+    await until(lambda: served.metrics.cancelled._value.get())
+    assert served.routes.live.told()["base"] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("event", "errors"),
+    [
+        (b'data: {"error": {"message": "Internal server error", "code": 500}}\n\n', 1),
+        (b'data: {"choices": [{"delta": {"content": "data: {\\"error\\": 1}"}}]}\n\n', 0),
+    ],
+)
+async def test_a_stream_that_tells_of_a_failure_is_an_error(serve: Serve, event: bytes, errors: int):
+    served = await serve()
+    served.vllm.chunks = [b"data: {}\n\n", event, b"data: [DONE]\n\n"]
+    async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
+        assert (answer.status, await answer.read()) == (200, b"".join(served.vllm.chunks))
+    await until(lambda: served.routes.live.told()["base"]["requests"])
+    assert served.routes.live.told()["base"]["errors"] == errors
+
+
+async def test_metrics_tell_merged_students_apart_which_share_a_name(serve: Serve):
+    served = await serve()
+    assert served.routes.offer(desired(2, bot=(Target("base", student="0123456789ab"),)), {"base"})
+    assert (await served.post(BODY))[0] == 200
+    assert await tell(served, "s-1") == 200
+    student = "student-0123456789ab"
+    await until(lambda: served.metrics.requests.labels("bot", student, "", "200")._value.get())
+    assert served.metrics.outcomes.labels("bot", student, "true")._value.get() == 1
 
 
 async def test_what_began_under_a_table_does_not_count_for_the_next(serve: Serve):

@@ -210,6 +210,20 @@ async def test_a_newcomer_is_counted_beside_the_incumbent_as_the_operator_reads_
     assert after.requests
 
 
+async def test_a_newcomer_that_can_not_be_had_keeps_no_pod_from_serving(pod: Pod):
+    old, new = student(pod, 1), student(pod, 2)
+    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), "0" * 64, 50, "now")
+    generation = pod.tell(old, tried)
+    await pod.until_ready()
+    for _ in range(20):
+        status, text = await pod.ask()
+        assert (status, json.loads(text)["model"]) == (200, old.name)
+    assert await pod.generation() == 0, "the step has not begun here"
+    assert "digest" in await pod.problem()
+    assert pod.tell(old) != generation
+    await pod.until_served(pod.tell(old))
+
+
 async def test_nothing_is_ready_before_the_adapters_are(pod: Pod, vllm: FakeVllm):
     bad = student(pod, 1)
     generation = pod.tell(Adapter(bad.name, bad.artifact, "0" * 64))

@@ -41,9 +41,13 @@ def test_a_session_that_was_given_the_newcomer_keeps_it_as_its_share_grows():
     assert all(after[session] == "new" for session, model in before.items() if model == "new")
 
 
-def test_a_table_is_taken_over_only_once_everything_in_it_is_held():
+def test_a_session_whose_name_is_no_text_has_its_place_too():
+    assert canary(10).choose("bot", "\ud800")
+
+
+def test_a_table_is_taken_over_only_once_the_incumbents_in_it_are_held():
     routes = Routes()
-    assert not routes.offer(canary(10), {"old"})
+    assert not routes.offer(canary(10), {"new"})
     with pytest.raises(Refusal) as refusal:
         routes.target("bot", "s")
     assert refusal.value.status == 503, "nobody knows yet that there is no such model"
@@ -67,10 +71,30 @@ def test_requests_are_to_come_as_long_as_what_they_are_sent_to_is_there():
     routes.offer(canary(10), {"old", "new"})
     assert routes.waits_for == ""
     routes.see(())  # vLLM is away
-    assert routes.waits_for == "vLLM does not hold new"
+    assert routes.waits_for == "vLLM does not hold old"
     routes.see({"old", "new"})
     assert not routes.offer(desired(2, bot=(Target("newer"),)), {"old", "new"})
     assert routes.waits_for == "", "a newcomer that is not there yet stops nobody"
+
+
+def test_a_newcomer_that_is_not_there_stops_no_pod_and_the_incumbent_answers_for_it():
+    routes = Routes()
+    shadow = desired(1, bot=(Target("old"),))
+    table = Desired(1, shadow.adapters, canary(50).aliases, {"bot": Target("new")})
+    assert not routes.offer(table, {"old"})
+    assert (routes.generation, routes.waits_for) == (0, ""), "it serves, but not yet what it was told"
+    assert {routes.target("bot", session).model for session in SESSIONS} == {"old"}
+    assert routes.shadow("bot") is None
+    assert "new" in routes.in_use, "it is not unloaded just when it came"
+    assert routes.offer(table, {"old", "new"})
+    assert routes.generation == 1
+    assert {routes.target("bot", session).model for session in SESSIONS} == {"old", "new"}
+    assert routes.shadow("bot") == Target("new")
+    routes.see({"old"})  # vLLM started again
+    assert (routes.generation, routes.waits_for) == (1, "")
+    assert {routes.target("bot", session).model for session in SESSIONS} == {"old"}
+    routes.see(())
+    assert {routes.target("bot", session).model for session in SESSIONS} == {"old", "new"}, "both fail"
 
 
 def test_a_model_is_in_use_until_its_last_request_ended():

@@ -70,6 +70,12 @@ def test_a_step_that_is_not_over_is_not_successful_and_fails_by_clear_harm_alone
     assert found(Counts(1000, 80), MANY, over=False) == "Failed"
 
 
+def test_harm_is_believed_at_no_less_than_the_confidence_asked_for():
+    worse, analysis = Counts(1000, 52), CanaryAnalysis.model_validate({"confidence": 0.9999999})
+    assert judge(worse, MANY, CanaryAnalysis(), shadow=False, over=False).outcome == "Failed"
+    assert judge(worse, MANY, analysis, shadow=False, over=False).outcome == "Running"
+
+
 def test_harm_is_told_before_there_are_the_requests_that_success_needs():
     assert found(Counts(10, 9), MANY, over=False) == "Failed"
 

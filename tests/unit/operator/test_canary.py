@@ -313,15 +313,133 @@ def test_looks_cost_no_writes_and_come_every_five_seconds():
     assert cluster.status["phase"] == "Complete", "a run that ended looks after its canary"
 
 
-def test_a_canary_without_servers_is_none():
-    cluster = FakeCluster(
-        run_object(
-            rounds={"max": 2}, promotion={"weights": "adapter", "service": {"replicas": 0}, "canary": {"steps": STEPS}}
-        )
-    )
+@pytest.mark.parametrize("weights", ["adapter", "merged"])
+def test_a_run_that_can_not_be_read_any_more_leaves_a_newcomer_nothing(weights: str):
+    cluster = on_trial(weights=weights)
+    cluster.body["spec"]["promotion"]["service"]["feedback"] = {"redact": ["("]}
+    for _ in range(2):
+        cluster.reconcile()
+        assert cluster.condition("Accepted")["reason"] == "InvalidSpec"
+        assert targets(cluster) == [(OLD, 100)]
+        assert "shadows" not in cluster.desired()
+        assert "history" in cluster.objects["ConfigMap", "test-serving"]["data"], "a recorder goes on reading it"
+        assert news(cluster) == ("False", "RolledBack")
+        assert canary_deployment(cluster) is None
+    del cluster.body["spec"]["promotion"]["service"]["feedback"]
+    cluster.reconcile()
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (1, "Starting")
+
+
+def scale(cluster: FakeCluster, replicas: int) -> None:
+    cluster.body["spec"]["promotion"]["service"]["replicas"] = replicas
+    cluster.reconcile()
+
+
+def test_without_servers_a_newcomer_waits_and_begins_anew_once_there_are_some():
+    cluster = on_trial()
+    traffic(cluster, GOOD)
+    later(cluster)
+    assert trial(cluster)["step"] == 2
+    for _ in range(2):
+        scale(cluster, 0)
+        assert targets(cluster) == [(OLD, 100)]
+        assert cluster.status["serving"]["student"] == OLD
+        assert news(cluster) == ("False", "NoServers")
+    scale(cluster, 2)
+    settle(cluster)
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (1, "Running")
+
+
+def test_a_newcomer_that_never_had_servers_to_prove_itself_on_is_not_served():
+    promotion = {"weights": "adapter", "service": {"replicas": 0}, "canary": {"steps": STEPS}}
+    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=promotion))
     play(cluster, 2)
     cluster.reconcile()
+    assert targets(cluster) == [(OLD, 100)]
+    assert cluster.status["phase"] == "Complete"
+
+
+@pytest.mark.parametrize("weights", ["adapter", "merged"])
+def test_what_was_taken_back_stays_so_without_servers_and_without_a_canary(weights: str):
+    cluster = on_trial(weights=weights)
+    traffic(cluster, BAD)
+    later(cluster, 1)
+    for replicas in (0, 2):
+        scale(cluster, replicas)
+        assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    del cluster.body["spec"]["promotion"]["canary"]
+    settle(cluster)
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    pin(cluster, 2)
     assert targets(cluster) == [(NEW, 100)]
+
+
+def test_a_newcomer_that_does_harm_is_taken_back_before_every_pod_knows_of_it():
+    cluster = on_trial(steps=STEPS[1:])
+    cluster.generations["test-1"] = 0
+    edit(cluster, steps=STEPS[2:])
+    cluster.generations["test-0"] = cluster.desired()["generation"]
+    cluster.live = {"test-0": {OLD: GOOD, NEW: BAD}}
+    cluster.reconcile()
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+
+
+def test_a_step_that_has_not_begun_for_every_pod_is_not_successful():
+    cluster = on_trial()
+    edit(cluster, steps=[{"weight": 50, "seconds": 10, "timeoutSeconds": 3600}])
+    cluster.generations["test-0"] = cluster.desired()["generation"]
+    cluster.live = {"test-0": {OLD: GOOD, NEW: GOOD}}
+    later(cluster, 600)
+    assert trial(cluster)["outcome"] == "Starting"
+
+
+def test_silence_before_the_first_step_began_is_waited_for():
+    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter", "canary": {"steps": STEPS}}))
+    play(cluster, 2)
+    cluster.generations, cluster.silence = {}, 600  # its only pod was moved, and vLLM takes its time
+    later(cluster, 600)
+    assert trial(cluster)["outcome"] == "Starting"
+    later(cluster, 3600)
+    assert trial(cluster)["outcome"] == "Inconclusive"
+    later(cluster, 5)
+    assert trial(cluster)["outcome"] == "Inconclusive"
+
+
+def test_silence_after_a_step_is_an_error_before_the_next_one_began():
+    cluster = on_trial()
+    traffic(cluster, GOOD)
+    later(cluster)
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Starting")
+    cluster.silence = 120
+    later(cluster, 1)
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Error", [(OLD, 100)])
+
+
+def test_a_later_winner_takes_the_place_of_one_on_trial_which_is_told():
+    cluster = on_trial(rounds=3)
+    while len(cluster.status["rounds"]) < 3:
+        play(cluster, 3)
+    told = f"student {NEW} of round 2 was replaced in step 1 of 3 by student 3abcdef01234 of round 3"
+    assert cluster.status["serving"]["history"][0]["reason"].startswith(told)
+    assert next(event.message for event in cluster.events if event.reason == "CanaryReplaced").startswith(told)
+    settle(cluster)
+    assert (trial(cluster)["round"], news(cluster)) == (3, ("True", "Step"))
+    assert sum("replaced" in entry["reason"] for entry in cluster.status["serving"]["history"]) == 1
+
+
+def test_a_round_that_is_named_and_not_there_ends_a_canary_until_it_is_named_no_more():
+    cluster = on_trial(rounds=3)
+    cluster.body["spec"]["promotion"]["round"] = 3
+    writes = cluster.writes
+    for _ in range(3):
+        cluster.reconcile()
+        assert targets(cluster) == [(OLD, 100)]
+        assert "shadows" not in cluster.desired()
+        assert cluster.condition("Serving")["reason"] == "NoSuchStudent"
+        assert news(cluster) == ("False", "RolledBack")
+    assert cluster.writes <= writes + 2
+    pin(cluster, None)
+    assert (trial(cluster)["round"], trial(cluster)["outcome"]) == (2, "Starting")
 
 
 def canary_deployment(cluster: FakeCluster) -> Object | None:
@@ -377,6 +495,37 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     assert {kind for kind, name in cluster.objects if name == "test-canary"} == set()
     assert ("Service", "test") in cluster.objects
     assert ("ConfigMap", "test-serving") in cluster.objects
+
+
+@pytest.mark.parametrize("shares", ["Inconclusive", "Starting"])
+def test_a_newcomers_server_that_goes_away_keeps_its_traffic_once_it_had_some(shares: str):
+    cluster = on_trial(weights="merged")
+    if shares == "Starting":
+        traffic(cluster, GOOD)
+        later(cluster)
+        assert trial(cluster)["step"] == 2
+    else:
+        later(cluster, 3600)
+    assert trial(cluster)["outcome"] == shares
+    before = cluster.desired()
+    deployment = canary_deployment(cluster)
+    assert deployment
+    deployment["status"]["availableReplicas"] = 0
+    cluster.reconcile()
+    assert cluster.desired() == before
+
+
+def test_a_newcomers_server_that_is_on_its_way_out_gets_no_traffic():
+    cluster = on_trial(weights="merged")
+    pin(cluster, 1)
+    assert canary_deployment(cluster) is None
+    pin(cluster, None)
+    cluster.get_ready()
+    deployment = canary_deployment(cluster)
+    assert deployment
+    deployment["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+    cluster.reconcile()
+    assert "shadows" not in cluster.desired()
 
 
 def test_traffic_that_a_newcomers_servers_fail_counts_against_it():

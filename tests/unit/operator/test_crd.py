@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
+from distillery.api import InvalidRun
 from distillery.api.promotion import GatewayLimits
 from distillery_operator.crd import crd, text
+from distillery_operator.manifests import database
+from distillery_operator.manifests.gateway import CANARY
 from distillery_operator.status_schema import MOST_HISTORY
+from tests.unit.operator.test_manifests import owner
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,6 +49,15 @@ def test_a_round_beyond_the_last_is_refused_at_once(schema: dict[str, Any]):
     assert rule["rule"] == "!has(self.promotion.round) || self.promotion.round <= self.rounds.max"
     served = schema["spec"]["properties"]["promotion"]["properties"]["round"]
     assert (served["minimum"], "default" in served) == (0, False)
+
+
+def test_a_name_that_belongs_to_what_another_run_has_is_refused():
+    (version,) = crd()["spec"]["versions"]
+    _, rule = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    assert rule["rule"] == "!self.metadata.name.endsWith('-canary') && !self.metadata.name.endsWith('-database')"
+    for made in (CANARY.named(owner("a")), database.name(owner("a"))):
+        with pytest.raises(InvalidRun, match=r"metadata\.name: .*: choose a name that does not end in -canary"):
+            owner(made)
 
 
 def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):

@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from distillery.serving import recorder as program
-from distillery_operator import feedback
+from distillery_operator import answers, feedback, progress
 from distillery_operator.cache import Cache
 from distillery_operator.manifests import database, gateway
+from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.metrics import Metrics
 from distillery_operator.objects import Object
 from distillery_operator.progress import gathered
@@ -108,11 +109,21 @@ def pod(name: str, ip: str, *, recorder: bool = True) -> Object:
 
 
 @pytest.mark.parametrize(
-    ("said", "counted"), [({"failures": 31}, 31), ({"failures": -4}, 0), ({"failures": "many"}, 0), ({}, 0), ([], 0)]
+    ("said", "counted"),
+    [
+        ('{"failures": 31}', 31),
+        ('{"failures": -4}', 0),
+        ('{"failures": "many"}', 0),
+        ('{"failures": 1e999}', 0),
+        ("{}", 0),
+        ("[]", 0),
+        ("[" * 60_000, 0),
+        ('{"failures": 31}' + " " * 70_000, 0),
+    ],
 )
-async def test_a_recorder_is_asked_and_what_it_says_is_not_trusted(said: Any, counted: int):
+async def test_a_recorder_is_asked_and_what_it_says_is_not_trusted(said: str, counted: int):
     async def state(_: web.Request) -> web.Response:
-        return web.json_response(said)
+        return web.Response(text=said, content_type="application/json")
 
     app = web.Application()
     app.router.add_get("/state", state)
@@ -120,6 +131,34 @@ async def test_a_recorder_is_asked_and_what_it_says_is_not_trusted(said: Any, co
         pods = [pod("a", "127.0.0.1"), pod("without", "127.0.0.1", recorder=False), pod("starting", "")]
         assert await feedback.failures(pods, port=server.port or 0) == counted
     assert await feedback.failures([pod("gone", "127.0.0.1")], port=1) == 0
+
+
+@pytest.mark.parametrize("said", ['{"done": 1e999, "total": 9, "stage": "", "unit": ""}', "[" * 60_000, "1", "null"])
+async def test_a_worker_that_says_what_can_not_be_makes_no_progress(said: str, monkeypatch: pytest.MonkeyPatch):
+    async def state(_: web.Request) -> web.Response:
+        return web.Response(text=said, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/progress", state)
+    worker = pod("w", "127.0.0.1") | {"metadata": {"name": "w", "labels": {STAGE_LABEL: "r1-rollout"}}}
+    worker["status"]["phase"] = "Running"
+    async with TestServer(app) as server, answers.session() as session:
+        monkeypatch.setattr(progress, "STATUS_PORT", server.port)
+        assert await progress._ask([worker], session) == {}
+
+
+async def test_a_pod_that_sends_the_operator_elsewhere_is_not_followed():
+    async def elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/there")
+
+    async def there(_: web.Request) -> web.Response:
+        return web.json_response({"failures": 31})
+
+    app = web.Application()
+    app.router.add_get("/state", elsewhere)
+    app.router.add_get("/there", there)
+    async with TestServer(app) as server:
+        assert await feedback.failures([pod("a", "127.0.0.1")], port=server.port or 0) == 0
 
 
 async def test_recorders_are_asked_while_a_run_waits_and_an_old_count_starts_nothing(monkeypatch: pytest.MonkeyPatch):

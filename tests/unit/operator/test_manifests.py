@@ -470,6 +470,13 @@ def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names
     assert syncers == {"from": [operator], "ports": [{"port": 8003, "protocol": "TCP"}]}
 
 
+def test_a_newcomers_port_for_operators_is_open_to_whom_the_chart_names_alone():
+    monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
+    policy = gateway.network_policy(owner(), Settings(metrics_from=(monitoring,)), gateway.CANARY)
+    _, metrics = policy["spec"]["ingress"]
+    assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
+
+
 def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
     of = owner(promotion={"weights": "merged", "service": {"replicas": 3}})
     policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
@@ -479,7 +486,8 @@ def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
     assert service["spec"]["selector"].items() <= labels.items()
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert not servers.service(of)["spec"]["selector"].items() <= labels.items()
-    assert policy["spec"]["ingress"][0] == {
+    (gateways,) = policy["spec"]["ingress"]
+    assert gateways == {
         "from": [{"podSelector": {"matchLabels": of.selector("serving")}}],
         "ports": [{"port": 8000, "protocol": "TCP"}],
     }

@@ -17,15 +17,20 @@ from distillery_operator.metrics import Metrics
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.reconcile import Reconciler
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
-from tests.unit.operator.test_canary import on_trial
+from tests.unit.operator.test_canary import BAD, GOOD, NEW, OLD, on_trial
 
 
 class FakeKube(Kube):
-    """Notes what is asked of it, and keeps nothing but annotations."""
+    """Notes what is asked of it, and keeps nothing but annotations.
+
+    Attributes:
+        full: no Job has room.
+    """
 
     def __init__(self, cache: Cache) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.statuses: list[Object] = []
+        self.full = False
         self._cache = cache
 
     async def apply(self, manifest: Object) -> Object:
@@ -39,11 +44,18 @@ class FakeKube(Kube):
         self._cache.keep(pod)
 
     async def apply_status(self, manifest: Object, *, manager: str = "") -> Object:
+        self.asked.append(("status", manifest["kind"], manifest["metadata"]["name"]))
         self.statuses.append(manifest["status"])
         return manifest
 
     async def create(self, manifest: Object) -> bool:
+        if self.full and manifest["kind"] == "Job":
+            raise ApiError(403, "Forbidden", "exceeded quota")
         return True
+
+    async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
+        found = self._cache._children[namespace, "test"]
+        return [thing for (known, _), thing in found.items() if known == kind]
 
     async def delete(self, reference: Reference, *, uid: str = "") -> None:
         self.asked.append(("delete", reference.kind, reference.name))
@@ -138,6 +150,50 @@ async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_tria
     clock += 60.0
     await reconciler._reconcile()
     assert len(said["asked"]) == asked
+
+
+def reconciler_of(cluster: FakeCluster) -> tuple[Reconciler, FakeKube, Cache]:
+    cache = Cache()
+    cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
+    for thing in cluster.objects.values():
+        cache.keep(copy.deepcopy(thing))
+    kube = FakeKube(cache)
+    return Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics()), kube, cache
+
+
+async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest(said: dict[str, Any]):
+    cluster = on_trial(rounds=3)
+    for job in cluster.running_jobs():
+        del cluster.objects["Job", job["metadata"]["name"]]
+    said["generation"] = cluster.desired()["generation"]
+    said["live"] = {OLD: GOOD, NEW: BAD}
+    reconciler, kube, _ = reconciler_of(cluster)
+    kube.full = True
+    with pytest.raises(ApiError, match="quota"):
+        await reconciler._reconcile()
+    assert kube.statuses[-1]["serving"]["canary"]["outcome"] == "Failed"
+    told = [ask for ask in kube.asked if ask[0] == "status" or ask[1] == "ConfigMap"]
+    assert [ask[0] for ask in told] == ["status", "apply"]
+    said["generation"] = 0
+    with pytest.raises(ApiError, match="quota"):
+        await reconciler._reconcile()
+    assert len(kube.statuses) == 1, "it is not tried again"
+
+
+async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(said: dict[str, Any]):
+    cluster = on_trial(weights="merged")
+    said["generation"] = cluster.desired()["generation"]
+    reconciler, kube, cache = reconciler_of(cluster)
+    service = ("apply", "Service", "test-canary")
+    for number, times in ((None, 1), (1, 1), (None, 2)):
+        body = copy.deepcopy(cache.runs["team", "test"])
+        body["spec"]["promotion"].pop("round", None)
+        if number:
+            body["spec"]["promotion"]["round"] = number
+        cache.keep_run(body)
+        await reconciler._reconcile()
+        assert kube.asked.count(service) == times
+    assert ("delete", "Service", "test-canary") in kube.asked
 
 
 @pytest.mark.parametrize(("status", "harmless"), [(404, True), (403, False)])

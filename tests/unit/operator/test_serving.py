@@ -219,6 +219,7 @@ async def test_a_pod_says_what_it_serves_or_why_it_does_not_and_silence_is_no_an
         {"generation": 7, "inUse": [], "live": {"base": counts}},
         {"generation": 6},
         {"generation": "x"},
+        {"generation": float("inf")},
         [],
         {"generation": 7, "live": {"base": {**counts, "errors": 10}}},
         {"generation": 7, "live": ["base"]},
@@ -245,7 +246,7 @@ async def test_a_pod_says_what_it_serves_or_why_it_does_not_and_silence_is_no_an
         assert await gateways.ask([pod], **ports) == {"u": Said(6, ("no such file" * 100)[:300])}
         merged: Object = {**pod, "spec": {}}
         assert await gateways.ask([merged], **ports) == {"u": Said(6)}, "there is no syncer to be asked"
-        for _ in range(4):
+        for _ in range(5):
             answers.pop(0)
             assert await gateways.ask([pod], **ports) == {}
     assert await gateways.ask([pod], **ports) == {}

@@ -1,0 +1,71 @@
+"""A newcomer of a run that can't be read any more: the incumbent answers everything, for nobody looks. Pure."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from distillery.api import MUTABLE, InvalidRun, parse
+from distillery_operator import canary
+from distillery_operator.canary import Course
+from distillery_operator.manifests import gateway
+from distillery_operator.manifests.names import Owner
+from distillery_operator.objects import Object, Reference
+from distillery_operator.observed import Observed
+from distillery_operator.promotion import has_syncer, to_annotate
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """What is to be done; see ``decide.Decision``."""
+
+    course: Course
+    apply: tuple[Object, ...]
+    annotate: tuple[tuple[Reference, int], ...]
+    delete: tuple[tuple[Reference, str], ...]
+
+
+def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: datetime) -> Withdrawal | None:
+    """Let the incumbent answer everything; None where nothing is served, or not even the rest of the run can be read.
+
+    It is said again at every look: what was written of it in the status does not tell whether it was done.
+
+    Args:
+        body: a run with a mistake in what may change.
+        status: the run's.
+        observed: the run's objects, which tell how students are served.
+        now: the time, with its zone.
+    """
+    served, deployment = canary.incumbent_of(status), observed.deployments.get(body["metadata"]["name"])
+    if served is None or deployment is None:
+        return None
+    try:
+        owner = Owner(parse(_as_made(body)), body["metadata"]["uid"])
+    except InvalidRun:
+        return None
+    served = replace(served, reason="the specification is not valid.")
+    course = canary.plot(owner, served, status, observed, now)
+    adapter = has_syncer(deployment["spec"]["template"])
+    wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter)
+    return Withdrawal(
+        course,
+        (gateway.config_map(owner, wanted, history=status["serving"]["history"]),),
+        tuple((Reference.to(pod), wanted["generation"]) for pod in to_annotate(wanted["generation"], observed)),
+        canary.to_delete(owner, course, observed, complete=False),
+    )
+
+
+def _as_made(body: Object) -> Object:
+    """A run without what may have changed since it was made, and was valid."""
+    made = copy.deepcopy({key: value for key, value in body.items() if key != "status"})
+    for path in MUTABLE:
+        *above, last = path.split(".")
+        part: Any = made["spec"]
+        for name in above:
+            part = part.get(name, {})
+        part.pop(last, None)
+    made["spec"].setdefault("promotion", {})["service"] = {"feedback": {}}  # recorders keep the history that they read
+    return made
