@@ -230,7 +230,7 @@ def _try(
         looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
         guest = _guest(owner, choice, canary.steps[looked.step - 1], looked, observed)
     if looked.outcome == SUCCESSFUL:
-        reason = f"{choice.reason} All {looked.steps} steps on live traffic were successful. {looked.message}"
+        reason = f"{choice.reason} Successful in every step on live traffic ({looked.steps}). {looked.message}"
         news = News(False, "Promoted", f"{_called(choice)} is served to all. {looked.message}")
         return Course(replace(choice, reason=reason), looked, news=news)
     if not looked.active:

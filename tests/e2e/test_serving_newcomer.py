@@ -137,7 +137,7 @@ def test_a_newcomer_takes_over_step_by_step_without_a_failed_request(
     assert set().union(*placed.values()) == {base, student}
     assert found.since(all_of_them) == {student}
     assert progress(adapters) == ("False", "Promoted")
-    assert "2 steps on live traffic were successful" in adapters.status(NAME)["serving"]["history"][0]["reason"]
+    assert "Successful in every step on live traffic (2)" in adapters.status(NAME)["serving"]["history"][0]["reason"]
     assert {n: restarts(p) for n, p in pods(adapters).items()} == {n: restarts(p) for n, p in before.items()}
 
 
