@@ -112,7 +112,7 @@ def test_a_newcomer_goes_through_its_steps_and_is_served_to_all():
     assert news(cluster) == ("False", "Promoted")
     first, second = cluster.status["serving"]["history"]
     assert first["reason"].startswith(
-        "Because. All 3 steps on live traffic were successful. Errors are up by at most 0.4"
+        "Because. Successful in every step on live traffic (3). Errors are up by at most 0.4"
     )
     assert second["student"] == OLD
     settle(cluster)
