@@ -33,8 +33,14 @@ def leave(folder: Path, name: str, **document: Any) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"session": "s", "alias": "test", "time": NOW, **document}))
 
 
+MESSAGES = [
+    {"role": "user", "content": "A room."}, {"role": "assistant", "content": "look"},
+    {"role": "user", "content": "Dark."},
+]  # fmt: skip
+
+
 def exchange(**more: Any) -> dict[str, Any]:
-    return {"model": "a", "messages": [{"role": "user", "content": "A room."}], "answer": "look", **more}
+    return {"model": "a", "messages": MESSAGES, "answer": "look", **more}
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
     await recorder.look()
     (row,) = await database.fetch("SELECT run_id, session, messages, answer, success, reward, task FROM live_session")
     assert row == {
-        "run_id": run_id, "session": "s", "messages": [{"role": "user", "content": "A room."}], "answer": "look",
+        "run_id": run_id, "session": "s", "messages": MESSAGES, "answer": "look",
         "success": False, "reward": 0.25, "task": "tidy up",
     }  # fmt: skip
     assert [path.name for path in settings.capture.iterdir()] == ["3.part"]
