@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import json
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from distillery_gateway.answers import words
-from distillery_gateway.errors import Refusal
 from distillery_gateway.metrics import Metrics
+from distillery_gateway.outcomes import check_session
 from distillery_gateway.redaction import Redactor
 
 _log = logging.getLogger(__name__)
 
-_SESSION = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _MOST_QUEUED = 64
 _LOOK_SECONDS = 1.0  # between two looks at a full folder
 _CLOSE_SECONDS = 5.0
@@ -45,14 +43,6 @@ class Room:
     record_bytes: int = 512_000
     files: int = 2_000
     folder_bytes: int = 64_000_000
-
-
-def check_session(session: str, parameter: str) -> str:
-    """A session's name as clients may give it. Raises :class:`Refusal` that names the header or parameter."""
-    if not _SESSION.fullmatch(session):
-        message = f"{parameter} is 1 to 128 letters, digits and characters of . _ : @ / + = - (what it names is kept)."
-        raise Refusal(400, "invalid_parameter", message, parameter)
-    return session
 
 
 @dataclass
@@ -112,9 +102,10 @@ class Capture:
         self._room = room or Room()
         self._queue: asyncio.Queue[Tape | Mapping[str, Any]] = asyncio.Queue(_MOST_QUEUED)
         self._numbers = itertools.count()
-        self._files, self._bytes, self._looked = 0, 0, -_LOOK_SECONDS
         for left in folder.glob("*.part"):  # by a gateway that was killed
             left.unlink(missing_ok=True)
+        self._looked = -_LOOK_SECONDS
+        self._count()  # what an earlier gateway of the pod left lies in the same volume
 
     def tape(self, body: Mapping[str, Any], *, session: str, model: str, size: int) -> Tape:
         """For a request of a session.
@@ -137,9 +128,8 @@ class Capture:
             self._put(tape)
 
     def keep_outcome(self, *, session: str, alias: str, success: bool, reward: float | None, task: str) -> None:
-        """Keep how a session ended. Raises :class:`Refusal` where its name can't be kept."""
-        named = check_session(session, "session")
-        self._put({"session": named, "alias": alias, "success": success, "reward": reward, "task": task})
+        """Keep how a session ended."""
+        self._put({"session": session, "alias": alias, "success": success, "reward": reward, "task": task})
 
     def _put(self, record: Tape | Mapping[str, Any]) -> None:
         try:
@@ -212,12 +202,15 @@ class Capture:
         if now - self._looked < _LOOK_SECONDS:
             return False
         self._looked = now
+        self._count()
+        return self._fits(size)
+
+    def _count(self) -> None:
         sizes = []
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # the recorder took it meanwhile
                 sizes.append(path.stat().st_size)
         self._files, self._bytes = len(sizes), sum(sizes)
-        return self._fits(size)
 
     def _fits(self, size: int) -> bool:
         return self._files < self._room.files and self._bytes + size <= self._room.folder_bytes

@@ -18,7 +18,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from typing import Any, Self
 import aiohttp
 import uvicorn
 
+from distillery.expressions import InvalidExpression, compile_expression
 from distillery_gateway import admin
 from distillery_gateway.app import Gateway
 from distillery_gateway.capture import Capture
@@ -91,8 +91,8 @@ def _limits(given: Mapping[str, Any]) -> Limits:
 
 def _expressions(given: Any) -> tuple[str, ...]:
     try:
-        return tuple(re.compile(expression).pattern for expression in given)
-    except re.error as error:
+        return tuple(compile_expression(expression).pattern for expression in given)
+    except InvalidExpression as error:
         raise ValueError(f"DISTILLERY_REDACT: {error}") from error
 
 

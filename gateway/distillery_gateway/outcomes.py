@@ -12,7 +12,7 @@ from distillery_gateway.requests import parse_object
 PATH = "/v1/outcomes"
 
 _FIELDS = frozenset(["model", "session", "success", "reward", "task"])
-_SESSION = re.compile(r"[!-~](?:[ -~]{0,510}[!-~])?")  # what a header can hold and gives back as it was
+_SESSION = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _MOST_TASK = 2000
 
 
@@ -35,15 +35,22 @@ class Outcome:
     task: str = ""
 
 
+def check_session(session: str, parameter: str) -> str:
+    """A session's name as clients may give it. Raises :class:`Refusal` that names the header or parameter."""
+    if not _SESSION.fullmatch(session):
+        message = f"{parameter} is 1 to 128 letters, digits and characters of . _ : @ / + = -"
+        raise Refusal(400, "invalid_parameter", message, parameter)
+    return session
+
+
 def parse(raw: bytes) -> Outcome:
     """The body of a request. Raises :class:`Refusal`."""
     body = parse_object(raw)
     for name in body:
         if name not in _FIELDS:
             raise Refusal(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
-    session = _given(body, "session", str, "Name the session as in the header X-Session-ID.")
-    if not _SESSION.fullmatch(session):
-        raise Refusal(400, "invalid_parameter", "session is 1 to 512 printable ASCII characters.", "session")
+    named = _given(body, "session", str, "Name the session as in the header X-Session-ID.")
+    session = check_session(named, "session")
     success = _given(body, "success", bool, "Say whether the session succeeded: true or false.")
     reward = body.get("reward")
     if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not 0 <= reward <= 1):

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from distillery.expressions import compile_expression
+
 REDACTED = "[redacted]"
 
 _MOST_PIECE = 4_000
-"""Characters that an expression sees at once: it holds the interpreter while it looks."""
+"""Characters that an expression sees at once. Our own hold the interpreter while they look, so each takes a time that
+grows with the length, and no faster: where one begins, none can begin again within what it may match."""
 
 _RUN = r"[A-Za-z0-9+/_-]"
 _OWN = re.compile(
@@ -24,7 +27,7 @@ _OWN = re.compile(
             r"\b(?:gh[opsur]|github_pat|glpat|hf)[_-][\w-]{16,}",
             r"\bxox[abeprs]-[\w-]{8,}",
             r"\bAIza[\w-]{20,}",
-            r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]+)?",  # JSON web tokens
+            r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]+)?",  # JSON web tokens
             rf"(?<!{_RUN})(?=[A-Za-z+/_-]*[0-9]){_RUN}{{32,}}={{0,2}}",  # digests, keys in hexadecimal or base64
             r"(?<![\w-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-])",  # cards
         ]
@@ -38,20 +41,23 @@ class Redactor:
     """Takes out of texts what has the form of a secret, and what further expressions match.
 
     Args:
-        expressions: of Python. Raises ``re.error`` where one is none.
+        expressions: in RE2's syntax. Raises :class:`~distillery.expressions.InvalidExpression` where one is none.
     """
 
     def __init__(self, expressions: Sequence[str] = ()) -> None:
-        self._further = [re.compile(expression) for expression in expressions]
+        self._further = [compile_expression(expression) for expression in expressions]
 
     def __call__(self, text: str) -> str:
         """The text without them."""
-        return "".join(map(self._redact, _pieces(text)))
+        whole = text.encode("utf-8", "replace").decode()  # halves of characters can't be kept in the end either
+        return "".join(map(self._redact, _pieces(whole)))
 
     def _redact(self, piece: str) -> str:
+        (line,) = piece.splitlines()
+        end = piece[len(line) :]  # RE2's $ is the very end of what it sees
         for expression in self._further:
-            piece = expression.sub(REDACTED, piece)
-        return _DIGITS.sub(_telephone, _OWN.sub(REDACTED, piece))
+            line = expression.sub(REDACTED, line)
+        return _DIGITS.sub(_telephone, _OWN.sub(REDACTED, line)) + end
 
 
 def _telephone(found: re.Match[str]) -> str:

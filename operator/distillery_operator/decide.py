@@ -113,7 +113,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     if current.phase == "Complete":
         return _complete(owner, current, decision, observed, settings, writer)
     if current.phase == WAITING:
-        return _wait(decision, current, observed, settings, writer)
+        return _wait(owner, decision, current, observed, settings, writer)
     decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
     return _go_on(decision, waits_for or current.message, observed, settings, writer)
 
@@ -138,11 +138,15 @@ def _go_on(
     return replace(decision, status=writer.finish(phase, message), requeue=_sooner(requeue, decision.requeue))
 
 
-def _wait(decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
+def _wait(
+    owner: Owner, decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: StatusWriter
+) -> Decision:
     """The next round waits for failures of users. How many there are is not told here: each would be a write."""
     message = current.message
     if "serving" not in writer.status:
         message += " Nothing is served that could fail: spec.promotion.round: 0 serves the base model."
+    elif owner.run.spec.promotion.service.replicas == 0:
+        message += " No pod counts them while spec.promotion.service.replicas is 0: write 1 or more."
     waiting = _go_on(decision, message, observed, settings, writer, phase=WAITING)
     return replace(waiting, requeue=_sooner(ASK_SECONDS, waiting.requeue))
 

@@ -43,9 +43,11 @@ async def failures(database: Database, run_id: int) -> list[Episode]:
 
 
 async def extract(
-    database: Database, failures: list[Episode], reply: Callable[[int], str], **hints: Any
+    database: Database, failures: list[Episode], reply: Callable[[int], str], *, context: int = 10**6, **hints: Any
 ) -> tuple[list[Mention], FakeServer]:
     async def answer(body: dict[str, Any]) -> web.Response:
+        if len(body["messages"][0]["content"]) > context:
+            return web.json_response({"message": f"the context's length is {context}"}, status=400)
         return completion(reply(len(server.requests)))
 
     async with FakeServer(answer) as server:
@@ -53,14 +55,14 @@ async def extract(
             "student": {"model": "/m"},
             "extractor": {"endpoint": {"baseURL": server.base_url, "model": "m"}},
         }
-        context = ExtractionContext(
+        told = ExtractionContext(
             spec=parse(document(models=models, hints=hints)).spec,
             environment=FakeEnvironment({}, Path()),
             database=database,
             api_key="k",
             report=ignore,
         )
-        return await LanguageModel(context).extract(failures), server
+        return await LanguageModel(told).extract(failures), server
 
 
 async def test_hints_are_normalised_typed_and_merged(database: Database, failures: list[Episode]):
@@ -127,3 +129,24 @@ async def test_no_more_hints_are_taken_than_wanted(database: Database, failures:
     many = json.dumps({"hints": [f"hint number {n}" for n in range(9)]})
     mentions, _ = await extract(database, failures[:1], lambda n: many, perFailure=3)
     assert len(mentions) == 3
+
+
+async def test_of_a_long_transcript_the_beginning_and_the_end_are_read(database: Database, failures: list[Episode]):
+    turns = [turn(f"go to sofa {number}", "x" * 4000) for number in range(100)]
+    _, server = await extract(database, [replace(failures[0], turns=tuple(turns))], lambda n: GOOD)
+    prompt = server.requests[0]["messages"][0]["content"]
+    assert len(prompt) < 65_000
+    for part in ("A room with a desk 1.", "> go to sofa 0\n", "\n[...]\n", "> go to sofa 99\n"):
+        assert part in prompt
+    assert "> go to sofa 50\n" not in prompt
+
+
+async def test_a_failure_that_does_not_fit_the_model_gives_no_hints_and_the_others_do(
+    database: Database, failures: list[Episode]
+):
+    long = replace(failures[0], turns=(turn("go to sofa 1", "x" * 30_000),))
+    mentions, _ = await extract(database, [long, failures[1]], lambda n: GOOD, context=20_000)
+    assert {mention.episode_ids for mention in mentions} == {(failures[1].id,)}
+    rows = await database.fetch("SELECT DISTINCT reply, problem FROM extraction WHERE episode_id = %s", long.id)
+    assert [row["reply"] for row in rows] == [""]
+    assert "does not fit the model's context" in rows[0]["problem"]

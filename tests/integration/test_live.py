@@ -43,6 +43,24 @@ async def test_an_outcome_may_come_before_what_it_is_of(database: Database, run_
     assert await gathered(database, run_id) == 1
 
 
+async def test_what_shows_no_reply_and_what_came_of_it_is_no_failure_to_learn_from(database: Database, run_id: int):
+    empty = {"role": "assistant", "content": ""}
+    await record(database, run_id, [exchange("once", 0), failed("once"), failed("never")])
+    await record(database, run_id, [exchange("silent", messages=(OPENING, empty, OPENING)), failed("silent")])
+    assert await gathered(database, run_id) == 0
+    assert await claim(database, run_id, 1, most=9) == []
+    await record(database, run_id, [exchange("once", 1)])
+    assert await gathered(database, run_id) == 1
+
+
+async def test_the_outcome_that_was_told_last_wins_in_whatever_order_it_comes(database: Database, run_id: int):
+    await record(database, run_id, [exchange("a"), failed("a", age=1.0, success=True)])
+    await record(database, run_id, [failed("a", age=2.0)])
+    assert await gathered(database, run_id) == 0
+    await record(database, run_id, [failed("a", age=0.5)])
+    assert await gathered(database, run_id) == 1
+
+
 async def test_recorders_that_write_the_same_sessions_at_once_do_not_wait_in_a_ring(database: Database, run_id: int):
     names = [f"s{number}" for number in range(20)]
     batches = [[exchange(name, number) for name in names[::direction]] for number, direction in ((1, 1), (2, -1))]

@@ -80,11 +80,12 @@ def kept(name: str, messages: Sequence[Any], answer: str, *, task: str = "") -> 
 async def test_failures_of_users_become_hints_once_and_count_nowhere_else(prepared: StageContext, tmp_path: Path):
     database, run_id = prepared.database, prepared.run_id
     stage = context(database, run_id, tmp_path, 2, Kind.HINTS)
+    asked: Message = {"role": "user", "content": "Who are you?"}
     for number in range(3):
         messages, answer, goal = walk(stage, number)
         await record(database, run_id, kept(f"user-{number}", messages, answer, task=goal if number else ""))
-    await record(database, run_id, kept("chat", [{"role": "user", "content": "Who are you?"}], "I am a bot."))
-    await record(database, run_id, kept("tool", [{"role": "tool", "content": "1"}], "look"))
+    await record(database, run_id, kept("chat", [asked, {"role": "assistant", "content": "A bot."}, asked], "Yes."))
+    await record(database, run_id, kept("tool", [{"role": "tool", "content": "1"}, *messages[1:]], "look"))
     assert await gathered(database, run_id) == 5
 
     result, _ = await hints.main(stage)
@@ -123,6 +124,19 @@ async def test_no_more_is_taken_than_a_round_has_tasks_and_the_rest_is_left_to_t
     result, _ = await hints.main(stage)
     assert result["live"] == {"claimed": 12}
     assert await gathered(database, run_id) == 2
+
+
+async def test_no_more_is_taken_than_fits_into_memory_however_many_tasks_there_are(
+    prepared: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hints, "_MOST_LIVE", 3)
+    database, run_id = prepared.database, prepared.run_id
+    stage = context(database, run_id, tmp_path, 1, Kind.HINTS)
+    messages, answer, goal = walk(stage, 0)
+    for number in range(5):
+        await record(database, run_id, kept(f"user-{number}", messages, answer, task=goal))
+    result, _ = await hints.main(stage)
+    assert result["live"] == {"claimed": 3}
 
 
 async def test_a_users_words_reach_no_hint_of_the_miner(prepared: StageContext, tmp_path: Path):

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psycopg
 import pytest
 
 from distillery.api import parse
-from distillery.database import Database
+from distillery.database import Database, DatabaseAway
 from distillery.database.live import Outcome, record
 from distillery.database.migrate import migrate
 from distillery.database.runs import register
@@ -33,8 +34,14 @@ def leave(folder: Path, name: str, **document: Any) -> None:
     (folder / f"{name}.json").write_text(json.dumps({"session": "s", "alias": "test", "time": NOW, **document}))
 
 
+MESSAGES = [
+    {"role": "user", "content": "A room."}, {"role": "assistant", "content": "look"},
+    {"role": "user", "content": "Dark."},
+]  # fmt: skip
+
+
 def exchange(**more: Any) -> dict[str, Any]:
-    return {"model": "a", "messages": [{"role": "user", "content": "A room."}], "answer": "look", **more}
+    return {"model": "a", "messages": MESSAGES, "answer": "look", **more}
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
     await recorder.look()
     (row,) = await database.fetch("SELECT run_id, session, messages, answer, success, reward, task FROM live_session")
     assert row == {
-        "run_id": run_id, "session": "s", "messages": [{"role": "user", "content": "A room."}], "answer": "look",
+        "run_id": run_id, "session": "s", "messages": MESSAGES, "answer": "look",
         "success": False, "reward": 0.25, "task": "tidy up",
     }  # fmt: skip
     assert [path.name for path in settings.capture.iterdir()] == ["3.part"]
@@ -104,6 +111,74 @@ async def test_whatever_goes_wrong_the_recorder_goes_on(
             await asyncio.sleep(0.01)
     assert recorder.problem == ""
     running.cancel()
+
+
+class LosesDatabase:
+    """Looks as the recorder does, once; then as one whose database is gone."""
+
+    def __init__(self, recorder: Recorder, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._recorder, self._look, self._error, self._looks = recorder, recorder.look, error, 0
+        monkeypatch.setattr(recorder, "look", self)
+        monkeypatch.setattr("distillery.serving.recorder._LOOK_SECONDS", 0.01)
+
+    async def __call__(self) -> None:
+        self._looks += 1
+        if self._looks == 2:
+            raise self._error
+        await self._look()
+
+    async def until(self, problem: str) -> None:
+        running = asyncio.create_task(self._recorder.run())
+        async with asyncio.timeout(PATIENCE):
+            while self._recorder.problem != problem:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        running.cancel()
+
+
+async def test_a_count_that_may_have_changed_meanwhile_is_not_told(
+    database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    leave(settings.capture, "1", **exchange())
+    leave(settings.capture, "2", success=False)
+    recorder = Recorder(settings, database)
+    await recorder.look()
+    assert recorder.state()["failures"] == 1
+    await LosesDatabase(recorder, DatabaseAway("gone"), monkeypatch).until("gone")
+    assert recorder.state()["failures"] == 0
+    await recorder.look()
+    assert recorder.state()["failures"] == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.ProgrammingError('missing "=" after "postgres//ann:hunter2@host"'), RuntimeError("ann wrote hunter2")],
+)
+async def test_what_errors_quote_is_neither_told_nor_logged(
+    database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception,
+    caplog: pytest.LogCaptureFixture,
+):  # fmt: skip
+    recorder = Recorder(settings, database)
+    await LosesDatabase(recorder, error, monkeypatch).until(type(error).__name__)
+    assert type(error).__name__ in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settings: Settings):
+    settings.history.write_text(json.dumps([{"student": "base", "round": 0, "reason": "Because.", "time": NOW}]))
+    async with Database(dsn) as database:
+        await register(database, parse(document()))
+        recorder = Recorder(settings, database)
+        await recorder.look()
+        migrate(dsn, "base")
+        migrate(dsn)
+        await database.execute("SELECT setval('run_id_seq', 99)")
+        await register(database, parse(document()))
+        leave(settings.capture, "1", **exchange())
+        running = asyncio.create_task(recorder.run())
+        async with asyncio.timeout(PATIENCE):
+            while not await database.fetch("SELECT 1 FROM live_session, served"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        running.cancel()
 
 
 @pytest.mark.parametrize(
@@ -184,10 +259,20 @@ async def test_without_the_database_it_waits_and_says_so_and_ends_when_told(sett
     while not state["problem"]:
         state = await process.until(waiting=1)
         await asyncio.sleep(0.1)
-    assert "refused" in state["problem"]
+    assert state["problem"] == "OperationalError"
     running.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
     assert len(list(settings.capture.iterdir())) == 1
+
+
+async def test_a_connection_string_that_is_none_stands_in_no_log(settings: Settings, capfd: pytest.CaptureFixture[str]):
+    process = Process(settings)
+    running = await process.start("postgres//ann:hunter2@host/db")
+    await process.until(problem="ProgrammingError")
+    await asyncio.sleep(2.0)  # the pool's own words come of themselves
+    running.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
+    assert "hunter2" not in capfd.readouterr().err
 
 
 async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(

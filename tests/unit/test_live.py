@@ -73,6 +73,18 @@ def test_what_is_no_episode_of_the_agent_is_left_out_for_a_reason(played: LiveSe
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("method", ["goal", "read"])
+def test_what_an_environment_chokes_on_is_left_out(method: str, monkeypatch: pytest.MonkeyPatch):
+    def choke(*_: Any) -> Any:
+        raise IndexError("nobody thought of such a text")
+
+    environment = FakeEnvironment()
+    monkeypatch.setattr(environment, method, choke)
+    with pytest.raises(Unreadable) as caught:
+        episode_of(session(OPENING), Plain(environment), environment)
+    assert caught.value.reason == "unreadable"
+
+
 def test_a_system_message_is_no_turn():
     environment = FakeEnvironment()
     read = episode_of(session(OPENING, system="Be good."), Plain(environment), environment)

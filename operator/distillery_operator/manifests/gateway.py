@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.api import Spec
+from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
 from distillery.planning import Model
 from distillery.serving.choice import student_name
@@ -138,18 +139,18 @@ def config_map(
     owner: Owner, wanted: dict[str, Any], site: Site = SERVING, *, history: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """The files that all pods of a site mount: what is to be served, and for recorders what was."""
-    kept = keeps(owner.run.spec, site)
+    told_to_recorders = {recorder.HISTORY: json.dumps(list(history))} if kept(owner.run.spec, site) else {}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": owner.metadata(site.settings(owner), site.component),
-        "data": {_KEY: json.dumps(wanted), **({recorder.HISTORY: json.dumps(list(history))} if kept else {})},
+        "data": {_KEY: json.dumps(wanted), **told_to_recorders},
     }
 
 
-def keeps(spec: Spec, site: Site) -> bool:
-    """Whether pods of a site keep what users play: if it is asked for those do that clients reach, and no others."""
-    return site == SERVING and spec.promotion.service.feedback is not None
+def kept(spec: Spec, site: Site) -> Feedback | None:
+    """What pods of a site keep of what users play: if it is asked for those do that clients reach, and no others."""
+    return spec.promotion.service.feedback if site == SERVING else None
 
 
 def told(owner: Owner, site: Site = SERVING) -> Mount:
@@ -181,18 +182,17 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         "DISTILLERY_DENIED": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
     }
-    folder, kept = keys(owner.run.spec), recorder.folder(owner.run.spec) if keeps(owner.run.spec, site) else []
+    mounts = [told(owner, site), *(folder := keys(owner.run.spec))]
     if folder:
         environment["DISTILLERY_KEYS"] = folder[0].path
-    if kept:
-        feedback = owner.run.spec.promotion.service.feedback
-        assert feedback is not None
-        environment |= {"DISTILLERY_CAPTURE": kept[0].path, "DISTILLERY_REDACT": json.dumps(feedback.redact)}
+    if feedback := kept(owner.run.spec, site):
+        mounts.append(recorder.FOLDER)
+        environment |= {"DISTILLERY_CAPTURE": recorder.FOLDER.path, "DISTILLERY_REDACT": json.dumps(feedback.redact)}
     return container(
         "gateway",
         settings.gateway_image,
         ["python3", "-m", "distillery_gateway.main"],
-        mounts=[told(owner, site), *folder, *kept],
+        mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=environment,
         resources=_GATEWAY_RESOURCES,
@@ -279,7 +279,7 @@ def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> di
         ([], PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),
         ([operator], SYNCER_PORT),
-        *([([operator], recorder.PORT)] if keeps(owner.run.spec, site) else []),
+        *([([operator], recorder.PORT)] if kept(owner.run.spec, site) else []),
     )
 
 

@@ -189,7 +189,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
     )
     image = spec.pods.image or settings.pipeline_image
     fetched = fetch(owner, model, image=image, mounts=files if adapter else [*files, *opens_store], settings=settings)
-    keeps = gateway.keeps(spec, site)
+    feedback = gateway.kept(spec, site)
     template = pod(
         owner,
         owner.labels(site.component, labels),
@@ -199,7 +199,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
             fetched,
             server,
             *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *(recorder.recorder(owner, gateway.told(owner), settings=settings) if keeps else []),
+            *([recorder.recorder(owner, feedback, gateway.told(owner), settings=settings)] if feedback else []),
         ],
         mounts=[
             *files,
@@ -207,7 +207,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
             *gateway.keys(spec),
             *opens_store,
             *([gateway.adapters(read_only=False)] if adapter else []),
-            *([*recorder.folder(spec), *recorder.credentials(owner)] if keeps else []),
+            *([recorder.FOLDER, recorder.credentials(owner)] if feedback else []),
         ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
     )

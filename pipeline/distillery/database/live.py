@@ -1,7 +1,7 @@
 """What users played, as the recorders beside the gateways keep it, and as rounds take it over.
 
 Several recorders write the same session, in any order, and some more than once: the longest request of a session wins,
-and an outcome may come before what it is of.
+and the outcome that was told last, which may come before what it is of.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ async def record(database: Database, run_id: int, heard: Sequence[Exchange | Out
             )
             if isinstance(one, Outcome):
                 await connection.execute(
-                    "UPDATE live_session SET success = %s, reward = %s, task = %s WHERE (run_id, session) = (%s, %s)",
-                    (one.success, one.reward, one.task, *key),
+                    """UPDATE live_session SET success = %s, reward = %s, task = %s, told_at = %s
+                       WHERE (run_id, session) = (%s, %s) AND (told_at IS NULL OR told_at <= %s)""",
+                    (one.success, one.reward, one.task, one.time, *key, one.time),
                 )
                 continue
             turns = len(one.messages) + 1
@@ -130,13 +131,14 @@ async def expire(database: Database, run_id: int, *, days: int, most: int) -> in
     return old + many
 
 
+# Whoever may tell an outcome may make one up. What shows no reply and what came of it teaches nothing, and counts as
+# nothing: else a request and an outcome, as often as it takes, would start a round.
+_TO_LEARN_FROM = "run_id = %s AND NOT success AND used_in_round IS NULL AND replied"
+
+
 async def gathered(database: Database, run_id: int) -> int:
-    """How many sessions failed that no round has learnt from. Of those without a request there is nothing to learn."""
-    rows = await database.fetch(
-        """SELECT count(*) AS n FROM live_session
-           WHERE run_id = %s AND NOT success AND used_in_round IS NULL AND messages IS NOT NULL""",
-        run_id,
-    )
+    """How many sessions failed that a round can learn from, and none has."""
+    rows = await database.fetch(f"SELECT count(*) AS n FROM live_session WHERE {_TO_LEARN_FROM}", run_id)  # noqa: S608
     return rows[0]["n"]
 
 
@@ -146,10 +148,8 @@ async def claim(database: Database, run_id: int, round: int, *, most: int) -> li
         "SELECT count(*) AS n FROM live_session WHERE run_id = %s AND used_in_round = %s", run_id, round
     )
     await database.execute(
-        """UPDATE live_session SET used_in_round = %s WHERE run_id = %s AND session IN (
-               SELECT session FROM live_session
-               WHERE run_id = %s AND NOT success AND used_in_round IS NULL AND messages IS NOT NULL
-               ORDER BY updated_at, session LIMIT %s)""",
+        f"""UPDATE live_session SET used_in_round = %s WHERE run_id = %s AND session IN (
+                SELECT session FROM live_session WHERE {_TO_LEARN_FROM} ORDER BY updated_at, session LIMIT %s)""",  # noqa: S608
         round, run_id, run_id, max(0, most - taken[0]["n"]),
     )  # fmt: skip
     rows = await database.fetch(

@@ -39,6 +39,23 @@ class Unreadable(Exception):
 
 def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> Episode:
     """A failed session as an episode, without a category. Raises :class:`Unreadable`."""
+    try:
+        episode = _episode(session, agent, environment)
+        # the miner reads the episodes of all rounds: one that the environment chokes on would fail each of them
+        environment.read(episode.opening, [(turn.action, turn.observation) for turn in episode.turns if turn.action])
+    except Unreadable:
+        raise
+    except Exception as error:  # a plug-in's, of a text that nobody wrote for it
+        raise Unreadable("unreadable") from error
+    return episode
+
+
+def of_category(episode: Episode, category: str) -> Episode:
+    """The episode, its task of a category."""
+    return replace(episode, task=replace(episode.task, category=category))
+
+
+def _episode(session: LiveSession, agent: Agent, environment: Environment) -> Episode:
     messages = [_text(message) for message in session.exchange.messages]
     first = next((i for i, (role, _) in enumerate(messages) if role == "assistant"), len(messages))
     head, played = messages[:first], messages[first:]
@@ -66,11 +83,6 @@ def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> 
         hints=(),
         turns=turns,
     )
-
-
-def of_category(episode: Episode, category: str) -> Episode:
-    """The episode, its task of a category."""
-    return replace(episode, task=replace(episode.task, category=category))
 
 
 def _turns(played: Sequence[tuple[str, str]], agent: Agent) -> tuple[Turn, ...]:

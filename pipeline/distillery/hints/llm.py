@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from distillery.agents import Episode
 from distillery.hints.base import ExtractionContext, Mention, normalise
 from distillery.hints.live import REPORTED
-from distillery.rollouts.client import ChatClient
+from distillery.rollouts.client import ChatClient, PromptTooLong
 
 _IN_FLIGHT = 16
 _TRIES = 2
 _MAX_TOKENS = 600
+_MOST_TRANSCRIPT = 60_000  # characters: some 15,000 tokens; users' sessions may be many times as long
 _RETRY_TEMPERATURE = 0.7
 
 _PROMPT = """\
@@ -92,22 +93,26 @@ class LanguageModel:
             if replies and (not replies[-1][1] or len(replies) >= _TRIES):
                 reply, problem = replies[-1]
                 return [] if problem else self.read(reply)[0]
-            completion = await client.complete(
-                [{"role": "user", "content": self._prompt(episode)}],
-                temperature=_RETRY_TEMPERATURE if replies else 0.0,  # the same again would be as bad
-                max_tokens=_MAX_TOKENS,
-                response_format={
-                    "type": "json_schema",
-                    "json_schema": {"name": "hints", "schema": self._schema(), "strict": True},
-                },
-            )
-            _, problem = self.read(completion.text)
+            try:
+                completion = await client.complete(
+                    [{"role": "user", "content": self._prompt(episode)}],
+                    temperature=_RETRY_TEMPERATURE if replies else 0.0,  # the same again would be as bad
+                    max_tokens=_MAX_TOKENS,
+                    response_format={
+                        "type": "json_schema",
+                        "json_schema": {"name": "hints", "schema": self._schema(), "strict": True},
+                    },
+                )
+                reply = completion.text
+                _, problem = self.read(reply)
+            except PromptTooLong as error:
+                reply, problem = "", f"the transcript does not fit the model's context: {error}"
             await self._context.database.execute(
                 """INSERT INTO extraction (episode_id, extractor, attempt, reply, problem)
                    VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
-                episode.id, self.name, len(replies) + 1, completion.text.replace("\0", ""), problem,
+                episode.id, self.name, len(replies) + 1, reply.replace("\0", ""), problem.replace("\0", ""),
             )  # fmt: skip
-            replies.append((completion.text, problem))
+            replies.append((reply, problem))
 
     def read(self, reply: str) -> tuple[list[str], str]:
         """A reply's hints, normalised, and what is wrong with it (empty if nothing)."""
@@ -148,9 +153,17 @@ class LanguageModel:
             category=episode.task.category,
             placeholders=", ".join(self._context.environment.placeholders),
             goal=episode.task.goal,
-            transcript="\n".join(lines),
+            transcript=_shortened("\n".join(lines)),
             stop=_STOPS.get(episode.stop, episode.stop),
         )
+
+
+def _shortened(transcript: str) -> str:
+    """A transcript that is too long without its middle: what was to be done, and how it ended, is what teaches."""
+    if len(transcript) <= _MOST_TRANSCRIPT:
+        return transcript
+    half = _MOST_TRANSCRIPT // 2
+    return f"{transcript[:half]}\n[...]\n{transcript[-half:]}"
 
 
 _STOPS = {

@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,11 +117,20 @@ class Recorder:
                 await self.look()
                 self.problem, wait = "", _LOOK_SECONDS
             except Exception as error:  # a recorder that ends would end its pod's readiness, and so what it serves
-                problem = str(error).strip() or type(error).__name__
-                if problem != self.problem:
-                    _log.warning("nothing is recorded: %s", problem, exc_info=not isinstance(error, _AWAY))
-                self.problem, wait = problem, min(wait * 2, _LONGEST_WAIT)
+                self._fail(error)
+                wait = min(wait * 2, _LONGEST_WAIT)
             await asyncio.sleep(wait)
+
+    def _fail(self, error: Exception) -> None:
+        """Say what is wrong, and no more: errors quote connection strings, and what users wrote."""
+        self._failures, self._counted = 0, -_COUNT_SECONDS  # the last count would start a round that finds none
+        problem = str(error).strip() if isinstance(error, DatabaseAway | UnknownRun) else type(error).__name__
+        if problem != self.problem:
+            where = "" if isinstance(error, _AWAY) else "\n" + "".join(traceback.format_tb(error.__traceback__))
+            _log.warning("nothing is recorded: %s%s", problem, where)
+        self.problem = problem
+        if not isinstance(error, DatabaseAway | OSError):
+            self._run_id, self._history = None, ""  # the database may be another one, made anew
 
     async def look(self) -> None:
         """Take over what lies in the folder, and what was served; now and then delete and count."""
@@ -230,6 +240,7 @@ async def _run(settings: Settings) -> None:
 def main() -> None:
     """Record until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings quote connection strings
     try:
         settings = Settings.from_environment()
     except ValueError as error:

@@ -18,6 +18,8 @@ from distillery.hints.live import Unreadable, episode_of, of_category
 from distillery.planning.stages import LIVE, OWN
 from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
 
+_MOST_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
+
 
 async def main(context: StageContext) -> tuple[Result, None]:
     """Extract from the failures of all rounds so far; add to the bank."""
@@ -73,7 +75,8 @@ async def _take_over_live(context: StageContext) -> Mapping[str, int]:
     round was to wait for, or than it has tasks; the rest is left to later rounds.
     """
     spec = context.spec
-    most = max(spec.environment.tasks.train, spec.rounds.trigger.failures if spec.rounds.trigger else 0)
+    wanted = max(spec.environment.tasks.train, spec.rounds.trigger.failures if spec.rounds.trigger else 0)
+    most = min(wanted, _MOST_LIVE)
     counts: Counter[str] = Counter()
     read: list[Episode] = []
     times = []

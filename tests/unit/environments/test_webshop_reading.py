@@ -99,6 +99,20 @@ def test_what_was_not_bought_scores_nothing() -> None:
     assert not [fact for fact in read(OPENING, [FOUND, OPENED, ("click[Buy]", REFUSED)]) if fact.kind == "scored"]
 
 
+@pytest.mark.parametrize("told", ["oops", "", "nan", "-1", "1.0.0", "1e9999", None])
+def test_a_page_that_tells_no_score_is_read_without_one(told: str | None) -> None:
+    page = pages.SEPARATOR.join([pages.THANKS, "x", pages.SCORE, *([told] if told is not None else [])])
+    assert facts(FOUND, ("click[buy now]", page))[-1] == ("accepted", "click buy now")
+
+
+@pytest.mark.parametrize("tag", ["$1.2.3", "$.", "$", "$..5", "$" + "9" * 5000, "$\u0663.\u0663\u00b2"])
+def test_a_price_that_is_none_is_read_without_harm(tag: str) -> None:
+    wish = f"a lamp, and price lower than {tag[1:]} dollars"
+    item = ITEM.replace(WISH, wish).replace("$20.0", tag)
+    opening = pages.search_page(wish).text
+    assert read(opening, [("click[B000000001]", item), bought(0.5)])[-1].kind == "scored"
+
+
 OPTIONS_CHOSEN = "the options that the instruction names are chosen"
 
 

@@ -162,6 +162,18 @@ async def test_what_there_is_no_room_for_is_left_out_and_counted_and_requests_go
     assert [record["session"] for record in await kept(tmp_path)] == ["s9"]
 
 
+@pytest.mark.parametrize("room", [Room(files=2), Room(folder_bytes=100)])
+async def test_what_an_earlier_gateway_left_takes_room(tmp_path: Path, room: Room):
+    for number in range(2):
+        (tmp_path / f"{number}.json").write_text("x" * 50)
+    metrics = Metrics()
+    capture = Capture(tmp_path, Redactor(), metrics, room=room)
+    capture.keep_outcome(session="s", alias="bot", success=True, reward=None, task="")
+    await capture._write_next()
+    assert counted(metrics, "full") == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 async def test_a_folder_that_cant_be_written_fails_no_request(serve: Serve, tmp_path: Path):
     folder = tmp_path / "gone"
     folder.mkdir()

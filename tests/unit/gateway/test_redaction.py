@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 
-from distillery_gateway.redaction import REDACTED, Redactor
+from distillery_gateway.redaction import _DIGITS, _OWN, REDACTED, Redactor
+
+BEGINNINGS = [
+    "a", "a.", "a@", "a@a", "a@a.", "a" * 63 + "@" + "b" * 63 + "-", "bearer ", "sk-", "sk-a", "AKIA", "AKIA-", "ghp_",
+    "github_pat_", "xoxb-", "AIza", "eyJ", "eyJ-", "eyJaaaaaaaa-", "eyJaaaaaaaa.", "0", "a-", "a1", "1 ", "1-", "+1", 
+    "(1", "1.", "1()", "/", " ", "_", "=",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,40 @@ def test_a_long_text_is_taken_in_pieces_and_loses_nothing():
     assert Redactor()(text) == text
     secret = "x " * 1_995 + "ann@example.org " + "y " * 2_000
     assert "example" not in Redactor()(secret)
+
+
+def test_the_runs_own_expressions_see_the_end_of_a_line_whatever_it_ends_with():
+    assert Redactor(["b$"])("ab\nab\r\nab\x85ab") == f"a{REDACTED}\na{REDACTED}\r\na{REDACTED}\x85a{REDACTED}"
+
+
+def test_half_a_character_does_not_keep_the_rest_from_being_redacted():
+    assert Redactor(["ORD-[0-9]+"])("\ud800 ORD-1\n") == f"? {REDACTED}\n"
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+@pytest.mark.parametrize("expression", [_OWN, _DIGITS], ids=["own", "digits"])
+def test_a_line_of_nothing_but_beginnings_takes_a_time_that_grows_with_its_length(
+    expression: re.Pattern[str], beginning: str
+):
+    def seconds(length: int) -> float:
+        text, taken = (beginning * length)[:length], list[float]()
+        for _ in range(5):
+            started = time.thread_time()
+            expression.sub("", text)
+            taken.append(time.thread_time() - started)
+        return min(taken)
+
+    assert seconds(4_000) < 16 * 3 * seconds(250) + 0.001, "16 times the length"
+
+
+@pytest.mark.parametrize(
+    ("expression", "text"),
+    [(r"(\w|\w\w)+!", "a" * 32), (r"\w+\s*=\s*\w*\s*\w+;", "a" * 600 + "=" + "a" * 1_200), ("(a+)+$", "a" * 27 + "b")],
+)
+def test_no_expression_of_a_run_can_hold_the_gateway_up(expression: str, text: str):
+    started = time.perf_counter()
+    assert Redactor([expression])(text) == text
+    assert time.perf_counter() - started < 1.0
 
 
 @pytest.mark.parametrize("text", ["a" * 500_000, "a." * 250_000, "1 " * 250_000, "@" * 500_000, "eyJ" * 160_000])

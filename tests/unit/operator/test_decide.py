@@ -346,6 +346,17 @@ def test_a_run_that_waits_with_nothing_served_says_so():
     assert "Nothing is served that could fail: spec.promotion.round: 0 serves the base" in cluster.status["message"]
 
 
+def test_a_run_that_waits_without_a_pod_that_counts_says_so():
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
+    cluster.body["spec"]["promotion"]["service"]["replicas"] = 0
+    cluster.reconcile()
+    assert "while spec.promotion.service.replicas is 0: write 1 or more." in cluster.status["message"]
+    cluster.body["spec"]["promotion"]["service"]["replicas"] = 1
+    cluster.reconcile()
+    assert cluster.status["message"] == "Round 2 of 2 waits for 50 failures of users."
+
+
 def test_a_waiting_run_is_suspended_and_goes_on_waiting():
     cluster = FakeCluster(run_object(**TRIGGERED))
     until_waiting(cluster)

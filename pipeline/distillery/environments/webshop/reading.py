@@ -1,6 +1,7 @@
 """What an episode's own text shows: which actions were possible on which pages, and what purchases were worth.
 
-Nothing here asks the shop: the miner of hints may know only what the agent could have read.
+Nothing here asks the shop: the miner of hints may know only what the agent could have read. What users' clients send is
+read too, so no text may raise.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ PURCHASE = "buy"
 """The ``thing`` of the facts about purchases."""
 
 _ASIN = re.compile(r"b[0-9a-z]{9}|[0-9]{9}[0-9x]")
-_LIMIT = re.compile(r"price lower than ([\d.]+) dollars")
-_PRICE = re.compile(r"\$([\d.]+)")
+_NUMBER = r"\d+(?:\.\d*)?"
+_LIMIT = re.compile(rf"price lower than ({_NUMBER}) dollars")
+_PRICE = re.compile(rf"\$({_NUMBER})")
 _NAMED_BUTTONS = {
     button.lower()
     for button in (
@@ -144,11 +146,12 @@ def _where(page: str) -> str:
 
 
 def _score(page: str) -> float | None:
-    """The score that the last page tells."""
+    """The score that the last page tells, from 0 to 1; None where it tells none."""
     parts = page.split(pages.SEPARATOR)
-    if parts[0] != pages.THANKS or pages.SCORE not in parts:
+    if parts[0] != pages.THANKS or pages.SCORE not in parts[:-1]:
         return None
-    return float(parts[parts.index(pages.SCORE) + 1])
+    told = parts[parts.index(pages.SCORE) + 1]
+    return min(1.0, float(told)) if re.fullmatch(_NUMBER, told) else None
 
 
 def _lower(texts: Iterable[str]) -> set[str]:

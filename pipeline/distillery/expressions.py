@@ -1,0 +1,41 @@
+"""Regular expressions that users of a run name, and that read what its clients write.
+
+RE2 compiles them, in the resource's checks as in the gateway: Python's own engine can take for ever on one line, by a
+repeat within a repeat and by other forms that no check of the expression finds, and it holds the interpreter meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import re2
+
+
+class InvalidExpression(ValueError):
+    """RE2 doesn't take it; the message says why."""
+
+
+class Expression(Protocol):
+    """A compiled expression."""
+
+    @property
+    def pattern(self) -> str:
+        """As it was written."""
+        ...
+
+    def sub(self, repl: str, text: str) -> str:
+        """The text with each match replaced. It holds no halves of characters, which have no UTF-8."""
+        ...
+
+
+def compile_expression(expression: str) -> Expression:
+    """An expression in RE2's syntax. Raises :class:`InvalidExpression`."""
+    options = re2.Options()
+    options.log_errors = False  # to stderr, past the logs
+    try:
+        return re2.compile(expression, options)
+    except re2.error as error:
+        why = error.args[0]
+        raise InvalidExpression(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+    except UnicodeEncodeError as error:
+        raise InvalidExpression("it holds half a character") from error
