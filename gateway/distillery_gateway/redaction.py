@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from distillery.expressions import compile_expression
+from distillery_gateway.expressions import compile_expression
 
 REDACTED = "[redacted]"
 
@@ -41,7 +41,7 @@ class Redactor:
     """Takes out of texts what has the form of a secret, and what further expressions match.
 
     Args:
-        expressions: in RE2's syntax. Raises :class:`~distillery.expressions.InvalidExpression` where one is none.
+        expressions: in RE2's syntax. Raises :class:`InvalidExpression` where one is none.
     """
 
     def __init__(self, expressions: Sequence[str] = ()) -> None:

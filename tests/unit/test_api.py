@@ -103,6 +103,10 @@ def test_the_canonical_document_parses_to_the_same_run():
             "has no look-around and no back-references: ",
         ),
         (
+            {"promotion": {"service": {"feedback": {"redact": ["x{2,1001}"]}}}},
+            'spec.promotion.service.feedback.redact[0]: "x{2,1001}": repeat at most 1000 times',
+        ),
+        (
             {"promotion": {"canary": {"steps": [{"seconds": 60}]}}},
             "spec.promotion.canary.steps: ",
         ),
