@@ -85,7 +85,7 @@ async def test_failures_of_users_become_hints_once_and_count_nowhere_else(prepar
         messages, answer, goal = walk(stage, number)
         await record(database, run_id, kept(f"user-{number}", messages, answer, task=goal if number else ""))
     await record(database, run_id, kept("chat", [asked, {"role": "assistant", "content": "A bot."}, asked], "Yes."))
-    await record(database, run_id, kept("tool", [{"role": "tool", "content": "1"}, *messages[1:]], "look"))
+    await record(database, run_id, kept("tool", [{"role": "tool", "content": "1"}, *walk(stage, 0)[0][1:]], "look"))
     assert await gathered(database, run_id) == 5
 
     result, _ = await hints.main(stage)

@@ -162,7 +162,7 @@ async def test_what_there_is_no_room_for_is_left_out_and_counted_and_requests_go
     assert [record["session"] for record in await kept(tmp_path)] == ["s9"]
 
 
-@pytest.mark.parametrize("room", [Room(files=2), Room(folder_bytes=100)])
+@pytest.mark.parametrize("room", [Room(files=2), Room(folder_bytes=200)])
 async def test_what_an_earlier_gateway_left_takes_room(tmp_path: Path, room: Room):
     for number in range(2):
         (tmp_path / f"{number}.json").write_text("x" * 50)
