@@ -15,7 +15,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from benchmarks.http_load import Load, Turn, carry_out
 from benchmarks.stand_ins import ROOT, server
 from distillery.api import parse
 from distillery.serving.arguments import ServedModel
-from distillery.serving.process import die_with_parent
+from distillery.serving.process import die_with_parent, free_port
 from distillery.serving.vllm import VllmServer
 from distillery_gateway.keys import digest_of
 from distillery_operator.manifests import gateway
@@ -125,7 +124,7 @@ def through(upstream: str, folder: Path) -> Generator[Process]:
     (folder / "keys").mkdir()
     (folder / "keys" / "client").write_text(digest_of(KEY))
     (folder / "desired").write_text(json.dumps({"generation": 1, "aliases": {"m": [{"model": "m"}]}}))
-    port, admin = _free_port(), _free_port()
+    port, admin = free_port(), free_port()
     told = {variable["name"]: variable["value"] for variable in made["env"]} | {
         "DISTILLERY_UPSTREAM": upstream,
         "DISTILLERY_PORT": str(port),
@@ -155,12 +154,6 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the gateway is not ready: {error}") from error
             time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int, note: str = "") -> list[Figure]:

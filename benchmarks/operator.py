@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
-import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import yaml
 
 from benchmarks.figures import Figure, conclude, options
 from distillery.api import GROUP, VERSION
-from distillery.serving.process import die_with_parent
+from distillery.serving.process import die_with_parent, free_port
 from distillery_operator import conditions
 from distillery_operator.crd import PLURAL
 from distillery_operator.kube import ApiError, Kube
@@ -122,8 +121,7 @@ class Place:
 @contextlib.asynccontextmanager
 async def operator() -> AsyncGenerator[str]:
     """An operator that leads; the address of its metrics."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = {"DISTILLERY_NAMESPACE": NAMESPACE, "DISTILLERY_NAMESPACES": NAMESPACE, "DISTILLERY_PORT": str(port)}
     command = [sys.executable, "-m", "distillery_operator.main"]
     environment = {**os.environ, **settings, "DISTILLERY_LOG_LEVEL": "WARNING"}
@@ -163,12 +161,6 @@ async def measure(place: Place, *, idle: int, new: int, seconds: float) -> dict[
         return {"idle": idle, "seconds": sorted(times), "started": seen, "writes": writes}
 
 
-def quantile(values: Iterable[float], share: float) -> float:
-    """The smallest value that so large a share does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
 async def benchmark(*, few: int, many: int, new: int, seconds: float) -> list[dict[str, Any]]:
     """Both numbers of idle runs, one after the other."""
     async with Kube() as kube:
@@ -189,10 +181,10 @@ def main() -> None:
     except ApiError as error:
         sys.exit(f"the API server refuses: {error}")
     n, looked = f"{new} new runs each", f"first look at a new run, {many:,} idle runs"
-    p99 = [quantile(found["seconds"], 0.99) for found in (small, large)]
+    p99 = [float(np.percentile(found["seconds"], 99, method="inverted_cdf")) for found in (small, large)]
     watched = f"{many:,} runs, while {new} came and went and for {seconds:.0f} s after"
     figures = [
-        Figure(f"{looked}, p50", quantile(large["seconds"], 0.5), n, unit="s"),
+        Figure(f"{looked}, p50", float(np.percentile(large["seconds"], 50, method="inverted_cdf")), n, unit="s"),
         Figure(f"{looked}, p99", p99[1], n, most=2, unit="s"),
         Figure(f"{looked}, p99, beside {few:,}", p99[1] / p99[0], n, most=1.5, room=2),
         Figure("writes to idle runs", large["writes"], watched, most=0, room=1),

@@ -115,12 +115,16 @@ class Gateway:
         data = [{"id": alias, "object": "model", "created": 0, "owned_by": "distillery"} for alias in allowed]
         return json.dumps({"object": "list", "data": data}).encode()
 
+    def _target(self, key: Key | None, alias: str, session: str) -> Target:
+        """Who answers a session. Raises :class:`Refusal`, the same where the key may not know of the alias."""
+        if not _may_use(key, alias):
+            raise no_such_model(alias)
+        return self._routes.target(alias, session)
+
     def _count(self, key: Key | None, outcome: outcomes.Outcome) -> bytes:
         """Count how a session ended for the target that answers it."""
         alias = outcome.model
-        if not _may_use(key, alias):
-            raise no_such_model(alias)
-        target = self._routes.target(alias, outcome.session)
+        target = self._target(key, alias, outcome.session)
         if self._capture:
             self._capture.keep_outcome(
                 session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
@@ -131,10 +135,8 @@ class Gateway:
 
     async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
         alias = body["model"]
-        if not _may_use(exchange.key, alias):
-            raise no_such_model(alias)
         session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
-        target = self._routes.target(alias, session)
+        target = self._target(exchange.key, alias, session)
         exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:

@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from distillery.api.promotion import Canary, CanaryStep
-from distillery.planning import Kind, Model, StageId
-from distillery.planning.stages import BASE, CANDIDATE
+from distillery.planning.stages import BASE, candidate_of
 from distillery_operator.analysis import ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
 from distillery_operator.manifests import gateway, newcomer, servers
 from distillery_operator.manifests.gateway import CANARY, Newcomer
@@ -177,7 +176,7 @@ def incumbent_of(status: Mapping[str, Any]) -> Choice | None:
     if number == 0:
         return Choice(BASE, "", 0, "")
     ended = next((r for r in status.get("rounds", []) if r["round"] == number), {})
-    return Choice(Model("student", StageId(number, Kind.TRAIN, CANDIDATE)), ended.get("student", ""), number, "")
+    return Choice(candidate_of(number), ended.get("student", ""), number, "")
 
 
 def _settled(choice: Choice, trial: Trial | None) -> Course:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillery.api import Spec
-from distillery.planning import Kind, Model, StageId, StageState
-from distillery.planning.stages import BASE, CANDIDATE, PREPARE, round_stages
+from distillery.planning import Kind, StageId, StageState
+from distillery.planning.stages import BASE, PREPARE, candidate_of, round_stages
 from distillery.stages.outcome import read
 from distillery_operator.analysis import Counts
 from distillery_operator.manifests.gateway import SERVING
@@ -109,7 +109,7 @@ def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, Stag
         result = {"gate": gate, "promoted": ended["promoted"], "metric": ended.get("metric", 0.0)}
         states[promote] = StageState("succeeded", result=result)
         if ended["promoted"]:
-            serving = Model("student", StageId(number, Kind.TRAIN, CANDIDATE))
+            serving = candidate_of(number)
     if states:
         states[PREPARE] = StageState("succeeded", result={})
     for record in status.get("stages", []):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.api import Spec
-from distillery.planning import Kind, Model, Plan, StageId
-from distillery.planning.stages import BASE, CANDIDATE
+from distillery.planning import Model, Plan
+from distillery.planning.stages import BASE, candidate_of
 from distillery_operator.manifests import gateway, servers
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
 from distillery_operator.objects import Object
@@ -72,7 +72,7 @@ def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | Non
         why = "has not ended" if ended is None else "trained no student"
         raise NoSuchStudent(f"spec.promotion.round is {number}, and that round {why}: what was served is served on.")
     reason = ended.get("reason", "") if pinned is None else f"spec.promotion.round is {number}."
-    return Choice(Model("student", StageId(number, Kind.TRAIN, CANDIDATE)), ended["student"], number, reason)
+    return Choice(candidate_of(number), ended["student"], number, reason)
 
 
 def recorded(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distillery.serving.process import free_port
 from tests.e2e.cluster import Cluster, Namespace
 
 # Stages of a tiny model are short: a pod is found, and asked often enough for a rate, in a few seconds.
@@ -86,8 +86,7 @@ def scraping(cluster: Cluster, system: Namespace, monitors: list[Monitor], folde
     """A Prometheus that follows the pods of all monitors, in all namespaces, as they come and go."""
     (folder / "prometheus.yaml").write_text(CONFIGURATION)
     (folder / "targets.json").write_text("[]")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         "prometheus", f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",

@@ -113,14 +113,19 @@ async def test_failures_of_users_become_hints_once_and_count_nowhere_else(prepar
     assert len(await database.fetch("SELECT 1 FROM episode")) == 3
 
 
+async def fail(stage: StageContext, users: int) -> None:
+    """So many users fail at one task."""
+    messages, answer, goal = walk(stage, 0)
+    for number in range(users):
+        await record(stage.database, stage.run_id, kept(f"user-{number:02}", messages, answer, task=goal))
+
+
 async def test_no_more_is_taken_than_a_round_has_tasks_and_the_rest_is_left_to_the_next(
     prepared: StageContext, tmp_path: Path
 ):
     database, run_id = prepared.database, prepared.run_id
     stage = context(database, run_id, tmp_path, 1, Kind.HINTS)
-    messages, answer, goal = walk(stage, 0)
-    for number in range(14):
-        await record(database, run_id, kept(f"user-{number:02}", messages, answer, task=goal))
+    await fail(stage, 14)
     result, _ = await hints.main(stage)
     assert result["live"] == {"claimed": 12}
     assert await gathered(database, run_id) == 2
@@ -132,9 +137,7 @@ async def test_no_more_is_taken_than_fits_into_memory_however_many_tasks_there_a
     monkeypatch.setattr(hints, "_MOST_LIVE", 3)
     database, run_id = prepared.database, prepared.run_id
     stage = context(database, run_id, tmp_path, 1, Kind.HINTS)
-    messages, answer, goal = walk(stage, 0)
-    for number in range(5):
-        await record(database, run_id, kept(f"user-{number}", messages, answer, task=goal))
+    await fail(stage, 5)
     result, _ = await hints.main(stage)
     assert result["live"] == {"claimed": 3}
 

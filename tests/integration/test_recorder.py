@@ -21,10 +21,10 @@ from distillery.database import Database, DatabaseAway
 from distillery.database.live import Outcome, record
 from distillery.database.migrate import migrate
 from distillery.database.runs import register
+from distillery.serving.process import free_port
 from distillery.serving.record import NoRecord, read
 from distillery.serving.recorder import Recorder, Settings
 from tests.unit.documents import document
-from tests.unit.gateway.test_pod import free_port
 
 NOW = datetime.now(UTC).isoformat()
 PATIENCE = 90.0

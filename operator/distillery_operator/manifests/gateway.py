@@ -20,6 +20,7 @@ from distillery_operator.manifests.pods import (
     Mount,
     artifacts,
     container,
+    liveness,
     secret_path,
     secrets,
     store_uri,
@@ -206,7 +207,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
             "timeoutSeconds": 5,
             "failureThreshold": 2,
         },
-        livenessProbe=_liveness(ADMIN_PORT),
+        livenessProbe=liveness(ADMIN_PORT),
         lifecycle={"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
     )
 
@@ -253,7 +254,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
         environment=environment,
         resources=_SYNCER_RESOURCES,
         ports=[{"name": SYNCER, "containerPort": SYNCER_PORT, "protocol": "TCP"}],
-        livenessProbe=_liveness(SYNCER_PORT),  # ready is who can answer, which the gateway knows
+        livenessProbe=liveness(SYNCER_PORT),  # ready is who can answer, which the gateway knows
         restartPolicy="Always",
     )
 
@@ -281,12 +282,3 @@ def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> di
         ([operator], SYNCER_PORT),
         *([([operator], recorder.PORT)] if kept(owner.run.spec, site) else []),
     )
-
-
-def _liveness(port: int) -> dict[str, Any]:
-    return {
-        "httpGet": {"path": "/healthz", "port": port},
-        "periodSeconds": 10,
-        "timeoutSeconds": 5,
-        "failureThreshold": 6,
-    }

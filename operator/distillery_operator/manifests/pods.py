@@ -200,3 +200,13 @@ def common_environment(spec: Spec) -> dict[str, str]:
     if spec.storage.credentials_secret_ref:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(spec.storage.credentials_secret_ref)
     return environment
+
+
+def liveness(port: int) -> dict[str, Any]:
+    """The probe of a container that answers at /healthz; one that is only busy is given a minute."""
+    return {
+        "httpGet": {"path": "/healthz", "port": port},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 6,
+    }

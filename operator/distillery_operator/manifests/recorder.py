@@ -8,7 +8,7 @@ from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import Owner
-from distillery_operator.manifests.pods import Mount, container, scratch, secret_path, secrets
+from distillery_operator.manifests.pods import Mount, container, liveness, scratch, secret_path, secrets
 from distillery_operator.settings import Settings
 
 NAME = "recorder"
@@ -54,11 +54,6 @@ def recorder(owner: Owner, feedback: Feedback, told: Mount, *, settings: Setting
         },
         resources=_RESOURCES,
         ports=[{"name": NAME, "containerPort": PORT, "protocol": "TCP"}],
-        livenessProbe={
-            "httpGet": {"path": "/healthz", "port": PORT},
-            "periodSeconds": 10,
-            "timeoutSeconds": 5,
-            "failureThreshold": 6,
-        },
+        livenessProbe=liveness(PORT),
         restartPolicy="Always",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.api.run import Spec
-from distillery.planning.stages import BASE, CANDIDATE, Kind, Model, Stage, StageId, prepare, round_stages
+from distillery.planning.stages import BASE, Kind, Model, Stage, StageId, candidate_of, prepare, round_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
         verdict = _verdict(number, observed)
         verdicts = (*verdicts, verdict)
         if verdict.promoted:
-            serving = Model("student", StageId(number, Kind.TRAIN, CANDIDATE))
+            serving = candidate_of(number)
         reason = _reason_to_stop(spec, verdicts)
         if reason:
             return Plan("Complete", number, (), (), verdicts, serving, f"{reason} {verdict.reason}")

@@ -94,6 +94,11 @@ class Dataset:
     filtered: bool = True
 
 
+def candidate_of(round: int) -> Model:
+    """The student of a round that the gate judges, and that replaces what was served if it is better."""
+    return Model("student", StageId(round, Kind.TRAIN, CANDIDATE))
+
+
 # The arms of play on training tasks.
 OWN, TEACHER, PLACEBO_TEACHER = "own", "teacher", "placebo-teacher"
 

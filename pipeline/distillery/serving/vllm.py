@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ import aiohttp
 
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import has_gpu
-from distillery.serving.process import die_with_parent
+from distillery.serving.process import die_with_parent, free_port
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class VllmServer:
 
     async def start(self) -> Self:
         """Start the process and wait until it answers. Raises :class:`ServerFailed`."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._sockets = tempfile.TemporaryDirectory(prefix="distillery-vllm-")  # vLLM leaves them where they are
         with self.log.open("wb") as log:
@@ -175,9 +174,3 @@ class VllmServer:
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-15:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

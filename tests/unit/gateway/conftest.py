@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import aiohttp
 import pytest
 import uvicorn
 
+from distillery.serving.process import free_port
 from distillery_gateway.app import Gateway
 from distillery_gateway.capture import Capture, Room
 from distillery_gateway.desired import Adapter, Desired, Target
@@ -22,6 +22,9 @@ from distillery_gateway.metrics import Metrics
 from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
 from tests.unit.gateway.fake_vllm import FakeVllm
+
+LONG = [b"data: x\n\n"] * 1000
+"""Chunks of an answer that nobody waits for."""
 
 
 @dataclass
@@ -41,6 +44,15 @@ class Served:
         kind: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         async with self.session.post(self.url + path, headers=sent, **kind) as answer:
             return answer.status, await answer.json(content_type=None)
+
+    async def leave(self, body: Any, *, chunks: Sequence[bytes] = LONG, **headers: str) -> None:
+        """Ask for a long stream, and go away at its first words."""
+        self.vllm.chunks, self.vllm.pause = list(chunks), 0.05
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"{self.url}/v1/chat/completions"
+        async with self.session.post(url, json={**body, "stream": True}, headers=sent) as answer:
+            await answer.content.readany()
+            answer.close()
 
 
 Serve = Callable[..., Awaitable[Served]]
@@ -77,9 +89,7 @@ async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
         kept = Capture(capture, Redactor([r"ORD-\d+"]), metrics, room=room) if capture else None
         app = Gateway(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics, denied=denied, capture=kept)
         writing = asyncio.create_task(kept.run()) if kept else None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         config = uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="off", log_config=None, ws="none")
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve())

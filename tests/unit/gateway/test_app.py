@@ -46,11 +46,7 @@ async def test_the_first_words_do_not_wait_for_the_last(serve: Serve):
 
 async def test_a_client_that_goes_away_frees_the_server(serve: Serve):
     served = await serve()
-    served.vllm.chunks = [b"data: x\n\n"] * 1000
-    served.vllm.pause = 0.05
-    async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
-        await answer.content.readany()
-        answer.close()
+    await served.leave(BODY)
     for _ in range(100):
         if served.vllm.cancelled:
             break

@@ -88,12 +88,7 @@ async def test_a_stream_passes_as_it_comes_and_its_words_are_kept(serve: Serve, 
 
 async def test_a_client_that_goes_away_leaves_nothing(serve: Serve, tmp_path: Path):
     served = await serve(capture=tmp_path)
-    served.vllm.chunks = [event("x")] * 1000
-    served.vllm.pause = 0.05
-    headers, url = {"X-Session-ID": "s-1"}, f"{served.url}/v1/chat/completions"
-    async with served.session.post(url, json={**BODY, "stream": True}, headers=headers) as answer:
-        await answer.content.readany()
-        answer.close()
+    await served.leave(BODY, chunks=[event("x")] * 1000, X_Session_ID="s-1")
     async with asyncio.timeout(30):
         while not served.vllm.cancelled:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

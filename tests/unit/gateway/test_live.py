@@ -172,11 +172,7 @@ async def test_a_dead_server_is_an_error_and_what_the_gateway_refuses_is_not_cou
 
 async def test_a_client_that_left_is_no_error(serve: Serve):
     served = await serve()
-    served.vllm.chunks = [b"data: x\n\n"] * 1000
-    served.vllm.pause = 0.05
-    async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
-        await answer.content.readany()
-        answer.close()
+    await served.leave(BODY)
     await until(lambda: served.routes.live.told()["base"]["requests"])
     assert served.routes.live.told()["base"]["errors"] == 0
 

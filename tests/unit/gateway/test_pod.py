@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
@@ -22,6 +21,7 @@ import pytest
 from distillery.api import parse
 from distillery.artifacts import FolderStore
 from distillery.planning import Model, StageId
+from distillery.serving.process import free_port
 from distillery_gateway.desired import Adapter
 from distillery_operator.analysis import Counts
 from distillery_operator.manifests import gateway
@@ -32,12 +32,6 @@ from tests.unit.gateway.fake_vllm import FakeVllm
 from tests.unit.gateway.test_syncer import publish
 
 PATIENCE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Pod:
