@@ -65,7 +65,7 @@ def test_a_process_with_other_files_is_replaced(tmp_path: Path):
 
 
 def test_what_does_not_start_is_told_with_its_log(tmp_path: Path):
-    broken = replace(SLEEP, command=("sh", "-c", "echo why >&2; exit 1"))
+    broken = replace(SLEEP, enter=("sh", "-c", "echo why >&2; exit 1"))
     with pytest.raises(ClusterError, match="test-sleep does not start; its log ends with:\nwhy"):
         processes.start(broken, tmp_path)
 
