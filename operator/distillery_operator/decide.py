@@ -15,7 +15,7 @@ from distillery.api import InvalidRun, parse
 from distillery.planning import Plan, Stage, StageId, StageState, plan
 from distillery_operator import canary, conditions
 from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
-from distillery_operator.manifests.names import STAGE_LABEL, Owner
+from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import (
     RESULT_UNAVAILABLE,
@@ -178,7 +178,7 @@ def _stage_states(
     records: dict[str, dict[str, Any]] = {r["name"]: dict(r) for r in status.get("stages", [])}
     for job in observed.jobs.values():
         name = stage_of(job)
-        if name == "migrate" or job["metadata"].get("deletionTimestamp"):
+        if name in (jobs.MIGRATE, jobs.HISTORY) or job["metadata"].get("deletionTimestamp"):
             continue
         sid = StageId.parse(name)
         if sid in states:
@@ -230,7 +230,8 @@ def _advance(
     migration = observed.jobs.get(jobs.migration_name(owner, settings))
     if migration is None:
         writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
-        return replace(decision, create=(jobs.migration_job(owner, settings),)), "Bringing the schema up."
+        migration = jobs.migration_job(owner, settings)
+        return replace(decision, create=(*decision.create, migration)), "Bringing the schema up."
     if job_condition(migration, "Failed"):
         message = "The schema could not be brought up: see the log of the Job " + migration["metadata"]["name"]
         writer.set(conditions.DATABASE_READY, False, "MigrationFailed", message)
@@ -251,7 +252,7 @@ def _advance(
         create.append(jobs.config_map(owner, stage, name, digest=digest))
         create.append(jobs.stage_job(owner, stage, name, settings, digest=digest))
         writer.start(stage, name, attempt)
-    return replace(decision, create=tuple(create)), ""
+    return replace(decision, create=(*decision.create, *create)), ""
 
 
 def _digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
@@ -293,20 +294,39 @@ def _serve(
     writer.serve(owner, course, how_far, lacks=lacks)
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
-        gateway.config_map(owner, wanted, history=writer.status["serving"]["history"]),
+        gateway.config_map(owner, wanted),
         servers.deployment(owner, served.model, served.digest, settings),
         servers.service(owner),
     )
     if course.newcomer and not adapter:
         manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
     requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
+    create, outdated = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
         apply=(*decision.apply, *manifests),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
-        delete=(*decision.delete, *canary.to_delete(owner, course, observed, complete=how_far.complete)),
+        create=(*decision.create, *create),
+        delete=(*decision.delete, *outdated, *canary.to_delete(owner, course, observed, complete=how_far.complete)),
         requeue=canary.LOOK_SECONDS if course.newcomer else requeue,
     )
+
+
+def _keep_history(
+    owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter
+) -> tuple[tuple[Object, ...], tuple[tuple[Reference, str], ...]]:
+    """The Job that keeps in the database what was served, once a stage has told it of the run; and those before it.
+
+    It stays until another follows: that it is there says that it need not be created again.
+    """
+    stages = writer.status["stages"]
+    if not writer.status["rounds"] and not any(record["phase"] == "Succeeded" for record in stages):
+        return (), ()
+    job = jobs.history_job(owner, writer.status["serving"]["history"], settings)
+    former = {name: other for name, other in observed.jobs.items() if stage_of(other) == jobs.HISTORY}
+    there = former.pop(job["metadata"]["name"], None)
+    outdated = tuple((Reference.to(other), other["metadata"]["uid"]) for other in former.values())
+    return () if there else (job,), outdated
 
 
 def _complete(
@@ -367,12 +387,14 @@ def _running_jobs(observed: Observed) -> tuple[tuple[Reference, str], ...]:
 
 
 def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
-    """The Jobs of a run that ended, and their configurations, which have the same names."""
+    """The Jobs of a run that ended, and their configurations, which have the same names. Its history goes on."""
     gone: list[tuple[Reference, str]] = []
     for job in observed.jobs.values():
+        if stage_of(job) == jobs.HISTORY:
+            continue
         reference = Reference.to(job)
         gone.append((reference, job["metadata"]["uid"]))
-        if job["metadata"]["labels"].get(STAGE_LABEL) != "migrate":
+        if stage_of(job) != jobs.MIGRATE:
             gone.append((Reference("v1", "ConfigMap", reference.namespace, reference.name), ""))
     return gone
 

@@ -52,7 +52,7 @@ def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: d
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter)
     return Withdrawal(
         course,
-        (gateway.config_map(owner, wanted, history=status["serving"]["history"]),),
+        (gateway.config_map(owner, wanted),),
         tuple((Reference.to(pod), wanted["generation"]) for pod in to_annotate(wanted["generation"], observed)),
         canary.to_delete(owner, course, observed, complete=False),
     )
@@ -67,5 +67,4 @@ def _as_made(body: Object) -> Object:
         for name in above:
             part = part.get(name, {})
         part.pop(last, None)
-    made["spec"].setdefault("promotion", {})["service"] = {"feedback": {}}  # recorders keep the history that they read
     return made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from statistics import median
 
 from tests.e2e import serving
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import NAME, load, pods, serve
+from tests.e2e.test_loop import query
 
 FLIPS = 20
 SECONDS_TO_ALL_REPLICAS = 10.0
@@ -38,12 +40,27 @@ def test_promotions_and_rollbacks_drop_no_request_and_restart_nothing(adapters: 
     after = pods(adapters)
     assert {p["metadata"]["uid"] for p in after.values()} == {p["metadata"]["uid"] for p in before.values()}
     assert all(set(serving.restarts(pod).values()) == {0} for pod in after.values())
-    assert len(adapters.status(NAME)["serving"]["history"]) == 20
+    assert_history_is_kept(adapters)
     limits = {"service": {"gateway": {"limits": {"maxTokens": 512}}}}
     rolling = timed(lambda: serving.roll(adapters, limits))
     print(f"to all replicas: {sorted(took)} s; a rolling update of the same pods: {rolling:.1f} s")
     assert max(took) <= SECONDS_TO_ALL_REPLICAS
     assert median(took) <= 0.1 * rolling
+
+
+def assert_history_is_kept(adapters: Namespace) -> None:
+    """The newest entries in the status, and these and others in the database."""
+    newest = adapters.status(NAME)["serving"]["history"]
+    assert len(newest) == 20
+
+    def missing() -> set[tuple[int, int]]:
+        rows = query(adapters, NAME, "SELECT round, reason, extract(epoch FROM since)::bigint AS since FROM served")
+        kept = {(row["since"], row["round"]): row["reason"] for row in rows}
+        told = {(int(datetime.fromisoformat(entry["time"]).timestamp()), entry["round"]) for entry in newest}
+        assert all(kept.values())
+        return told - kept.keys()
+
+    adapters.wait_for("the history in the database", lambda: not missing(), run=NAME, seconds=120)
 
 
 def test_vllm_is_not_reached_past_the_gateway(adapters: Namespace):

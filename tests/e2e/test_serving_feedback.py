@@ -61,9 +61,6 @@ def test_failures_of_users_are_kept_without_what_is_secret_and_start_the_next_ro
         assert row["answer"]
 
     adapters.wait_for("round 2", lambda: adapters.stage(NAME, "r2-rollout"), run=NAME, seconds=300)
-    served = query(adapters, NAME, "SELECT student, round, reason FROM served")
-    assert {row["round"] for row in served} == {0, 1}
-    assert all(row["reason"] for row in served)
     # what the round comes to is for other tests: these machines are small
     adapters.kubectl("patch", RUN, NAME, "--type=merge", "--patch", '{"spec": {"suspend": true}}')
     adapters.wait_for("the suspension", lambda: adapters.status(NAME)["phase"] == "Suspended", seconds=300)

@@ -10,7 +10,7 @@ from typing import Any
 from distillery.agents.plain import Plain
 from distillery.database import Database
 from distillery.database.episodes import read_episodes
-from distillery.database.live import Exchange, Outcome, add_episodes, claim, expire, gathered, record, record_served
+from distillery.database.live import Exchange, Outcome, add_episodes, claim, expire, gathered, record
 from distillery.hints.live import episode_of
 from tests.unit.fakes import FakeEnvironment
 
@@ -102,14 +102,3 @@ async def test_the_old_and_the_too_many_are_deleted_with_what_was_taken_over(dat
     assert await database.fetch("SELECT session FROM live_session") == [{"session": "new"}]
     left = await read_episodes(database, run_id, arms=["live"], rounds=[1])
     assert {episode.task.id for episode in left} == {"live/older", "live/new"}
-
-
-async def test_the_history_of_what_was_served_is_kept_beyond_what_the_status_holds(database: Database, run_id: int):
-    entries = [
-        {"student": f"s{number}", "round": number, "reason": "Because.", "time": f"2026-11-{number:02}T12:00:00Z"}
-        for number in (3, 2, 1)
-    ]
-    await record_served(database, run_id, entries[1:])
-    await record_served(database, run_id, entries[:2])
-    rows = await database.fetch("SELECT student, round FROM served ORDER BY since")
-    assert rows == [{"student": f"s{number}", "round": number} for number in (1, 2, 3)]

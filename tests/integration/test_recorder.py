@@ -47,7 +47,7 @@ def exchange(**more: Any) -> dict[str, Any]:
 @pytest.fixture
 def settings(dsn: str, tmp_path: Path) -> Settings:
     (tmp_path / "capture").mkdir()
-    return Settings(dsn, "default/test", tmp_path / "capture", tmp_path / "history", 30, 10, free_port())
+    return Settings(dsn, "default/test", tmp_path / "capture", 30, 10, free_port())
 
 
 async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
@@ -164,7 +164,6 @@ async def test_what_errors_quote_is_neither_told_nor_logged(
 
 
 async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settings: Settings):
-    settings.history.write_text(json.dumps([{"student": "base", "round": 0, "reason": "Because.", "time": NOW}]))
     async with Database(dsn) as database:
         await register(database, parse(document()))
         recorder = Recorder(settings, database)
@@ -176,7 +175,7 @@ async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settin
         leave(settings.capture, "1", **exchange())
         running = asyncio.create_task(recorder.run())
         async with asyncio.timeout(PATIENCE):
-            while not await database.fetch("SELECT 1 FROM live_session, served"):  # noqa: ASYNC110
+            while not await database.fetch("SELECT 1 FROM live_session"):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         running.cancel()
 
@@ -191,14 +190,6 @@ async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settin
 def test_a_record_is_read_strictly(wrong: dict[str, Any]):
     with pytest.raises(NoRecord):
         read(json.dumps({"session": "s", "alias": "a", "time": NOW, **exchange(), **wrong}))
-
-
-async def test_the_history_comes_into_the_database(database: Database, run_id: int, settings: Settings):
-    settings.history.write_text(json.dumps([{"student": "base", "round": 0, "reason": "Because.", "time": NOW}]))
-    await Recorder(settings, database).look()
-    assert await database.fetch("SELECT student, round, reason FROM served") == [
-        {"student": "base", "round": 0, "reason": "Because."}
-    ]
 
 
 async def test_old_and_too_many_sessions_go(database: Database, run_id: int, settings: Settings):
@@ -231,8 +222,8 @@ class Process:
         settings = self._settings
         told = {
             "DISTILLERY_DATABASE": dsn, "DISTILLERY_RUN": settings.run, "DISTILLERY_CAPTURE": str(settings.capture),
-            "DISTILLERY_HISTORY": str(settings.history), "DISTILLERY_RETENTION_DAYS": "30",
-            "DISTILLERY_MAX_SESSIONS": "10", "DISTILLERY_RECORDER_PORT": str(settings.port),
+            "DISTILLERY_RETENTION_DAYS": "30", "DISTILLERY_MAX_SESSIONS": "10",
+            "DISTILLERY_RECORDER_PORT": str(settings.port),
         }  # fmt: skip
         command = (sys.executable, "-m", "distillery.serving.recorder")
         return await asyncio.create_subprocess_exec(*command, env={**os.environ, **told})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,16 +135,13 @@ def _target(owner: Owner, digest: str, *, adapter: bool) -> dict[str, Any]:
     return {"model": student_name(digest) if adapter else owner.name, "student": student_label(digest)}
 
 
-def config_map(
-    owner: Owner, wanted: dict[str, Any], site: Site = SERVING, *, history: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Any]:
-    """The files that all pods of a site mount: what is to be served, and for recorders what was."""
-    told_to_recorders = {recorder.HISTORY: json.dumps(list(history))} if kept(owner.run.spec, site) else {}
+def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> dict[str, Any]:
+    """The file that all pods of a site mount: what is to be served."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": owner.metadata(site.settings(owner), site.component),
-        "data": {_KEY: json.dumps(wanted), **told_to_recorders},
+        "data": {_KEY: json.dumps(wanted)},
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillery.api import Spec
@@ -35,6 +36,9 @@ from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
+MIGRATE, HISTORY = "migrate", "history"
+"""Where stages have their names: Jobs that are none, and have no configuration of their own."""
+
 STATUS_PORT = 8081
 _SERVER_PORT = 8000
 _WORKER = "worker"
@@ -48,7 +52,7 @@ def job_name(owner: Owner, stage: Stage, attempt: int) -> str:
 
 def migration_name(owner: Owner, settings: Settings) -> str:
     """Of the Job that brings the database's schema up: another image may bring another schema."""
-    return fitted(f"{owner.name}-migrate", [owner.uid, _image(owner.run.spec, settings)])
+    return fitted(f"{owner.name}-migrate", [owner.uid, owner.run.spec.pods.image or settings.pipeline_image])
 
 
 def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig:
@@ -137,29 +141,49 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
 
 def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
     """The Job that brings the database's schema to this version. Idempotent, and safe beside others."""
+    return _database_job(owner, migration_name(owner, settings), MIGRATE, "distillery.database.migrate", {}, settings)
+
+
+def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
+    """The Job that keeps what was served when in the database. Idempotent; named after the newest entry.
+
+    Args:
+        owner: the run.
+        history: ``status.serving.history``.
+        settings: images.
+    """
+    told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_HISTORY": json.dumps(list(history))}
+    name = fitted(f"{owner.name}-history", [owner.uid, history[0]])
+    return _database_job(owner, name, HISTORY, "distillery.database.served", told, settings)
+
+
+def _database_job(
+    owner: Owner, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
+) -> dict[str, Any]:
+    """A Job that needs the database and nothing else."""
     spec = owner.run.spec
-    credentials = secrets([database.dsn_reference(owner)])
-    mounts = [scratch(), *credentials]
+    mounts = [scratch(), *secrets([database.dsn_reference(owner)])]
     worker = container(
         _WORKER,
-        _image(spec, settings),
-        ["python", "-m", "distillery.database.migrate"],
+        spec.pods.image or settings.pipeline_image,
+        ["python", "-m", module],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment={
             "HOME": "/tmp",  # noqa: S108
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+            **told,
         },
     )
     template = pod(
         owner,
-        owner.labels(COMPONENT, {STAGE_LABEL: "migrate"}),
+        owner.labels(COMPONENT, {STAGE_LABEL: stage}),
         spec.pods,
         containers=[worker],
         mounts=mounts,
         restartPolicy="Never",
     )
-    return _job(owner, migration_name(owner, settings), "migrate", template, workers=1, own=StageSettings())
+    return _job(owner, name, stage, template, workers=1, own=StageSettings())
 
 
 def _job(
@@ -241,7 +265,3 @@ def _secrets(owner: Owner, stage: Stage) -> Sequence[SecretKey]:
     if stage.player or stage.id.kind is Kind.PREPARE:
         wanted.append(spec.environment.token_secret_ref)
     return [reference for reference in wanted if reference]
-
-
-def _image(spec: Spec, settings: Settings) -> str:
-    return spec.pods.image or settings.pipeline_image

@@ -13,9 +13,6 @@ from distillery_operator.settings import Settings
 
 NAME = "recorder"
 PORT = 8004
-HISTORY = "history"
-"""Key of the ConfigMap with what is to be served: what was."""
-
 FOLDER = Mount({"name": "capture", "emptyDir": {"sizeLimit": "256Mi"}}, "/capture")
 """What gateway and recorder share. The gateway keeps to a quarter of it: a volume that is full ends the pod."""
 
@@ -31,23 +28,19 @@ def credentials(owner: Owner) -> Mount:
     return Mount({**mount.volume, "name": "dsn"}, mount.path, read_only=True)
 
 
-def recorder(owner: Owner, feedback: Feedback, told: Mount, *, settings: Settings) -> dict[str, Any]:
-    """The native sidecar of pods that keep something. ``told`` is what the operator tells the pod.
-
-    Nothing waits for it: a pod serves whether the database is there or not.
-    """
+def recorder(owner: Owner, feedback: Feedback, *, settings: Settings) -> dict[str, Any]:
+    """The native sidecar of pods that keep something. Nothing waits for it: they serve without the database, too."""
     return container(
         NAME,
         owner.run.spec.pods.image or settings.pipeline_image,
         ["python", "-m", "distillery.serving.recorder"],
-        mounts=[scratch(), told, FOLDER, credentials(owner)],
+        mounts=[scratch(), FOLDER, credentials(owner)],
         pull_policy=settings.image_pull_policy,
         environment={
             "HOME": "/tmp",  # noqa: S108
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
             "DISTILLERY_RUN": owner.run.key,
             "DISTILLERY_CAPTURE": FOLDER.path,
-            "DISTILLERY_HISTORY": f"{told.path}/{HISTORY}",
             "DISTILLERY_RETENTION_DAYS": str(feedback.retention_days),
             "DISTILLERY_MAX_SESSIONS": str(feedback.max_sessions),
             "DISTILLERY_RECORDER_PORT": str(PORT),

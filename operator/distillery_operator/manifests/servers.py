@@ -199,7 +199,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
             fetched,
             server,
             *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *([recorder.recorder(owner, feedback, gateway.told(owner), settings=settings)] if feedback else []),
+            *([recorder.recorder(owner, feedback, settings=settings)] if feedback else []),
         ],
         mounts=[
             *files,

@@ -101,19 +101,6 @@ async def record(database: Database, run_id: int, heard: Sequence[Exchange | Out
     await database.transaction(work)
 
 
-async def record_served(database: Database, run_id: int, history: Sequence[Mapping[str, Any]]) -> None:
-    """Keep what was served when, as the status of a run tells it. Idempotent."""
-
-    async def work(connection: AsyncConnection[Row]) -> None:
-        await connection.cursor().executemany(
-            """INSERT INTO served (run_id, since, student, round, reason) VALUES (%s, %s, %s, %s, %s)
-               ON CONFLICT DO NOTHING""",
-            [(run_id, e["time"], e["student"], e["round"], e.get("reason", "")) for e in history],
-        )
-
-    await database.transaction(work)
-
-
 async def expire(database: Database, run_id: int, *, days: int, most: int) -> int:
     """Delete sessions that are too old or too many, and what rounds took over from old ones; how many sessions."""
     old = await database.execute(

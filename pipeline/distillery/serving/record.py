@@ -38,22 +38,6 @@ def read(text: str) -> Exchange | Outcome:
         raise NoRecord(f"{type(error).__name__}: {error}") from error
 
 
-def read_history(text: str) -> list[Mapping[str, Any]]:
-    """What was served when, as the operator tells it. Raises :class:`NoRecord`."""
-    try:
-        return [
-            {
-                "time": datetime.fromisoformat(entry["time"]),
-                "student": _name(entry["student"]),
-                "round": int(entry["round"]),
-                "reason": _storable(entry.get("reason", "")),
-            }
-            for entry in json.loads(text)
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NoRecord(f"{type(error).__name__}: {error}") from error
-
-
 def _message(message: Mapping[str, Any]) -> Mapping[str, str]:
     return {"role": _storable(message["role"])[:16], "content": _storable(message["content"])}
 

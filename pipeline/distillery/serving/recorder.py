@@ -7,7 +7,6 @@ DISTILLERY_DATABASE        connection string, or
 DISTILLERY_DATABASE_FILE   a file that holds it
 DISTILLERY_RUN             NAMESPACE/NAME
 DISTILLERY_CAPTURE         folder that the gateway writes into
-DISTILLERY_HISTORY         file with what was served when, from the operator
 DISTILLERY_RETENTION_DAYS  sessions that were not heard of for so long are deleted
 DISTILLERY_MAX_SESSIONS    the most sessions that are kept
 DISTILLERY_RECORDER_PORT   /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
@@ -23,7 +22,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,10 +33,10 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from distillery.database import Database, DatabaseAway, dsn_from_environment
-from distillery.database.live import Exchange, Outcome, expire, gathered, record, record_served
+from distillery.database.live import Exchange, Outcome, expire, gathered, record
 from distillery.database.migrate import migrate
 from distillery.database.runs import UnknownRun, find
-from distillery.serving.record import NoRecord, read, read_history
+from distillery.serving.record import NoRecord, read
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +58,6 @@ class Settings:
     dsn: str
     run: str
     capture: Path
-    history: Path
     retention_days: int
     max_sessions: int
     port: int = 8004
@@ -75,7 +73,6 @@ class Settings:
                 dsn=dsn,
                 run=environment["DISTILLERY_RUN"],
                 capture=Path(environment["DISTILLERY_CAPTURE"]),
-                history=Path(environment["DISTILLERY_HISTORY"]),
                 retention_days=int(environment["DISTILLERY_RETENTION_DAYS"]),
                 max_sessions=int(environment["DISTILLERY_MAX_SESSIONS"]),
                 port=int(environment.get("DISTILLERY_RECORDER_PORT") or 8004),
@@ -98,7 +95,6 @@ class Recorder:
         self._settings = settings
         self._database = database
         self._run_id: int | None = None
-        self._history = ""
         self._counted = self._expired = -_EXPIRE_SECONDS
         self._dropped = 0
         self._failures = 0
@@ -130,16 +126,15 @@ class Recorder:
             _log.warning("nothing is recorded: %s%s", problem, where)
         self.problem = problem
         if not isinstance(error, DatabaseAway | OSError):
-            self._run_id, self._history = None, ""  # the database may be another one, made anew
+            self._run_id = None  # the database may be another one, made anew
 
     async def look(self) -> None:
-        """Take over what lies in the folder, and what was served; now and then delete and count."""
+        """Take over what lies in the folder; now and then delete and count."""
         if self._run_id is None:
             await self._arrive()
         run_id = self._run_id
         assert run_id is not None
         await self.take_over(run_id)
-        await self._take_history(run_id)
         now = time.monotonic()
         if now - self._expired >= _EXPIRE_SECONDS:
             settings = self._settings
@@ -184,21 +179,6 @@ class Recorder:
         """Count a file that is no use. What it holds may stand in the error, and is not for logs."""
         self._dropped += 1
         _log.warning("%s is dropped: %s", path.name, type(error).__name__)
-
-    async def _take_history(self, run_id: int) -> None:
-        try:
-            text = self._settings.history.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return
-        if text == self._history:
-            return
-        try:
-            entries: Sequence[Mapping[str, Any]] = read_history(text)
-        except NoRecord as error:
-            _log.warning("the history of what was served can't be read: %s", error)
-            entries = ()
-        await record_served(self._database, run_id, entries)
-        self._history = text
 
 
 async def serve(recorder: Recorder, port: int) -> web.AppRunner:

@@ -18,6 +18,7 @@ from distillery_operator.cache import Cache
 from distillery_operator.decide import Decision, decide
 from distillery_operator.events import Event, events_between
 from distillery_operator.manifests.gateway import GENERATION
+from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object, Reference
 from distillery_operator.settings import Settings
@@ -122,8 +123,8 @@ class FakeCluster:
             if key in self.objects:
                 continue
             self.objects[key] = {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{key}"}, "status": {}}
-            if manifest["kind"] == "Job":
-                self.created.append(manifest["metadata"]["labels"][STAGE_LABEL])
+            if manifest["kind"] == "Job" and (stage := manifest["metadata"]["labels"][STAGE_LABEL]) != HISTORY:
+                self.created.append(stage)
         for reference, _ in decision.delete:
             self.remove(reference)
             self.rights.add((reference.kind, "delete"))

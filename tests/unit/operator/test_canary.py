@@ -322,7 +322,6 @@ def test_a_run_that_can_not_be_read_any_more_leaves_a_newcomer_nothing(weights: 
         assert cluster.condition("Accepted")["reason"] == "InvalidSpec"
         assert targets(cluster) == [(OLD, 100)]
         assert "shadows" not in cluster.desired()
-        assert "history" in cluster.objects["ConfigMap", "test-serving"]["data"], "a recorder goes on reading it"
         assert news(cluster) == ("False", "RolledBack")
         assert canary_deployment(cluster) is None
     del cluster.body["spec"]["promotion"]["service"]["feedback"]

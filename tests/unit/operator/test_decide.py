@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL
 from tests.unit.operator.fake_cluster import FakeCluster, result_of, run_object
 
@@ -252,8 +252,10 @@ def test_jobs_go_after_their_time_and_nothing_else():
     cluster.reconcile()
     assert {kind for kind, _ in cluster.objects} == {
         "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet", "Deployment", "ConfigMap",
-        "Pod",
+        "Pod", "Job",
     }  # fmt: skip
+    (left,) = [thing for (kind, _), thing in cluster.objects.items() if kind == "Job"]
+    assert left["metadata"]["labels"][STAGE_LABEL] == HISTORY
     assert [name for kind, name in cluster.objects if kind == "ConfigMap"] == ["test-serving"]
     assert cluster.reconcile().requeue is None
     assert cluster.status["phase"] == "Complete"
@@ -383,16 +385,6 @@ def test_a_run_that_was_valid_does_not_fail_by_a_change_that_is_not():
     cluster.reconcile()
     assert cluster.condition("Accepted")["status"] == "True"
     assert cluster.created[-1] == "r2-rollout"
-
-
-def test_recorders_are_told_what_was_served():
-    cluster = FakeCluster(run_object(**TRIGGERED))
-    until_waiting(cluster)
-    data = cluster.objects["ConfigMap", "test-serving"]["data"]
-    assert json.loads(data["history"]) == cluster.status["serving"]["history"]
-    plain = FakeCluster(run_object())
-    plain.run()
-    assert set(plain.objects["ConfigMap", "test-serving"]["data"]) == {"desired"}
 
 
 def test_feedback_that_is_switched_on_in_the_end_opens_the_database_to_recorders():

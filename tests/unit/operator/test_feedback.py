@@ -57,7 +57,7 @@ def test_the_recorder_alone_has_a_way_into_the_database(more: dict[str, Any], se
     for name in ("gateway", "server", "fetch"):
         assert not [v for v in variables(pod[name]) if "DATABASE" in v]
     mounted = {m["name"] for m in pod["recorder"]["volumeMounts"]}
-    assert mounted == {"tmp", "desired", "capture", "dsn"}
+    assert mounted == {"tmp", "capture", "dsn"}
     assert with_secret(serving_pod(owner(**KEPT, **IN_S3)), "s3") == {"fetch"}
 
 
@@ -81,8 +81,6 @@ def test_the_recorder_understands_what_it_is_told(tmp_path: Path, monkeypatch: p
     settings = program.Settings.from_environment(told)
     assert (settings.dsn, settings.run) == ("host=somewhere", "team/test")
     assert (settings.retention_days, settings.max_sessions, settings.port) == (7, 99, 8004)
-    made = gateway.config_map(owner(**KEPT), {}, history=[{"student": "base"}])
-    assert set(made["data"]) == {"desired", settings.history.name}
     assert pod["recorder"]["command"][-1] == program.__name__
     assert pod["recorder"]["restartPolicy"] == "Always"
     assert "startupProbe" not in pod["recorder"], "a pod serves whether the database is there or not"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from distillery_operator import gateways
 from distillery_operator.analysis import Counts
 from distillery_operator.gateways import Said
 from distillery_operator.manifests.gateway import GENERATION
+from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object
 from distillery_operator.observed import Observed
@@ -197,6 +200,45 @@ def test_the_history_is_bounded_and_repeats_nothing():
         cluster.reconcile()
     assert len(history(cluster)) == 20
     assert history(cluster)[:3] == [("1abcdef01234", 1), ("base", 0), ("1abcdef01234", 1)]
+
+
+def kept(cluster: FakeCluster) -> list[list[dict[str, Any]]]:
+    """What the Jobs that keep the history are told."""
+    told: list[list[dict[str, Any]]] = []
+    for (kind, _), thing in cluster.objects.items():
+        if kind == "Job" and thing["metadata"]["labels"][STAGE_LABEL] == HISTORY:
+            (worker,) = thing["spec"]["template"]["spec"]["containers"]
+            told += [json.loads(v["value"]) for v in worker["env"] if v["name"] == "DISTILLERY_HISTORY"]
+    return told
+
+
+def test_one_job_keeps_the_present_history_and_stays_when_the_others_go():
+    cluster = FakeCluster(run_object(ttlSecondsAfterFinished=3600, promotion={"weights": "adapter"}))
+    cluster.run()
+    for late in range(3):
+        cluster.now += timedelta(hours=late)
+        pin(cluster, late % 2)
+        cluster.reconcile()
+        cluster.reconcile()
+        assert kept(cluster) == [cluster.status["serving"]["history"]]
+        writes, created = cluster.writes, cluster.reconcile().create
+        assert (created, cluster.writes) == ((), writes)
+    assert len([kind for kind, _ in cluster.objects if kind == "Job"]) == 1
+
+
+def test_no_history_is_kept_of_a_run_that_the_database_does_not_know_yet():
+    cluster = FakeCluster(run_object(promotion={"round": 0}))
+    cluster.reconcile()
+    assert history(cluster) == [("base", 0)]
+    assert kept(cluster) == []
+    while not cluster.created or cluster.created[-1] == "migrate":
+        cluster.get_ready()
+        cluster.reconcile()
+        for job in cluster.running_jobs():
+            cluster.end_job(job, "Complete", word={"result": result_of(job["metadata"]["labels"][STAGE_LABEL])})
+        assert kept(cluster) == []
+    cluster.reconcile()
+    assert kept(cluster) == [cluster.status["serving"]["history"]]
 
 
 def test_only_pods_that_did_not_say_what_they_were_told_are_asked():
