@@ -30,6 +30,9 @@ from distillery.executors import home
 from distillery.report.numbers import p_value, percent, points
 from distillery.report.table import COLUMNS, rows
 
+CONTROLS = ("sft-matched",)
+"""Arms that a demonstration does without: here, too, students are compared that learnt from equally many episodes."""
+
 DISTILLERY = Path(sys.executable).with_name("distillery")
 
 
@@ -59,10 +62,11 @@ def main() -> int:
 
 
 def seeded(document: DistillationRun, seed: int) -> DistillationRun:
-    """The same run under a name of its own, with another seed wherever one is."""
+    """The same run under a name of its own, with another seed wherever one is, and with all controls."""
     made = canonical(document)
     spec = made["spec"]
     made["metadata"]["name"] = f"{made['metadata']['name']}-seed-{seed}"
+    spec["evaluation"]["arms"] = list(dict.fromkeys([*spec["evaluation"]["arms"], *CONTROLS]))
     spec["environment"]["tasks"]["seed"] = spec["training"]["seed"] = seed
     if spec["environment"]["name"] == "alfworld":
         spec["environment"]["options"]["seed"] = seed  # of generated games
