@@ -32,7 +32,7 @@ demo: install ## The whole loop with a tiny model, from failures to a served stu
 science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
 	$(BIN)/python examples/science.py
 
-BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl $(if $(RUN),--run $(RUN))
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl
 
 bench: install build/trl/.installed ## Ratios side by side, and docs/benchmarks.md from them (half an hour)
 	$(BENCH)

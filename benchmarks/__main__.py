@@ -21,18 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure
-from distillery.executors import home
 
 ROOT = Path(__file__).parents[1]
 FIGURES, PAGE = ROOT / "build" / "benchmarks", ROOT / "docs" / "benchmarks.md"
 
-DEMONSTRATION = "alfworld-micro"
 TITLES = {
     "alfworld_engine": "ALFWorld's engine",
-    "loop": "The loop, beside its server alone",
+    "loop": "The loop, beside its server alone, and its prompts, which only grow",
     "driver": "The rollout driver",
     "workers": "Rollout workers side by side",
-    "prefix_cache": "Prompts that only grow",
     "training": "Training, beside TRL",
     "hint_search": "Filtered hint search",
     "operator": "The operator and its idle runs",
@@ -46,13 +43,9 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the short form of each, and no table")
     parser.add_argument("--only", nargs="*", choices=TITLES, default=list(TITLES))
     parser.add_argument("--trl", type=Path, help="folder with TRL, for training; without it that is left out")
-    parser.add_argument("--run", help="for prefix_cache (default: that of make demo; without it that is left out)")
     chosen = parser.parse_args()
-    demonstration = home.home() / "runs" / "default" / DEMONSTRATION
-    run = chosen.run or (DEMONSTRATION if (demonstration / "r1-promote").exists() else None)
     arguments: dict[str, Sequence[str] | None] = {
         "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else None,
-        "prefix_cache": [run] if run else None,
         "operator": [] if os.environ.get("KUBECONFIG") else None,
     }
     failed = []

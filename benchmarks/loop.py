@@ -1,4 +1,4 @@
-"""How much of its server's speed the loop leaves: tokens a second of its stages beside a raw replay of their trace.
+"""How much of its server's speed the loop leaves, and how much of its cache the loop's prompts find.
 
     python -m benchmarks.loop
 
@@ -7,11 +7,16 @@ the very requests of the stages that the base model played, stage by stage: as m
 one before it, answers of the same lengths; but no environment, no database, no agent, and answers are not read. A stage
 is timed from its first lease to its last result, prompt and completion tokens together. What the replay can't have is
 the cache of replies: those it gets are not those that the next prompt holds.
+
+A turn's prompt begins with the prompt and the reply of the turn before. At most that much can be cached, in whole
+blocks of the server's cache, whose size is the greatest divisor of all hits. Turns from the second on count, of all
+finished episodes of the run, where no older turns were dropped in between. Hits are what the server told of a request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import subprocess
 import sys
@@ -43,6 +48,15 @@ STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag
 """What the base model plays, by stage, and the arms that are played together in it."""
 
 
+_TURNS = """
+SELECT turn.index, turn.cached_tokens AS cached, first_turn, lag(first_turn) OVER episode AS first_before,
+       lag(turn.prompt_tokens + turn.completion_tokens) OVER episode AS before
+FROM turn JOIN episode ON episode.id = episode_id
+WHERE phase = 'finished' AND turn.cached_tokens IS NOT NULL
+WINDOW episode AS (PARTITION BY episode_id ORDER BY turn.index)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """What a stage asked the server for.
@@ -71,6 +85,19 @@ async def read(database: Database, name: str) -> dict[str, Trace]:
         tokens = sum(t.prompt_tokens + t.completion_tokens for e in episodes.values() for t in e.turns)
         traces[stage] = Trace(tuple(episodes[row["id"]] for row in rows), tokens, seconds)
     return traces
+
+
+async def prefixes(database: Database) -> dict[str, int]:
+    """Tokens that were found in the cache from turn 2 on, and the most that could be.
+
+    What other episodes left in it counts for no more than that.
+    """
+    turns = await database.fetch(_TURNS)
+    block = math.gcd(*(turn["cached"] for turn in turns)) or 1
+    later = [turn for turn in turns if turn["index"] and turn["first_turn"] == turn["first_before"]]
+    most = [turn["before"] // block * block for turn in later]
+    hits = sum(min(turn["cached"], possible) for turn, possible in zip(later, most, strict=True))
+    return {"turns": len(later), "hits": hits, "most": sum(most), "block": block}
 
 
 async def replay(trace: Trace, base_url: str, model: str, *, in_flight: int) -> float:
@@ -109,17 +136,17 @@ def write(path: Path, *, train: int, evaluate: int) -> Path:
     return path
 
 
-async def measure(folder: Path, dsn: str, document: Path) -> list[dict[str, Any]]:
-    """Loop and replay of every stage."""
+async def measure(folder: Path, dsn: str, document: Path) -> dict[str, Any]:
+    """Loop and replay of every stage, and the whole run's hits."""
     run = load(document)
     async with Database(dsn) as database:
-        traces = await read(database, run.metadata.name)
+        traces, cache = await read(database, run.metadata.name), await prefixes(database)
     store = store_at(folder.as_uri(), cache=folder / "cache", endpoint_url=None)  # the base model asks nothing of it
     servers = Servers(run.spec, store, folder / "server.log")
     try:
         server = await servers.serve(BASE)
         await replay(_first(traces["rollout"]), server.base_url, server.model, in_flight=8)  # warms up
-        return [
+        stages = [
             {
                 "stage": stage,
                 "episodes": len(trace.episodes),
@@ -129,6 +156,7 @@ async def measure(folder: Path, dsn: str, document: Path) -> list[dict[str, Any]
             }
             for stage, trace in traces.items()
         ]
+        return {"stages": stages, "cache": cache}
     finally:
         await servers.stop()
 
@@ -137,13 +165,16 @@ def _first(trace: Trace) -> Trace:
     return Trace(trace.episodes[:8], 0, 0.0)
 
 
-def figures(stages: Sequence[dict[str, Any]]) -> list[Figure]:
-    """One for all stages together, and one for each."""
+def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int]) -> list[Figure]:
+    """Speed of all stages together and of each, and the share of the cache."""
+    found = f"{cache['turns']:,} turns, {cache['hits']:,} of {cache['most']:,} tokens, blocks of {cache['block']}"
+    share = cache["hits"] / max(1, cache["most"])
     every = {key: sum(stage[key] for stage in stages) for key in ("episodes", "tokens", "loop", "replay")}
     what = "tokens/s, the loop / raw replay"
     return [
         Figure(f"{what}, all stages of the base model", every["replay"] / every["loop"], _counted(every), least=0.9),
         *(Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _counted(stage)) for stage in stages),
+        Figure("prefix-cache hits / append-only maximum, from turn 2 on", share, found, least=0.98, room=1.02),
     ]
 
 
@@ -165,8 +196,8 @@ def main() -> None:
             migrate(postgres.dsn)
             environment = {**os.environ, "DISTILLERY_HOME": str(folder), "DISTILLERY_DATABASE": postgres.dsn}
             subprocess.run([Path(sys.executable).with_name("distillery"), "run", document], env=environment, check=True)
-            stages = asyncio.run(measure(folder, postgres.dsn, document))
-    conclude("loop", figures(stages), chosen, {"stages": stages})
+            found = asyncio.run(measure(folder, postgres.dsn, document))
+    conclude("loop", figures(**found), chosen, found)
 
 
 if __name__ == "__main__":
