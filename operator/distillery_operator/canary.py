@@ -16,7 +16,7 @@ from distillery.planning.stages import BASE, candidate_of
 from distillery_operator.analysis import ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
 from distillery_operator.manifests import gateway, newcomer, servers
 from distillery_operator.manifests.gateway import CANARY, Newcomer
-from distillery_operator.manifests.names import STUDENT_LABEL, Owner, digest
+from distillery_operator.manifests.names import COMPONENT_LABEL, STUDENT_LABEL, Owner, digest
 from distillery_operator.objects import Reference, text_of
 from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.promotion import Choice, holds
@@ -123,10 +123,12 @@ class Course:
     taken_back: str = ""
 
 
-def is_active(status: Mapping[str, Any]) -> bool:
-    """Whether a newcomer is on trial: pods are to be asked how it does."""
+def is_watched(status: Mapping[str, Any], observed: Observed) -> bool:
+    """Whether pods are to be asked: a newcomer is on trial, or servers of its own are there still."""
     trial = Trial.read(status)
-    return trial is not None and trial.active
+    return (trial is not None and trial.active) or any(
+        found["metadata"]["labels"][COMPONENT_LABEL] == CANARY.component for found in observed.deployments.values()
+    )
 
 
 def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Observed, now: datetime) -> Course:
@@ -151,20 +153,31 @@ def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Obse
     return _try(owner, asked.canary, choice, served, trial, observed, now)
 
 
-def to_delete(owner: Owner, course: Course, observed: Observed, *, complete: bool) -> tuple[tuple[Reference, str], ...]:
-    """A newcomer's own servers: at once if it was taken back, and else once the others hold it too.
+def to_delete(
+    owner: Owner, course: Course, observed: Observed, generation: int, *, complete: bool
+) -> tuple[tuple[Reference, str], ...]:
+    """A newcomer's own servers, once they are not needed: the others hold it too, or none of them sends it anything.
 
     Args:
         owner: the run.
         course: who is served and who is tried.
         observed: the run's objects.
+        generation: of what pods are told.
         complete: all servers that clients reach hold who is served.
     """
     found = observed.deployments.get(CANARY.named(owner))
     if found is None or course.newcomer or found["metadata"].get("deletionTimestamp"):
         return ()
-    theirs = found["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
-    return newcomer.to_delete(owner, found) if complete or theirs != course.served.student else ()
+    if found["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL) != course.served.student:
+        names = (pod["metadata"]["name"] for pod in serving_pods(observed))
+        left = all(observed.generations.get(name) == generation for name in names)
+        complete = left or observed.silence >= _MOST_SILENCE
+    return newcomer.to_delete(owner, found) if complete else ()
+
+
+def seconds_to_next_look(owner: Owner, course: Course, observed: Observed) -> float | None:
+    """When to look again at a newcomer, or at what is left of its servers; None where there is neither."""
+    return LOOK_SECONDS if course.newcomer or CANARY.named(owner) in observed.deployments else None
 
 
 def incumbent_of(status: Mapping[str, Any]) -> Choice | None:

@@ -79,7 +79,12 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
             decision = Decision()
             if withdrawn := withdraw(body, status, observed, now):
                 writer.try_out(withdrawn.course)
-                decision = Decision(apply=withdrawn.apply, annotate=withdrawn.annotate, delete=withdrawn.delete)
+                decision = Decision(
+                    apply=withdrawn.apply,
+                    annotate=withdrawn.annotate,
+                    delete=withdrawn.delete,
+                    requeue=withdrawn.requeue,
+                )
             return replace(decision, status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
         return Decision(status=writer.finish("Failed", str(error)))
@@ -301,14 +306,15 @@ def _serve(
     if course.newcomer and not adapter:
         manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
     requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
+    leaving = canary.to_delete(owner, course, observed, generation, complete=how_far.complete)
     create, outdated = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
         apply=(*decision.apply, *manifests),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
         create=(*decision.create, *create),
-        delete=(*decision.delete, *outdated, *canary.to_delete(owner, course, observed, complete=how_far.complete)),
-        requeue=canary.LOOK_SECONDS if course.newcomer else requeue,
+        delete=(*decision.delete, *outdated, *leaving),
+        requeue=_sooner(canary.seconds_to_next_look(owner, course, observed), requeue),
     )
 
 

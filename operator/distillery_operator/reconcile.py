@@ -142,14 +142,14 @@ class Reconciler:
     async def _ask(self, observed: Observed) -> Observed:
         """With what serving pods say. Those that said that they serve what they were told last are not asked again.
 
-        As long as a newcomer is on trial all are asked every few seconds how it does.
+        As long as a newcomer is on trial, or has servers still, all are asked every few seconds.
         """
         uids = {pod["metadata"]["uid"]: pod["metadata"]["name"] for pod in serving_pods(observed)}
         self._said = {uid: word for uid, word in self._said.items() if uid in uids}
-        now, trial = time.monotonic(), canary.is_active(self._status)
-        if not trial:
+        now, watched = time.monotonic(), canary.is_watched(self._status, observed)
+        if not watched:
             self._heard = now
-        look = trial and now - self._looked >= canary.LOOK_SECONDS
+        look = watched and now - self._looked >= canary.LOOK_SECONDS
         if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}, trial=look):
             answers = await gateways.ask(asked)
             self._said |= answers

@@ -26,6 +26,7 @@ class Withdrawal:
     apply: tuple[Object, ...]
     annotate: tuple[tuple[Reference, int], ...]
     delete: tuple[tuple[Reference, str], ...]
+    requeue: float | None
 
 
 def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: datetime) -> Withdrawal | None:
@@ -54,7 +55,8 @@ def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: d
         course,
         (gateway.config_map(owner, wanted),),
         tuple((Reference.to(pod), wanted["generation"]) for pod in to_annotate(wanted["generation"], observed)),
-        canary.to_delete(owner, course, observed, complete=False),
+        canary.to_delete(owner, course, observed, wanted["generation"], complete=False),
+        canary.seconds_to_next_look(owner, course, observed),
     )
 
 

@@ -323,7 +323,8 @@ def test_a_run_that_can_not_be_read_any_more_leaves_a_newcomer_nothing(weights: 
         assert targets(cluster) == [(OLD, 100)]
         assert "shadows" not in cluster.desired()
         assert news(cluster) == ("False", "RolledBack")
-        assert canary_deployment(cluster) is None
+    settle(cluster)
+    assert canary_deployment(cluster) is None
     del cluster.body["spec"]["promotion"]["service"]["feedback"]
     cluster.reconcile()
     assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (1, "Starting")
@@ -491,7 +492,15 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     traffic(cluster, BAD)
     cluster.reconcile()
     assert trial(cluster)["outcome"] == "Failed"
+    assert targets(cluster) == [(OLD, 100)]
+    first, *others = cluster.generations
+    cluster.generations[first] = cluster.desired()["generation"]
+    assert cluster.reconcile().requeue == 5.0
+    assert others
+    assert canary_deployment(cluster), "the other pod sends requests there still"
+    settle(cluster)
     assert {kind for kind, name in cluster.objects if name == "test-canary"} == set()
+    assert cluster.reconcile().requeue is None
     assert ("Service", "test") in cluster.objects
     assert ("ConfigMap", "test-serving") in cluster.objects
 
@@ -517,6 +526,7 @@ def test_a_newcomers_server_that_goes_away_keeps_its_traffic_once_it_had_some(sh
 def test_a_newcomers_server_that_is_on_its_way_out_gets_no_traffic():
     cluster = on_trial(weights="merged")
     pin(cluster, 1)
+    settle(cluster)
     assert canary_deployment(cluster) is None
     pin(cluster, None)
     cluster.get_ready()

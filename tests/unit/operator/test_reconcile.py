@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from distillery_operator import gateways, reconcile
+from distillery_operator import canary, gateways, reconcile
 from distillery_operator.cache import Cache
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.gateway import GENERATION
@@ -24,6 +26,7 @@ class FakeKube(Kube):
     """Notes what is asked of it, and keeps nothing but annotations.
 
     Attributes:
+        generation: of what serving pods are told.
         full: no Job has room.
     """
 
@@ -31,10 +34,13 @@ class FakeKube(Kube):
         self.asked: list[tuple[str, str, str]] = []
         self.statuses: list[Object] = []
         self.full = False
+        self.generation = 0
         self._cache = cache
 
     async def apply(self, manifest: Object) -> Object:
         self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
+        if (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", "test-serving"):
+            self.generation = json.loads(manifest["data"]["desired"])["generation"]
         return manifest
 
     async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
@@ -59,6 +65,7 @@ class FakeKube(Kube):
 
     async def delete(self, reference: Reference, *, uid: str = "") -> None:
         self.asked.append(("delete", reference.kind, reference.name))
+        self._cache._children["team", "test"].pop((reference.kind, reference.name), None)
 
 
 @pytest.fixture
@@ -180,12 +187,16 @@ async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest
     assert len(kube.statuses) == 1, "it is not tried again"
 
 
-async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(said: dict[str, Any]):
+async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    clock = itertools.count(1000.0, canary.LOOK_SECONDS)
+    monkeypatch.setattr(reconcile.time, "monotonic", lambda: next(clock))
     cluster = on_trial(weights="merged")
     said["generation"] = cluster.desired()["generation"]
     reconciler, kube, cache = reconciler_of(cluster)
-    service = ("apply", "Service", "test-canary")
-    for number, times in ((None, 1), (1, 1), (None, 2)):
+    service, deleted = ("apply", "Service", "test-canary"), ("delete", "Service", "test-canary")
+    for number, times, gone in ((None, 1, False), (1, 1, False), (1, 1, True), (None, 2, True)):
         body = copy.deepcopy(cache.runs["team", "test"])
         body["spec"]["promotion"].pop("round", None)
         if number:
@@ -193,7 +204,8 @@ async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(said: d
         cache.keep_run(body)
         await reconciler._reconcile()
         assert kube.asked.count(service) == times
-    assert ("delete", "Service", "test-canary") in kube.asked
+        assert (deleted in kube.asked) == gone, "not before pods say that they send it nothing"
+        said["generation"] = kube.generation
 
 
 @pytest.mark.parametrize(("status", "harmless"), [(404, True), (403, False)])

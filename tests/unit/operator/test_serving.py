@@ -23,7 +23,7 @@ from distillery_operator.observed import Observed
 from distillery_operator.promotion import to_ask
 from distillery_operator.settings import Settings
 from tests.unit.operator.fake_cluster import FakeCluster, result_of, run_object
-from tests.unit.operator.test_canary import BAD, on_trial, traffic
+from tests.unit.operator.test_canary import BAD, on_trial, settle, traffic
 
 ROOT = Path(__file__).parents[3]
 FIRST, SECOND = "student-1abcdef01234", "student-2abcdef01234"
@@ -319,7 +319,7 @@ def test_the_chart_grants_the_writes_that_are_used_and_no_others():
         cluster.reconcile()
     merged = on_trial(weights="merged")
     traffic(merged, BAD)
-    merged.reconcile()
+    settle(merged)
     cluster.rights |= merged.rights
     plurals = {"NetworkPolicy": "networkpolicies"}
     used = {(plurals.get(kind, f"{kind.lower()}s"), verb) for kind, verb in cluster.rights}
