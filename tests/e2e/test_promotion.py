@@ -74,11 +74,28 @@ def test_a_newcomer_with_merged_weights_has_a_server_of_its_own_until_it_is_serv
     serve(merged, 0, seconds=PATIENCE)
     analysis = {"minRequests": 20, "maxErrorIncrease": 0.2}
     with clients(merged) as answers:
-        canary = {"steps": [{"weight": 50, "seconds": 10}], "analysis": analysis}
-        serving.patch(merged, {"round": None, "canary": canary})
-        merged.wait_for("a server of its own", lambda: merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+
+        def put_forward(seconds: int) -> None:
+            canary = {"steps": [{"weight": 50, "seconds": seconds}], "analysis": analysis}
+            serving.patch(merged, {"round": None, "canary": canary})
+            merged.wait_for("a server of its own", lambda: merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+
+        def wait_for_its_end() -> None:
+            merged.wait_for("its end", lambda: not merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+
+        def share() -> int:
+            return sum(models[1] in answer.models for answer in answers())
+
+        put_forward(900)
+        merged.wait_for("its share", lambda: share() > 20, seconds=PATIENCE)
+        serving.patch(merged, {"round": 0})
+        wait_for_its_end()
+        taken_back = time.time()
+        time.sleep(SETTLE)
+        assert {model for a in answers() if a.began > taken_back for model in a.models} == {models[0]}
+        put_forward(10)
         serving.wait_until_served(merged, 1, seconds=PATIENCE)
-        merged.wait_for("its end", lambda: not merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
+        wait_for_its_end()
         served = time.time()
         time.sleep(SETTLE)
         found = answers()
