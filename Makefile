@@ -61,7 +61,7 @@ test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 e2e: install ## End to end on a real Kubernetes: one made here (root, Go), or the one of $E2E_CONTEXT
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e --durations=15
 
 cluster: install ## That Kubernetes, for yourself (40 minutes the first time, then seconds)
 	$(BIN)/python -m tests.cluster up --images

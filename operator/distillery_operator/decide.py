@@ -25,7 +25,7 @@ from distillery_operator.observed import (
     stage_of,
     state_of_job,
 )
-from distillery_operator.problems import find_problem, suspects
+from distillery_operator.problems import YOUTH, find_problem, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.settings import Settings
 from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
@@ -133,13 +133,14 @@ def _go_on(
     phase: str = "Running",
 ) -> Decision:
     """The run is under way: ``message`` says what with, unless something keeps it from getting on."""
-    problem = find_problem(observed)
+    problem = find_problem(observed, writer.now - YOUTH)
     if problem:
         message = problem.message
         writer.set(conditions.STALLED, True, problem.reason, message)
     else:
         writer.clear(conditions.STALLED)
-    requeue = min(SUSPICION_SECONDS, settings.resync_seconds) if suspects(observed) else settings.resync_seconds
+    worried = suspects(observed) or find_problem(observed)
+    requeue = min(SUSPICION_SECONDS, settings.resync_seconds) if worried else settings.resync_seconds
     return replace(decision, status=writer.finish(phase, message), requeue=_sooner(requeue, decision.requeue))
 
 

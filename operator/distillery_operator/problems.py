@@ -6,8 +6,9 @@ Seen from pods, claims, Jobs and events about them; Secrets are never read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
@@ -16,6 +17,12 @@ from distillery_operator.observed import Observed, job_condition
 
 # Waiting for these takes its time; anything else that a container waits for is a problem at once.
 _PATIENCE = ("ContainerCreating", "PodInitializing")
+
+_ANY_TIME = datetime.max.replace(tzinfo=UTC)
+
+YOUTH = timedelta(seconds=10)
+"""What is younger is given its time: a volume that is not there yet, or room that a pod on its way out still takes, is
+no news, and each would cost two writes of the status."""
 
 _SECRET = re.compile(
     r'(secret "[^"]+" not found|references non-existent secret key: \S+|couldn\'t find key \S+ in Secret \S+)'
@@ -44,13 +51,13 @@ def suspects(observed: Observed) -> list[Reference]:
     return [Reference(o["apiVersion"], o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
 
 
-def find_problem(observed: Observed) -> Problem | None:
-    """The most telling problem, or None."""
-    return next(_problems(observed), None)
+def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | None:
+    """The most telling problem of what was made no later than ``born``, or None."""
+    return next(_problems(observed, born), None)
 
 
-def _problems(observed: Observed) -> Iterator[Problem]:
-    for claim in observed.claims.values():
+def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
+    for claim in _grown(observed.claims.values(), born):
         if claim.get("status", {}).get("phase") == "Bound":
             continue
         for event in reversed(observed.events.get(claim["metadata"]["uid"], ())):
@@ -62,13 +69,18 @@ def _problems(observed: Observed) -> Iterator[Problem]:
                     "spec.storage.claim.storageClassName of a new run, or make the class.",
                 )
                 break
-    for owner in (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values()):
+    workloads = (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values())
+    for owner in _grown(workloads, born):
         for event in reversed(observed.events.get(owner["metadata"]["uid"], ())):
             if event["reason"] in ("FailedCreate", "FailedUpdate"):
                 yield Problem("PodsNotCreated", f"No pod of {_who(owner)} can be made: {event['message']}")
                 break
-    for pod in observed.pods:
+    for pod in _grown(observed.pods, born):
         yield from _problems_of_pod(pod, observed.events.get(pod["metadata"]["uid"], ()))
+
+
+def _grown(things: Iterable[Object], born: datetime) -> Iterator[Object]:
+    return (t for t in things if datetime.fromisoformat(t["metadata"]["creationTimestamp"]) <= born)
 
 
 def _problems_of_pod(pod: Object, events: tuple[Object, ...]) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ class StatusWriter:
     """Builds the controller's part of the status, from what it was."""
 
     def __init__(self, body: Object, status: Mapping[str, Any], now: datetime) -> None:
+        self.now = now
         self._now = text_of(now)
         self._generation: int = body["metadata"].get("generation", 1)
         self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}

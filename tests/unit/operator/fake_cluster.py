@@ -20,7 +20,7 @@ from distillery_operator.events import Event, events_between
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL
-from distillery_operator.objects import Object, Reference
+from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.settings import Settings
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -109,8 +109,9 @@ class FakeCluster:
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:
             key = (manifest["kind"], manifest["metadata"]["name"])
-            kept = self.objects.get(key, {"metadata": {"uid": f"uid-{key}"}})
-            metadata = {**manifest["metadata"], "uid": kept["metadata"]["uid"], "generation": 1}
+            kept = self.objects.get(key, {"metadata": self._born(f"uid-{key}")})
+            born = {name: kept["metadata"][name] for name in ("uid", "creationTimestamp")}
+            metadata = {**manifest["metadata"], **born, "generation": 1}
             self.objects[key] = {**manifest, "metadata": metadata, "status": kept.get("status", {})}
             self.rights |= {(manifest["kind"], "create"), (manifest["kind"], "patch")}
         for reference, generation in decision.annotate:
@@ -122,7 +123,8 @@ class FakeCluster:
             key = (manifest["kind"], manifest["metadata"]["name"])
             if key in self.objects:
                 continue
-            self.objects[key] = {**manifest, "metadata": {**manifest["metadata"], "uid": f"uid-{key}"}, "status": {}}
+            metadata = {**manifest["metadata"], **self._born(f"uid-{key}")}
+            self.objects[key] = {**manifest, "metadata": metadata, "status": {}}
             if manifest["kind"] == "Job" and (stage := manifest["metadata"]["labels"][STAGE_LABEL]) != HISTORY:
                 self.created.append(stage)
         for reference, _ in decision.delete:
@@ -133,6 +135,9 @@ class FakeCluster:
             self.events += events_between(self.status, decision.status)
             self.status = json.loads(json.dumps(decision.status))
         return decision
+
+    def _born(self, uid: str) -> dict[str, str]:
+        return {"uid": uid, "creationTimestamp": text_of(self.now)}
 
     def remove(self, reference: Reference) -> None:
         """Delete an object, and the pods of a Job."""
@@ -153,7 +158,7 @@ class FakeCluster:
         self.objects["Pod", f"{name}-0-x"] = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": f"{name}-0-x", "namespace": "team", "labels": labels, "uid": name, "job": name},
+            "metadata": {"name": f"{name}-0-x", "namespace": "team", "labels": labels, **self._born(name), "job": name},
             "status": {
                 "phase": "Succeeded" if condition == "Complete" else "Failed",
                 "containerStatuses": [{"name": "worker", "state": {"terminated": terminated}}],
@@ -180,7 +185,13 @@ class FakeCluster:
         for number in range(deployment["spec"]["replicas"]):
             pod = f"{name}-{number}"
             kept = self.objects.get(("Pod", pod), {"metadata": {}})["metadata"].get("annotations", {})
-            metadata = {"name": pod, "namespace": "team", "uid": pod, **template["metadata"], "annotations": kept}
+            metadata = {
+                "name": pod,
+                "namespace": "team",
+                **self._born(pod),
+                **template["metadata"],
+                "annotations": kept,
+            }
             status = {"phase": "Running", "podIP": "10.0.0.1"}
             self.objects["Pod", pod] = {
                 "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"], "status": status,

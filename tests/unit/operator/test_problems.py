@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from distillery_operator.objects import Object
 from distillery_operator.observed import Observed
 from distillery_operator.problems import find_problem, suspects
 
+MADE = "2026-11-25T12:00:00Z"
 LABELS = {"distillery.dev/stage": "r1-rollout", "distillery.dev/run": "test"}
 
 
@@ -17,7 +19,7 @@ def pod(**status: Any) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "p", "namespace": "team", "uid": "pod", "labels": LABELS},
+        "metadata": {"name": "p", "namespace": "team", "uid": "pod", "creationTimestamp": MADE, "labels": LABELS},
         "status": {"phase": "Pending", **status},
     }
 
@@ -26,7 +28,7 @@ def job(**status: Any) -> Object:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": "j", "namespace": "team", "uid": "job", "labels": LABELS},
+        "metadata": {"name": "j", "namespace": "team", "uid": "job", "creationTimestamp": MADE, "labels": LABELS},
         "spec": {},
         "status": status,
     }
@@ -100,6 +102,13 @@ def test_events_about_a_pod_tell_what_it_waits_for(reason: str, message: str, ex
     assert told in problem.message
 
 
+def test_what_was_made_just_now_is_given_its_time():
+    observed = Observed(pods=(pod(conditions=UNSCHEDULABLE),))
+    made = datetime.fromisoformat(MADE)
+    assert find_problem(observed, made - timedelta(seconds=1)) is None
+    assert find_problem(observed, made)
+
+
 def test_a_job_that_gets_no_pods_tells_why():
     message = 'pods "x" is forbidden: RuntimeClass "gvisor" not found'
     problem = find_problem(Observed(jobs={"j": job()}, events={"job": (event("FailedCreate", message),)}))
@@ -112,7 +121,7 @@ def test_a_claim_of_a_class_that_is_not_there_tells_so():
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "c", "namespace": "team", "uid": "claim"},
+        "metadata": {"name": "c", "namespace": "team", "uid": "claim", "creationTimestamp": MADE},
         "status": {"phase": "Pending"},
     }
     told = event("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
