@@ -7,9 +7,11 @@ A test that compares an operator's RBAC grant with its needs runs the operator t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from tests.cluster.places import Places
 
@@ -28,6 +30,30 @@ class Request:
     allowed: bool
 
 
+def applied(places: Places, path: str, manager: str) -> list[datetime]:
+    """When a field manager applied something to an object, by server-side apply.
+
+    Args:
+        places: Where the node lives.
+        path: The object's in the API, from ``/api`` on; with its subresource, if it is that.
+        manager: The field manager.
+    """
+    found = list[datetime]()
+    for line in _lines(places):
+        if f'"requestURI":"{path}?' not in line:
+            continue
+        event: dict[str, Any] = json.loads(line)
+        if event["verb"] == "patch" and manager in parse_qs(urlsplit(event["requestURI"]).query)["fieldManager"]:
+            found.append(datetime.fromisoformat(event["requestReceivedTimestamp"]))
+    return found
+
+
+def _lines(places: Places) -> Iterator[str]:
+    for log in places.logs.glob("audit*.log"):
+        with log.open() as opened:
+            yield from opened
+
+
 def requests(places: Places, user: str, *, since: str = "") -> frozenset[Request]:
     """All kinds of requests that a user made since the node's logs began.
 
@@ -36,8 +62,7 @@ def requests(places: Places, user: str, *, since: str = "") -> frozenset[Request
         user: As the API server calls it, for example ``system:serviceaccount:NAMESPACE:NAME``.
         since: A time as objects have it; what was asked before is left out.
     """
-    lines = (line for log in places.logs.glob("audit*.log") for line in log.read_text().splitlines())
-    return of_user(lines, user, since=since)
+    return of_user(_lines(places), user, since=since)
 
 
 def of_user(lines: Iterable[str], user: str, *, since: str = "") -> frozenset[Request]:

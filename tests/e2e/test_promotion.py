@@ -6,11 +6,12 @@ import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 import pytest
 
 from tests.e2e import serving
-from tests.e2e.cluster import PATIENCE, Cluster, Namespace
+from tests.e2e.cluster import PATIENCE, RUN, Cluster, Namespace
 from tests.e2e.conftest import namespace
 from tests.e2e.serving import NAME, Phase, clients, failed, serve
 
@@ -40,6 +41,22 @@ def availability(team: Namespace) -> Generator[list[int]]:
             assert process.stdout is not None
             assert ended is None, f"kubectl get --watch ended by itself with {ended}"
             seen += [int(line or 0) for line in process.stdout.read().splitlines()]
+
+
+def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status(merged: Namespace):
+    if merged.cluster.context:
+        pytest.skip("the audit log of this cluster is not at hand")
+    from tests.cluster import audit
+    from tests.cluster.places import Places
+
+    run = merged.get(RUN, NAME)
+    path = f"/apis/distillery.dev/v1alpha1/namespaces/{merged.name}/distillationruns/{NAME}/status"
+    written = audit.applied(Places.from_environment(), path, "distillery")
+    made, ended = (
+        datetime.fromisoformat(t) for t in (run["metadata"]["creationTimestamp"], run["status"]["completionTime"])
+    )
+    took = [time for time in written if made <= time <= ended + timedelta(seconds=1)]
+    assert 0 < len(took) <= 12, f"{len(took)} writes besides progress: {[f'{t:%H:%M:%S}' for t in took]}"
 
 
 def test_merged_weights_change_under_load_without_a_failed_request_and_no_replica_is_ever_missing(merged: Namespace):
