@@ -9,7 +9,7 @@ You are in the middle of a room. Looking quickly around you, you see a bed 1, a 
 Your task is to: put some book in bed."""
 
 
-def small(name: str = "small", *, evaluate: int = 16, **spec: Any) -> dict[str, Any]:
+def small(name: str = "small", *, train: int = 24, evaluate: int = 16, **spec: Any) -> dict[str, Any]:
     """One round of the whole loop in a few minutes."""
     return {
         "apiVersion": "distillery.dev/v1alpha1",
@@ -19,7 +19,7 @@ def small(name: str = "small", *, evaluate: int = 16, **spec: Any) -> dict[str, 
             "environment": {
                 "name": "alfworld",
                 "maxSteps": 15,
-                "tasks": {"train": 24, "evaluate": evaluate, "evaluateSplit": "valid_seen"},
+                "tasks": {"train": train, "evaluate": evaluate, "evaluateSplit": "valid_seen"},
                 "options": {"games": "generated"},
             },
             "agent": {"name": "plain"},
