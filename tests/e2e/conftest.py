@@ -101,8 +101,10 @@ def namespace(cluster: Cluster, name: str) -> Generator[Namespace]:
     made = cluster.namespace(name)
     made.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=600s")  # of a test that was interrupted
     made.create()
-    yield made
-    made.kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield made
+    finally:
+        made.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
