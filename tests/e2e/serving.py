@@ -34,7 +34,7 @@ def start(team: Namespace, weights: str, **spec: Any) -> None:
     """A run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
     promotion = {"weights": weights, "round": 1, "service": {"replicas": 2, **spec.pop("service", {})}}
     # enough tasks for a student that is sure to be told from the base model: what is not promoted is no newcomer
-    team.apply(small(NAME, train=48, evaluate=32, promotion=promotion, **spec))
+    team.apply(small(NAME, train=48, evaluate=64, promotion=promotion, **spec))
     ended = "Waiting" if "rounds" in spec else "Complete"
     team.wait_for("the end of the round", lambda: team.status(NAME).get("phase") == ended, run=NAME)
     team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True", run=NAME)
