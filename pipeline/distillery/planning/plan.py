@@ -144,7 +144,9 @@ def _plan_stages(
         for stage in stages
         if ((state := states[stage.id]) is None or state.phase == "failed") and all(map(succeeded, stage.needs))
     )
-    names = ", ".join(str(sid) for sid in (running or (stage.id for stage in start)))
+    room = max(0, spec.stages.parallel - len(running))
+    under_way = {*running, *(stage.id for stage in start[:room])}  # the same before they are started and after
+    names = ", ".join(str(stage.id) for stage in stages if stage.id in under_way)
     message = f"Round {number} of {spec.rounds.max}: {names}."
     return Plan("Running", number, start, running, verdicts, serving, message)
 

@@ -138,8 +138,9 @@ def test_a_finished_run_is_left_alone():
     assert (cluster.writes, len(cluster.events)) == (writes, told)
 
 
-def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status():
-    cluster = FakeCluster(run_object())
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status(parallel: int):
+    cluster = FakeCluster(run_object(stages={"parallel": parallel}))
     cluster.run()
     assert len(cluster.created) == 9
     assert cluster.writes <= 12
