@@ -33,6 +33,7 @@ from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
+_SETTLED_SECONDS = 30.0
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
 
 
@@ -308,32 +309,36 @@ def _serve(
         manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
     requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
     leaving = canary.to_delete(owner, course, observed, generation, complete=how_far.complete)
-    create, outdated = _keep_history(owner, observed, settings, writer)
+    create, outdated, later = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
         apply=(*decision.apply, *manifests),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
         create=(*decision.create, *create),
         delete=(*decision.delete, *outdated, *leaving),
-        requeue=_sooner(canary.seconds_to_next_look(owner, course, observed), requeue),
+        requeue=_sooner(canary.seconds_to_next_look(owner, course, observed), _sooner(requeue, later)),
     )
 
 
 def _keep_history(
     owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter
-) -> tuple[tuple[Object, ...], tuple[tuple[Reference, str], ...]]:
-    """The Job that keeps in the database what was served, once a stage has told it of the run; and those before it.
+) -> tuple[tuple[Object, ...], tuple[tuple[Reference, str], ...], float | None]:
+    """The Job that keeps in the database what was served, those before it, and the seconds until it is to be created.
 
-    It stays until another follows: that it is there says that it need not be created again.
+    It is created once a stage has told the database of the run, and when what is served has settled: who goes to and
+    fro needs no pod for each time. It stays until another follows: that it is there says that nothing is to be done.
     """
-    stages = writer.status["stages"]
+    history, stages = writer.status["serving"]["history"], writer.status["stages"]
     if not writer.status["rounds"] and not any(record["phase"] == "Succeeded" for record in stages):
-        return (), ()
-    job = jobs.history_job(owner, writer.status["serving"]["history"], settings)
-    former = {name: other for name, other in observed.jobs.items() if stage_of(other) == jobs.HISTORY}
-    there = former.pop(job["metadata"]["name"], None)
-    outdated = tuple((Reference.to(other), other["metadata"]["uid"]) for other in former.values())
-    return () if there else (job,), outdated
+        return (), (), None
+    job = jobs.history_job(owner, history, settings)
+    if job["metadata"]["name"] in observed.jobs:
+        return (), (), None
+    age = (writer.now - datetime.fromisoformat(history[0]["time"])).total_seconds()
+    if age < _SETTLED_SECONDS:
+        return (), (), _SETTLED_SECONDS - age
+    former = (other for other in observed.jobs.values() if stage_of(other) == jobs.HISTORY)
+    return (job,), tuple((Reference.to(other), other["metadata"]["uid"]) for other in former), None
 
 
 def _complete(

@@ -39,7 +39,9 @@ async def record_served(database: Database, run_id: int, history: Sequence[Mappi
 
 async def _record(dsn: str, run: str, history: Sequence[Mapping[str, Any]]) -> None:
     async with Database(dsn, size=1) as database:
-        await record_served(database, (await find(database, run))["id"], history)
+        run_id = (await find(database, run))["id"]  # waits for a server that is away
+        await asyncio.to_thread(migrate, dsn)  # a run that ended before this version starts no other Job for it
+        await record_served(database, run_id, history)
 
 
 def main() -> None:
@@ -49,7 +51,6 @@ def main() -> None:
         names = "DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE, DISTILLERY_RUN and DISTILLERY_HISTORY"
         print(f"set {names}", file=sys.stderr)
         sys.exit(78)
-    migrate(dsn)  # a run that ended before this version starts no other Job for it
     asyncio.run(_record(dsn, run, json.loads(history)))
 
 

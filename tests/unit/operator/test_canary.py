@@ -500,6 +500,7 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     assert canary_deployment(cluster), "the other pod sends requests there still"
     settle(cluster)
     assert {kind for kind, name in cluster.objects if name == "test-canary"} == set()
+    later(cluster, 60)
     assert cluster.reconcile().requeue is None
     assert ("Service", "test") in cluster.objects
     assert ("ConfigMap", "test-serving") in cluster.objects

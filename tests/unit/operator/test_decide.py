@@ -132,6 +132,8 @@ def test_a_finished_run_is_left_alone():
     cluster = FakeCluster(run_object())
     cluster.run()
     writes, told = cluster.writes, len(cluster.events)
+    cluster.now += timedelta(minutes=1)
+    cluster.reconcile()
     for _ in range(5):
         decision = cluster.reconcile()
         assert decision.requeue is None
