@@ -146,22 +146,36 @@ def test_an_adapter_that_is_not_what_was_trained_is_served_by_no_new_pod_and_the
     assert set(restarts(pods(adapters)[new]).values()) == {0}
 
 
+@contextmanager
+def no_database(adapters: Namespace) -> Generator[None]:
+    """The database's pod is gone, and a quota keeps it from coming back, whoever wants it."""
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "no-room"},
+        "spec": {"hard": {"pods": str(len(pods(adapters)) + 1)}},  # those that serve, and the clients
+    }
+    adapters.apply(quota)
+    try:
+        adapters.kubectl("delete", "pod", f"{DATABASE}-0", "--timeout=300s")
+        yield
+    finally:
+        adapters.kubectl("delete", "resourcequota", "no-room")
+        # its controller tries again later and later, but at once after a change
+        adapters.kubectl("annotate", "statefulset", DATABASE, "note=there is room", "--overwrite")
+        adapters.kubectl("rollout", "status", f"statefulset/{DATABASE}", "--timeout=600s")
+
+
 def test_serving_and_promotions_need_no_database(adapters: Namespace):
     models = serving.models(adapters)
     serve(adapters, 1)
     before = pods(adapters)
-    with clients(adapters, before) as answers:
-        adapters.kubectl("scale", "statefulset", DATABASE, "--replicas=0")
-        try:
-            adapters.wait_for("no database", lambda: not adapters.get("pod", f"{DATABASE}-0"), seconds=300)
-            away = time.time()
-            phases = [Phase(0, frozenset({models[1]})), *promote_and_roll_back(adapters)]
-            time.sleep(30)
-            found = answers()
-            assert not adapters.get("pod", f"{DATABASE}-0")
-        finally:
-            adapters.kubectl("scale", "statefulset", DATABASE, "--replicas=1")
-            adapters.kubectl("rollout", "status", f"statefulset/{DATABASE}", "--timeout=600s")
+    with clients(adapters, before) as answers, no_database(adapters):
+        away = time.time()
+        phases = [Phase(0, frozenset({models[1]})), *promote_and_roll_back(adapters)]
+        time.sleep(30)
+        found = answers()
+        assert not adapters.get("pod", f"{DATABASE}-0")
     assert failed(found) == []
     assert serving.wrongly_answered(found, phases) == []
     assert answered_by(found, since=away) == {SERVICE, *before}
