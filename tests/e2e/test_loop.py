@@ -81,7 +81,7 @@ def example(cluster: Cluster, operator: Namespace, prometheus: Prometheus) -> Ge
     """A user's namespace where the example was applied."""
     with namespace(cluster, "e2e-example") as made:
         document = yaml.safe_load((ROOT / "examples/kubernetes/demo.yaml").read_text())
-        document["spec"]["environment"]["tasks"] |= {"train": 48, "evaluate": 32}  # fewer, for the time it takes,
+        document["spec"]["environment"]["tasks"] |= {"train": 72, "evaluate": 64}  # fewer, for the time it takes,
         document["spec"]["evaluation"]["gate"] = {"confidence": 0.5}  # and a gate that so few can pass
         made.apply(document)
         yield made
@@ -102,7 +102,7 @@ def test_the_example_shows_how_far_it_is(example: Namespace, in_s3: Namespace):
     example.wait_for("a first stage", lambda: example.stage(EXAMPLE, "r1-rollout"), run=EXAMPLE)
     columns = example.kubectl("get", RUN).splitlines()[0].split()
     assert columns == ["NAME", "PHASE", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
-    example.wait_for("progress", lambda: example.status(EXAMPLE).get("progress", {}).get("total") == 48, run=EXAMPLE)
+    example.wait_for("progress", lambda: example.status(EXAMPLE).get("progress", {}).get("total") == 72, run=EXAMPLE)
 
 
 def test_the_example_goes_to_complete_and_its_student_answers(example: Namespace, in_s3: Namespace):
@@ -126,7 +126,7 @@ def test_each_stage_is_told_of_once_and_no_log_holds_a_secret(example: Namespace
         example.try_kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
         for pod in example.list("pods", "app.kubernetes.io/managed-by=distillery")
     ]
-    assert any("stage r1-rollout: 48 of 48 episodes" in log for log in logs)
+    assert any("stage r1-rollout: 72 of 72 episodes" in log for log in logs)
     assert not any("postgresql://" in log for log in logs)
 
 
