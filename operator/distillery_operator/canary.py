@@ -17,7 +17,7 @@ from distillery_operator.analysis import ERROR, FAILED, INCONCLUSIVE, RUNNING, S
 from distillery_operator.manifests import gateway, newcomer, servers
 from distillery_operator.manifests.gateway import CANARY, Newcomer
 from distillery_operator.manifests.names import COMPONENT_LABEL, STUDENT_LABEL, Owner, digest
-from distillery_operator.objects import Reference, text_of
+from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.promotion import Choice, holds
 
@@ -126,9 +126,7 @@ class Course:
 def is_watched(status: Mapping[str, Any], observed: Observed) -> bool:
     """Whether pods are to be asked: a newcomer is on trial, or servers of its own are there still."""
     trial = Trial.read(status)
-    return (trial is not None and trial.active) or any(
-        found["metadata"]["labels"][COMPONENT_LABEL] == CANARY.component for found in observed.deployments.values()
-    )
+    return (trial is not None and trial.active) or _own_servers(observed) is not None
 
 
 def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Observed, now: datetime) -> Course:
@@ -165,7 +163,7 @@ def to_delete(
         generation: of what pods are told.
         complete: all servers that clients reach hold who is served.
     """
-    found = observed.deployments.get(CANARY.named(owner))
+    found = _own_servers(observed)
     if found is None or course.newcomer or found["metadata"].get("deletionTimestamp"):
         return ()
     if found["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL) != course.served.student:
@@ -175,9 +173,9 @@ def to_delete(
     return newcomer.to_delete(owner, found) if complete else ()
 
 
-def seconds_to_next_look(owner: Owner, course: Course, observed: Observed) -> float | None:
+def seconds_to_next_look(course: Course, observed: Observed) -> float | None:
     """When to look again at a newcomer, or at what is left of its servers; None where there is neither."""
-    return LOOK_SECONDS if course.newcomer or CANARY.named(owner) in observed.deployments else None
+    return LOOK_SECONDS if course.newcomer or _own_servers(observed) else None
 
 
 def incumbent_of(status: Mapping[str, Any]) -> Choice | None:
@@ -190,6 +188,12 @@ def incumbent_of(status: Mapping[str, Any]) -> Choice | None:
         return Choice(BASE, "", 0, "")
     ended = next((r for r in status.get("rounds", []) if r["round"] == number), {})
     return Choice(candidate_of(number), ended.get("student", ""), number, "")
+
+
+def _own_servers(observed: Observed) -> Object | None:
+    """The Deployment of a newcomer whose weights are merged."""
+    found = observed.deployments.values()
+    return next((one for one in found if one["metadata"]["labels"][COMPONENT_LABEL] == CANARY.component), None)
 
 
 def _settled(choice: Choice, trial: Trial | None) -> Course:
@@ -267,7 +271,7 @@ def _guest(owner: Owner, choice: Choice, step: CanaryStep, trial: Trial, observe
     what they fail then counts.
     """
     there = servers.serves_adapters(owner.run.spec) or trial.begun
-    if not there and not holds(observed.deployments.get(CANARY.named(owner)), choice, 1):
+    if not there and not holds(_own_servers(observed), choice, 1):
         return None
     return Newcomer(choice.model, choice.digest, step.weight, trial.decided)
 

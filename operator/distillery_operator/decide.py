@@ -7,13 +7,14 @@ its stages are started as the planner says, a winner is served, and in the end i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from distillery.api import InvalidRun, parse
 from distillery.planning import Plan, Stage, StageId, StageState, plan
 from distillery_operator import canary, conditions
+from distillery_operator.decision import Decision
 from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, Reference, text_of
@@ -33,31 +34,8 @@ from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
-_SETTLED_SECONDS = 30.0
+_SETTLED_SECONDS = 30.0  # that a student is served before it is kept for good that it was
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is to be done, in this order.
-
-    Attributes:
-        secret: create the database's Secret, unless it is there.
-        apply: manifests that are to hold.
-        annotate: pods, and the generation of what they serve: it is written on them.
-        create: manifests that are created once: a configuration, then its Job.
-        delete: objects that are to go, by reference and uid.
-        status: the controller's part of the status.
-        requeue: seconds until the run is looked at again without cause; None if only a change matters.
-    """
-
-    secret: bool = False
-    apply: tuple[Object, ...] = ()
-    annotate: tuple[tuple[Reference, int], ...] = ()
-    create: tuple[Object, ...] = ()
-    delete: tuple[tuple[Reference, str], ...] = ()
-    status: Mapping[str, Any] = field(default_factory=dict)
-    requeue: float | None = None
 
 
 def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -79,13 +57,8 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
             # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
             decision = Decision()
             if withdrawn := withdraw(body, status, observed, now):
-                writer.try_out(withdrawn.course)
-                decision = Decision(
-                    apply=withdrawn.apply,
-                    annotate=withdrawn.annotate,
-                    delete=withdrawn.delete,
-                    requeue=withdrawn.requeue,
-                )
+                course, decision = withdrawn
+                writer.try_out(course)
             return replace(decision, status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
         return Decision(status=writer.finish("Failed", str(error)))
@@ -309,36 +282,36 @@ def _serve(
         manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
     requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
     leaving = canary.to_delete(owner, course, observed, generation, complete=how_far.complete)
-    create, outdated, later = _keep_history(owner, observed, settings, writer)
+    history = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
         apply=(*decision.apply, *manifests),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
-        create=(*decision.create, *create),
-        delete=(*decision.delete, *outdated, *leaving),
-        requeue=_sooner(canary.seconds_to_next_look(owner, course, observed), _sooner(requeue, later)),
+        create=(*decision.create, *history.create),
+        delete=(*decision.delete, *history.delete, *leaving),
+        requeue=_sooner(canary.seconds_to_next_look(course, observed), requeue, history.requeue),
     )
 
 
-def _keep_history(
-    owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter
-) -> tuple[tuple[Object, ...], tuple[tuple[Reference, str], ...], float | None]:
-    """The Job that keeps in the database what was served, those before it, and the seconds until it is to be created.
+def _keep_history(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
+    """A Job keeps in the database what was served; those before it go.
 
     It is created once a stage has told the database of the run, and when what is served has settled: who goes to and
     fro needs no pod for each time. It stays until another follows: that it is there says that nothing is to be done.
     """
     history, stages = writer.status["serving"]["history"], writer.status["stages"]
     if not writer.status["rounds"] and not any(record["phase"] == "Succeeded" for record in stages):
-        return (), (), None
-    job = jobs.history_job(owner, history, settings)
-    if job["metadata"]["name"] in observed.jobs:
-        return (), (), None
+        return Decision()
+    if jobs.history_name(owner, history) in observed.jobs:
+        return Decision()
     age = (writer.now - datetime.fromisoformat(history[0]["time"])).total_seconds()
     if age < _SETTLED_SECONDS:
-        return (), (), _SETTLED_SECONDS - age
+        return Decision(requeue=_SETTLED_SECONDS - age)
     former = (other for other in observed.jobs.values() if stage_of(other) == jobs.HISTORY)
-    return (job,), tuple((Reference.to(other), other["metadata"]["uid"]) for other in former), None
+    return Decision(
+        create=(jobs.history_job(owner, history, settings),),
+        delete=tuple((Reference.to(other), other["metadata"]["uid"]) for other in former),
+    )
 
 
 def _complete(
@@ -411,5 +384,5 @@ def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
     return gone
 
 
-def _sooner(one: float | None, other: float | None) -> float | None:
-    return min((seconds for seconds in (one, other) if seconds is not None), default=None)
+def _sooner(*waits: float | None) -> float | None:
+    return min((seconds for seconds in waits if seconds is not None), default=None)

@@ -17,7 +17,8 @@ from typing import Any
 from distillery.api import parse
 from distillery_operator import canary, feedback, gateways
 from distillery_operator.cache import CHILDREN, Cache, RunKey
-from distillery_operator.decide import ASK_SECONDS, WAITING, Decision, decide
+from distillery_operator.decide import ASK_SECONDS, WAITING, decide
+from distillery_operator.decision import Decision
 from distillery_operator.events import events_between, manifest
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests import database

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from distillery.api import MUTABLE, InvalidRun, parse
 from distillery_operator import canary
 from distillery_operator.canary import Course
+from distillery_operator.decision import Decision
 from distillery_operator.manifests import gateway
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, Reference
@@ -18,18 +19,9 @@ from distillery_operator.observed import Observed
 from distillery_operator.promotion import has_syncer, to_annotate
 
 
-@dataclass(frozen=True)
-class Withdrawal:
-    """What is to be done; see ``decide.Decision``."""
-
-    course: Course
-    apply: tuple[Object, ...]
-    annotate: tuple[tuple[Reference, int], ...]
-    delete: tuple[tuple[Reference, str], ...]
-    requeue: float | None
-
-
-def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: datetime) -> Withdrawal | None:
+def withdraw(
+    body: Object, status: Mapping[str, Any], observed: Observed, now: datetime
+) -> tuple[Course, Decision] | None:
     """Let the incumbent answer everything; None where nothing is served, or not even the rest of the run can be read.
 
     It is said again at every look: what was written of it in the status does not tell whether it was done.
@@ -39,6 +31,9 @@ def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: d
         status: the run's.
         observed: the run's objects, which tell how students are served.
         now: the time, with its zone.
+
+    Returns:
+        The course for the status, and what is to be done, which lacks a status.
     """
     served, deployment = canary.incumbent_of(status), observed.deployments.get(body["metadata"]["name"])
     if served is None or deployment is None:
@@ -51,12 +46,12 @@ def withdraw(body: Object, status: Mapping[str, Any], observed: Observed, now: d
     course = canary.plot(owner, served, status, observed, now)
     adapter = has_syncer(deployment["spec"]["template"])
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter)
-    return Withdrawal(
-        course,
-        (gateway.config_map(owner, wanted),),
-        tuple((Reference.to(pod), wanted["generation"]) for pod in to_annotate(wanted["generation"], observed)),
-        canary.to_delete(owner, course, observed, wanted["generation"], complete=False),
-        canary.seconds_to_next_look(owner, course, observed),
+    generation: int = wanted["generation"]
+    return course, Decision(
+        apply=(gateway.config_map(owner, wanted),),
+        annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
+        delete=canary.to_delete(owner, course, observed, generation, complete=False),
+        requeue=canary.seconds_to_next_look(course, observed),
     )
 
 

@@ -24,6 +24,7 @@ from distillery_operator.manifests.pods import (
     container,
     merged,
     on_one_node,
+    pipeline_image,
     pod,
     scratch,
     secret_path,
@@ -52,7 +53,12 @@ def job_name(owner: Owner, stage: Stage, attempt: int) -> str:
 
 def migration_name(owner: Owner, settings: Settings) -> str:
     """Of the Job that brings the database's schema up: another image may bring another schema."""
-    return fitted(f"{owner.name}-migrate", [owner.uid, owner.run.spec.pods.image or settings.pipeline_image])
+    return fitted(f"{owner.name}-migrate", [owner.uid, pipeline_image(owner.run.spec.pods, settings)])
+
+
+def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
+    """Of the Job that keeps what was served when: another newest entry means another Job."""
+    return fitted(f"{owner.name}-history", [owner.uid, history[0]])
 
 
 def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig:
@@ -100,7 +106,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
     config = Mount({"name": "config", "configMap": {"name": name}}, CONFIG, read_only=True)
     credentials = secrets(_secrets(owner, stage))
     mounts = [artifacts(owner), scratch(), shared_memory(), config, *credentials]
-    image = pods.image or settings.pipeline_image
+    image = pipeline_image(pods, settings)
     worker = container(
         _WORKER,
         image,
@@ -145,7 +151,7 @@ def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
 
 
 def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
-    """The Job that keeps what was served when in the database. Idempotent; named after the newest entry.
+    """The Job that keeps what was served when in the database. Idempotent.
 
     Args:
         owner: the run.
@@ -153,8 +159,7 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
         settings: images.
     """
     told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_HISTORY": json.dumps(list(history))}
-    name = fitted(f"{owner.name}-history", [owner.uid, history[0]])
-    return _database_job(owner, name, HISTORY, "distillery.database.served", told, settings)
+    return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
 
 
 def _database_job(
@@ -165,7 +170,7 @@ def _database_job(
     mounts = [scratch(), *secrets([database.dsn_reference(owner)])]
     worker = container(
         _WORKER,
-        spec.pods.image or settings.pipeline_image,
+        pipeline_image(spec.pods, settings),
         ["python", "-m", module],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,

@@ -10,6 +10,7 @@ from distillery.api import Spec
 from distillery.api.base import SecretKey
 from distillery.api.infrastructure import Pods, Resources
 from distillery_operator.manifests.names import RUN_LABEL, Owner
+from distillery_operator.settings import Settings
 
 ARTIFACTS = "/artifacts"
 CONFIG = "/etc/distillery"
@@ -200,6 +201,11 @@ def common_environment(spec: Spec) -> dict[str, str]:
     if spec.storage.credentials_secret_ref:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(spec.storage.credentials_secret_ref)
     return environment
+
+
+def pipeline_image(pods: Pods, settings: Settings) -> str:
+    """The image of stages and of what else runs the pipeline's code: the user's, or the release's."""
+    return pods.image or settings.pipeline_image
 
 
 def liveness(port: int) -> dict[str, Any]:

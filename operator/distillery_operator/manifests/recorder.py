@@ -8,7 +8,7 @@ from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import Owner
-from distillery_operator.manifests.pods import Mount, container, liveness, scratch, secret_path, secrets
+from distillery_operator.manifests.pods import Mount, container, liveness, pipeline_image, scratch, secret_path, secrets
 from distillery_operator.settings import Settings
 
 NAME = "recorder"
@@ -32,7 +32,7 @@ def recorder(owner: Owner, feedback: Feedback, *, settings: Settings) -> dict[st
     """The native sidecar of pods that keep something. Nothing waits for it: they serve without the database, too."""
     return container(
         NAME,
-        owner.run.spec.pods.image or settings.pipeline_image,
+        pipeline_image(owner.run.spec.pods, settings),
         ["python", "-m", "distillery.serving.recorder"],
         mounts=[scratch(), FOLDER, credentials(owner)],
         pull_policy=settings.image_pull_policy,

@@ -23,6 +23,7 @@ from distillery_operator.manifests.pods import (
     common_environment,
     container,
     on_one_node,
+    pipeline_image,
     pod,
     scratch,
     shared_memory,
@@ -187,7 +188,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
         environment=_ADAPTER_ENVIRONMENT if adapter else {},
         restartPolicy="Always",
     )
-    image = spec.pods.image or settings.pipeline_image
+    image = pipeline_image(spec.pods, settings)
     fetched = fetch(owner, model, image=image, mounts=files if adapter else [*files, *opens_store], settings=settings)
     feedback = gateway.kept(spec, site)
     template = pod(

@@ -15,7 +15,8 @@ from typing import Any
 from distillery.api import parse
 from distillery_operator.analysis import Counts
 from distillery_operator.cache import Cache
-from distillery_operator.decide import Decision, decide
+from distillery_operator.decide import decide
+from distillery_operator.decision import Decision
 from distillery_operator.events import Event, events_between
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.jobs import HISTORY

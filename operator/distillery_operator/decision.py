@@ -1,0 +1,32 @@
+"""What is to be done about a run: what a look at it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from distillery_operator.objects import Object, Reference
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done, in this order.
+
+    Attributes:
+        secret: create the database's Secret, unless it is there.
+        apply: manifests that are to hold.
+        annotate: pods, and the generation of what they serve: it is written on them.
+        create: manifests that are created once: a configuration, then its Job.
+        delete: objects that are to go, by reference and uid.
+        status: the controller's part of the status.
+        requeue: seconds until the run is looked at again without cause; None if only a change matters.
+    """
+
+    secret: bool = False
+    apply: tuple[Object, ...] = ()
+    annotate: tuple[tuple[Reference, int], ...] = ()
+    create: tuple[Object, ...] = ()
+    delete: tuple[tuple[Reference, str], ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    requeue: float | None = None
