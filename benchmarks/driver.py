@@ -44,11 +44,6 @@ FEW, MANY = 32, 1024
 SECONDS = 0.02
 """Of the server, for an answer."""
 
-POOL = (
-    "a third of it is what passes between this process and the environment's: a line of JSON each way, written, waited "
-    "for and read, one request at a time, which is what makes a hanging environment harmless"
-)
-
 RUN = {
     "apiVersion": "distillery.dev/v1alpha1",
     "kind": "DistillationRun",
@@ -145,8 +140,7 @@ def main() -> None:
     figures = []
     for case, microseconds in medians.items():
         what = f"{'with' if case.pool else 'without'} the pool's pipes, {case.concurrency:,} in flight"
-        note = POOL if case.pool else ""
-        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=2, note=note))
+        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=2))
     for pool in {case.pool for case in kinds}:
         ratio = medians[Case(MANY, pool)] / medians[Case(FEW, pool)]
         what = f"CPU a step, {'with' if pool else 'without'} the pool's pipes, {MANY:,} / {FEW} in flight"

@@ -9,7 +9,7 @@ is the bank's own (``HintBank.nearest``), in an embedded Postgres with the produ
 that the filter leaves where they are few, as they are here. Beside it the way that it takes where they are many, by the
 HNSW index with the bank's settings, and the same query with pgvector's default settings. Recall is the share of the 3
 nearest by exact search, in the precision that is stored. Times are wall times of one search after the other, the
-transaction included; the three ways take turns.
+transaction included, on a connection that has searched before; the three ways take turns.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 """What of the product's module is replaced."""
 
-SLOW = "a search compares all that the filter leaves, and its wall time is that of a machine that does other things too"
+_TURN, _UNTIMED = 50, 5
+"""Searches of a way before the next takes its turn, and searches before those, on the new connection."""
 
 Vectors = NDArray[np.float32]
 
@@ -103,6 +104,8 @@ async def search(dsn: str, searches: Sequence[tuple[Vectors, int, set[int]]]) ->
     made = []
     async with Database(dsn) as database:
         bank = HintBank(database, bank="b", environment="e", agent="a")
+        for query, category, _ in searches[:_UNTIMED]:
+            await bank.nearest(HalfVector(query).to_text(), f"c{category}", K)
         for query, category, wanted in searches:
             notation = HalfVector(query).to_text()
             start = time.monotonic()
@@ -135,11 +138,10 @@ def main() -> None:
             if not there:
                 migrate(postgres.dsn)
                 fill(postgres.dsn, hints, categories)
-            asyncio.run(search(postgres.dsn, searches[:50]))
-            for start in range(0, number, 50):
+            for start in range(0, number, _TURN):
                 for way, settings in WAYS.items():
                     with mock.patch.multiple(product, **settings):
-                        results[way] += asyncio.run(search(postgres.dsn, searches[start : start + 50]))
+                        results[way] += asyncio.run(search(postgres.dsn, searches[start : start + _TURN]))
     n = f"{number:,} searches among {count:,} hints, a filter of 1 in {CATEGORIES}"
     million = count >= 1_000_000
     figures = []
@@ -152,9 +154,7 @@ def main() -> None:
             Figure(f"hints found of the 3 asked for, {way}", statistics.mean(one.found for one in found), n),
             Figure(f"a search, p50, {way}", p50, n, unit="ms"),
             Figure(f"a search, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=4),
-            Figure(
-                f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=4, note=SLOW
-            ),
+            Figure(f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=4),
         ]
     conclude("hint_search", figures, chosen, {way: [asdict(one) for one in found] for way, found in results.items()})
 

@@ -6,19 +6,21 @@
         await session.close()
 
 Engines aren't thread-safe, leak, crash and hang. So they live in processes, each of which holds many sessions and works
-on one request at a time: the time-out's clock runs only while the environment does. What goes wrong in a request costs
-the session whose request it was, by an :class:`EnvironmentFailure`. If its process went with it, the other sessions
-there are played again, from their actions, in a new process when they are next asked for. Environments are
+on one request after the other: the time-out's clock runs only while the environment does. What goes wrong in a request
+costs the session whose request it was, by an :class:`EnvironmentFailure`. If its process went with it, the other
+sessions there are played again, from their actions, in a new process when they are next asked for. Environments are
 deterministic; one that answers otherwise than the first time fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +28,7 @@ from typing import Any, Self
 from distillery.environments import wire
 from distillery.environments.base import Observation, Task
 from distillery.environments.process import EnvironmentFailure as EnvironmentFailure
-from distillery.environments.process import WorkerProcess
+from distillery.environments.process import ProcessLost, WorkerProcess
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class EnvironmentPool:
             step_timeout: seconds for one step, and for opening a session, which also loads the engine the first time.
         """
         build = {"environment": name, "options": dict(options), "folder": str(folder)}
-        self._workers = [WorkerProcess(build, step_timeout) for _ in range(processes)]
+        self._places = [_Place(partial(WorkerProcess.start, build, step_timeout)) for _ in range(processes)]
         self._numbers = itertools.count()
 
     async def __aenter__(self) -> Self:
@@ -58,9 +60,10 @@ class EnvironmentPool:
             EnvironmentFailure: it can't be built for another reason.
         """
         try:
-            results = await asyncio.gather(*(worker.start() for worker in self._workers), return_exceptions=True)
-            for error in filter(None, results):
-                raise error
+            results = await asyncio.gather(*(place.process() for place in self._places), return_exceptions=True)
+            for error in results:
+                if isinstance(error, BaseException):
+                    raise error
         except BaseException:
             await self._stop()
             raise
@@ -73,31 +76,60 @@ class EnvironmentPool:
         await self._stop()
 
     async def open(self, task: Task) -> tuple[PooledSession, Observation]:
-        """Open a session in the worker that holds the fewest.
+        """Open a session where the fewest are.
 
         Raises:
             EnvironmentFailure: this session can't be opened.
             EnvironmentConfigurationError: none can.
         """
-        session = PooledSession(min(self._workers, key=lambda worker: worker.load), next(self._numbers))
+        session = PooledSession(min(self._places, key=lambda place: place.load), next(self._numbers))
         return session, await session._ask({"open": session._number, "task": asdict(task)})
 
     async def _stop(self) -> None:
-        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        await asyncio.gather(*(place.stop() for place in self._places))
+
+
+class _Place:
+    """Where there is one process at a time, and ``load`` sessions."""
+
+    def __init__(self, start: Callable[[], Awaitable[WorkerProcess]]) -> None:
+        self.load = 0
+        self._start = start
+        self._lock = asyncio.Lock()
+        self._process: WorkerProcess | None = None
+
+    async def process(self) -> WorkerProcess:
+        """The process that is here, a new one if it ended."""
+        async with self._lock:
+            if self._process is None or not self._process.alive:
+                await self._clear()
+                self._process = await self._start()
+            return self._process
+
+    async def stop(self) -> None:
+        """End the process, if there is one."""
+        async with self._lock:
+            await self._clear()
+
+    async def _clear(self) -> None:
+        if self._process:
+            await self._process.stop()
+            self._process = None
 
 
 class PooledSession:
     """A session in a worker process, from :meth:`EnvironmentPool.open`. Its steps must follow one another."""
 
-    def __init__(self, worker: WorkerProcess, number: int) -> None:
-        """Take a place in a worker."""
-        self._worker = worker
+    def __init__(self, place: _Place, number: int) -> None:
+        """Take a place."""
+        self._place = place
         self._number = number
-        self._generation = 0
+        self._process: WorkerProcess | None = None
+        """That has played what was played."""
         self._played: list[tuple[Mapping[str, Any], str]] = []
         """The requests so far, each with the text that answered it."""
         self._open = True
-        worker.load += 1
+        place.load += 1
 
     async def step(self, action: str) -> Observation:
         """Carry out one action.
@@ -112,46 +144,48 @@ class PooledSession:
         if not self._open:
             return
         self._leave()
-        async with self._worker.lock:
-            if self._worker.alive and self._worker.generation == self._generation:
-                try:
-                    await self._worker.ask({"close": self._number})
-                except EnvironmentFailure as failure:
-                    _log.warning("a session failed when it was closed: %s", failure)
+        if self._process:
+            try:
+                await self._process.ask({"close": self._number})
+            except ProcessLost:
+                pass  # and all it held
+            except EnvironmentFailure as failure:
+                _log.warning("a session failed when it was closed: %s", failure)
 
     async def _ask(self, request: Mapping[str, Any]) -> Observation:
         if not self._open:
             raise EnvironmentFailure("the session is closed, or was lost by an earlier failure")
         try:
-            async with self._worker.lock:
-                await self._restore()
-                observation = await self._observe(request)
+            while True:  # the process is lost at most once to each of the sessions that share it
+                with contextlib.suppress(ProcessLost):
+                    observation = await self._observe(await self._restored(), request)
+                    break
         except Exception:
             self._leave()
             raise
         self._played.append((request, observation.text))
         return observation
 
-    async def _restore(self) -> None:
-        """Play the session again where its process was lost with another session."""
-        if not self._worker.alive:
-            await self._worker.start()
-        if self._generation == self._worker.generation:
-            return
-        self._generation = self._worker.generation
+    async def _restored(self) -> WorkerProcess:
+        """The process, in which the session was played again if it was lost with another one."""
+        process = self._process
+        if process and process.alive:
+            return process
+        self._process = process = await self._place.process()
         for request, text in self._played:
-            again = (await self._observe(request)).text
+            again = (await self._observe(process, request)).text
             if again != text:
-                await self._worker.ask({"close": self._number})
+                await process.ask({"close": self._number})
                 raise EnvironmentFailure(
                     "the environment isn't deterministic: played again after its process was lost, "
                     f"it answered {again!r} where it had answered {text!r}"
                 )
+        return process
 
-    async def _observe(self, request: Mapping[str, Any]) -> Observation:
-        return wire.decode((await self._worker.ask(request))["observation"])
+    async def _observe(self, process: WorkerProcess, request: Mapping[str, Any]) -> Observation:
+        return wire.decode((await process.ask(request))["observation"])
 
     def _leave(self) -> None:
         if self._open:
             self._open = False
-            self._worker.load -= 1
+            self._place.load -= 1

@@ -106,6 +106,8 @@ class HintBank:
         """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
         scope = (*self._scope, [category, EVERY_CATEGORY])
 
+        # Each search is planned for its own filter (prepare=False): the plan that a server keeps for all filters reads
+        # the whole table, ten times as long.
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
             cursor = await connection.execute(
                 """SELECT id, category, text, count(*) OVER () AS fitting FROM (
@@ -114,6 +116,7 @@ class HintBank:
                        LIMIT %s) AS few
                    ORDER BY distance LIMIT %s""",
                 (vector, *scope, _FEW + 1, k),
+                prepare=False,
             )
             rows = await cursor.fetchall()
             if not rows or rows[0]["fitting"] <= _FEW:
@@ -125,6 +128,7 @@ class HintBank:
                    WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
                    ORDER BY embedding <=> %s::halfvec LIMIT %s""",
                 (*scope, vector, k),
+                prepare=False,
             )
             return await cursor.fetchall()
 

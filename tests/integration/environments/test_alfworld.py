@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -46,10 +44,9 @@ async def test_a_game_goes_on_after_its_process_was_killed(generated: Path) -> N
         session, _ = await pool.open(task)
         for command in commands[:-1]:
             await session.step(command)
-        process = pool._workers[0]._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
+        process = await pool._places[0].process()
+        process._process.kill()
+        await process._reading
         assert (await session.step(commands[-1])).success
 
 

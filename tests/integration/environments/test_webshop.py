@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +111,9 @@ async def test_a_session_goes_on_after_its_process_was_killed(shop: Path) -> Non
         session, _ = await pool.open(task)
         results = await session.step(f"search[{task.goal}]")
         await session.step(results.admissible[-1])
-        process = pool._workers[0]._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
+        process = await pool._places[0].process()
+        process._process.kill()
+        await process._reading
         assert (await session.step("click[buy now]")).done
 
 

@@ -26,6 +26,14 @@ def hang() -> Observation:
         time.sleep(1)
 
 
+def fork() -> Observation:
+    child = os.fork()
+    if not child:
+        time.sleep(3600)
+        os._exit(0)
+    return Observation(str(child))
+
+
 def work() -> Observation:
     time.sleep(1)
     return Observation("worked")
@@ -60,6 +68,7 @@ def garble() -> Observation:
 MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
     "die": die,
     "hang": hang,
+    "fork": fork,
     "work": work,
     "print": printing,
     "fail": fail,

@@ -142,6 +142,29 @@ async def test_the_time_limit_does_not_count_the_wait_for_other_sessions() -> No
     assert [answer.text for answer in answers] == ["worked"] * 7
 
 
+@pytest.mark.parametrize(("action", "reason"), [("die", "SIGKILL"), ("hang", "no answer"), ("long", "garbage")])
+async def test_requests_behind_one_that_takes_its_process_along_are_answered(action: str, reason: str) -> None:
+    async with pool_of(limit=5) as pool:
+        sessions = [(await pool.open(PLAIN))[0] for _ in range(5)]
+        await asyncio.gather(*(session.step("a") for session in sessions))
+        steps = (session.step(action if session is sessions[1] else "b") for session in sessions)
+        answers = await asyncio.gather(*steps, return_exceptions=True)
+    failure = answers.pop(1)
+    assert isinstance(failure, EnvironmentFailure)
+    assert reason in str(failure)
+    assert [answer.text for answer in answers if isinstance(answer, Observation)] == ["task 2 b"] * 4
+
+
+async def test_a_step_that_is_cancelled_behind_another_costs_no_other_session() -> None:
+    async with pool_of() as pool:
+        first, second, before = await with_a_neighbour(pool)
+        working, waiting = (asyncio.create_task(session.step("work")) for session in (first, second))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        assert (await working).text == "worked"
+        assert process_of(before) != process_of(await first.step("a"))
+
+
 @pytest.mark.parametrize(
     ("action", "reason"),
     [
@@ -244,6 +267,15 @@ async def test_leaving_the_pool_ends_its_processes() -> None:
     async with pool_of(processes=2) as pool:
         processes = [process_of((await pool.open(PLAIN))[1]) for _ in range(2)]
     assert not any(map(runs, processes))
+
+
+async def test_leaving_the_pool_does_not_wait_for_a_child_that_holds_its_output() -> None:
+    async with asyncio.timeout(GENEROUS):
+        async with pool_of() as pool:
+            session, opening = await pool.open(PLAIN)
+            child = int((await session.step("fork")).text)
+        assert not runs(process_of(opening))
+        os.kill(child, signal.SIGKILL)
 
 
 async def test_an_environment_that_refuses_its_options_is_a_configuration_error() -> None:
