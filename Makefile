@@ -34,7 +34,7 @@ science: install ## The demonstration with 3 seeds, every arm beside its control
 
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl
 
-bench: install build/trl/.installed ## Ratios side by side, and docs/benchmarks.md from them (half an hour)
+bench: install build/trl/.installed ## Ratios side by side, and docs/benchmarks.md from them (an hour)
 	$(BENCH)
 
 bench-short: install build/trl/.installed ## A short form of each; fails on a broken ratio

@@ -5,8 +5,9 @@
     python -m benchmarks --only driver workers      some of them
     python -m benchmarks --only                     the table alone, from the figures there are
 
-The operator's needs a Kubernetes, that of $KUBECONFIG (`make cluster` makes one), and is left out without. Figures lie
-in build/benchmarks, as JSON. The exit code is 1 if one is broken.
+The operator's needs a Kubernetes, that of $KUBECONFIG (`make cluster` makes one), and is left out without; the search
+among a million hints is left out of the short form. Figures lie in build/benchmarks, as JSON. The exit code is 1 if one
+is broken.
 """
 
 from __future__ import annotations
@@ -32,9 +33,15 @@ TITLES = {
     "workers": "Rollout workers side by side",
     "training": "Training, beside TRL",
     "hint_search": "Filtered hint search",
+    "hint_search_million": "Filtered hint search among a million",
     "operator": "The operator and its idle runs",
     "gateway": "The gateway, and the same server without it",
 }
+
+COMMANDS = {name: (f"benchmarks.{name}",) for name in TITLES} | {
+    "hint_search_million": ("benchmarks.hint_search", "--hints", "1000000")
+}
+"""The module of each, and its options."""
 
 
 def main() -> int:
@@ -47,6 +54,7 @@ def main() -> int:
     arguments: dict[str, Sequence[str] | None] = {
         "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else None,
         "operator": [] if os.environ.get("KUBECONFIG") else None,
+        "hint_search_million": None if chosen.short else [],
     }
     failed = []
     for name in chosen.only:
@@ -56,7 +64,7 @@ def main() -> int:
             continue
         print(f"\n{name}", flush=True)
         output = FIGURES / f"{name}{'-short' if chosen.short else ''}.json"
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--output", str(output), *extra]
+        command = [sys.executable, "-m", *COMMANDS[name], "--output", str(output), *extra]
         if subprocess.run([*command, "--short"] if chosen.short else command, cwd=ROOT, check=False).returncode:
             failed.append(name)
     if not chosen.short:
@@ -87,7 +95,7 @@ def page(documents: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield ""
         where = f"{machine['cpu']}, {machine['cores']} cores, {machine['memoryGiB']} GiB"
         busy = f"load average of {machine['load']:g}" + (f" and nice {machine['nice']}" if machine["nice"] else "")
-        yield f"`python -m benchmarks.{name}`, {document['date']}, on {where}, at a {busy}."
+        yield f"`python -m {' '.join(COMMANDS[name])}`, {document['date']}, on {where}, at a {busy}."
         yield ""
         yield "| what | wanted | measured | n |"
         yield "|---|---:|---:|---|"

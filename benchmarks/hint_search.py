@@ -1,7 +1,7 @@
 """Filtered search in a hint bank of 100,000 hints: what is found, how long it takes, and pgvector's defaults beside it.
 
     python -m benchmarks.hint_search                    minutes, most of them for the index
-    python -m benchmarks.hint_search --hints 1000000    an hour, and 4 GB of disk
+    python -m benchmarks.hint_search --hints 1000000    a quarter of an hour or more, 10 GB of memory, 4 GB of disk
 
 Hints have seeded vectors around a thousand centres and one of thirty categories each, drawn apart from the vectors: the
 filter leaves three hints of a centre, which is as hard as it gets for HNSW. Queries are near to centres too. The search
@@ -150,13 +150,16 @@ def main() -> None:
         recall = statistics.mean(one.recall for one in found)
         p50, p95, p99 = np.percentile([one.milliseconds for one in found], (50, 95, 99)).tolist()
         figures += [
-            Figure(f"recall of the 3 nearest, {way}", recall, n, least=0.99 if ours else None, room=1.01),
+            Figure(
+                f"recall of the 3 nearest, {way}", recall, n, least=0.99 if ours and not million else None, room=1.01
+            ),
             Figure(f"hints found of the 3 asked for, {way}", statistics.mean(one.found for one in found), n),
             Figure(f"a search, p50, {way}", p50, n, unit="ms"),
             Figure(f"a search, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=4),
             Figure(f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=4),
         ]
-    conclude("hint_search", figures, chosen, {way: [asdict(one) for one in found] for way, found in results.items()})
+    name = "hint_search_million" if million else "hint_search"
+    conclude(name, figures, chosen, {way: [asdict(one) for one in found] for way, found in results.items()})
 
 
 if __name__ == "__main__":
