@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import AsyncConnection
 from rapidfuzz import fuzz, process
@@ -12,8 +12,8 @@ from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
 from distillery.hints.embed import Embedder
 
-# Where the filter leaves no more hints than this, all of them are compared: nothing is missed, in ten milliseconds. HNSW
-# knows nothing of the filter, and misses one of ten (benchmarks/hint_search.py).
+# Where the filter leaves no more hints than this, all of them are compared: nothing is missed, and it takes ten or
+# twenty milliseconds. HNSW knows nothing of the filter, and misses one of ten (benchmarks/hint_search.py).
 _FEW = 10_000
 
 # Else HNSW visits this many candidates, and goes on in strict order where the filter leaves too few of them.
@@ -111,7 +111,7 @@ class HintBank:
         """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
         scope = (*self._scope, [category, EVERY_CATEGORY])
 
-        async def find(connection: AsyncConnection[Row], query: str, *parameters: Any) -> list[Row]:
+        async def find(connection: AsyncConnection[Row], query: LiteralString, *parameters: Any) -> list[Row]:
             # planned for its own filter: the plan that a server keeps for all of them reads the whole table
             cursor = await connection.execute(query, parameters, prepare=False)
             return await cursor.fetchall()
