@@ -28,6 +28,8 @@ class FakeEnvironment:
     def catalogue(self, split: str) -> Sequence[Task]:
         return [task(number, split=split) for number in range(20)]
 
+    def load(self) -> None: ...
+
     def open(self, task: Task) -> Session:
         raise NotImplementedError
 

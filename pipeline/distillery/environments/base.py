@@ -5,7 +5,7 @@ registered through the same door. One that derives from :class:`Environment` has
 tasks and how to play one; docs/tutorial.md makes one. The class is constructed from plain data in two places:
 
 * in a stage's own process, where all but ``open`` is used, so that importing the module must not load a heavy engine;
-* in worker processes (:mod:`distillery.environments.pool`), where ``open`` builds the engine.
+* in worker processes (:mod:`distillery.environments.pool`), where ``load`` and ``open`` build the engine.
 """
 
 from __future__ import annotations
@@ -175,6 +175,10 @@ class Environment(Protocol):
     def catalogue(self, split: str) -> Sequence[Task]:
         """All tasks of a split, in a stable order. Raises :class:`EnvironmentConfigurationError` for an unknown one."""
         ...
+
+    def load(self) -> None:
+        """Load what all sessions need, before the first; by default nothing. Called in worker processes only."""
+        return
 
     @abstractmethod
     def open(self, task: Task) -> Session:

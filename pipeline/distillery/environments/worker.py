@@ -55,7 +55,9 @@ def main() -> None:
 
 
 def _build(environment: str, options: dict[str, Any], folder: str) -> Environment:
-    return plugins.load("environments", environment)(options, Path(folder))
+    made: Environment = plugins.load("environments", environment)(options, Path(folder))
+    made.load()
+    return made
 
 
 def _serve(environment: Environment, sessions: dict[int, Session], request: dict[str, Any]) -> dict[str, Any]:

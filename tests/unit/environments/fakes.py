@@ -135,6 +135,8 @@ class FakeEnvironment:
     def catalogue(self, split: str) -> Sequence[Task]:
         return [Task(f"{split}/{number}", split, "count", "count") for number in range(10)]
 
+    def load(self) -> None: ...
+
     def open(self, task: Task) -> FakeSession:
         if task.goal == "missing":
             raise FileNotFoundError("game.tw-pddl")

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,14 +91,21 @@ class ALFWorld:
             raise EnvironmentConfigurationError(str(error)) from error
         return generation.check(self._folder, self._recipe, split, tasks) if self._generated else tasks
 
-    def open(self, task: Task) -> ALFWorldSession:
-        """A session of one game. Loads the engine on first use.
+    def load(self) -> None:
+        """Load the engine.
 
         Raises:
-            EnvironmentConfigurationError: the engine's packages aren't those that it was proven with.
-            UnreadableGameError: the game's file is missing or damaged; the message names it.
+            EnvironmentConfigurationError: its packages aren't those that it was proven with.
         """
         packages.require(packages.ENGINE)
+        import_module("distillery.environments.alfworld.engine")
+
+    def open(self, task: Task) -> ALFWorldSession:
+        """A session of one game, once the engine is loaded.
+
+        Raises:
+            UnreadableGameError: the game's file is missing or damaged; the message names it.
+        """
         from distillery.environments.alfworld.engine import Game
 
         file = self._root / task.id / games.GAME_FILE

@@ -106,6 +106,9 @@ class OpenEnv:
             raise EnvironmentConfigurationError(f"there is no split {split!r} of {self.source}; there are {known}")
         return [Task(**task) for task in tasks[split]]
 
+    def load(self) -> None:
+        """Nothing: all is the server's."""
+
     def open(self, task: Task) -> OpenEnvSession:
         """A session of its own on the server. Waits for a while where the server is away or has no room.
 

@@ -94,6 +94,9 @@ class WebShop:
             for goal in [all_goals[number]]
         ]
 
+    def load(self) -> None:
+        """Nothing: the shop is mapped into memory."""
+
     def open(self, task: Task) -> WebShopSession:
         """A session for one goal. bm25s is loaded at its first search.
 
