@@ -51,12 +51,23 @@ def document(name: str) -> Object:
 
 
 def ended(name: str) -> Object:
-    """The status of a run that was told to end long ago."""
+    """The status of a run that was told to end long ago, as the operator left it."""
     now = "2026-01-01T00:00:00Z"
     told: list[dict[str, Any]] = []
-    for kind, reason in ((conditions.ACCEPTED, "Valid"), (conditions.COMPLETE, "RoundsEnded")):
-        told = conditions.set_condition(told, kind, True, reason, "As it should be.", now=now, generation=1)
-    status = {"phase": "Complete", "conditions": told, "observedGeneration": 1, "startTime": now, "completionTime": now}
+    for kind, reason, message in (
+        (conditions.ACCEPTED, "Valid", "The resource is valid."),
+        (conditions.COMPLETE, "RoundsEnded", "All rounds ended."),
+    ):
+        told = conditions.set_condition(told, kind, True, reason, message, now=now, generation=1)
+    status = {
+        "phase": "Complete",
+        "stage": "",
+        "message": "",
+        "conditions": told,
+        "observedGeneration": 1,
+        "startTime": now,
+        "completionTime": now,
+    }
     return {**document(name), "spec": None, "status": status}
 
 
@@ -120,16 +131,22 @@ class Place:
 
 @contextlib.asynccontextmanager
 async def operator() -> AsyncGenerator[str]:
-    """An operator that leads; the address of its metrics."""
+    """An operator that leads; the address of its metrics. Whoever is within is cancelled if the operator ends."""
     port = free_port()
     settings = {"DISTILLERY_NAMESPACE": NAMESPACE, "DISTILLERY_NAMESPACES": NAMESPACE, "DISTILLERY_PORT": str(port)}
     command = [sys.executable, "-m", "distillery_operator.main"]
     environment = {**os.environ, **settings, "DISTILLERY_LOG_LEVEL": "WARNING"}
     process = await asyncio.create_subprocess_exec(*command, env=environment, preexec_fn=die_with_parent)
+    within = asyncio.current_task()
+    assert within is not None
+    ended = asyncio.create_task(process.wait())
+    ended.add_done_callback(lambda task: task.cancelled() or within.cancel("the operator ended"))
     try:
         yield f"http://127.0.0.1:{port}/metrics"
     finally:
-        process.terminate()
+        ended.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
 
 

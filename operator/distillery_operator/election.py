@@ -83,7 +83,7 @@ class Election:
                 _log.warning("the lease: %s", error)
             return False
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            _log.warning("the lease: %s", error or "the API server does not answer")
+            _log.warning("the lease: %s", str(error) or "the API server does not answer")
             return False
         if taken:
             self._renewed = started

@@ -145,9 +145,41 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
     return registry
 
 
+class _NoEssence(kopf.DiffBaseStorage):
+    """Keeps nothing of an object to compare it with later: our handlers are told of events, not of changes.
+
+    kopf's own copies every object three times at every event, which was most of the CPU time of a start.
+    """
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None: ...
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps nothing of handlers' progress: ours have none."""
+
+    def fetch(self, *, key: Any, body: kopf.Body) -> None: ...
+
+    def store(self, *, key: Any, record: Any, body: kopf.Body, patch: kopf.Patch) -> None: ...
+
+    def purge(self, *, key: Any, body: kopf.Body, patch: kopf.Patch) -> None: ...
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None: ...
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
 def _kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # events are ours
+    settings.persistence.diffbase_storage = _NoEssence()
+    settings.persistence.progress_storage = _NoProgress()
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
     settings.scanning.disabled = True  # kinds and namespaces are known; finding them out takes more rights

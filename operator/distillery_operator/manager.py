@@ -19,6 +19,8 @@ from distillery_operator.settings import Settings
 _log = logging.getLogger(__name__)
 
 _RELIST_SECONDS = 300.0
+_AT_ONCE = 32
+"""Runs that are looked at side by side. At the start all want to be, and between them the lead has to be renewed."""
 
 
 class Manager:
@@ -35,6 +37,7 @@ class Manager:
         self._kube = kube
         self._settings = settings
         self._metrics = metrics
+        self._room = asyncio.Semaphore(_AT_ONCE)
         self._reconcilers: dict[RunKey, tuple[Reconciler, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -48,7 +51,7 @@ class Manager:
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
-            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics)
+            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, self._room)
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
 

@@ -47,14 +47,18 @@ class Reconciler:
         cache: what the watches told.
         settings: the operator's.
         metrics: counts what is done.
+        room: for how many runs are looked at side by side.
     """
 
-    def __init__(self, key: RunKey, kube: Kube, cache: Cache, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, key: RunKey, kube: Kube, cache: Cache, settings: Settings, metrics: Metrics, room: asyncio.Semaphore
+    ) -> None:
         self._key = key
         self._kube = kube
         self._cache = cache
         self._settings = settings
         self._metrics = metrics
+        self._room = room
         self._wake = asyncio.Event()
         self._uid = ""
         self._status: dict[str, Any] = {}
@@ -73,9 +77,10 @@ class Reconciler:
         """Reconcile for ever; what fails is tried again, later and later."""
         failures = 0
         while True:
-            self._wake.clear()
             try:
-                requeue = await self._reconcile()
+                async with self._room:
+                    self._wake.clear()
+                    requeue = await self._reconcile()
                 failures = 0
             except Exception as error:
                 failures += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from pathlib import Path
@@ -173,7 +174,7 @@ async def test_recorders_are_asked_while_a_run_waits_and_an_old_count_starts_not
 
     monkeypatch.setattr(feedback, "failures", failures)
     monkeypatch.setattr("distillery_operator.reconcile.time.monotonic", lambda: clock[0])
-    reconciler = Reconciler(("team", "test"), FakeKube(cache), cache, cluster.settings, Metrics())
+    reconciler = Reconciler(("team", "test"), FakeKube(cache), cache, cluster.settings, Metrics(), asyncio.Semaphore())
     reconciler._meet(cache.runs["team", "test"])
     observed = cache.observed(("team", "test"), cluster.body["metadata"]["uid"])
     assert await reconciler._count_failures(observed) == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import itertools
 import json
@@ -96,7 +97,7 @@ async def test_pods_are_told_after_the_document_changed_and_asked_until_they_ser
     for thing in cluster.objects.values():
         cache.keep(copy.deepcopy(thing))
     kube = FakeKube(cache)
-    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics())
+    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore())
 
     assert await reconciler._reconcile() == 1.0
     assert said["asked"] == [["test-0"]], "an operator that started anew asks everybody once"
@@ -138,7 +139,7 @@ async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_tria
     kube = FakeKube(cache)
     clock = 1000.0
     monkeypatch.setattr(reconcile.time, "monotonic", lambda: clock)
-    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics())
+    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore())
     looks = ((0.0, 1), (1.0, 1), (4.0, 2), (5.0, 3))
     for seconds, times in looks:
         clock += seconds
@@ -165,7 +166,7 @@ def reconciler_of(cluster: FakeCluster) -> tuple[Reconciler, FakeKube, Cache]:
     for thing in cluster.objects.values():
         cache.keep(copy.deepcopy(thing))
     kube = FakeKube(cache)
-    return Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics()), kube, cache
+    return Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore()), kube, cache
 
 
 async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest(said: dict[str, Any]):
