@@ -170,7 +170,7 @@ def _first(trace: Trace) -> Trace:
     return Trace(trace.episodes[:8], 0, 0.0)
 
 
-def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int]) -> list[Figure]:
+def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int], *, room: float) -> list[Figure]:
     """Speed of all stages together and of each, and the share of the cache."""
     found = f"{cache['turns']:,} turns, {cache['hits']:,} of {cache['most']:,} tokens, blocks of {cache['block']}"
     share = cache["hits"] / max(1, cache["most"])
@@ -182,6 +182,7 @@ def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int]) -> list[Fig
             every["replay"] / every["loop"],
             _counted(every),
             least=0.9,
+            room=room,
             note=WHY,
         ),
         *(Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _counted(stage)) for stage in stages),
@@ -208,7 +209,8 @@ def main() -> None:
             environment = {**os.environ, "DISTILLERY_HOME": str(folder), "DISTILLERY_DATABASE": postgres.dsn}
             subprocess.run([Path(sys.executable).with_name("distillery"), "run", document], env=environment, check=True)
             found = asyncio.run(measure(folder, postgres.dsn, document))
-    conclude("loop", figures(**found), chosen, found)
+    # of a stage of seconds, its start and its last episodes are a good part
+    conclude("loop", figures(**found, room=2.0 if chosen.short else 1.25), chosen, found)
 
 
 if __name__ == "__main__":
