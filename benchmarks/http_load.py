@@ -183,7 +183,9 @@ async def _turn(load: Load, name: str, pool: list[_Connection]) -> Turn:
 def main() -> None:
     """Carry out what standard input says."""
     turns = uvloop.run(_take_turns(Load(**json.load(sys.stdin))))
-    print(json.dumps([asdict(turn) for turn in turns]))
+    # an unbuffered sys.stdout would lose what a pipe does not take at once
+    with open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False) as answers:
+        json.dump([asdict(turn) for turn in turns], answers)
 
 
 if __name__ == "__main__":
