@@ -191,9 +191,9 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
     streams = f"turns of {2 * CLIENTS} streams of {TOKENS} tokens"
     return [
         Figure(f"latency added to a short answer, 1 client, {name}", short.median, short.n("requests"), most=2,
-               unit="ms", room=2),
+               unit="ms", room=4),
         Figure(f"latency added to the first byte of a stream, 1 client, {name}", first.median, first.n("requests"),
-               most=2, unit="ms", room=2),
+               most=2, unit="ms", room=4),
         Figure(f"tokens/s with / without, {CLIENTS} clients, {name}", speed.median, speed.n(streams), least=0.95,
                note=note),
         Figure(f"tokens/s without, {CLIENTS} clients, {name}",

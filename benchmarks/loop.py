@@ -210,7 +210,7 @@ def main() -> None:
             subprocess.run([Path(sys.executable).with_name("distillery"), "run", document], env=environment, check=True)
             found = asyncio.run(measure(folder, postgres.dsn, document))
     # of a stage of seconds, its start and its last episodes are a good part
-    conclude("loop", figures(**found, room=2.0 if chosen.short else 1.25), chosen, found)
+    conclude("loop", figures(**found, room=2.5 if chosen.short else 1.25), chosen, found)
 
 
 if __name__ == "__main__":

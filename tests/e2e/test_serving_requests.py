@@ -264,6 +264,7 @@ def test_keys_count_and_other_keys_take_their_place_without_a_restart(adapters: 
     on_every_pod(adapters, "ann's other key", lambda address: status_of(address, new) == 200)
     on_every_pod(adapters, "the end of ann's key", lambda address: status_of(address, ann) == 401)
     adapters.apply(secret(bob=restricted))
+    adapters.kubectl("annotate", "pods", *before, "e2e/look=again")  # a kubelet looks at a pod that changed at once
     on_every_pod(adapters, "no key of ann's", lambda address: status_of(address, new) == 401)
     on_every_pod(adapters, "bob's key as before", lambda address: status_of(address, bob) == 404)
 
