@@ -1,0 +1,38 @@
+"""All runs at once, as at the start of an operator that has thousands."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from distillery_operator.kube import Kube
+from distillery_operator.manager import Manager
+from distillery_operator.metrics import Metrics
+from distillery_operator.reconcile import Reconciler
+from tests.unit.operator.fake_cluster import FakeCluster, run_object
+
+
+async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    names = {f"run-{number}" for number in range(500)}
+    looking, most, seen, all_seen = 0, 0, set[str](), asyncio.Event()
+
+    async def look(self: Reconciler) -> None:
+        nonlocal looking, most
+        looking += 1
+        most = max(most, looking)
+        await asyncio.sleep(0.001)
+        looking -= 1
+        seen.add(self._key[1])
+        if seen == names:
+            all_seen.set()
+
+    monkeypatch.setattr(Reconciler, "_reconcile", look)
+    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    for name in names:
+        body = run_object()
+        manager.run_changed({**body, "metadata": {**body["metadata"], "name": name, "uid": name}})
+    async with asyncio.timeout(60):
+        await all_seen.wait()
+    await manager.stop()
+    assert 1 < most <= 32
