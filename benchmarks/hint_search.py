@@ -6,10 +6,11 @@
 Hints have seeded vectors around a thousand centres and one of thirty categories each, drawn apart from the vectors: the
 filter leaves three hints of a centre, which is as hard as it gets for HNSW. Queries are near to centres too. The search
 is the bank's own (``HintBank.nearest``), in an embedded Postgres with the product's schema and indices: it compares all
-that the filter leaves where they are few, as they are here. Beside it the way that it takes where they are many, by the
-HNSW index with the bank's settings, and the same query with pgvector's default settings. Recall is the share of the 3
-nearest by exact search, in the precision that is stored. Times are wall times of one search after the other, the
-transaction included, on a connection that has searched before; the three ways take turns.
+that the filter leaves where they are few, as they are among 100,000. Beside it the way that it takes where they are
+many, as among a million, by the HNSW index with the bank's settings, and the same query with pgvector's default
+settings. Recall is the share of the 3 nearest by exact search, in the precision that is stored. Times are wall times of
+one search after the other, the transaction included, on a connection that has searched before; the three ways take
+turns.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ An environment plug-in is a class registered under the entry point group ``disti
 registered through the same door. One that derives from :class:`Environment` has to say its name, its instructions, its
 tasks and how to play one; docs/tutorial.md makes one. The class is constructed from plain data in two places:
 
-* in a stage's own process, where all but ``open`` is used, so that importing the module must not load a heavy engine;
+* in a stage's own process, where all but ``load`` and ``open`` is used, so that importing the module must not load a
+  heavy engine;
 * in worker processes (:mod:`distillery.environments.pool`), where ``load`` and ``open`` build the engine.
 """
 

@@ -46,7 +46,7 @@ class EnvironmentPool:
             options: the environment's, as plain data.
             folder: the environment's.
             processes: how many workers.
-            step_timeout: seconds for one step, and for opening a session, which also loads the engine the first time.
+            step_timeout: seconds for one step, and for opening a session.
         """
         build = {"environment": name, "options": dict(options), "folder": str(folder)}
         self._places = [_Place(partial(WorkerProcess.start, build, step_timeout)) for _ in range(processes)]

@@ -69,7 +69,8 @@ class WorkerProcess:
         try:
             await made.ask(build, limit=_START_LIMIT)
         except BaseException:
-            await made.stop(kill=True)
+            made._lose()
+            await made.stop()
             raise
         return made
 
@@ -105,11 +106,9 @@ class WorkerProcess:
             raise kind(answer["error"])
         return answer
 
-    async def stop(self, *, kill: bool = False) -> None:
-        """End the process by ending its input, or by force."""
+    async def stop(self) -> None:
+        """End the process by ending its input, or else by force."""
         self._input.close()
-        if kill:
-            self._lose()
         await asyncio.wait([self._reading], timeout=_STOP_LIMIT)
         self._lose()
         await self._wait()
@@ -144,18 +143,18 @@ class WorkerProcess:
         """The first of the requests that were asked is worked on from now on."""
         self._due = self._loop.time() + self._asked[0][1]
         if self._timer is None or self._timer.when() > self._due:
-            self._look_again(self._due)
+            self._look_when_due()
 
-    def _look_again(self, due: float) -> None:
+    def _look_when_due(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._look)
+        self._timer = self._loop.call_at(self._due, self._look)
 
     def _look(self) -> None:
         """End the process if it is late."""
         self._timer = None
         if self._asked and self._loop.time() < self._due:  # others were answered since the timer was set
-            self._look_again(self._due)
+            self._look_when_due()
         elif self._asked:
             self._lose(f"no answer within {self._asked[0][1]:g} s; the worker process was ended")
 
@@ -166,12 +165,11 @@ class WorkerProcess:
             self._timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        blamed = reason
         while self._asked:
             answered, _ = self._asked.popleft()
             if not answered.done():
-                answered.set_exception(EnvironmentFailure(blamed) if blamed else ProcessLost())
-            blamed = ""
+                answered.set_exception(EnvironmentFailure(reason) if reason else ProcessLost())
+            reason = ""
 
     async def _cause(self) -> str:
         """Why the process died whose output ended."""

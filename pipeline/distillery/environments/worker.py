@@ -3,7 +3,7 @@
 Requests come on standard input and answers go to standard output, one JSON document a line, one request at a time. What
 the environment itself prints, from Python or from C, goes to standard error instead.
 
-    {"environment": name, "options": ..., "folder": ...}    first; answered by {} when the environment is built
+    {"environment": name, "options": ..., "folder": ...}    first; answered by {} when the environment is loaded
     {"open": N, "task": {...}}                              open session N and reset it
     {"step": N, "action": "..."}
     {"close": N}
