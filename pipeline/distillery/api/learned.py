@@ -1,0 +1,132 @@
+"""What a run learns, apart from how: the fields that may change while it exists, and a digest of all others.
+
+The digest decides two things. A change that leaves it alone is accepted at any time; and artifacts are stored under it,
+so that what one specification produced is never taken for what another would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.api.run import DistillationRun
+from distillery.artifacts.base import digest_of
+
+MUTABLE = (
+    "suspend",
+    "ttlSecondsAfterFinished",
+    "queueName",
+    "promotion.round",
+    "promotion.service",
+    "promotion.canary",
+    "rollout.concurrency",
+    "rollout.workers",
+    "rollout.environmentProcesses",
+    "rollout.leaseSeconds",
+    "rollout.requestTimeoutSeconds",
+    "rollout.stepTimeoutSeconds",
+    "rollout.maxAttempts",
+    "training.rowTokens",
+    "training.checkpointSeconds",
+    "models.student.endpoint.apiKeySecretRef",
+    "models.teacher.endpoint.apiKeySecretRef",
+    "models.extractor.endpoint.apiKeySecretRef",
+    "environment.tokenSecretRef",
+    "storage.credentialsSecretRef",
+    "storage.claim.size",
+    "storage.retain",
+    "modelServer.image",
+    "modelServer.resources",
+    "pods",
+    "stages",
+)
+"""The fields of the specification that may change while a run exists: they say when things happen, how they are carried
+out, or what is served, and never what is learned. A field stands for all below it."""
+
+MUTABLE_ARGUMENTS = (
+    "--block-size",
+    "--cpu-offload-gb",
+    "--data-parallel-size",
+    "--enforce-eager",
+    "--gpu-memory-utilization",
+    "--kv-cache-memory-bytes",
+    "--max-num-batched-tokens",
+    "--max-num-seqs",
+    "--pipeline-parallel-size",
+    "--swap-space",
+    "--tensor-parallel-size",
+)
+"""Arguments of the model server that may change likewise: parallelism, memory, batching."""
+
+_ARGUMENTS = "modelServer.arguments"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A field that two specifications differ in.
+
+    Attributes:
+        path: the field, as ``spec.training.seed``.
+        old: its value in the first; None where it has none.
+        new: its value in the second.
+    """
+
+    path: str
+    old: Any
+    new: Any
+
+
+def learned(run: DistillationRun) -> dict[str, Any]:
+    """The part of the specification that decides what is learned, without the fields that have their defaults.
+
+    A release that adds a field with a default therefore leaves the digests of existing runs as they were.
+    """
+    spec = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)["spec"]
+    return _pruned(_without_mutable(spec, ""))
+
+
+def digest_of_learned(run: DistillationRun) -> str:
+    """SHA-256 of :func:`learned`."""
+    return digest_of(learned(run))
+
+
+def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
+    """The fields in which two runs learn differently."""
+    first, second = (_without_mutable(run.model_dump(mode="json", by_alias=True)["spec"], "") for run in (old, new))
+    return list(_changes(first, second, "spec"))
+
+
+def _without_mutable(value: Any, path: str) -> Any:
+    if path == _ARGUMENTS:
+        return _fixed_arguments(value)
+    if not isinstance(value, Mapping):
+        return value
+    fields = {key: f"{path}.{key}" if path else key for key in value}
+    return {key: _without_mutable(value[key], field) for key, field in fields.items() if field not in MUTABLE}
+
+
+def _fixed_arguments(arguments: Sequence[str]) -> list[str]:
+    """Arguments without the mutable ones and their values, written ``--name=value`` or ``--name value``."""
+    kept, skipped = list[str](), False
+    for argument in arguments:
+        if argument.startswith("-"):
+            skipped = argument.partition("=")[0] in MUTABLE_ARGUMENTS
+        if not skipped:
+            kept.append(argument)
+    return kept
+
+
+def _pruned(value: Any) -> Any:
+    """A value without the parts of it that are empty: nothing is left of them but the mutable fields they had."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: rest for key, below in value.items() if (rest := _pruned(below)) not in ({}, [])}
+
+
+def _changes(old: Any, new: Any, path: str) -> Iterable[Change]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}")
+    elif old != new:
+        yield Change(path, old, new)

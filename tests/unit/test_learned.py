@@ -1,0 +1,80 @@
+"""Which changes of a specification change what is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillery.api import parse
+from distillery.api.learned import MUTABLE, Change, digest_of_learned, learned_changes
+from distillery.api.run import DistillationRun
+from tests.unit.documents import document
+
+
+def run(**spec: Any) -> DistillationRun:
+    """A run with parts of its spec replaced."""
+    made = document()
+    for path, value in spec.items():
+        target = made["spec"]
+        *folders, name = path.split("__")
+        for folder in folders:
+            target = target.setdefault(folder, {})
+        target[name] = value
+    return parse(made)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rollout__concurrency": 7, "rollout__workers": 3},
+        {"training__rowTokens": 16_384},
+        {"stages__train__resources": {"limits": {"nvidia.com/gpu": "1"}}, "stages__train__maxRetries": 9},
+        {"pods__nodeSelector": {"pool": "gpu"}},
+        {"storage__claim": {"size": "200Gi"}},
+        {"modelServer__arguments": ["--tensor-parallel-size=2", "--max-num-seqs", "64"]},
+        {"suspend": True, "promotion__round": 1},
+    ],
+)
+def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
+    assert digest_of_learned(run(**change)) == digest_of_learned(run())
+    assert learned_changes(run(), run(**change)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"training__seed": 7}, Change("spec.training.seed", 42, 7)),
+        ({"environment__maxSteps": 3}, Change("spec.environment.maxSteps", 50, 3)),
+        (
+            {"modelServer__arguments": ["--max-model-len=4096", "--max-num-seqs=8"]},
+            Change("spec.modelServer.arguments", [], ["--max-model-len=4096"]),
+        ),
+    ],
+)
+def test_digest_differs_when_what_is_learned_changes(change: dict[str, Any], expected: Change):
+    assert digest_of_learned(run(**change)) != digest_of_learned(run())
+    (found,) = learned_changes(run(), run(**change))
+    assert found == expected
+
+
+def test_digest_is_the_same_when_a_default_is_written_out():
+    assert digest_of_learned(run(training__seed=42, training__lora={"rank": 64})) == digest_of_learned(run())
+
+
+def test_every_mutable_field_exists_in_the_specification():
+    schema = DistillationRun.model_json_schema(by_alias=True)
+    definitions = schema["$defs"]
+
+    def fields(name: str) -> dict[str, Any]:
+        return definitions[name]["properties"]
+
+    def below(field: dict[str, Any]) -> str:
+        options = [field, *field.get("anyOf", []), *field.get("allOf", [])]
+        return next((o["$ref"].rpartition("/")[2] for o in options if "$ref" in o), "")
+
+    for path in MUTABLE:
+        kind = "Spec"
+        for part in path.split("."):
+            assert part in fields(kind), path
+            kind = below(fields(kind)[part])
