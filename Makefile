@@ -7,11 +7,11 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check test test-slow e2e cluster cluster-down crds lock pretrain \
+.PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down crds lock pretrain \
 	pretrain-shopper clean
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
 
 install: $(VENV)/.installed ## Install everything into .venv (minutes the first time, 3 GB of downloads)
 
@@ -60,10 +60,14 @@ test: install ## Unit and integration tests (minutes)
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
-e2e: install ## End to end on a real Kubernetes: one made here (root, Go), or the one of $E2E_CONTEXT
-	$(BIN)/pytest tests/e2e --durations=15
+e2e: install ## End to end, what every change has to pass: on a Kubernetes made here (root, Go) or that of $E2E_CONTEXT
+	$(BIN)/pytest tests/e2e -m "not full" --durations=15
 
-cluster: install ## That Kubernetes, for yourself (40 minutes the first time, then seconds)
+e2e-full: install ## All end-to-end tests (an hour and more); those that passed on this tree are not run again
+	test -n "$(E2E_CONTEXT)" || $(BIN)/python -m tests.cluster up --images
+	$(BIN)/python -m tests.e2e.shards
+
+cluster: install ## Build and start that Kubernetes (40 minutes the first time, then seconds)
 	$(BIN)/python -m tests.cluster up --images
 
 cluster-down: install ## Stop it

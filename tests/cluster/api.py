@@ -1,12 +1,14 @@
-"""A small client of the API server, for what ``kubectl`` is too slow for: readiness, and the provisioner's watches."""
+"""A small client of the API server, for what ``kubectl`` is too slow for, and for where there is no ``kubectl``."""
 
 from __future__ import annotations
 
 import json
 import ssl
 from collections.abc import Generator
-from http.client import HTTPException, HTTPResponse, HTTPSConnection
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
+from urllib.parse import urlencode
 
 from tests.cluster.places import NODE_ADDRESS, Places
 
@@ -47,6 +49,17 @@ class Api:
         """Change the object, or the subresource of it, at ``path`` by a merge patch (RFC 7386)."""
         return self._request("PATCH", path, body, content="application/merge-patch+json")
 
+    def apply(self, path: str, body: dict[str, Any], **query: str) -> Any:
+        """Apply an object on the server's side, as ``kubectl apply --server-side`` does: unknown fields are refused.
+
+        Args:
+            path: The object's.
+            body: What is wanted of it.
+            query: More parameters, for example ``dryRun="All"``; ``fieldManager`` is kubectl's if none is named.
+        """
+        parameters = {"fieldManager": "kubectl", "fieldValidation": "Strict", **query}
+        return self._request("PATCH", f"{path}?{urlencode(parameters)}", body, content="application/apply-patch+yaml")
+
     def watch(self, path: str) -> Generator[dict[str, Any]]:
         """The events of a collection, beginning with what is there, until the server ends the watch."""
         connection = self._connect(timeout=None)
@@ -71,15 +84,28 @@ class Api:
             connection.close()
         return json.loads(answer) if answer.startswith(b"{") else answer.decode()
 
-    def _connect(self, timeout: float | None) -> HTTPSConnection:
+    def _connect(self, timeout: float | None) -> HTTPConnection:
         return HTTPSConnection(NODE_ADDRESS, 6443, timeout=timeout, context=self._context)
 
     def _send(
-        self, connection: HTTPSConnection, method: str, path: str, body: dict[str, Any] | None, content: str
+        self, connection: HTTPConnection, method: str, path: str, body: dict[str, Any] | None, content: str
     ) -> HTTPResponse:
         headers = {"Content-Type": content} if body is not None else {}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()
         if response.status >= 400:
-            raise ApiError(response.status, response.read().decode(errors="replace")[:2000])
+            message = response.read().decode(errors="replace")
+            with suppress(ValueError, KeyError, TypeError):
+                message = json.loads(message)["message"]
+            raise ApiError(response.status, message)
         return response
+
+
+class ProxiedApi(Api):
+    """The same through ``kubectl proxy``, which brings the credentials."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def _connect(self, timeout: float | None) -> HTTPConnection:
+        return HTTPConnection(self._address, timeout=timeout)

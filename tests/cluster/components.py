@@ -48,13 +48,18 @@ def _component(places: Places, name: str, program: str, *arguments: str, reads: 
     )
 
 
-def etcd(places: Places) -> Component:
-    """The store. It doesn't wait for the disk: what a power cut would lose is no loss here, and tests are faster."""
+def etcd(places: Places, name: str = "etcd") -> Component:
+    """The store. It doesn't wait for the disk: what a power cut would lose is no loss here, and tests are faster.
+
+    Args:
+        places: Where the node lives.
+        name: Of the component, and of the folder of its data.
+    """
     return _component(
         places,
+        name,
         "etcd",
-        "etcd",
-        f"--data-dir={places.state('etcd')}",
+        f"--data-dir={places.state(name)}",
         f"--listen-client-urls={_ETCD}",
         f"--advertise-client-urls={_ETCD}",
         "--listen-peer-urls=http://127.0.0.1:2380",

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 
 from tests.cluster.errors import ClusterError
 
@@ -22,14 +23,18 @@ _PACKAGES = {
     "openssl": "openssl",
     "sysctl": "procps",
     "unshare": "util-linux",
+    "nsenter": "util-linux",
     "gcc": "gcc",
     "mount": "mount",
 }
+API_SERVER = ("ip", "nsenter", "openssl", "sysctl", "unshare", "mount")
+"""The commands that an API server without a node takes."""
+
 _log = logging.getLogger(__name__)
 
 
-def install_missing() -> None:
-    """Install the packages whose command isn't there.
+def install_missing(commands: Iterable[str] = tuple(_PACKAGES)) -> None:
+    """Install the packages of those commands that aren't there.
 
     Raises:
         ClusterError: Not root, no Go, or apt-get failed.
@@ -38,7 +43,7 @@ def install_missing() -> None:
         raise ClusterError("the node needs root: it makes namespaces, mounts and cgroups")
     if not shutil.which("go"):
         raise ClusterError("the node's programs are built from source: put Go 1.26 or later into PATH")
-    missing = sorted({package for command, package in _PACKAGES.items() if not shutil.which(command)})
+    missing = sorted({_PACKAGES[command] for command in commands if not shutil.which(command)})
     if "gcc" in missing:
         missing.append("libc6-dev")
     if missing:

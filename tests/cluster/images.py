@@ -12,7 +12,9 @@ import logging
 import re
 import subprocess
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.cluster import components, debian, processes, stand_ins
 from tests.cluster.errors import ClusterError
@@ -21,10 +23,19 @@ from tests.cluster.places import Places
 from tests.cluster.store import Store, bases, qualified
 
 _LABEL = "distillery.dev/image"
+_INPUTS = "distillery.dev/inputs"
 _log = logging.getLogger(__name__)
 
 
-def build(places: Places, dockerfile: Path, context: Path, tag: str, *, target: str = "") -> str:
+def build(
+    places: Places,
+    dockerfile: Path,
+    context: Path,
+    tag: str,
+    *,
+    target: str = "",
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Build an unmodified Dockerfile. Stand-ins that it starts from are made if they are missing.
 
     Args:
@@ -33,6 +44,7 @@ def build(places: Places, dockerfile: Path, context: Path, tag: str, *, target: 
         context: The folder that its COPY steps see.
         tag: The name for the image; Kubernetes completes short ones, and so does this.
         target: The stage to build; the last one if none is named.
+        labels: More labels for the image.
 
     Returns:
         The ID of the image.
@@ -47,7 +59,36 @@ def build(places: Places, dockerfile: Path, context: Path, tag: str, *, target: 
     for base in bases(dockerfile.read_text()):
         stand_ins.ensure(places, store, base)
     with places.locked("build"):
-        return store.bud(dockerfile, context, qualified(tag), *([f"--target={target}"] if target else []))
+        options = [f"--label={name}={value}" for name, value in labels.items()]
+        return store.bud(dockerfile, context, qualified(tag), *([f"--target={target}"] if target else []), *options)
+
+
+def build_if_changed(
+    places: Places, dockerfile: Path, context: Path, tag: str, *, target: str, inputs: Iterable[Path]
+) -> bool:
+    """Build an image unless there is one that was made from the same files.
+
+    Args:
+        places: Where images are kept.
+        dockerfile: As for `build`.
+        context: Likewise.
+        tag: Likewise.
+        target: Likewise.
+        inputs: All files below the context that the image is made from.
+
+    Returns:
+        Whether it was built.
+    """
+    content = hashlib.sha256(target.encode())
+    store = Store(places)
+    for path in inputs:
+        content.update(str(path.relative_to(context)).encode() + b"\0" + path.read_bytes())
+    for base in bases(dockerfile.read_text()):
+        content.update((store.identity(base) or "").encode())
+    if store.label(qualified(tag), _INPUTS) == content.hexdigest():
+        return False
+    build(places, dockerfile, context, tag, target=target, labels={_INPUTS: content.hexdigest()})
+    return True
 
 
 def load(places: Places, tag: str) -> bool:

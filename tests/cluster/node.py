@@ -39,6 +39,8 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _KUBELET_LINKS = Path("/var/log/containers")  # links to the logs of containers; the path is fixed in the kubelet
 _DNS_PODS = "/api/v1/namespaces/kube-system/pods"
 _BOOT = RUN / "boot"
+_ETCD_ALONE = "etcd-alone"
+"""The store of an API server without a node. The node's own objects are none of its business."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,15 +58,33 @@ def up(places: Places, *, bases: bool = False) -> None:
     debian.install_missing()
     with places.locked("node"):
         programs.build(places)
-        if not network.whole() or _booted_since():
+        if not network.whole() or _booted_since() or _is_api_server_alone():
             _stop(places)
-        for folder in (RUN, places.configuration, places.logs, places.volumes, places.state("kubelet")):
-            folder.mkdir(parents=True, exist_ok=True)
-        _BOOT.write_text(boot.number())
-        network.up()
-        certificates.ensure(places)
+        _prepare(places)
         _start(places, bases=bases)
     _log.info("the node is ready after %.1f s: export KUBECONFIG=%s", time.monotonic() - started, places.kubeconfig)
+
+
+def up_api_server(places: Places) -> None:
+    """Start etcd and the API server alone, with no objects: no controllers, no pods. A node that runs is stopped.
+
+    Raises:
+        ClusterError: One of them can't be built or does not start.
+    """
+    started = time.monotonic()
+    debian.install_missing(debian.API_SERVER)
+    with places.locked("node"):
+        programs.build(places, programs.API_SERVER)
+        _stop(places)
+        shutil.rmtree(places.state(_ETCD_ALONE), ignore_errors=True)
+        _prepare(places)
+        components_of_it = [components.etcd(places, _ETCD_ALONE), components.apiserver(places)]
+        for component in components_of_it:
+            processes.start(component, places.logs)
+        api = Api(places)
+        what = "the API server is ready"
+        readiness.wait(what, lambda: readiness.api_is_ready(api), components_of_it, places.logs)
+    _log.info("an API server without a node is ready after %.1f s", time.monotonic() - started)
 
 
 def down(places: Places) -> None:
@@ -89,6 +109,15 @@ def alive() -> list[Process]:
 def environment(places: Places) -> dict[str, str]:
     """What a shell or a test needs to find the node and its programs."""
     return {"KUBECONFIG": str(places.kubeconfig), "PATH": f"{places.bin}:{os.environ['PATH']}"}
+
+
+def _prepare(places: Places) -> None:
+    """Make the folders, the network namespace and the certificates."""
+    for folder in (RUN, places.configuration, places.logs, places.volumes, places.state("kubelet")):
+        folder.mkdir(parents=True, exist_ok=True)
+    _BOOT.write_text(boot.number())
+    network.up()
+    certificates.ensure(places)
 
 
 def _start(places: Places, *, bases: bool) -> None:
@@ -184,6 +213,10 @@ def _is_contained(process: Process) -> bool:
 
 def _is_shim(process: Process) -> bool:
     return process.program.startswith("containerd-shim") and str(components.SOCKET) in process.command
+
+
+def _is_api_server_alone() -> bool:
+    return any(process.mark.partition("@")[0] == _ETCD_ALONE for process in processes.processes())
 
 
 def _booted_since() -> bool:

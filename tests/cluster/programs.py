@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -51,8 +52,7 @@ class Source:
         return f"{self.name}-{self.version}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
-def _kubernetes() -> Source:
-    names = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"]
+def _kubernetes(name: str, *programs: str) -> Source:
     major, minor, _ = KUBERNETES.split(".")
     # without these the server calls itself v0.0.0, and the version checks of Helm and of the kubelet refuse it
     version = {
@@ -63,11 +63,11 @@ def _kubernetes() -> Source:
         "gitCommit": "0" * 40,
     }
     return Source(
-        name="kubernetes",
+        name=name,
         module="k8s.io/kubernetes",
         version=f"v{KUBERNETES}",
-        programs={name: f"k8s.io/kubernetes/cmd/{name}" for name in names},
-        variables={f"k8s.io/component-base/version.{name}": value for name, value in version.items()},
+        programs={program: f"k8s.io/kubernetes/cmd/{program}" for program in programs},
+        variables={f"k8s.io/component-base/version.{key}": value for key, value in version.items()},
         staging=f"v{STAGING}",
     )
 
@@ -88,9 +88,15 @@ def _source(name: str, module: str, version: str, *packages: str, tags: str = ""
     return Source(name=name, module=module, version=version, programs=programs, tags=tags, variables=variables)
 
 
-SOURCES = (
-    _kubernetes(),
+API_SERVER = (
     _source("etcd", "go.etcd.io/etcd/server/v3", "v3.7.3"),
+    _kubernetes("kube-apiserver", "kube-apiserver"),
+)
+"""What an API server without a node takes."""
+
+SOURCES = (
+    *API_SERVER,
+    _kubernetes("kubernetes", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"),
     _source(
         "containerd",
         "github.com/containerd/containerd/v2",
@@ -125,17 +131,26 @@ SOURCES = (
 )
 
 
-def build(places: Places) -> None:
+def missing(places: Places) -> list[str]:
+    """Return the names and versions of the sources whose programs are not built."""
+    return [f"{source.name} {source.version}" for source in SOURCES if not (places.programs / source.key).is_dir()]
+
+
+def build(places: Places, sources: Sequence[Source] = SOURCES) -> None:
     """Build what is missing and point the links in ``places.bin`` at it.
 
     Forty minutes of one core on a new machine, two where Go's own cache is warm, milliseconds when nothing is missing.
+
+    Args:
+        places: Where the node lives.
+        sources: What is wanted of the table above.
 
     Raises:
         ClusterError: A program can't be built; the message ends with what the compiler said.
     """
     places.programs.mkdir(parents=True, exist_ok=True)
     places.bin.mkdir(exist_ok=True)
-    for source in SOURCES:
+    for source in sources:
         folder = places.programs / source.key
         if not folder.is_dir():
             _build(source, folder)

@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from tests.e2e import caps
+
 # Generous: these machines vary tenfold in speed.
 PATIENCE = 1800.0
 
@@ -99,6 +101,8 @@ class Namespace:
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """kubectl apply."""
+        if manifest["kind"] == "DistillationRun" and not manifest["spec"].get("suspend"):
+            caps.RUNS.count(f"{self.name}/{manifest['metadata']['name']}")
         self.kubectl("apply", "--filename=-", stdin=yaml.safe_dump(manifest))
 
     def get(self, kind: str, name: str) -> dict[str, Any]:

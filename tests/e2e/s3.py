@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import caps
 from tests.e2e.cluster import Cluster
 
 KEY, SECRET = "distillery", "not-much-of-a-secret"
@@ -25,6 +26,7 @@ def image(cluster: Cluster, folder: Path) -> str:
     from tests.cluster import images
     from tests.cluster.places import Places
 
+    caps.BUILDS.count("versitygw")
     places, tag = Places.from_environment(), "distillery/versitygw:1.8.0"
     shutil.copy(places.bin / "versitygw", folder)
     images.build(places, Path(__file__).with_name("s3.Dockerfile"), folder, tag)

@@ -24,18 +24,25 @@ SERVICE = "the Service"
 PAUSE = 0.2  # of a client between requests: what is measured is not how a machine does without any time to spare
 MESSAGES: Any = [{"role": "user", "content": TASK}]
 
+TRAIN, EVALUATE = 48, 64
+"""Tasks; enough for a student that is sure to be told from the base model: what is not promoted is no newcomer."""
+
 FAILURES = 3
 """Of users, that start the next round."""
 
 _CLIENTS = "clients"
 
 
-def start(team: Namespace, weights: str, **spec: Any) -> None:
-    """A run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
+def begin(team: Namespace, weights: str, **spec: Any) -> None:
+    """Apply a run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
     promotion = {"weights": weights, "round": 1, "service": {"replicas": 2, **spec.pop("service", {})}}
-    # enough tasks for a student that is sure to be told from the base model: what is not promoted is no newcomer
-    team.apply(small(NAME, train=48, evaluate=64, promotion=promotion, **spec))
-    ended = "Waiting" if "rounds" in spec else "Complete"
+    team.apply(small(NAME, train=TRAIN, evaluate=EVALUATE, promotion=promotion, **spec))
+
+
+def wait_for_servers(team: Namespace) -> None:
+    """Wait for the end of the round, and for the servers of its student."""
+    rounds = team.get(RUN, NAME)["spec"]["rounds"]
+    ended = "Waiting" if rounds["max"] > 1 else "Complete"
     team.wait_for("the end of the round", lambda: team.status(NAME).get("phase") == ended, run=NAME)
     team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True", run=NAME)
     (round_,) = team.status(NAME)["rounds"]

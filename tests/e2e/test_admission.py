@@ -6,12 +6,13 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
-import yaml
 
 from distillery.api.rules import RULES
-from tests.e2e.cluster import RUN, Cluster, Namespace
-from tests.e2e.conftest import namespace
+from tests.cluster.api import Api
 from tests.e2e.documents import small
+from tests.e2e.runs import Runs, space
+
+pytestmark = pytest.mark.api
 
 STUDENT = {"model": "/opt/distillery/models/micro"}
 ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
@@ -42,21 +43,14 @@ BREAKS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def users(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
-    with namespace(cluster, "e2e-admission") as made:
+def users(api: Api) -> Generator[Runs]:
+    with space(api, "e2e-admission") as made:
         yield made
 
 
-def refused(users: Namespace, document: dict[str, Any]) -> str:
-    """What the API server says to a document that it refuses."""
-    done = users.try_kubectl("apply", "--dry-run=server", "--filename=-", stdin=yaml.safe_dump(document))
-    assert done.returncode != 0, done.stdout
-    return done.stderr
-
-
 @pytest.mark.parametrize(("rule", "broken"), list(zip(RULES, BREAKS, strict=True)), ids=[rule.path for rule in RULES])
-def test_every_rule_is_the_api_servers_too(users: Namespace, rule: Any, broken: dict[str, Any]):
-    message = refused(users, small(**broken))
+def test_every_rule_is_the_api_servers_too(users: Runs, rule: Any, broken: dict[str, Any]):
+    message = users.refusal(small(**broken))
     assert rule.mend in message
     assert rule.path in message
     others = [other for other in RULES if other.mend != rule.mend and f"{other.path}: {other.mend}" in message]
@@ -74,40 +68,40 @@ def test_every_rule_is_the_api_servers_too(users: Namespace, rule: Any, broken: 
         ({"storage": {"claim": {"size": "20 gigabytes"}}}, "spec.storage.claim.size"),
     ],
 )
-def test_wrong_fields_are_named(users: Namespace, spec: dict[str, Any], told: str):
-    assert told in refused(users, small(**spec))
+def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], told: str):
+    assert told in users.refusal(small(**spec))
 
 
-def test_a_long_name_is_refused(users: Namespace):
-    assert "at most 40 characters" in refused(users, small("a" * 41))
+def test_a_long_name_is_refused(users: Runs):
+    assert "at most 40 characters" in users.refusal(small("a" * 41))
 
 
 @pytest.mark.parametrize("name", ["small-canary", "small-database"])
-def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Namespace, name: str):
-    assert "may not end in -canary or -database" in refused(users, small(name))
+def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Runs, name: str):
+    assert "may not end in -canary or -database" in users.refusal(small(name))
 
 
-def test_what_is_learnt_is_immutable_and_when_is_not(users: Namespace):
-    """The run never starts: nobody looks for its database's Secret in this test."""
-    users.apply(small("fixed", database={"dsnSecretRef": {"name": "none", "key": "none"}}))
+def test_what_is_learnt_is_immutable_and_when_is_not(users: Runs):
+    """The run is suspended almost always, and never starts: its database's Secret is not there."""
+    users.apply(small("fixed", suspend=True, database={"dsnSecretRef": {"name": "none", "key": "none"}}))
 
-    def patch(spec: str) -> str:
-        done = users.try_kubectl("patch", RUN, "fixed", "--type=merge", f'--patch={{"spec": {spec}}}')
-        return done.stderr if done.returncode else ""
+    def patch(**spec: Any) -> str:
+        return users.patch("fixed", spec)
 
-    assert "spec.rounds can't change once the run exists" in patch('{"rounds": {"max": 9}}')
-    assert "spec.models can't change" in patch('{"models": {"teacher": {"model": "/m"}}}')
-    assert "spec.queueName can't change" in patch('{"queueName": "q"}')
-    assert "spec.promotion.policy can't change" in patch('{"promotion": {"policy": "Never"}}')
-    assert patch('{"suspend": true}') == ""
-    assert patch('{"ttlSecondsAfterFinished": 60}') == ""
-    assert patch('{"promotion": {"service": {"replicas": 3}}}') == ""
-    assert patch('{"promotion": {"round": 0}}') == ""
+    assert "spec.rounds can't change once the run exists" in patch(rounds={"max": 9})
+    assert "spec.models can't change" in patch(models={"teacher": {"model": "/m"}})
+    assert "spec.queueName can't change" in patch(queueName="q")
+    assert "spec.promotion.policy can't change" in patch(promotion={"policy": "Never"})
+    assert patch(suspend=False) == ""
+    assert patch(suspend=True) == ""
+    assert patch(ttlSecondsAfterFinished=60) == ""
+    assert patch(promotion={"service": {"replicas": 3}}) == ""
+    assert patch(promotion={"round": 0}) == ""
 
 
-def test_defaults_are_filled_in(users: Namespace):
+def test_defaults_are_filled_in(users: Runs):
     users.apply(small("defaults", suspend=True))
-    spec = users.get(RUN, "defaults")["spec"]
+    spec = users.get("defaults")["spec"]
     assert spec["rollout"]["workers"] == 1
     assert spec["rounds"] == {"max": 1}
     assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}

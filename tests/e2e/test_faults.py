@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
+
+import pytest
 
 from tests.e2e.cluster import RUN, Namespace
 from tests.e2e.documents import small
-from tests.e2e.test_loop import STAGES, assert_ended_as_undisturbed, query
+from tests.e2e.faults import active_pods, checkpoint, finished, kill, leader, running_worker
+from tests.e2e.test_loop import STAGES, assert_ended_as_undisturbed
 
-
-def leader(operator: Namespace) -> str:
-    """The pod of the replica that leads."""
-    return operator.get("lease", "distillery-operator")["spec"]["holderIdentity"]
-
-
-def kill(namespace: Namespace, pod: str) -> None:
-    """End a pod at once."""
-    namespace.try_kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
-
-
-def running_worker(team: Namespace, stage: str) -> str:
-    """A pod of a stage whose worker runs."""
-    for pod in team.pods_of(stage):
-        for status in pod["status"].get("containerStatuses", []):
-            if status["name"] == "worker" and "running" in status.get("state", {}):
-                return pod["metadata"]["name"]
-    return ""
+pytestmark = pytest.mark.full
 
 
 def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: Namespace):
@@ -45,11 +30,11 @@ def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: 
         operator.wait_for("another leader", lambda b=before: leader(operator) != b, seconds=120)
         match stage:
             case "r1-rollout":
-                team.wait_for("a finished episode", lambda: finished(team, "own") > 0, run=name)
+                team.wait_for("a finished episode", lambda: finished(team, name, "own") > 0, run=name)
                 kill(team, running_worker(team, stage))
                 killed.add(stage)
             case "r1-teach":
-                team.wait_for("a finished episode", lambda: finished(team, "teacher") > 0, run=name)
+                team.wait_for("a finished episode", lambda: finished(team, name, "teacher") > 0, run=name)
                 kill(team, "small-database-0")
                 killed.add("database")
             case "r1-evaluate-base":
@@ -71,27 +56,6 @@ def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: 
     assert [reason for reason, _ in told].count("Complete") == 1
 
 
-def checkpoint(team: Namespace) -> bool:
-    """Whether the trainer has left one."""
-    worker = running_worker(team, "r1-train-distilled")
-    path = "/artifacts/work/r1-train-distilled/checkpoint/state.pt"
-    return bool(worker) and team.try_kubectl("exec", worker, "--", "test", "-f", path).returncode == 0
-
-
-def finished(team: Namespace, arm: str) -> int:
-    """Finished episodes of an arm."""
-    done = team.try_kubectl(
-        "exec", "small-database-0", "--", "psql", "-U", "distillery", "-h", "127.0.0.1", "-Atc",
-        f"SELECT count(*) FROM episode WHERE arm = '{arm}' AND phase = 'finished'",
-    )  # fmt: skip
-    return int(done.stdout or 0) if done.returncode == 0 else 0
-
-
-def active_pods(team: Namespace, stage: str) -> list[str]:
-    """The pods of a stage that have not ended."""
-    return [p["metadata"]["name"] for p in team.pods_of(stage) if p["status"].get("phase") in ("Pending", "Running")]
-
-
 def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
     team.apply(small(storage={"claim": {"size": "1Gi"}, "retain": True}))
     team.wait_for("a stage that plays", lambda: running_worker(team, "r1-rollout"), run="small")
@@ -101,13 +65,3 @@ def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
     team.wait_for("an empty namespace", lambda: not team.kubectl("get", kinds, selector, "--output=name").strip())
     kept = team.kubectl("get", "persistentvolumeclaims", selector, "--output=name").split()
     assert kept == ["persistentvolumeclaim/small-artifacts"]  # as asked for
-
-
-def test_an_idle_run_costs_no_writes(team: Namespace):
-    team.apply(small(models={"student": {"model": "/no/such/model"}}))
-    team.wait_for("the failure", lambda: team.condition("small", "Failed").get("status") == "True")
-    assert "/no/such/model: there is no such folder" in team.condition("small", "Failed")["message"]
-    before = team.get(RUN, "small")["metadata"]["resourceVersion"]
-    time.sleep(75)  # longer than a resync
-    assert team.get(RUN, "small")["metadata"]["resourceVersion"] == before
-    assert query(team, "small", "SELECT count(*) AS n FROM episode") == [{"n": 0}]

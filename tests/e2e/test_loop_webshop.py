@@ -12,6 +12,8 @@ from tests.e2e.cluster import RUN, Cluster, Namespace
 from tests.e2e.conftest import ROOT, namespace
 from tests.e2e.test_loop import STAGES, assert_no_orphans, query
 
+pytestmark = pytest.mark.full
+
 EXAMPLE = "webshop-micro"
 TRAIN, EVALUATE = 100, 20
 

@@ -1,4 +1,4 @@
-"""A run that can't get on says why within a minute, and goes on when it is mended."""
+"""A run that can't get on says why within a minute."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.conftest import namespace
 from tests.e2e.documents import small
 
-MINUTE = 60.0
+pytestmark = pytest.mark.full
 
+MINUTE = 60.0
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-secret": ({"database": {"dsnSecretRef": {"name": "nosuch", "key": "dsn"}}}, "SecretKeyMissing", "nosuch"),
     "no-class": ({"storage": {"claim": {"storageClassName": "nosuch"}}}, "VolumeNotProvisioned", "nosuch"),
     "no-runtime": ({"pods": {"runtimeClassName": "nosuch"}}, "PodsNotCreated", "nosuch"),
     "no-image": ({"pods": {"image": "distillery/nosuch:1"}}, "ImageNotPulled", "distillery/nosuch:1"),
-    "no-node": ({"pods": {"nodeSelector": {"pool": "nosuch"}}}, "Unschedulable", "node"),
 }
 
 
@@ -43,18 +43,6 @@ def test_what_keeps_a_run_from_getting_on_is_told(wrong: Namespace, name: str):
     )
     assert told in wrong.condition(name, "Stalled")["message"]
     assert wrong.status(name)["message"] == wrong.condition(name, "Stalled")["message"]
-
-
-def test_a_run_goes_on_when_it_is_mended(wrong: Namespace):
-    wrong.wait_for("the condition", lambda: wrong.condition("no-node", "Stalled").get("status") == "True")
-    wrong.kubectl("label", "nodes", "--all", "pool=nosuch")
-    try:
-        wrong.wait_for(
-            "a database", lambda: wrong.condition("no-node", "DatabaseReady").get("status") == "True", run="no-node"
-        )
-        wrong.wait_for("no condition", lambda: wrong.condition("no-node", "Stalled").get("status") != "True")
-    finally:
-        wrong.kubectl("label", "nodes", "--all", "pool-")
 
 
 def test_a_gpu_that_is_not_there_is_told_and_waited_for(team: Namespace):

@@ -15,6 +15,8 @@ from tests.e2e.cluster import PATIENCE, RUN, Cluster, Namespace
 from tests.e2e.conftest import namespace
 from tests.e2e.serving import NAME, Phase, clients, failed, serve
 
+pytestmark = pytest.mark.full
+
 SETTLE = 10.0  # a pod on its way out finishes what it began, and the Service's rules follow
 
 
@@ -22,7 +24,8 @@ SETTLE = 10.0  # a pod on its way out finishes what it began, and the Service's 
 def merged(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
     """A user's namespace with a run that ended, whose student two replicas serve as merged weights."""
     with namespace(cluster, "e2e-promotion") as made:
-        serving.start(made, "merged")
+        serving.begin(made, "merged")
+        serving.wait_for_servers(made)
         yield made
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Namespace
-from tests.e2e.conftest import RELEASE, SYSTEM
-from tests.e2e.documents import small
+from tests.e2e.cluster import RUN, Cluster, Namespace
+from tests.e2e.conftest import RELEASE, STUCK, SYSTEM
 from tests.e2e.test_chart import template
 
 
@@ -22,16 +21,20 @@ def granted(cluster: Cluster) -> set[tuple[str, str, str]]:
     }
 
 
-def test_the_grant_is_what_is_used(team: Namespace, operator: Namespace, cluster: Cluster):
+def test_the_grant_is_what_is_used(stuck: Namespace, operator: Namespace, cluster: Cluster):
     if cluster.context:
         pytest.skip("the audit log of this cluster is not at hand")
     from tests.cluster import audit
     from tests.cluster.places import Places
 
     # whatever else ran before: a run that ended and leaves, which takes the last rights
-    team.apply(small("brief", models={"student": {"model": "/no/such/model"}}, ttlSecondsAfterFinished=1))
-    team.wait_for("the failure", lambda: team.condition("brief", "Failed").get("status") == "True")
-    team.wait_for("the end of its Jobs", lambda: not team.list("jobs", "distillery.dev/run=brief"))
+    stuck.kubectl("label", "nodes", "--all", "pool=nosuch")
+    try:
+        stuck.wait_for("the failure", lambda: stuck.condition(STUCK, "Failed").get("status") == "True")
+    finally:
+        stuck.kubectl("label", "nodes", "--all", "pool-")
+    stuck.kubectl("patch", RUN, STUCK, "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 1}}')
+    stuck.wait_for("the end of its Jobs", lambda: not stuck.list("jobs", f"distillery.dev/run={STUCK}"))
     places, user = Places.from_environment(), f"system:serviceaccount:{SYSTEM}:{RELEASE}"
     asked = audit.requests(places, user)
     assert asked

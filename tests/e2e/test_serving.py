@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from statistics import median
 
+import pytest
+
 from tests.e2e import serving
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import NAME, load, pods, serve
@@ -23,28 +25,42 @@ def timed(work: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def test_promotions_and_rollbacks_drop_no_request_and_restart_nothing(adapters: Namespace):
+def flip(adapters: Namespace, times: int) -> list[float]:
+    """Roll back and promote by turns, under load: no request fails and no pod changes. The seconds that each takes."""
     names = serving.models(adapters)
     before = pods(adapters)
     assert len(before) == 2
     right, took = {names[1]}, list[float]()
     with load(adapters, right) as (answered, wrong):
-        for flip in range(FLIPS):
-            number = flip % 2
+        for turn in range(times):
+            number = turn % 2
             right.add(names[number])
             took.append(serve(adapters, number))
             right.intersection_update({names[number]})
             time.sleep(1)
     assert wrong == []
-    assert len(answered) > FLIPS
+    assert len(answered) > times
     after = pods(adapters)
     assert {p["metadata"]["uid"] for p in after.values()} == {p["metadata"]["uid"] for p in before.values()}
     assert all(set(serving.restarts(pod).values()) == {0} for pod in after.values())
+    assert max(took) <= SECONDS_TO_ALL_REPLICAS
+    return took
+
+
+def test_a_rollback_and_a_promotion_drop_no_request(adapters: Namespace):
+    flip(adapters, 2)
+    reasons = [entry["reason"] for entry in adapters.status(NAME)["serving"]["history"]]
+    assert len(reasons) >= 3
+    assert all(reasons)
+
+
+@pytest.mark.full
+def test_promotions_and_rollbacks_drop_no_request_and_restart_nothing(adapters: Namespace):
+    took = flip(adapters, FLIPS)
     assert_history_is_kept(adapters)
     limits = {"service": {"gateway": {"limits": {"maxTokens": 512}}}}
     rolling = timed(lambda: serving.roll(adapters, limits))
     print(f"to all replicas: {sorted(took)} s; a rolling update of the same pods: {rolling:.1f} s")
-    assert max(took) <= SECONDS_TO_ALL_REPLICAS
     assert median(took) <= 0.1 * rolling
 
 

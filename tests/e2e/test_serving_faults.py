@@ -73,7 +73,10 @@ def promote_and_roll_back(team: Namespace) -> list[Phase]:
     return phases
 
 
-@pytest.mark.parametrize("container", ["server", "gateway", "syncer"])
+_FULL = [pytest.param(container, marks=pytest.mark.full) for container in ("gateway", "syncer")]
+
+
+@pytest.mark.parametrize("container", ["server", *_FULL])
 def test_a_killed_container_costs_its_pod_a_while_and_lets_no_wrong_model_answer(adapters: Namespace, container: str):
     models = serving.models(adapters)
     serve(adapters, 1)
@@ -113,6 +116,7 @@ def corrupted(team: Namespace, pod: str) -> Generator[None]:
         program(team, pod, "server", CORRUPT + SEAL)
 
 
+@pytest.mark.full
 def test_an_adapter_that_is_not_what_was_trained_is_served_by_no_new_pod_and_the_run_says_why(adapters: Namespace):
     models = serving.models(adapters)
     serve(adapters, 1)
@@ -166,6 +170,7 @@ def no_database(adapters: Namespace) -> Generator[None]:
         adapters.kubectl("rollout", "status", f"statefulset/{DATABASE}", "--timeout=600s")
 
 
+@pytest.mark.full
 def test_serving_and_promotions_need_no_database(adapters: Namespace):
     models = serving.models(adapters)
     serve(adapters, 1)

@@ -6,11 +6,14 @@ import json
 from typing import Any
 
 import openai
+import pytest
 
 from tests.e2e import serving
 from tests.e2e.cluster import RUN, Namespace
 from tests.e2e.serving import FAILURES, MESSAGES, NAME, serve
 from tests.e2e.test_loop import query
+
+pytestmark = pytest.mark.full
 
 SECRET = "write to ann@example.org, key sk-0123456789abcdefghijklmnopqrstuvwxyz"
 SUCCESS = "session-of-bob"

@@ -16,6 +16,8 @@ from tests.e2e import serving
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import MESSAGES, NAME, PAUSE, pods, restarts, serve
 
+pytestmark = pytest.mark.full
+
 STEPS = [{"shadow": True, "seconds": 10}, {"weight": 50, "seconds": 10}]
 # as little as can be shown: twenty sessions of either side
 ANALYSIS = {"minRequests": 20, "maxErrorIncrease": 0.2, "minSessions": 20, "maxSuccessLoss": 0.4}

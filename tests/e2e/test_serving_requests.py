@@ -19,6 +19,8 @@ from tests.e2e import serving
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import MESSAGES, NAME, pods, restarts
 
+pytestmark = pytest.mark.full
+
 CHAT = "/v1/chat/completions"
 GOOD: dict[str, Any] = {"model": NAME, "messages": MESSAGES, "temperature": 0, "max_tokens": 8}
 INTERNAL = re.compile(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.e2e.cluster import RUN, Cluster, Namespace
 from tests.e2e.conftest import CHART, RELEASE, SYSTEM
 from tests.e2e.documents import small
+
+pytestmark = pytest.mark.full
 
 
 def test_upgrade_and_uninstall(team: Namespace, operator: Namespace, cluster: Cluster, image_values: list[str]):

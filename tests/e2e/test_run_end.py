@@ -1,0 +1,33 @@
+"""The end of the shared run: nothing of what died on the way was lost, counted twice or left over."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tests.e2e.cluster import Namespace
+from tests.e2e.serving import EVALUATE, NAME, TRAIN
+from tests.e2e.test_loop import STAGES, ask, assert_ended_as_undisturbed
+
+
+def test_the_run_ends_as_if_nothing_had_died(adapters: Namespace):
+    status = assert_ended_as_undisturbed(adapters, NAME, train=TRAIN, evaluate=EVALUATE, phase="Waiting")
+    assert [stage["attempts"] for stage in status["stages"]] == [1] * len(STAGES)
+    assert re.fullmatch(r"\d+\.\d", status["scores"]["base"])
+
+
+def test_the_student_answers_the_openai_client(adapters: Namespace):
+    assert adapters.status(NAME)["serving"]["url"] == f"http://{NAME}.{adapters.name}.svc:8000/v1"
+    assert re.match(r"book (no|\d)", ask(adapters, NAME))
+
+
+def test_each_stage_has_one_event_and_no_log_holds_a_secret(adapters: Namespace):
+    events = adapters.kubectl("get", "events", f"--field-selector=involvedObject.name={NAME}", "--output=json")
+    reasons = [event["reason"] for event in json.loads(events)["items"]]
+    assert reasons.count("StageSucceeded") == len(STAGES)
+    logs = [
+        adapters.try_kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
+        for pod in adapters.list("pods", "app.kubernetes.io/managed-by=distillery")
+    ]
+    assert any(f"stage r1-rollout: {TRAIN} of {TRAIN} episodes" in log for log in logs)
+    assert not any("postgresql://" in log for log in logs)
