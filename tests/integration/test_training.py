@@ -130,12 +130,44 @@ def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path, attent
     assert torch.allclose(packed, gradient(alone), atol=1e-5)
 
 
-def test_the_size_of_rows_changes_nothing_but_memory(base: Path, tmp_path: Path):
-    small = trainer(base, tmp_path / "a", rowTokens=64, lora={"rank": 4, "alpha": 8, "dropout": 0.0})
-    large = trainer(base, tmp_path / "b", rowTokens=256, lora={"rank": 4, "alpha": 8, "dropout": 0.0})
-    one = small.train(samples(), base_digest="b").metrics["lastLoss"]
-    two = large.train(samples(), base_digest="b").metrics["lastLoss"]
-    assert one == pytest.approx(two, rel=1e-3)
+class Recorder(torch.optim.SGD):
+    """Keeps the gradients of a step."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.gradients = torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]])
+
+
+def test_step_has_the_same_gradient_when_rows_differ(base: Path, tmp_path: Path):
+    rng = random.Random(1)
+    long = Sample(99, tuple(rng.randrange(VOCABULARY) for _ in range(100)), tuple(range(5, 100, 7)), "")
+    gradients = []
+    for row_tokens in (64, 8192):
+        made = trainer(base, tmp_path, rowTokens=row_tokens, lora={"rank": 4, "alpha": 8, "dropout": 0.0})
+        torch.manual_seed(0)
+        model = made._adapted_model()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)  # zero at first, which would hide the gradient of lora_A
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = Recorder(trained, lr=1.0)
+        rows = pack([*samples(7), long], row_tokens)
+        with packed_attention(model.get_base_model()):
+            made._step(model, trained, optimizer, rows)
+        gradients.append(optimizer.gradients)
+    assert len(pack([*samples(7), long], 64)) > len(pack([*samples(7), long], 8192)) == 1
+    assert gradients[0].abs().max() > 0.01
+    assert torch.allclose(*gradients, rtol=0, atol=1e-6)
+
+
+def test_checkpoint_is_used_when_only_the_row_length_changed(base: Path, tmp_path: Path):
+    with pytest.raises(Interrupted):
+        trainer(base, tmp_path, stop_after=3).train(samples(), base_digest="b")
+    reported: list[int] = []
+    made = trainer(base, tmp_path, rowTokens=128, checkpointSeconds=7)
+    made._report = lambda done, total: reported.append(done)
+    made.train(samples(), base_digest="b")
+    assert reported[0] == 4
 
 
 def test_merged_weights_answer_as_base_and_adapter_do(base: Path, tmp_path: Path):

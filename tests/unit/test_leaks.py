@@ -92,6 +92,13 @@ def test_the_unfiltered_control_keeps_failures_but_no_quotations():
     assert [e.id for e in keep(episodes, SPEC, Quotations([HINT]), filtered=False).kept] == [2]
 
 
+def test_keep_counts_an_episode_when_its_sample_is_too_long():
+    episodes = [played("go to desk 1", number=1), played("go to desk 1", number=2)]
+    selection = keep(episodes, SPEC, Quotations([]), filtered=True, too_long=lambda episode: episode.id == 2)
+    assert [e.id for e in selection.kept] == [1]
+    assert selection.dropped == {"too long": 1}
+
+
 def test_a_matched_dataset_is_as_large_as_the_smallest_arm_and_always_the_same():
     many = keep([played("go to desk 1", number=n) for n in range(9)], SPEC, Quotations([]), filtered=True)
     few = keep([played("go to desk 1", number=n) for n in range(4)], SPEC, Quotations([]), filtered=True)

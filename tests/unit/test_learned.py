@@ -45,6 +45,7 @@ def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
     ("change", "expected"),
     [
         ({"training__seed": 7}, Change("spec.training.seed", 42, 7)),
+        ({"training__maxSampleTokens": 512}, Change("spec.training.maxSampleTokens", None, 512)),
         ({"environment__maxSteps": 3}, Change("spec.environment.maxSteps", 50, 3)),
         (
             {"modelServer__arguments": ["--max-model-len=4096", "--max-num-seqs=8"]},

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from distillery.agents import Message, history
 from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
-from distillery.training.samples import ChatRenderer, TemplateError, samples_of, student_head
+from distillery.training.samples import ChatRenderer, TemplateError, longest_sample, samples_of, student_head
 from tests.unit.fakes import FakeEnvironment, episode, task, turn
 
 OPENING = "You see a shelf 1 and a desk 1.\nYour task is to: put mug 1 in shelf."
@@ -106,6 +106,8 @@ def test_an_episode_whose_oldest_turns_were_dropped_is_learnt_as_it_was_seen():
     assert texts(made, after.ids, after.targets) == "c go to desk 3<|im_end|>d go to desk 4<|im_end|>"
     assert "first" not in after.text
     assert "b go to desk 2" in after.text
+    longest = longest_sample(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False)
+    assert longest == max(len(before.ids), len(after.ids))
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused():

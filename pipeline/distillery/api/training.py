@@ -64,8 +64,12 @@ class Training(Part):
     """Episodes per optimiser step."""
 
     row_tokens: Annotated[int, Field(ge=64, le=262_144)] = 8192
-    """Episodes of a step are packed into rows of at most so many tokens, one row a forward pass. It bounds memory and
-    does not change the gradient. A longer episode is refused, never cut."""
+    """rowTokens is the length of the rows into which the episodes of a step are packed, one row a forward pass. It
+    bounds memory. It changes neither the gradient nor what is learned: an episode that is longer gets a longer row."""
+
+    max_sample_tokens: Annotated[int, Field(ge=64, le=1_048_576)] | None = None
+    """maxSampleTokens is the longest training sample, in tokens. An episode with a longer sample is dropped and
+    counted, never cut. Default: the context of the student's model."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
     """Of initialisation, order and dropout."""

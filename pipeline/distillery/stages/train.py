@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from distillery import plugins
+from distillery.agents import Episode
 from distillery.artifacts import digest_of
 from distillery.database.episodes import read_episodes
 from distillery.models import resolve
@@ -21,8 +23,9 @@ from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
 from distillery.training.dataset import Selection, build, choose, keep
 from distillery.training.leaks import LeakError, Quotations
-from distillery.training.packing import SampleTooLong
-from distillery.training.samples import ChatRenderer, Sample, TemplateError
+from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample
+
+_log = logging.getLogger(__name__)
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -37,6 +40,8 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         samples, selection = await _samples(context, dataset, folder)
     except (LeakError, TemplateError) as error:
         raise StageFailure(str(error)) from error
+    if too_long := selection.dropped.get("too long"):
+        _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", too_long)
     counts = {
         "learntFrom": {
             "arm": dataset.arm,
@@ -63,7 +68,16 @@ async def _samples(context: StageContext, dataset: Dataset, folder: Path) -> tup
     """The samples to learn from, and the selection that they come from."""
     from transformers import AutoTokenizer
 
+    from distillery.training.architecture import context_length
+
     spec = context.spec
+    renderer = ChatRenderer(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+    limit = spec.training.max_sample_tokens or context_length(folder)
+
+    def too_long(episode: Episode) -> bool:
+        keep_examples = spec.agent.keep_examples
+        return longest_sample(renderer, context.agent, episode, keep_examples=keep_examples) > limit
+
     hints = Quotations(hint.text for hint in await context.bank.all())
     rounds = list(range(1, context.round + 1))
     arms = (OWN, TEACHER, PLACEBO_TEACHER) if dataset.matched else (dataset.arm,)
@@ -71,14 +85,13 @@ async def _samples(context: StageContext, dataset: Dataset, folder: Path) -> tup
     for arm in arms:
         episodes = await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds)
         if episodes:
-            by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered, too_long=too_long)
     samples = build(
         choose(by_arm, dataset, spec.training.seed),
         spec=spec,
         agent=context.agent,
         environment=context.environment,
-        renderer=ChatRenderer(tokenizer),
+        renderer=renderer,
         hints=hints,
     )
     return samples, by_arm[dataset.arm]
@@ -106,8 +119,6 @@ async def _train(
         trained = await asyncio.to_thread(trainer.train, samples, base_digest=base_digest)
     except Interrupted as error:
         raise Terminated(str(error)) from error
-    except SampleTooLong as error:
-        raise StageFailure(str(error)) from error
 
     student = spec.models.student
     name = f"{student.model}@{student.revision}" if student.revision else student.model

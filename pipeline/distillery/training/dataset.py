@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from distillery.agents import Agent, Episode
@@ -23,7 +23,14 @@ class Selection:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-def keep(episodes: Sequence[Episode], spec: Spec, hints: Quotations, *, filtered: bool) -> Selection:
+def keep(
+    episodes: Sequence[Episode],
+    spec: Spec,
+    hints: Quotations,
+    *,
+    filtered: bool,
+    too_long: Callable[[Episode], bool] = lambda _: False,
+) -> Selection:
     """Keep what is worth learning from (arXiv 2510.01375, section 3.4).
 
     Args:
@@ -31,6 +38,7 @@ def keep(episodes: Sequence[Episode], spec: Spec, hints: Quotations, *, filtered
         spec: its ``teaching`` holds the thresholds.
         hints: every hint of the bank: episodes in which the agent quotes one are dropped.
         filtered: drop failures and clumsy successes too; a control keeps them.
+        too_long: whether an episode has a sample above ``training.maxSampleTokens``.
     """
     dropped: Counter[str] = Counter()
     kept = []
@@ -43,6 +51,8 @@ def keep(episodes: Sequence[Episode], spec: Spec, hints: Quotations, *, filtered
             reason = "invalid actions"
         elif quoted_hint(episode, hints):
             reason = "quotes a hint"
+        elif too_long(episode):
+            reason = "too long"
         else:
             kept.append(episode)
             continue

@@ -83,13 +83,10 @@ class LoraTrainer:
         """Train on the samples; go on from a checkpoint of the very same training if there is one.
 
         Raises:
-            SampleTooLong: a sample does not fit a row.
             Interrupted: ``stop`` was set.
         """
         settings = self._settings
         steps = order(len(samples), batch_size=settings.batch_size, epochs=settings.epochs, seed=settings.seed)
-        for sample in samples:
-            pack([sample], settings.row_tokens)  # refuse what is too long before anything is spent
 
         torch.manual_seed(settings.seed)
         model = self._adapted_model()
@@ -212,7 +209,10 @@ class LoraTrainer:
         return digest_of(
             {
                 "base": base_digest,
-                "settings": self._settings.model_dump(mode="json"),
+                # a field added with a default leaves the checkpoints of a training under way usable
+                "settings": self._settings.model_dump(
+                    mode="json", exclude_defaults=True, exclude={"row_tokens", "checkpoint_seconds"}
+                ),
                 "samples": [[sample.ids, sample.targets] for sample in samples],
                 "torch": torch.__version__,
             }

@@ -1,7 +1,7 @@
 """Batches of episodes, and rows without padding.
 
 An optimiser step learns from ``batch_size`` samples, whatever their lengths. For the forward passes they are laid end
-to end into rows of at most ``row_tokens`` tokens; positions start at 0 in each sample, which tells the attention where
+to end into rows of about ``row_tokens`` tokens; positions start at 0 in each sample, which tells the attention where
 one ends and the next begins, so nothing leaks from one into another, and no token is spent on padding.
 """
 
@@ -12,10 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distillery.training.samples import Sample
-
-
-class SampleTooLong(Exception):
-    """A sample does not fit a row: the message names the episode and the mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +42,14 @@ def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[i
 
 
 def pack(samples: Sequence[Sample], row_tokens: int) -> list[Row]:
-    """First-fit decreasing. Raises :class:`SampleTooLong`."""
+    """Lay samples into rows of at most ``row_tokens`` tokens, first-fit decreasing.
+
+    No sample is cut or dropped: one that is longer than ``row_tokens`` gets a row of its own.
+    """
     bins: list[list[Sample]] = []
     sizes: list[int] = []
     for sample in sorted(samples, key=lambda s: (-len(s.ids), s.episode_id)):
         length = len(sample.ids)
-        if length > row_tokens:
-            raise SampleTooLong(
-                f"the sample of episode {sample.episode_id} has {length} tokens; raise spec.training.rowTokens "
-                f"from {row_tokens} to at least {length} (nothing is ever cut)"
-            )
         place = next((i for i, size in enumerate(sizes) if size + length <= row_tokens), None)
         if place is None:
             bins.append([sample])

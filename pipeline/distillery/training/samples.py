@@ -6,6 +6,7 @@ The tokens that the agent wrote, up to and with the end of each turn, are the on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,10 @@ class ChatRenderer:
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """The ids of a prompt, as a server computes them from the same messages."""
         return self._encode(self.text(messages, generate=True))["input_ids"]
+
+    def length(self, messages: list[Message]) -> int:
+        """The tokens of a chat."""
+        return len(self._encode(self.text(messages, generate=False))["input_ids"])
 
     def sample(self, episode_id: int, messages: list[Message], learnt: range) -> Sample:
         """A chat as ids, with the replies among ``messages[i], i in learnt`` as targets.
@@ -116,11 +121,24 @@ def student_head(agent: Agent, episode: Episode, *, keep_examples: bool) -> tupl
 
 def samples_of(renderer: ChatRenderer, agent: Agent, episode: Episode, *, keep_examples: bool) -> list[Sample]:
     """One sample per stretch of turns that were played on the same beginning; one in all unless turns were dropped."""
+    return [
+        renderer.sample(episode.id, messages, learnt)
+        for messages, learnt in _stretches(agent, episode, keep_examples=keep_examples)
+    ]
+
+
+def longest_sample(renderer: ChatRenderer, agent: Agent, episode: Episode, *, keep_examples: bool) -> int:
+    """The tokens of the longest of :func:`samples_of`, without the work of finding what is learned of each."""
+    return max(
+        (renderer.length(messages) for messages, _ in _stretches(agent, episode, keep_examples=keep_examples)),
+        default=0,
+    )
+
+
+def _stretches(agent: Agent, episode: Episode, *, keep_examples: bool) -> Iterator[tuple[list[Message], range]]:
+    """Messages that end with a reply, and which of them are learned."""
     head = student_head(agent, episode, keep_examples=keep_examples)
-    samples = []
     for first_turn, indexed in groupby(enumerate(episode.turns), key=lambda pair: pair[1].first_turn):
         numbers = [number for number, _ in indexed]
         messages = history(head, episode.turns[: numbers[-1] + 1], first_turn)[:-1]  # ends with the last reply
-        start = len(head) + 2 * (numbers[0] - first_turn)
-        samples.append(renderer.sample(episode.id, messages, range(start, len(messages))))
-    return samples
+        yield messages, range(len(head) + 2 * (numbers[0] - first_turn), len(messages))
