@@ -10,27 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from distillery.api import parse
-from distillery.database.embedded import EmbeddedPostgres
 from tests.integration.loop import MICRO, Home, document, rows
-
-
-def test_patience_ends_a_run_on_the_embedded_database(folder: Path):
-    home = Home(folder, {})
-    run = document(
-        "patient",
-        evaluation={"arms": ["base", "distilled"], "gate": {"minImprovement": 0.99}},
-        rounds={"max": 3, "patience": 1},
-    )
-    run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 4}
-    run["spec"]["training"]["epochs"] = 1
-    done = home.call("run", home.write(run))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Inconclusive" in done.stdout
-    status = home.call("status", "patient").stdout
-    assert "No promotion in 1 round in a row." in status
-    assert "r2-rollout" not in status
-    assert parse(run).spec.rounds.max == 3
 
 
 @pytest.mark.parametrize(
@@ -49,21 +29,21 @@ def test_patience_ends_a_run_on_the_embedded_database(folder: Path):
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, change: dict[str, Any], told: str):
-    home = Home(folder, {})
+def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, dsn: str, change: dict[str, Any], told: str):
+    home = Home(folder, {"DISTILLERY_DATABASE": dsn})
     path = home.write(document(f"wrong-{abs(hash(told)) % 10**8}", **change))
     refused = home.call("run", path)
     assert refused.returncode == 78
     assert re.search(told, refused.stderr)
 
 
-def test_a_round_waits_for_failures_of_users_and_learns_from_them(folder: Path):
+def test_a_round_waits_for_failures_of_users_and_patience_ends_the_run(folder: Path, dsn: str):
     """What users would have played is taken from the run's own failures: real texts, under other names."""
-    home = Home(folder, {})
+    home = Home(folder, {"DISTILLERY_DATABASE": dsn})
     run = document(
         "fed-back",
-        evaluation={"arms": ["base", "distilled"]},
-        rounds={"max": 2, "trigger": {"failures": 2}},
+        evaluation={"arms": ["base", "distilled"], "gate": {"minImprovement": 0.99}},
+        rounds={"max": 3, "patience": 2, "trigger": {"failures": 2}},
         promotion={"service": {"feedback": {}}},
     )
     run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 4}
@@ -71,35 +51,42 @@ def test_a_round_waits_for_failures_of_users_and_learns_from_them(folder: Path):
     path = home.write(run)
     done = home.call("run", path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Round 2 of 2 waits for 2 failures of users. 0 are there: run it again once enough" in done.stdout
+    assert "Inconclusive" in done.stdout
+    assert "Round 2 of 3 waits for 2 failures of users. 0 are there: run it again once enough" in done.stdout
     assert "Waiting" in home.call("status", "fed-back").stdout
 
-    with EmbeddedPostgres(folder / "home" / "postgres") as server:
-        played = rows(
-            server.dsn,
-            """SELECT head, array_agg(turn.reply ORDER BY index) AS replies,
-                      array_agg(turn.observation ORDER BY index) AS observations
-               FROM episode JOIN turn ON episode_id = episode.id
-               WHERE arm = 'own' AND NOT success GROUP BY episode.id LIMIT 3""",
-        )
-        with psycopg.connect(server.dsn) as connection:
-            for number, one in enumerate(played):
-                messages = list(one["head"])
-                for reply, observation in zip(one["replies"], one["observations"], strict=True):
-                    messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": observation}]
-                *messages, _ = messages  # the last observation is never sent
-                answer = messages.pop()["content"]
-                connection.execute(
-                    """INSERT INTO live_session (run_id, session, alias, messages, answer, turns, success, started_at,
-                                                 updated_at)
-                       SELECT id, %s, 'fed-back', %s, %s, %s, false, now(), now() FROM run""",
-                    (f"user-{number}", Jsonb(messages), answer, len(messages) + 1),
-                )
-        done = home.call("run", path)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert home.result("fed-back", "r2-hints")["live"] == {"claimed": 3}
-        live = rows(
-            server.dsn, "SELECT round, category, goal, task_id FROM episode WHERE arm = 'live' ORDER BY task_id"
-        )
-        assert [(row["round"], row["task_id"]) for row in live] == [(2, f"live/user-{number}") for number in range(3)]
-        assert all(row["category"] and row["goal"] for row in live)
+    fail_as_users(dsn)
+    done = home.call("run", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert home.result("fed-back", "r2-hints")["live"] == {"claimed": 3}
+    live = rows(dsn, "SELECT round, category, goal, task_id FROM episode WHERE arm = 'live' ORDER BY task_id")
+    assert [(row["round"], row["task_id"]) for row in live] == [(2, f"live/user-{number}") for number in range(3)]
+    assert all(row["category"] and row["goal"] for row in live)
+
+    status = home.call("status", "fed-back").stdout
+    assert "No promotion in 2 rounds in a row." in status
+    assert "r3-rollout" not in status
+
+
+def fail_as_users(dsn: str) -> None:
+    """Keep three failed episodes of the run as sessions of users."""
+    played = rows(
+        dsn,
+        """SELECT head, array_agg(turn.reply ORDER BY index) AS replies,
+                  array_agg(turn.observation ORDER BY index) AS observations
+           FROM episode JOIN turn ON episode_id = episode.id
+           WHERE arm = 'own' AND NOT success GROUP BY episode.id LIMIT 3""",
+    )
+    with psycopg.connect(dsn) as connection:
+        for number, one in enumerate(played):
+            messages = list(one["head"])
+            for reply, observation in zip(one["replies"], one["observations"], strict=True):
+                messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": observation}]
+            *messages, _ = messages  # the last observation is never sent
+            answer = messages.pop()["content"]
+            connection.execute(
+                """INSERT INTO live_session (run_id, session, alias, messages, answer, turns, success, started_at,
+                                             updated_at)
+                   SELECT id, %s, 'fed-back', %s, %s, %s, false, now(), now() FROM run""",
+                (f"user-{number}", Jsonb(messages), answer, len(messages) + 1),
+            )

@@ -36,7 +36,7 @@ def output(folder: Path) -> str:
         "PIP_TARGET": str(folder / "packages"),
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "false",  # pip's way to say yes
-        "PYTHONPATH": str(folder / "packages"),
+        "PYTHONPATH": os.pathsep.join([str(folder / "packages"), os.environ["PYTHONPATH"]]),
     }
     commands = "\n".join(COMMANDS.findall(PAGE))
     done = subprocess.run(
