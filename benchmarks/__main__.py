@@ -51,20 +51,22 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", choices=TITLES, default=list(TITLES))
     parser.add_argument("--trl", type=Path, help="folder with TRL, for training; without it that is left out")
     chosen = parser.parse_args()
-    arguments: dict[str, Sequence[str] | None] = {
-        "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else None,
-        "operator": [] if os.environ.get("KUBECONFIG") else None,
-        "hint_search_million": None if chosen.short else [],
+    arguments: dict[str, Sequence[str]] = {
+        "training": ["--trl", str(chosen.trl.resolve())] if chosen.trl else [],
+    }
+    left_out = {
+        "training": "" if chosen.trl else "--trl names no folder with TRL",
+        "operator": "" if os.environ.get("KUBECONFIG") else "$KUBECONFIG is not set; make e2e runs it, too",
+        "hint_search_million": "it has no short form" if chosen.short else "",
     }
     failed = []
     for name in chosen.only:
-        extra = arguments.get(name, [])
-        if extra is None:
-            print(f"\n{name}: left out", flush=True)
+        if why := left_out.get(name):
+            print(f"\n{name}: left out: {why}", flush=True)
             continue
         print(f"\n{name}", flush=True)
         output = FIGURES / f"{name}{'-short' if chosen.short else ''}.json"
-        command = [sys.executable, "-m", *COMMANDS[name], "--output", str(output), *extra]
+        command = [sys.executable, "-m", *COMMANDS[name], "--output", str(output), *arguments.get(name, [])]
         if subprocess.run([*command, "--short"] if chosen.short else command, cwd=ROOT, check=False).returncode:
             failed.append(name)
     if not chosen.short:
