@@ -47,6 +47,15 @@ async def test_the_nearest_hint_is_about_the_task(database: Database, episodes: 
     assert (await retrieve("embedding", database, "put two pillow in armchair", k=1)) == [PUT[3]]
 
 
+async def test_retrieve_takes_a_goal_of_any_length(database: Database, episodes: list[int]):
+    await add(bank(database), *(Mention("put", text, (episodes[0],), text) for text in PUT))
+    page = "put two pillow in armchair. " + " ".join(f"{number:x}" for number in range(4000))  # barely compressible
+    assert len(page) > 15_000
+    for _ in range(2):  # computed, then found
+        assert (await retrieve("embedding", database, page, k=1)) == [PUT[3]]
+    assert await database.fetch("SELECT count(*) AS n FROM embedding WHERE length(sha256) = 32") == [{"n": 5}]
+
+
 async def test_hints_of_other_categories_are_not_retrieved(database: Database, episodes: list[int]):
     await add(
         bank(database),

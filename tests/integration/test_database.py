@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import subprocess
 
 import psycopg
@@ -40,6 +42,19 @@ def test_the_schema_goes_up_and_down_and_up_again(dsn: str):
     migrate(dsn)
     migrate(dsn)
     assert "episode" in tables(dsn)
+
+
+def test_migrate_converts_the_embeddings_that_are_there(dsn: str):
+    migrate(dsn, "0003")
+    vector = str([0.5] * 384)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("INSERT INTO embedding VALUES (%s, %s::halfvec)", ("put a mug in Köln", vector))
+    migrate(dsn)
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute("SELECT sha256, embedding::text FROM embedding").fetchall()
+    assert [(digest, json.loads(text)) for digest, text in rows] == [
+        (hashlib.sha256("put a mug in Köln".encode()).digest(), json.loads(vector))
+    ]
 
 
 async def test_many_processes_may_migrate_at_once(dsn: str):

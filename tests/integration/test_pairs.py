@@ -47,7 +47,10 @@ async def embed(database: Database, **places: int) -> None:
     for goal, place in places.items():
         vector = [0.0] * 384
         vector[place] = 1.0
-        await database.execute("INSERT INTO embedding VALUES (%s, %s::halfvec)", goal.replace("_", " "), str(vector))
+        await database.execute(
+            "INSERT INTO embedding (sha256, embedding) VALUES (sha256(convert_to(%s, 'UTF8')), %s::halfvec)",
+            goal.replace("_", " "), str(vector),
+        )  # fmt: skip
 
 
 async def test_only_what_base_failed_and_the_student_solved_is_shown(database: Database, run_id: int):

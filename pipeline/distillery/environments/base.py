@@ -34,7 +34,8 @@ class Task:
         split: the name of the split it belongs to, such as ``train``.
         category: the kind of task; hints are typed by it. Where it is empty, one is found from the goal
             (:mod:`distillery.hints.categories`).
-        goal: the goal in the environment's words, without a trailing full stop. It is the query of hint retrieval.
+        goal: the goal in the environment's words, without a trailing full stop. It is the query of hint retrieval,
+            which reads the first 256 word pieces (:mod:`distillery.hints.embed`): begin with what the task is about.
     """
 
     id: str

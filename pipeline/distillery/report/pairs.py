@@ -85,9 +85,12 @@ def _turn(turn: Row) -> dict[str, Any]:
 
 async def _lesson(database: Database, run_id: int, round: int, pair: Row) -> dict[str, Any] | None:
     rows = await database.fetch(
-        """SELECT goal, hints, steps FROM episode LEFT JOIN embedding ON embedding.text = goal
+        """SELECT goal, hints, steps FROM episode
+                  LEFT JOIN embedding ON embedding.sha256 = sha256(convert_to(goal, 'UTF8'))
            WHERE run_id = %s AND round <= %s AND arm = %s AND phase = 'finished' AND success AND hints <> '{}'
-           ORDER BY category <> %s, embedding <=> (SELECT embedding FROM embedding WHERE text = %s) NULLS LAST, id
+           ORDER BY category <> %s,
+                    embedding <=> (SELECT embedding FROM embedding WHERE sha256 = sha256(convert_to(%s, 'UTF8')))
+                    NULLS LAST, id
            LIMIT 1""",
         run_id, round, TEACHER, pair["category"], pair["goal"],
     )  # fmt: skip
