@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 Report = Callable[[int, int], None]
 """Called with (done, total) now and then. It may raise, to stop the work."""
@@ -50,7 +50,7 @@ class Observation:
 
     Attributes:
         text: what the agent reads.
-        score: the score so far, 0 to 1.
+        score: the score so far, 0 to 1. An environment that grades nothing leaves it out: it is 1 at success, else 0.
         done: the episode is over.
         success: the goal is reached.
         valid: False where the environment refused the action (nothing changed).
@@ -58,11 +58,16 @@ class Observation:
     """
 
     text: str
-    score: float = 0.0
+    score: float = cast(float, None)
     done: bool = False
     success: bool = False
     valid: bool = True
     admissible: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Score by success where no score is given: training keeps episodes by score."""
+        if cast(Any, self.score) is None:
+            object.__setattr__(self, "score", 1.0 if self.success else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

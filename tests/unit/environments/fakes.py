@@ -89,6 +89,9 @@ MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
     "word": lambda: Observation("a", score=cast(float, "high")),
     "perhaps": lambda: Observation("a", done=cast(bool, "perhaps")),
     "unlisted": lambda: Observation("a", admissible=cast(tuple[str, ...], None)),
+    "solved": lambda: Observation("a", done=True, success=True),
+    "half": lambda: Observation("a", done=True, success=True, score=0.5),
+    "given up": lambda: Observation("a", done=True),
     "process": lambda: Observation(str(os.getpid())),
     "unicode": lambda: Observation("é\u2028\n日本"),
 }

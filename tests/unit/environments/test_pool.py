@@ -196,6 +196,13 @@ async def test_an_environment_that_raises_or_answers_nonsense_costs_only_that_se
         await assert_goes_on(second, before, same_process=True)
 
 
+@pytest.mark.parametrize(("action", "score"), [("solved", 1.0), ("half", 0.5), ("given up", 0.0)])
+async def test_a_step_scores_by_success_when_no_score_is_given(action: str, score: float) -> None:
+    async with pool_of() as pool:
+        session, _ = await pool.open(PLAIN)
+        assert (await session.step(action)).score == score
+
+
 async def test_an_answer_too_long_for_the_pipe_costs_only_its_session() -> None:
     async with pool_of() as pool:
         first, second, before = await with_a_neighbour(pool)
