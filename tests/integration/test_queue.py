@@ -136,6 +136,39 @@ async def test_leases_of_dead_workers_can_be_freed_at_once(database: Database, r
     assert len(await queue(database, run_id, "w2").lease(5)) == 2
 
 
+async def test_a_restart_of_the_driver_costs_an_episode_nothing(database: Database, run_id: int):
+    made = await filled(database, run_id, 1)
+    for _ in range(MAX_LEASES + 5):
+        assert len(await made.lease(1)) == 1
+        await free_leases(database, run_id)
+    await made.give_up_hopeless()
+    assert await made.counts() == (0, 1)
+
+
+async def test_an_episode_ends_when_workers_die_and_engines_break(database: Database, run_id: int):
+    made = await filled(database, run_id, 1)
+    for number in range(2 * MAX_LEASES - 1):
+        (lease,) = await made.lease(1)
+        if number % 2:
+            await made.break_off(lease, "the engine died", max_attempts=100)
+        else:
+            await expire(database)
+    assert await made.lease(1) == []
+    await made.give_up_hopeless()
+    assert await made.counts() == (1, 1)
+
+
+async def test_an_episode_ends_when_it_waits_and_may_not_be_leased(database: Database, run_id: int):
+    made = await filled(database, run_id, 2)
+    await database.execute("UPDATE episode SET lease = %s WHERE task_id = 'train/0'", MAX_LEASES)
+    assert len(await made.lease(2)) == 1
+    await made.give_up_hopeless()
+    assert await database.fetch("SELECT task_id, phase FROM episode ORDER BY id") == [
+        {"task_id": "train/0", "phase": "finished"},
+        {"task_id": "train/1", "phase": "leased"},
+    ]
+
+
 @pytest.mark.parametrize("kills", [1, 4])
 async def test_workers_killed_at_random_lose_nothing_and_count_nothing_twice(
     database: Database, run_id: int, kills: int

@@ -17,7 +17,8 @@ from distillery.agents import Episode, Head, Span, Turn
 from distillery.database.connection import Database, Row
 from distillery.environments.base import Task
 
-# A task whose worker died this often without a word is taken for the cause of it.
+# A task whose worker died this often without a word is taken for the cause of it. Deaths are the leases that neither a
+# release nor a failure of the environment accounts for: ``lease - failures``.
 MAX_LEASES = 20
 
 
@@ -83,7 +84,7 @@ class EpisodeQueue:
                       lease_until = now() + make_interval(secs => %s)
                WHERE id IN (
                    SELECT id FROM episode
-                   WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease < %s
+                   WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease - failures < %s
                      AND (phase = 'waiting' OR phase = 'leased' AND lease_until < now())
                    ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
                RETURNING *""",
@@ -171,9 +172,9 @@ class EpisodeQueue:
         """Finish, as failures, the episodes whose workers died again and again."""
         await self._database.execute(
             """UPDATE episode SET phase = 'finished', success = false, score = 0, stop = 'broken', finished_at = now(),
-                      error = format('%%s workers died while they played it', lease)
-               WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease >= %s
-                 AND phase = 'leased' AND lease_until < now()""",
+                      error = format('%%s workers died while they played it', lease - failures)
+               WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease - failures >= %s
+                 AND (phase = 'waiting' OR phase = 'leased' AND lease_until < now())""",
             *self._scope, MAX_LEASES,
         )  # fmt: skip
 
@@ -201,9 +202,9 @@ async def write_turns(connection: AsyncConnection[Row], episode_id: int, turns: 
 
 
 async def free_leases(database: Database, run_id: int) -> None:
-    """Give back all leases of a run whose workers are known to be dead."""
+    """Give back all leases of a run whose driver is gone and its workers with it; the episodes did not cause that."""
     await database.execute(
-        """UPDATE episode SET phase = 'waiting', worker = NULL, lease_until = NULL
+        """UPDATE episode SET phase = 'waiting', worker = NULL, lease_until = NULL, lease = lease - 1
            WHERE run_id = %s AND phase = 'leased'""",
         run_id,
     )
