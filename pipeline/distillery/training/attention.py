@@ -20,23 +20,28 @@ _NAME = "distillery_packed"
 
 
 @contextmanager
-def packed_attention(model: PreTrainedModel) -> Generator[None]:
-    """Let a model attend within samples only while entered.
+def packed_attention(model: PreTrainedModel) -> Generator[bool]:
+    """Let a model attend within samples only while entered; yields whether it does.
 
     No change where a model needs more than causal attention: masks are made of positions then.
     """
     config = model.config.get_text_config()
-    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    if not plain or getattr(config, "attn_logit_softcapping", None):
-        yield
+    # some models with a window say so without layer types: Mistral 7B v0.1, Phi-3 mini, StarCoder2
+    kinds = getattr(config, "layer_types", None) or ["sliding" if _window(config) else "full_attention"]
+    if set(kinds) != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):
+        yield False
         return
     before = config._attn_implementation or "eager"
     AttentionInterface.register(_NAME, _attend)
     model.set_attn_implementation(_NAME)
     try:
-        yield
+        yield True
     finally:
         model.set_attn_implementation(before)
+
+
+def _window(config: Any) -> int | None:
+    return getattr(config, "sliding_window", None)
 
 
 def row_arguments(model: PreTrainedModel, positions: Sequence[int]) -> dict[str, Any]:

@@ -24,10 +24,11 @@ from torch.nn import functional
 from distillery.api.training import Lora, Training
 from distillery.artifacts import digest_of
 from distillery.training import checkpoint
-from distillery.training.attention import packed_attention, row_arguments
+from distillery.training.attention import row_arguments
 from distillery.training.packing import Row, order, pack
 from distillery.training.samples import Sample
-from distillery.training.weights import adapter_state, load_base, load_quantized
+from distillery.training.selftest import choose_reading, reading
+from distillery.training.weights import adapter_state, compute_dtype, load_base, load_quantized
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Trained:
     Attributes:
         model: the PEFT model that holds it.
         metrics: steps, tokens (read), targets (learnt), first and last loss (means over up to 10 steps, nats a token),
-            seconds in this process.
+            seconds in this process, and whether samples shared rows.
     """
 
     model: Any
@@ -105,9 +106,12 @@ class LoraTrainer:
             _log.info("going on from step %d of %d", first, len(steps))
 
         started = saved = time.monotonic()
-        with packed_attention(model.get_base_model()):
+        base = model.get_base_model()
+        chosen = choose_reading(base, samples, lambda row: self._token_losses(model, row), compute_dtype(self._device))
+        row_tokens = settings.row_tokens if chosen.packed else 0
+        with reading(base, chosen):
             for number in range(first, len(steps)):
-                rows = pack([samples[index] for index in steps[number]], settings.row_tokens)
+                rows = pack([samples[index] for index in steps[number]], row_tokens)
                 loss = self._step(model, trained, optimizer, rows)
                 schedule.step()
                 losses.append(loss)
@@ -141,6 +145,7 @@ class LoraTrainer:
             "firstLoss": sum(edge[0]) / len(edge[0]),
             "lastLoss": sum(edge[1]) / len(edge[1]),
             "seconds": time.monotonic() - started,
+            "packed": chosen.packed,
         }
         return Trained(model, metrics)
 
@@ -159,7 +164,21 @@ class LoraTrainer:
         return total
 
     def _loss(self, model: Any, row: Row) -> Tensor:
-        """The summed cross-entropy of a row's learnt tokens; logits are computed for those alone."""
+        """The summed cross-entropy of a row's learned tokens; logits are computed for those alone."""
+        logits, labels = self._logits(model, row)
+        return functional.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=self._settings.label_smoothing
+        )
+
+    @torch.no_grad()
+    def _token_losses(self, model: Any, row: Row) -> Tensor:
+        """The cross-entropy of each learned token, without dropout."""
+        model.eval()
+        logits, labels = self._logits(model, row)
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def _logits(self, model: Any, row: Row) -> tuple[Tensor, Tensor]:
+        """The predictions at a row's learned tokens, and those tokens."""
 
         def tensor(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.long, device=self._device)
@@ -171,12 +190,7 @@ class LoraTrainer:
             use_cache=False,
             **row_arguments(model, row.positions),
         )
-        return functional.cross_entropy(
-            output.logits[0].float(),
-            tensor(row.labels),
-            reduction="sum",
-            label_smoothing=self._settings.label_smoothing,
-        )
+        return output.logits[0].float(), tensor(row.labels)
 
     def _adapted_model(self) -> Any:
         quantized = self._settings.quantization == "nf4"

@@ -29,13 +29,17 @@ _COMPANIONS = (
 )
 
 
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """float32 on a CPU, where bfloat16 is slower and less exact, bfloat16 on a GPU."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
 def load_base(folder: Path, device: torch.device) -> Any:
-    """The base model: float32 on a CPU, where bfloat16 is slower and less exact, bfloat16 on a GPU."""
+    """The base model."""
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
+        folder, dtype=compute_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     return model.to(device)
 
