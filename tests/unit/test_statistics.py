@@ -82,6 +82,14 @@ def test_the_gate_holds_back_a_winner_by_luck():
     assert "not better with 95 % confidence" in verdict.reason
 
 
+def test_the_gate_names_the_tasks_that_would_do_when_inconclusive():
+    # 13 tasks won, 5 lost of 40: p = 0.096
+    promising = judge(Gate(), paired(*discordant(only_a=13, only_b=5, both=22)))
+    assert promising.reason.endswith("some 93 tasks would show it with 80 % power.")
+    worse = judge(Gate(), paired(*discordant(only_a=5, only_b=6, both=29)))
+    assert (worse.verdict, "power" in worse.reason) == ("Inconclusive", False)
+
+
 def test_the_gate_refuses_a_loser():
     assert judge(Gate(), paired(*discordant(only_a=5, only_b=40, both=50))).verdict == "Failed"
 

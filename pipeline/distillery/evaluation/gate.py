@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distillery.api.evaluation import Gate
+from distillery.evaluation.power import POWER, tasks_needed
 from distillery.evaluation.statistics import Difference
 
 
@@ -30,7 +31,8 @@ def judge(gate: Gate, difference: Difference) -> GateVerdict:
     if not significant:
         return GateVerdict(
             "Inconclusive",
-            f"The student is not better with {100 * gate.confidence:g} % confidence: {numbers}.",
+            f"The student is not better with {100 * gate.confidence:g} % confidence: {numbers}."
+            + _tasks_to_show(gate, d),
         )
     if d.difference <= gate.min_improvement:
         return GateVerdict(
@@ -39,3 +41,14 @@ def judge(gate: Gate, difference: Difference) -> GateVerdict:
             f"{numbers}.",
         )
     return GateVerdict("Successful", f"The student is better: {numbers}.")
+
+
+def _tasks_to_show(gate: Gate, difference: Difference) -> str:
+    """A sentence on how many tasks would show a difference as observed; empty where there is no such number."""
+    if difference.only_a is None or difference.only_b is None:
+        return ""
+    discordant = (difference.only_a + difference.only_b) / difference.tasks
+    needed = tasks_needed(difference=difference.difference, discordant=discordant, confidence=gate.confidence)
+    if needed is None or needed <= difference.tasks:
+        return ""
+    return f" If it is as large as it looks, some {needed:,} tasks would show it with {100 * POWER:g} % power."

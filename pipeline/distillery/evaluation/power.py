@@ -1,0 +1,75 @@
+"""What a number of held-out tasks can show: the power of the gate's test, exact McNemar, before and after it is run.
+
+The power is exact and unconditional (Duffy, Biometrics 40, 1984): a sum over how many tasks are discordant, that is,
+solved by only one of the two models. It needs two numbers: the difference of the success rates, and the share of
+discordant tasks. A finished round has both. Before the first, :data:`LOST` stands for the second: a student that gains
+also loses some tasks. So the discordant share is taken to be the difference and twice that.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+
+import numpy as np
+from scipy import stats
+
+POWER = 0.8
+"""The probability of a verdict, where the student is better by the difference in question."""
+
+LOST = 0.05
+"""The share of tasks that only the baseline solves. The project's own runs lost 0 to 5 of 100 tasks."""
+
+MAX_TASKS = 100_000
+"""As in the resource."""
+
+_DEVIATIONS = 10.0  # of the number of discordant pairs; what lies beyond adds nothing
+
+
+def min_tasks(confidence: float) -> int:
+    """The fewest tasks that can show anything: all of them won, the p-value of a two-sided test is 2 / 2^n."""
+    return math.ceil(1 - math.log2(1 - confidence))
+
+
+def power(tasks: int, *, difference: float, discordant: float, confidence: float) -> float:
+    """The probability that a student that is better by ``difference`` is shown to be.
+
+    Args:
+        tasks: held-out tasks, played once by each model.
+        difference: of the success rates, above 0.
+        discordant: the share of tasks that only one of the two solves, at least ``difference``.
+        confidence: of the gate.
+    """
+    mean = tasks * discordant
+    spread = _DEVIATIONS * math.sqrt(mean * (1 - discordant)) + _DEVIATIONS
+    pairs = np.arange(max(0, math.floor(mean - spread)), min(tasks, math.ceil(mean + spread)) + 1)
+    # with so many wins among the pairs, or fewer, the p-value is above 1 - confidence
+    too_few = stats.binom.isf((1 - confidence) / 2, pairs, 0.5)
+    share = (discordant + difference) / (2 * discordant)
+    return float(np.sum(stats.binom.pmf(pairs, tasks, discordant) * stats.binom.sf(too_few, pairs, share)))
+
+
+def smallest_difference(tasks: int, *, confidence: float) -> int | None:
+    """The smallest difference in whole points that so many tasks show with :data:`POWER`; None if they show none."""
+
+    def shows(points: int) -> bool:
+        difference = points / 100
+        found = power(tasks, difference=difference, discordant=difference + 2 * LOST, confidence=confidence)
+        return found >= POWER
+
+    candidates = range(1, round(100 * (1 - 2 * LOST)) + 1)
+    index = bisect_left(candidates, True, key=shows)
+    return candidates[index] if index < len(candidates) else None
+
+
+def tasks_needed(*, difference: float, discordant: float, confidence: float) -> int | None:
+    """How many tasks show a difference with :data:`POWER`; None if :data:`MAX_TASKS` do not, or it is not positive."""
+    if difference <= 0:
+        return None
+    numbers = range(min_tasks(confidence), MAX_TASKS + 1)
+
+    def show(tasks: int) -> bool:
+        return power(tasks, difference=difference, discordant=discordant, confidence=confidence) >= POWER
+
+    index = bisect_left(numbers, True, key=show)
+    return numbers[index] if index < len(numbers) else None
