@@ -14,7 +14,7 @@ from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Lease, Wanted
 from distillery.environments.pool import EnvironmentFailure
 from distillery.rollouts.client import ServerUnavailable
-from distillery.rollouts.driver import Driver
+from distillery.rollouts.driver import AllEpisodesBroke, Driver
 from tests.unit.fakes import episode, task
 
 HEAD = Head(({"role": "user", "content": "hello"},))
@@ -95,6 +95,43 @@ async def test_a_broken_episode_costs_only_itself(database: Database, run_id: in
     await driver(database, run_id, play).run()
     rows = await database.fetch("SELECT task_id, failures, error FROM episode WHERE stop = 'broken'")
     assert rows == [{"task_id": "train/7", "failures": 3, "error": "the engine crashed"}]
+    assert await outcome(database) == {"finished": 50}
+
+
+async def test_driver_fails_early_when_the_first_episodes_all_break(database: Database, run_id: int):
+    played: list[int] = []
+
+    async def play(lease: Lease) -> Episode:
+        played.append(lease.episode_id)
+        raise EnvironmentFailure("answered with 'hello', not with an Observation")
+
+    with pytest.raises(AllEpisodesBroke, match=r"8 of 8 episodes broke, most often: answered with 'hello', not"):
+        await driver(database, run_id, play, concurrency=2).run()
+    assert len(set(played)) <= 10  # of 50: those that finished, and those in flight
+    assert (await outcome(database))["finished"] == 8
+
+
+async def test_driver_fails_when_every_episode_of_a_short_stage_breaks(database: Database, run_id: int):
+    await database.execute("DELETE FROM episode WHERE task_id NOT IN ('train/1', 'train/2')")
+
+    async def play(lease: Lease) -> Episode:
+        raise EnvironmentFailure("the engine crashed")
+
+    with pytest.raises(AllEpisodesBroke, match="2 of 2 episodes broke"):
+        await driver(database, run_id, play, lease_seconds=2).run()
+
+
+async def test_driver_goes_on_when_another_worker_finished_an_episode(database: Database, run_id: int):
+    await database.execute(
+        "UPDATE episode SET phase = 'finished', success = false, score = 0, stop = 'steps' WHERE task_id = 'train/1'"
+    )
+
+    async def play(lease: Lease) -> Episode:
+        if lease.task.id == "train/49":
+            return await play_well(lease)
+        raise EnvironmentFailure("the engine crashed")
+
+    await driver(database, run_id, play, lease_seconds=2).run()
     assert await outcome(database) == {"finished": 50}
 
 

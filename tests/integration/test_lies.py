@@ -68,7 +68,7 @@ async def played(database: Database, run_id: int) -> dict[str, dict[str, Any]]:
     """Every lie in a step, one in each kind of opening, and honest episodes: by task, how they ended."""
     queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w1", seconds=60)
     openings = [Task(f"opens with {lie}", "train", "count", lie) for lie in ("nan", "nul", "fail", "die")]
-    await queue.enqueue(Wanted(one, "own") for one in [*map(task, [*LIES, *HONEST]), *openings])
+    await queue.enqueue(Wanted(one, "own") for one in [*map(task, [*HONEST, *LIES]), *openings])
     agent: Any = Plain(FakeEnvironmentOfAnyWords({}, Path()))  # type: ignore[arg-type]
 
     async def ignore(done: int, total: int) -> None: ...

@@ -178,6 +178,15 @@ class EpisodeQueue:
             *self._scope, MAX_LEASES,
         )  # fmt: skip
 
+    async def all_broken(self) -> tuple[int, str] | None:
+        """How many episodes finished, and the most frequent error, if every one of them broke; else None."""
+        rows = await self._database.fetch(
+            """SELECT count(*) AS n, bool_and(stop = 'broken') AS broken, mode() WITHIN GROUP (ORDER BY error) AS error
+               FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'""",
+            *self._scope,
+        )
+        return (rows[0]["n"], rows[0]["error"]) if rows[0]["broken"] else None
+
     async def counts(self) -> tuple[int, int]:
         """Finished episodes, and all."""
         rows = await self._database.fetch(

@@ -21,6 +21,12 @@ _log = logging.getLogger(__name__)
 
 
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
+_FIRST_EPISODES = 8
+"""If so many finished and all of them broke, the others are not tried: it is the environment that is broken."""
+
+
+class AllEpisodesBroke(Exception):
+    """Every episode that finished broke, each in all of its attempts. Playing on would spend much and learn nothing."""
 
 
 def collect_garbage_seldom() -> None:
@@ -62,6 +68,8 @@ class Driver:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._on_progress = on_progress
+        self._any_finished = False
+        """An episode of this worker came to its end."""
         self._playing: dict[asyncio.Task[None], Lease] = {}
         self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
 
@@ -69,10 +77,14 @@ class Driver:
         """Play until every episode of the queue is finished, by this worker or another.
 
         Whatever ends it early (a server that fails for good, a cancellation), the leases are given back first.
+
+        Raises:
+            AllEpisodesBroke: the first episodes all broke, or every one did.
         """
         helpers = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._report())]
         try:
             await self._drive()
+            await self._refuse_if_all_broke(at_least=1)
             await self._on_progress(*await self._queue.counts())
         finally:
             for task in [*helpers, *self._playing]:
@@ -130,9 +142,21 @@ class Driver:
         except EnvironmentFailure as failure:
             _log.warning("episode of task %s broke: %s", lease.task.id, failure)
             await self._queue.break_off(lease, wire.storable(str(failure)), max_attempts=self._max_attempts)
+            if not self._any_finished:
+                await self._refuse_if_all_broke(at_least=_FIRST_EPISODES)
             return
+        self._any_finished = True
         if not await self._queue.finish(lease, episode):
             _log.warning("the lease on task %s was lost; its episode is not counted", lease.task.id)
+
+    async def _refuse_if_all_broke(self, *, at_least: int) -> None:
+        broken = await self._queue.all_broken()
+        if broken and broken[0] >= at_least:
+            number, error = broken
+            raise AllEpisodesBroke(
+                f"{number} of {number} episodes broke, most often: {error}. "
+                "`distillery validate --play FILE` plays one task and shows what comes of it"
+            )
 
     async def _heartbeat(self) -> None:
         while True:

@@ -29,6 +29,7 @@ from distillery.models import ModelNotFound
 from distillery.planning import StageState
 from distillery.planning.stages import PREPARE
 from distillery.rollouts.client import RequestRefused
+from distillery.rollouts.driver import AllEpisodesBroke
 from distillery.secrets import SecretNotFound, read_secret
 from distillery.stages import outcome
 from distillery.stages.config import StageConfig
@@ -50,6 +51,7 @@ class Terminated(Exception):
 
 
 _PERMANENT = (
+    AllEpisodesBroke,
     EnvironmentConfigurationError,
     InvalidRun,
     ModelNotFound,
