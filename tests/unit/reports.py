@@ -31,7 +31,9 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "round": 1, "arms": arms, "comparisons": [comparison], "gate": gate, "promoted": True,
         "training": {"own": {"n": 800, "successes": 370, "steps": 12.0}},
         "bank": {"failures": 430, "hints": hints},
-        "students": {"distilled": {"student": None, "learntFrom": {"arm": "teacher", "episodes": 0}}},
+        "students": {"distilled": {"student": None, "learntFrom": {
+            "arm": "teacher", "episodes": 0, "dropped": {"failed": 7, "quotes a hint": 2}, "recitationRate": 0.125,
+        }}},
     }  # fmt: skip
     turn = {"reply": f"{wrote} go to desk 1", "action": "go to desk 1", "observation": wrote, "valid": False}
     play = {"arm": "base", "steps": 15, "stop": "steps", "leftOut": 3, "first": [turn] * 8, "last": [turn] * 4}

@@ -11,7 +11,7 @@ from distillery.agents.react import ReAct
 from distillery.api import parse
 from distillery.planning import Dataset
 from distillery.training.dataset import build, choose, keep
-from distillery.training.leaks import LeakError, Quotations, check_leaks, quoted_hint
+from distillery.training.leaks import LeakError, Quotations, Recitation, check_leaks, quoted_hint
 from distillery.training.samples import Sample
 from tests.unit.documents import document
 from tests.unit.fakes import FakeEnvironment, episode, task, turn
@@ -134,3 +134,79 @@ def test_a_worked_example_in_the_students_prompt_is_a_leak():
             examples=Quotations([example]),
             instructions="",
         )
+
+
+@pytest.mark.parametrize(
+    ("hint", "quoting"),
+    [
+        (
+            "перед тем как греть предмет, открой печь и посмотри внутрь",
+            "Так: перед тем как ГРЕТЬ предмет, открой печь и посмотри",
+        ),
+        (
+            "πριν ζεστάνεις κάτι, άνοιξε τον φούρνο και κοίτα μέσα",
+            "ΠΡΙΝ ΖΕΣΤΑΝΕΙΣ ΚΑΤΙ ΑΝΟΙΞΕ ΤΟΝ ΦΟΥΡΝΟ ΚΑΙ ΚΟΙΤΑ",
+        ),
+        ("加热物品之前先打开微波炉看看里面是不是空的", "我想：加热物品之前先打开微波炉，然后走"),
+        ("温める前に、電子レンジを開けて中を見る", "次は温める前に電子レンジを開けて"),
+        ("ก่อนอุ่นของให้เปิดเตาอบแล้วมองดูข้างใน", "คิด: ก่อนอุ่นของให้เปิดเตาอบ"),
+        ("avant de réchauffer, ouvre le four et vérifie à l'intérieur", "avant de rechauffer ouvre le four et verifie"),
+        ("cherche dans l'étagère", "je cherche dans l’e\u0301tagère"),
+    ],
+)
+def test_a_quotation_is_found_in_every_script(hint: str, quoting: str):
+    assert Quotations([hint]).find(quoting)
+
+
+@pytest.mark.parametrize(
+    ("hint", "innocent"),
+    [
+        ("перед тем как греть предмет, открой печь и посмотри внутрь", "перед тем как греть предмет открой окно"),
+        ("加热物品之前先打开微波炉看看里面是不是空的", "先打开微波炉看看里面"),
+        ("sésame ouvre toi", "sé same ouvre toi"),
+    ],
+)
+def test_less_than_a_quotation_is_none_in_any_script(hint: str, innocent: str):
+    assert Quotations([hint]).find(innocent) is None
+
+
+PLACES = "look for a clock in dresser, sidetable, desk, shelf"
+HINTS = [
+    PLACES,
+    *(f"look for a {thing} in cabinet, drawer" for thing in ("mug", "pan", "book", "cup", "pen", "key")),
+    *(f"look for a {thing} in fridge, sinkbasin" for thing in ("egg", "apple", "bread")),
+]
+
+
+def recites(*replies: str, seen: str = "Nothing special.", hints: list[str] | None = None) -> bool:
+    turns = [turn(reply, seen, action=reply[reply.find("go to") :]) for reply in replies]
+    of = replace(played("x"), turns=tuple(turns), hints=tuple([PLACES] if hints is None else hints))
+    return Recitation(HINTS).is_in(of, of.hints)
+
+
+def test_two_content_words_of_a_hint_in_its_order_recite_it():
+    assert recites("the clock may be in dresser or in sidetable go to dresser 1")
+    assert not recites("the clock may be in sidetable or in dresser go to dresser 1")
+    assert not recites("in dresser first and sidetable go to dresser 1")
+
+
+def test_commands_the_goal_and_the_wording_of_hints_recite_nothing():
+    assert not recites("go to dresser sidetable")
+    assert not recites("look for a clock in shelf go to shelf 1")
+    assert not recites("dresser 1 sidetable 2 go to desk 1")
+
+
+def test_a_thought_that_repeats_the_environment_recites_nothing():
+    assert not recites("dresser sidetable go to dresser 1", seen="You see a dresser, a sidetable.")
+
+
+def test_the_rate_is_of_all_episodes_and_own_play_has_the_teachers_hints():
+    thought = turn("dresser sidetable go to desk 1", "Nothing.", action="go to desk 1")
+    hinted = [replace(played("go to desk 1", number=n), hints=(PLACES,)) for n in range(3)]
+    hinted[0] = replace(hinted[0], turns=(thought,))
+    own = [replace(e, hints=()) for e in hinted]
+    recitation = Recitation(HINTS)
+    assert recitation.rate(hinted, {}) == pytest.approx(1 / 3)
+    assert recitation.rate(own, {}) == 0
+    assert recitation.rate(own, {own[0].task.id: (PLACES,)}) == pytest.approx(1 / 3)
+    assert recitation.rate([], {}) is None

@@ -71,6 +71,16 @@ def test_what_a_run_did_not_have_is_left_out():
     assert "All 0 hints." in page
 
 
+def test_page_shows_what_was_left_out_and_recited_when_told():
+    page = render_page(report())
+    assert "<td>12.5</td>" in page
+    assert "7 failed, 2 quotes a hint</td>" in page
+    older = report()
+    for name in ("dropped", "recitationRate"):
+        del older["rounds"][0]["students"]["distilled"]["learntFrom"][name]
+    assert "<td>–</td>" in render_page(older)
+
+
 def test_the_same_report_lies_there_as_data_and_as_a_page(tmp_path: Path):
     write(report(), tmp_path)
     assert json.loads((tmp_path / "report.json").read_text()) == report()

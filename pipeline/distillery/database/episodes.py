@@ -240,6 +240,21 @@ async def read_episodes(
     return [_episode(row, by_episode[row["id"]]) for row in rows]
 
 
+async def read_given_hints(
+    database: Database, run_id: int, *, arm: str, rounds: Sequence[int]
+) -> dict[str, tuple[str, ...]]:
+    """The hints that an arm was given, by the id of the task."""
+    rows = await database.fetch(
+        """SELECT DISTINCT task_id, unnest(hints) AS hint FROM episode
+           WHERE run_id = %s AND arm = %s AND round = ANY(%s) ORDER BY task_id, hint""",
+        run_id, arm, list(rounds),
+    )  # fmt: skip
+    given: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        given[row["task_id"]] = (*given.get(row["task_id"], ()), row["hint"])
+    return given
+
+
 def _task(row: Row) -> Task:
     return Task(row["task_id"], row["split"], row["category"], row["goal"])
 

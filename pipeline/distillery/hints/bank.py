@@ -140,6 +140,20 @@ class HintBank:
             )
         )
 
+    async def ever_shown(self) -> list[str]:
+        """The texts of all hints: of duplicates, of earlier rounds, and of those that only episodes still hold.
+
+        What lost to a duplicate may win in a later round, and was shown to episodes before.
+        """
+        rows = await self._database.fetch(
+            """SELECT text FROM hint WHERE bank = %s AND environment = %s AND agent = %s
+               UNION SELECT unnest(hints) FROM episode JOIN run ON run.id = run_id WHERE run.key = %s
+               ORDER BY text""",
+            *self._scope,
+            self._scope[0],
+        )
+        return [row["text"] for row in rows]
+
     async def statistics(self) -> list[dict[str, Any]]:
         """Each hint with its provenance and its effect: the success of episodes that were given it.
 

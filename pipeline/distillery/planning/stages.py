@@ -178,7 +178,7 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
 
     for student in students:
         dataset = _STUDENTS[student]
-        needs = tuple(plays.values()) if dataset.matched else (plays[dataset.arm],)
+        needs = tuple(plays.values()) if dataset.matched else tuple(dict.fromkeys((plays[dataset.arm], plays[TEACHER])))
         stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs), None, (), dataset))
     for student in students:
         trained = sid(Kind.TRAIN, student)

@@ -9,6 +9,8 @@ import asyncio
 import json
 import logging
 import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,13 @@ from typing import Any
 from distillery import plugins
 from distillery.agents import Episode
 from distillery.artifacts import digest_of
-from distillery.database.episodes import read_episodes
+from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.models import resolve
 from distillery.planning import Dataset
 from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
 from distillery.training.dataset import Selection, build, choose, keep
-from distillery.training.leaks import LeakError, Quotations
+from distillery.training.leaks import LeakError, Quotations, Recitation
 from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample
 
 _log = logging.getLogger(__name__)
@@ -37,10 +39,12 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     base_digest = context.result_of("prepare")["base"]["sha256"]
 
     try:
-        samples, selection = await _samples(context, dataset, folder)
+        renderer = _renderer(folder)
+        chosen = await choose_episodes(context, dataset, too_long=_length_check(context, renderer, folder))
+        samples = _render(context, chosen, renderer)
     except (LeakError, TemplateError) as error:
         raise StageFailure(str(error)) from error
-    if too_long := selection.dropped.get("too long"):
+    if too_long := chosen.dropped.get("too long"):
         _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", too_long)
     counts = {
         "learntFrom": {
@@ -48,7 +52,8 @@ async def main(context: StageContext) -> tuple[Result, Path]:
             "matched": dataset.matched,
             "filtered": dataset.filtered,
             "episodes": len({sample.episode_id for sample in samples}),
-            "dropped": selection.dropped,
+            "dropped": chosen.dropped,
+            "recitationRate": chosen.recitation_rate,
         }
     }
     draft = context.store.draft(context.config.stage)
@@ -64,37 +69,72 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     return {**counts, **metrics}, draft
 
 
-async def _samples(context: StageContext, dataset: Dataset, folder: Path) -> tuple[list[Sample], Selection]:
-    """The samples to learn from, and the selection that they come from."""
-    from transformers import AutoTokenizer
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The episodes that a student learns from.
 
-    from distillery.training.architecture import context_length
+    Attributes:
+        episodes: in the order of their samples.
+        dropped: why others are not among them, with counts.
+        recitation_rate: the share of them that recite hints; of own play, those that the teacher was given.
+        hints: every hint ever shown, for the leak check of the samples.
+    """
 
-    spec = context.spec
-    renderer = ChatRenderer(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
-    limit = spec.training.max_sample_tokens or context_length(folder)
+    episodes: list[Episode]
+    dropped: Mapping[str, int]
+    recitation_rate: float | None
+    hints: Quotations
 
-    def too_long(episode: Episode) -> bool:
-        keep_examples = spec.agent.keep_examples
-        return longest_sample(renderer, context.agent, episode, keep_examples=keep_examples) > limit
 
-    hints = Quotations(hint.text for hint in await context.bank.all())
-    rounds = list(range(1, context.round + 1))
+async def choose_episodes(
+    context: StageContext, dataset: Dataset, *, too_long: Callable[[Episode], bool] = lambda _: False
+) -> Chosen:
+    """Select the episodes that the dataset names, of all rounds so far, but for those that are too long."""
+    spec, rounds = context.spec, list(range(1, context.round + 1))
+    shown = await context.bank.ever_shown()
+    hints = Quotations(shown)
     arms = (OWN, TEACHER, PLACEBO_TEACHER) if dataset.matched else (dataset.arm,)
     by_arm: dict[str, Selection] = {}
     for arm in arms:
         episodes = await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds)
         if episodes:
             by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered, too_long=too_long)
-    samples = build(
-        choose(by_arm, dataset, spec.training.seed),
-        spec=spec,
+    episodes = choose(by_arm, dataset, spec.training.seed)
+    given = await read_given_hints(context.database, context.run_id, arm=TEACHER, rounds=rounds)
+    return Chosen(episodes, by_arm[dataset.arm].dropped, Recitation(shown).rate(episodes, given), hints)
+
+
+def _renderer(folder: Path) -> ChatRenderer:
+    """The model's tokenizer and chat template."""
+    from transformers import AutoTokenizer
+
+    return ChatRenderer(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
+
+
+def _length_check(context: StageContext, renderer: ChatRenderer, folder: Path) -> Callable[[Episode], bool]:
+    """Whether an episode has a sample that is longer than the specification, or else the model, allows."""
+    from distillery.training.architecture import context_length
+
+    spec = context.spec
+    limit = spec.training.max_sample_tokens or context_length(folder)
+
+    def too_long(episode: Episode) -> bool:
+        keep_examples = spec.agent.keep_examples
+        return longest_sample(renderer, context.agent, episode, keep_examples=keep_examples) > limit
+
+    return too_long
+
+
+def _render(context: StageContext, chosen: Chosen, renderer: ChatRenderer) -> list[Sample]:
+    """The samples of the chosen episodes."""
+    return build(
+        chosen.episodes,
+        spec=context.spec,
         agent=context.agent,
         environment=context.environment,
         renderer=renderer,
-        hints=hints,
+        hints=chosen.hints,
     )
-    return samples, by_arm[dataset.arm]
 
 
 async def _train(

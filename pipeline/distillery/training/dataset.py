@@ -36,7 +36,7 @@ def keep(
     Args:
         episodes: of one learning arm, all rounds so far.
         spec: its ``teaching`` holds the thresholds.
-        hints: every hint of the bank: episodes in which the agent quotes one are dropped.
+        hints: every hint ever shown: episodes in which the agent quotes one are dropped.
         filtered: drop failures and clumsy successes too; a control keeps them.
         too_long: whether an episode has a sample above ``training.maxSampleTokens``.
     """

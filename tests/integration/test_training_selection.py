@@ -1,0 +1,106 @@
+"""What stage train selects from a real database: the leak check and the recitation rate over rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from distillery.agents import Head, Turn
+from distillery.agents.plain import Plain
+from distillery.api import parse
+from distillery.artifacts import FolderStore
+from distillery.database import Database
+from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.runs import register
+from distillery.environments.base import Task
+from distillery.hints.base import Mention
+from distillery.planning import Dataset, Kind, Stage, StageId
+from distillery.planning.stages import OWN, TEACHER
+from distillery.stages import train
+from distillery.stages.config import StageConfig
+from distillery.stages.runner import StageContext
+from distillery.stages.status import Status
+from tests.unit.documents import document
+from tests.unit.fakes import FakeEnvironment, episode, task
+
+OPENING = "You see a shelf 1 and a desk 1.\nYour task is to: put mug 1 in shelf."
+TURN = Turn("go to desk 1", "go to desk 1", "You arrive.", True, 0, 12, 3, 8, 0.5)
+OLD = "look for a mug in cabinet, desk, shelf, countertop, sidetable"
+NEW = "look for a mug in desk, countertop, cabinet, sidetable, shelf"
+
+
+class Selecting:
+    """A stage train of round 2 over a database that a test fills."""
+
+    def __init__(self, database: Database, run_id: int, folder: Path) -> None:
+        self.database, self.run_id = database, run_id
+        run = parse(document(agent={"name": "plain"}))
+        store = FolderStore(folder / "store")
+        config = StageConfig.of(
+            run, Stage(StageId(2, Kind.TRAIN, "distilled")), server=None, store=store.root.as_uri(), cache=folder,
+            work=folder, outcome=folder / "outcome",
+        )  # fmt: skip
+        self.context = StageContext(config, run_id, database, store, Status("r2-train-distilled"))
+
+    async def play(
+        self,
+        arm: str,
+        of: Task,
+        *replies: str,
+        round: int = 1,
+        seed: int = 0,
+        hints: Sequence[str] = (),
+        opening: str = OPENING,
+        success: bool = True,
+    ) -> int:
+        """One finished episode."""
+        queue = EpisodeQueue(self.database, self.run_id, round, [arm], worker="w", seconds=60)
+        await queue.enqueue([Wanted(of, arm, seed, hints=tuple(hints))])
+        (lease,) = await queue.lease(1)
+        turns = [replace(TURN, reply=f"{reply} go to desk 1") for reply in replies or ("",)]
+        head: Head = Plain(FakeEnvironment()).head(of, opening, hints=hints, examples=0)
+        made = episode(turns, head=head, opening=opening, of=of, success=success, arm=arm, hints=hints)
+        assert await queue.finish(lease, made)
+        return lease.episode_id
+
+    async def choose(self, arm: str = TEACHER, *, matched: bool = False) -> train.Chosen:
+        """What the stage learns from."""
+        return await train.choose_episodes(self.context, Dataset(arm, matched=matched))
+
+
+@pytest.fixture
+async def selecting(database: Database, tmp_path: Path) -> Selecting:
+    """Nothing played yet."""
+    run_id = await register(database, parse(document(agent={"name": "plain"})))
+    return Selecting(database, run_id, tmp_path)
+
+
+async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecting):
+    source = await selecting.play(OWN, task(1), success=False)
+    for round, text in ((1, OLD), (2, NEW)):
+        mention = Mention("", text, (source,), "place of mug")
+        await selecting.context.bank.add([mention], round=round, extractor="miner", model="", similarity=0.85)
+    assert [hint.text for hint in await selecting.context.bank.all()] == [NEW]
+    await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
+    kept = await selecting.play(TEACHER, task(2), hints=[OLD])
+    chosen = await selecting.choose()
+    assert [e.id for e in chosen.episodes] == [kept]
+    assert chosen.dropped == {"quotes a hint": 1}
+
+
+async def test_a_hint_that_was_deleted_is_still_not_quoted(selecting: Selecting):
+    await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
+    assert (await selecting.choose()).dropped == {"quotes a hint": 1}
+
+
+async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
+    for number, thought in enumerate(["first countertop sidetable", "hm", "hm", "hm"]):
+        await selecting.play(TEACHER, task(number), thought, hints=[OLD])
+        await selecting.play(OWN, task(number), thought if number else "hm")
+    assert (await selecting.choose(TEACHER)).recitation_rate == 0.25
+    assert (await selecting.choose(OWN)).recitation_rate == 0
+    await selecting.play(OWN, task(0), "first countertop sidetable", round=2)
+    assert (await selecting.choose(OWN)).recitation_rate == 0.2
