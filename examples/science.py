@@ -115,7 +115,7 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     base = next(iter(found["arms"].values()))
     tests = ", ".join(dict.fromkeys(c["test"] for c in found["comparisons"]))
-    repeated = "" if base["n"] == base["tasks"] else " Seeds share tasks: intervals of arms are of episodes."
+    repeated = "" if base["n"] == base["tasks"] else " Seeds share tasks: intervals are over tasks, not over episodes."
     yield f"{len(found['seeds'])} seeds; tasks: {'; '.join(dict.fromkeys(found['sources']))}. Tests: {tests}.{repeated}"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from distillery.api.evaluation import Gate
 from distillery.evaluation.gate import judge
-from distillery.evaluation.statistics import Outcomes, holm, paired, wilson
+from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
 
 
 def arm(*outcomes: float) -> Outcomes:
@@ -20,13 +21,37 @@ def discordant(only_a: int, only_b: int, both: int) -> tuple[Outcomes, Outcomes]
 
 
 def test_wilson_interval_of_a_known_case():
-    found = wilson(88, 140)  # (88 + z²/2)/(140 + z²) -+ ...
+    found = rate_over_tasks(arm(*[1.0] * 88, *[0.0] * 52))  # (88 + z²/2)/(140 + z²) -+ ...
     assert found.rate == pytest.approx(0.6286, abs=1e-4)
     assert (found.low, found.high) == (pytest.approx(0.5461, abs=1e-4), pytest.approx(0.7042, abs=1e-4))
 
 
 def test_no_trials_tell_nothing():
-    assert (wilson(0, 0).low, wilson(0, 0).high) == (0.0, 1.0)
+    assert (rate_over_tasks({}).low, rate_over_tasks({}).high) == (0.0, 1.0)
+
+
+def test_seeds_that_agree_are_worth_no_more_than_one():
+    once = rate_over_tasks(arm(*[1.0] * 30, *[0.0] * 10))
+    often = rate_over_tasks({f"t{n}": [float(n < 30)] * 5 for n in range(40)})
+    assert often.rate == once.rate
+    assert often.low == pytest.approx(once.low)
+    assert often.high == pytest.approx(once.high)
+
+
+def test_an_arm_that_always_succeeds_has_the_interval_of_its_tasks():
+    assert rate_over_tasks({f"t{n}": [1.0] * 5 for n in range(20)}).low == rate_over_tasks(arm(*[1.0] * 20)).low
+
+
+def test_interval_covers_the_rate_when_seeds_share_tasks():
+    """134 tasks, some nearly always solved and some hardly ever: an interval of episodes covers 0.73 of the time."""
+    draw = np.random.default_rng(7)
+    covered = 0
+    for _ in range(200):
+        difficulty = draw.beta(0.3, 0.3, 134)
+        solved = (draw.random((134, 5)) < difficulty[:, None]).astype(float)
+        found = rate_over_tasks({f"t{n}": list(row) for n, row in enumerate(solved)})
+        covered += found.low <= 0.5 <= found.high
+    assert 0.92 <= covered / 200 <= 0.99
 
 
 def test_mcnemar_is_the_exact_binomial_of_discordant_pairs():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distillery.database import Database, Row
-from distillery.evaluation.statistics import Outcomes, holm, paired, wilson
+from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
 
 # Pairs that say something beyond "better than base"; those whose arms were both played are compared.
 _PAIRS = (
@@ -50,8 +50,7 @@ class ArmOutcomes:
         ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None where it does not tell.
         """
         rows = self.rows
-        successes = sum(row["success"] for row in rows)
-        interval = wilson(successes, len(rows))
+        interval = rate_over_tasks(self.of("success"))
         played = [row for row in rows if row["prompt_tokens"] is not None]
         tokens = [row["prompt_tokens"] + row["completion_tokens"] for row in played]
         told = all(row["cached_tokens"] is not None for row in played)
@@ -59,7 +58,7 @@ class ArmOutcomes:
         return {
             "n": len(rows),
             "tasks": len({row["task_id"] for row in rows}),
-            "successes": successes,
+            "successes": sum(row["success"] for row in rows),
             "success": interval.rate,
             "ci": [interval.low, interval.high],
             "score": self.mean("score"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +14,50 @@ _RESAMPLES = 10_000
 _SEED = 0
 
 
+Outcomes = Mapping[str, Sequence[float]]
+"""Task id -> one outcome per seed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A rate with its Wilson interval. ``n`` trials, ``successes`` of them."""
+    """The success rate of an arm, with its interval over tasks."""
 
-    n: int
-    successes: int
     rate: float
     low: float
     high: float
 
 
-def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Proportion:
-    """Wilson's score interval of a proportion; [0, 1] without trials."""
-    if n == 0:
-        return Proportion(0, 0, 0.0, 0.0, 1.0)
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Proportion(n, successes, successes / n, float(interval.low), float(interval.high))
+def rate_over_tasks(outcomes: Outcomes, *, confidence: float = 0.95) -> Proportion:
+    """Return the rate of success and its interval; [0, 1] without tasks.
+
+    With one episode a task it is Wilson's score interval. Episodes of one task are alike, so that more of them are
+    worth less than as many tasks: Wilson's interval is then of the effective number of episodes, which is the one that
+    would give independent episodes the variance seen between tasks (Kish's design effect). It is never taken to be
+    smaller than the number of tasks, nor larger than that of episodes. Nothing is drawn at random.
+
+    Args:
+        outcomes: of 0 and 1.
+        confidence: of the interval.
+    """
+    sizes = np.array([len(of_task) for of_task in outcomes.values()], np.float64)
+    if not len(sizes):
+        return Proportion(0.0, 0.0, 1.0)
+    sums = np.array([sum(of_task) for of_task in outcomes.values()], np.float64)
+    tasks, n = len(sizes), float(sizes.sum())
+    rate = float(sums.sum() / n)
+    effective = n
+    if tasks < n:
+        spread = float(np.sum((sums - rate * sizes) ** 2)) * tasks / max(1, tasks - 1) / n**2
+        effective = rate * (1 - rate) / spread if spread > 0 else tasks
+        effective = min(n, max(tasks, effective))
+    return Proportion(rate, *_wilson(rate, effective, confidence))
+
+
+def _wilson(rate: float, n: float, confidence: float) -> tuple[float, float]:
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    center = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = (z2 * (rate * (1 - rate) / n + z2 / (4 * n**2))) ** 0.5 / (1 + z2 / n)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +84,6 @@ class Difference:
     only_b: int | None
     p: float
     test: str
-
-
-Outcomes = Mapping[str, Sequence[float]]
-"""Task id -> one outcome per seed."""
 
 
 def paired(a: Outcomes, b: Outcomes, *, confidence: float = 0.95) -> Difference:
