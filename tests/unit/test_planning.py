@@ -8,7 +8,7 @@ import pytest
 
 from distillery.api import Spec, parse
 from distillery.planning import Kind, Plan, StageId, StageState, plan
-from distillery.planning.stages import BASE, PREPARE, round_stages
+from distillery.planning.stages import BASE, PREPARE, own_temperatures, round_stages
 from tests.unit.documents import document
 
 ALL_ARMS = [
@@ -219,3 +219,19 @@ def test_the_message_of_a_waiting_run_does_not_change_with_the_count():
     observed = after_round_one(spec)
     messages = {plan(spec, observed, failures=number).message for number in range(50)}
     assert messages == {"Round 2 of 2 waits for 50 failures of users."}
+
+
+@pytest.mark.parametrize(
+    ("arms", "teaching", "expected"),
+    [
+        (["base", "sft", "distilled"], {"attempts": 3, "temperature": 0.7}, [0.2, 0.7, 0.7]),
+        (["base", "sft-unfiltered", "distilled"], {"attempts": 2}, [0.2, 0.2]),
+        (["base", "sft", "distilled"], {"temperature": 0.7}, [0.2]),
+        (["base", "distilled", "placebo-distilled"], {"attempts": 3, "temperature": 0.7}, [0.2]),
+    ],
+)
+def test_own_play_has_the_teachers_attempts_when_a_student_learns_from_it(
+    arms: list[str], teaching: dict[str, Any], expected: list[float]
+):
+    spec = spec_of(evaluation={"arms": arms}, rollout={"temperature": 0.2}, teaching=teaching)
+    assert own_temperatures(spec) == expected

@@ -44,7 +44,9 @@ class Teaching(Part):
     """Replaying the training tasks with hints, and what is kept of it."""
 
     attempts: Annotated[int, Field(ge=1, le=32)] = 1
-    """Episodes the teacher plays per task."""
+    """Episodes the teacher plays per task. Where a student learns from own successes (the arms ``sft*``), the model
+    without hints plays as many, all but the first at ``teaching.temperature``: the rollout then costs as much as the
+    teacher's play."""
 
     temperature: Temperature | None = None
     """Default: that of ``rollout``."""

@@ -137,6 +137,23 @@ def retriever_of(arm: str, spec: Spec) -> str:
     return spec.hints.retriever if arm in ("rag", TEACHER) or arm.endswith("+rag") else "none"
 
 
+def teaching_temperature(spec: Spec) -> float:
+    """The temperature that the teacher plays at."""
+    return spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
+
+
+def own_temperatures(spec: Spec) -> list[float]:
+    """The temperatures of the attempts that the model makes by itself at each training task.
+
+    The first attempt is the one that hints are drawn from. Where a student learns from own successes, there are as many
+    as the teacher has, the others at the teacher's temperature: else more tries would pass for the effect of hints.
+    """
+    students = {student_of(arm) for arm in spec.evaluation.arms}
+    learned_from = any(student is not None and _STUDENTS[student].arm == OWN for student in students)
+    further = spec.teaching.attempts - 1 if learned_from else 0
+    return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
+
+
 def prepare() -> Stage:
     """Done once: check the configuration, pin the tasks, generate games."""
     return Stage(PREPARE)

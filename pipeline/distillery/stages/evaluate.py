@@ -14,9 +14,8 @@ async def main(context: StageContext) -> tuple[Result, None]:
     evaluation = context.spec.evaluation
     if context.config.server is None:
         return {"arms": {}}, None
-    arms = await play_arms(
-        context, context.pinned("evaluate"), seeds=evaluation.seeds, temperature=evaluation.temperature
-    )
+    temperatures = [evaluation.temperature] * evaluation.seeds
+    arms = await play_arms(context, context.pinned("evaluate"), temperatures=temperatures)
     return {"arms": arms}, None
 
 

@@ -26,7 +26,12 @@ async def main(context: StageContext) -> tuple[Result, None]:
     spec = context.spec
     live = await _take_over_live(context)
     rounds = range(1, context.round + 1)
-    episodes = await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
+    # further attempts of own play are for its student alone: hints come from one try at each task
+    episodes = [
+        episode
+        for episode in await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
+        if episode.seed == 0
+    ]
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
     source = spec.models.extractor

@@ -20,9 +20,15 @@ _log = logging.getLogger(__name__)
 
 
 async def play_arms(
-    context: StageContext, tasks: Sequence[Task], *, seeds: int, temperature: float
+    context: StageContext, tasks: Sequence[Task], *, temperatures: Sequence[float]
 ) -> dict[str, dict[str, Any]]:
-    """Play every task in every arm of the stage, ``seeds`` times; what came out of it, per arm."""
+    """Play every task in every arm of the stage; what came out of it, per arm.
+
+    Args:
+        context: of the stage.
+        tasks: to be played.
+        temperatures: of the episodes of a task in an arm; the first has the seed 0.
+    """
     config, spec = context.config, context.spec
     rollout, agent = spec.rollout, context.agent
     examples = agent.examples if spec.agent.examples is None else spec.agent.examples
@@ -36,7 +42,7 @@ async def play_arms(
         worker=context.worker,
         seconds=rollout.lease_seconds,
     )
-    await _enqueue(context, queue, tasks, seeds)
+    await _enqueue(context, queue, tasks, len(temperatures))
 
     assert config.server is not None, "the executor gives every playing stage a server"
     client = ChatClient(
@@ -53,17 +59,23 @@ async def play_arms(
         step_timeout=rollout.step_timeout_seconds,
     )
     async with client, pool:
-        budget = Budget(
-            max_steps=spec.environment.max_steps,
-            max_calls=spec.agent.max_calls,
-            stop_after_identical=spec.agent.stop_after_identical,
-            max_tokens=spec.agent.max_tokens or agent.max_tokens,
-            temperature=temperature,
-            context_length=await client.context_length(),
-        )
+        context_length = await client.context_length()
+        budgets = [
+            Budget(
+                max_steps=spec.environment.max_steps,
+                max_calls=spec.agent.max_calls,
+                stop_after_identical=spec.agent.stop_after_identical,
+                max_tokens=spec.agent.max_tokens or agent.max_tokens,
+                temperature=temperature,
+                context_length=context_length,
+            )
+            for temperature in temperatures
+        ]
         driver = Driver(
             queue,
-            lambda lease: play(lease, agent=agent, examples=examples, environments=pool, client=client, budget=budget),
+            lambda lease: play(
+                lease, agent=agent, examples=examples, environments=pool, client=client, budget=budgets[lease.seed]
+            ),
             concurrency=rollout.concurrency,
             lease_seconds=rollout.lease_seconds,
             max_attempts=rollout.max_attempts,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from distillery.planning.stages import own_temperatures
 from distillery.stages.play import play_arms
 from distillery.stages.runner import Result, StageContext, run_stage
 
@@ -14,8 +15,8 @@ _log = logging.getLogger(__name__)
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
-    """One episode per training task."""
-    arms = await play_arms(context, context.pinned("train"), seeds=1, temperature=context.spec.rollout.temperature)
+    """One episode per training task; as many as the teacher's attempts where a student learns from own successes."""
+    arms = await play_arms(context, context.pinned("train"), temperatures=own_temperatures(context.spec))
     await _warn_of_long_episodes(context)
     return {"arms": arms}, None
 

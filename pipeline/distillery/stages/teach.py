@@ -5,6 +5,7 @@ python -m distillery.stages.teach CONFIG
 
 from __future__ import annotations
 
+from distillery.planning.stages import teaching_temperature
 from distillery.stages.play import play_arms
 from distillery.stages.runner import Result, StageContext, run_stage
 
@@ -12,8 +13,8 @@ from distillery.stages.runner import Result, StageContext, run_stage
 async def main(context: StageContext) -> tuple[Result, None]:
     """``teaching.attempts`` episodes per training task."""
     spec = context.spec
-    temperature = spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
-    arms = await play_arms(context, context.pinned("train"), seeds=spec.teaching.attempts, temperature=temperature)
+    temperatures = [teaching_temperature(spec)] * spec.teaching.attempts
+    arms = await play_arms(context, context.pinned("train"), temperatures=temperatures)
     return {"arms": arms}, None
 
 
