@@ -15,7 +15,7 @@ from distillery.database.episodes import Lease
 from distillery.environments.base import Observation, Task
 from distillery.rollouts.client import ChatClient
 from distillery.rollouts.play import Budget, play
-from tests.unit.fake_server import FakeServer, completion
+from tests.unit.fake_server import FakeServer, completion, refusal
 from tests.unit.fakes import FakeEnvironment, task
 
 BUDGET = Budget(max_steps=5, max_calls=8, stop_after_identical=3, max_tokens=20, temperature=0.0)
@@ -163,9 +163,21 @@ async def test_a_server_that_refuses_a_long_prompt_gets_a_shorter_one():
 
 @pytest.mark.parametrize(("status", "told"), [(400, "maximum context length is 10"), (413, "payload too large")])
 async def test_a_head_that_does_not_fit_ends_the_episode_as_a_failure(status: int, told: str):
-    refusal = web.json_response({"error": {"message": told}}, status=status)
-    episode, _, session = await played(lambda body: refusal)
+    episode, _, session = await played(lambda body: refusal(status, told))
     assert (episode.success, episode.stop, episode.turns) == (False, "context", ())
+    assert session.closed
+
+
+async def test_an_episode_ends_as_refused_when_a_prompt_is_refused():
+    def reply(body: dict[str, Any]) -> web.Response:
+        if len(body["messages"]) == 1:
+            return completion("go to desk 1")
+        return refusal(400, "flag\0ged", code="content_filter")
+
+    episode, _, session = await played(reply)
+    assert (episode.success, episode.stop, len(episode.turns)) == (False, "refused", 1)
+    assert "answered 400" in episode.error
+    assert "\0" not in episode.error
     assert session.closed
 
 

@@ -52,6 +52,8 @@ class Episode:
     hint_ids: tuple[int, ...]
     hints: tuple[str, ...]
     turns: tuple[Turn, ...]
+    error: str = ""
+    """Why it broke off or was refused, where it was."""
 
     @property
     def invalid_actions(self) -> int:

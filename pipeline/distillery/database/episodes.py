@@ -119,7 +119,8 @@ class EpisodeQueue:
             cursor = await connection.execute(
                 """UPDATE episode SET phase = 'finished', finished_at = now(), success = %s, score = %s, stop = %s,
                           steps = %s, calls = %s, invalid = %s, prompt_tokens = %s, completion_tokens = %s,
-                          cached_tokens = %s, examples = %s, opening = %s, head = %s, spans = %s
+                          cached_tokens = %s, examples = %s, opening = %s, head = %s, spans = %s,
+                          error = coalesce(%s, error)
                    WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
                 (
                     episode.success, episode.score, episode.stop,
@@ -128,7 +129,7 @@ class EpisodeQueue:
                     sum(cached) if len(cached) == len(turns) else None, episode.examples, episode.opening,
                     Jsonb(list(episode.head.messages)),
                     Jsonb({name: [s.message, s.start, s.end] for name, s in episode.head.spans.items()}),
-                    lease.episode_id, lease.number, self._worker,
+                    episode.error or None, lease.episode_id, lease.number, self._worker,
                 ),
             )  # fmt: skip
             if cursor.rowcount == 0:
@@ -275,4 +276,5 @@ def _episode(row: Row, turns: Sequence[Turn]) -> Episode:
         hint_ids=tuple(row["hint_ids"]),
         hints=tuple(row["hints"]),
         turns=tuple(turns),
+        error=row["error"] or "",
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from distillery.agents import Agent, Episode, Head, Turn, cut, history
 from distillery.database.episodes import Lease
+from distillery.environments import wire
 from distillery.environments.pool import EnvironmentPool
-from distillery.rollouts.client import ChatClient, Completion, PromptTooLong
+from distillery.rollouts.client import ChatClient, Completion, PromptRefused, PromptTooLong
+
+_log = logging.getLogger(__name__)
 
 # How many characters make a token, at least; used only to foresee that a prompt will not fit.
 _CHARACTERS_PER_TOKEN = 2
@@ -48,13 +52,17 @@ async def play(
         opening = observation.text
         head = agent.head(lease.task, opening, hints=lease.hints, examples=examples)
         turns: list[Turn] = []
-        first_turn, steps, success, score = 0, 0, False, 0.0
+        first_turn, steps, success, score, problem = 0, 0, False, 0.0, ""
         while True:
             first_turn = _first_turn_that_fits(turns, first_turn, budget)
             try:
                 completion, first_turn = await _reply(client, head, turns, first_turn, agent, budget)
             except PromptTooLong:
                 stop = "context"
+                break
+            except PromptRefused as refusal:
+                stop, problem = "refused", str(refusal)
+                _log.warning("episode of task %s ends: %s", lease.task.id, problem)
                 break
             reply = agent.parse(cut(completion.text, agent.stop))
             answer, valid, done = reply.answer, reply.valid, False
@@ -94,6 +102,7 @@ async def play(
         hint_ids=lease.hint_ids,
         hints=lease.hints,
         turns=tuple(turns),
+        error=wire.storable(problem),
     )
 
 
