@@ -155,8 +155,8 @@ class _Structural:
                 self._add_properties(made, schema)
             case "object":
                 made["additionalProperties"] = self._values(schema)
-            case None:  # any JSON value
-                made["x-kubernetes-preserve-unknown-fields"] = True
+            case None:  # any JSON value; the API server drops nulls that are not allowed
+                made |= {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
             case _:
                 pass
         return made

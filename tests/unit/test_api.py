@@ -65,6 +65,10 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"models": {"student": {"model": "/m"}, "teacher": {"model": "/t", "endpoint": ENDPOINT}}},
             "spec.models.teacher: ",
         ),
+        (
+            {"models": {"student": {"model": "/m", "endpoint": {**ENDPOINT, "parameters": {"stream": True}}}}},
+            'spec.models.student.endpoint.parameters: {"stream": true}: value error, leave out stream',
+        ),
         ({"hints": {"extractor": "llm"}}, 'spec.hints.extractor: "llm": llm needs spec.models.extractor.endpoint'),
         (
             {

@@ -11,6 +11,8 @@ from distillery.api.learned import MUTABLE, Change, digest_of_learned, learned_c
 from distillery.api.run import DistillationRun
 from tests.unit.documents import document
 
+ENDPOINT = {"baseURL": "http://llm/v1", "model": "m"}
+
 
 def run(**spec: Any) -> DistillationRun:
     """A run with parts of its spec replaced."""
@@ -27,7 +29,7 @@ def run(**spec: Any) -> DistillationRun:
 @pytest.mark.parametrize(
     "change",
     [
-        {"rollout__concurrency": 7, "rollout__workers": 3},
+        {"rollout__concurrency": 7, "rollout__workers": 3, "rollout__patienceSeconds": 60},
         {"training__rowTokens": 16_384},
         {"stages__train__resources": {"limits": {"nvidia.com/gpu": "1"}}, "stages__train__maxRetries": 9},
         {"pods__nodeSelector": {"pool": "gpu"}},
@@ -47,6 +49,10 @@ def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
         ({"training__seed": 7}, Change("spec.training.seed", 42, 7)),
         ({"training__maxSampleTokens": 512}, Change("spec.training.maxSampleTokens", None, 512)),
         ({"environment__maxSteps": 3}, Change("spec.environment.maxSteps", 50, 3)),
+        (
+            {"models__student__endpoint": {**ENDPOINT, "parameters": {"temperature": None}}},
+            Change("spec.models.student.endpoint", None, {**ENDPOINT, "parameters": {"temperature": None}}),
+        ),
         (
             {"modelServer__arguments": ["--max-model-len=4096", "--max-num-seqs=8"]},
             Change("spec.modelServer.arguments", [], ["--max-model-len=4096"]),

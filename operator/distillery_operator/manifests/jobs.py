@@ -12,7 +12,7 @@ from distillery.api.infrastructure import StageSettings
 from distillery.api.models import Endpoint
 from distillery.planning import Kind, Model, Stage
 from distillery.serving.choice import merges, served
-from distillery.stages.config import Server, StageConfig
+from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import STAGE_LABEL, Owner, fitted
 from distillery_operator.manifests.pods import (
@@ -241,10 +241,7 @@ def _server(spec: Spec, player: Model | None, digest: str) -> Server | None:
     if player is None:
         return None
     if endpoint := _endpoint(spec, player):
-        key = endpoint.api_key_secret_ref
-        return Server(
-            base_url=endpoint.base_url, model=endpoint.model, api_key_secret=(key.name, key.key) if key else None
-        )
+        return Server.of(endpoint, field=endpoint_field(player))
     model = served(player, spec, gpu=has_gpu(spec), artifacts=ARTIFACTS, digest=digest)
     return Server(base_url=f"http://127.0.0.1:{_SERVER_PORT}/v1", model=model.name)
 

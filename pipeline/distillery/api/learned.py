@@ -25,6 +25,7 @@ MUTABLE = (
     "rollout.environmentProcesses",
     "rollout.leaseSeconds",
     "rollout.requestTimeoutSeconds",
+    "rollout.patienceSeconds",
     "rollout.stepTimeoutSeconds",
     "rollout.maxAttempts",
     "training.rowTokens",

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
 from distillery.api.base import Part, SecretKey, Text
+
+_OURS = ("model", "messages", "stream", "n")
+
+
+def _check_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    ours = [name for name in parameters if name in _OURS]
+    if ours:
+        raise ValueError(f"leave out {', '.join(ours)}, which every request sets itself")
+    return parameters
+
+
+Parameters = Annotated[dict[str, JsonValue], Field(max_length=32), AfterValidator(_check_parameters)]
 
 
 class Endpoint(Part):
@@ -20,6 +32,11 @@ class Endpoint(Part):
 
     api_key_secret_ref: SecretKey | None = None
     """The key sent as a bearer token."""
+
+    parameters: Parameters = {}
+    """parameters are merged into the body of each request, in place of what stands there; ``null`` leaves one out.
+    A reasoning model of OpenAI's, for instance, takes ``{max_tokens: null, max_completion_tokens: 2000, temperature:
+    null, stop: null, reasoning_effort: low}``."""
 
 
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -56,7 +73,10 @@ class Extractor(Part):
     """The model that turns a failed episode into hints."""
 
     endpoint: Endpoint
-    """The server that serves it; it must support ``response_format`` with a JSON schema."""
+    """The server that serves it. It is asked for JSON by a schema, and without one where it takes none."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=131_072)] = 4000
+    """maxTokens is the most tokens of a reply, what a reasoning model thinks included."""
 
 
 class Models(Part):

@@ -33,6 +33,10 @@ class Rollout(Part):
     request_timeout_seconds: Seconds = 120
     """How long one call of the language model may take before it is tried again."""
 
+    patience_seconds: Seconds = 1800
+    """patienceSeconds is how long a stage waits for a server that is away, restarts or has no room: a language model's,
+    or an ``openenv`` server. The default is as long as a model server may take to start."""
+
     step_timeout_seconds: Seconds = 60
     """How long the environment may take for one step before its process is restarted."""
 

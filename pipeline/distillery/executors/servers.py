@@ -14,7 +14,7 @@ from distillery.planning import Model
 from distillery.serving.arguments import ServedModel
 from distillery.serving.choice import has_gpu, served
 from distillery.serving.vllm import VllmServer
-from distillery.stages.config import Server
+from distillery.stages.config import Server, endpoint_field
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +44,7 @@ class Servers:
         """A server for a model. Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`."""
         endpoint = self._endpoint(model)
         if endpoint:
-            key = endpoint.api_key_secret_ref
-            return Server(
-                base_url=endpoint.base_url, model=endpoint.model, api_key_secret=(key.name, key.key) if key else None
-            )
+            return Server.of(endpoint, field=endpoint_field(model))
         wanted = served_here(model, self._spec, self._store)
         if self._server and not (self._server.can_show(wanted) and await self._server.healthy()):
             await self.stop()

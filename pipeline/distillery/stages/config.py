@@ -16,7 +16,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from distillery.api import DistillationRun, canonical, parse
-from distillery.planning import Stage, StageId
+from distillery.api.models import Endpoint
+from distillery.planning import Model, Stage, StageId
 
 
 class Server(BaseModel):
@@ -32,6 +33,29 @@ class Server(BaseModel):
 
     api_key_secret: tuple[str, str] | None = None
     """Name and key of the Secret that holds the key."""
+
+    parameters: dict[str, Any] = {}
+    """Merged into each request; None leaves a parameter out."""
+
+    field: str = ""
+    """The field of the specification that names the server, for messages."""
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, *, field: str) -> Self:
+        """Somebody else's server, named by a field of the specification."""
+        key = endpoint.api_key_secret_ref
+        return cls(
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            api_key_secret=(key.name, key.key) if key else None,
+            parameters=dict(endpoint.parameters),
+            field=field,
+        )
+
+
+def endpoint_field(player: Model) -> str:
+    """The field of the specification that names the endpoint of a player that has one."""
+    return f"spec.models.{'teacher' if player.kind == 'teacher' else 'student'}.endpoint"
 
 
 class StageConfig(BaseModel):

@@ -49,7 +49,10 @@ async def play_arms(
         config.server.base_url,
         config.server.model,
         api_key=secret(config.server.api_key_secret),
+        parameters=config.server.parameters,
+        field=config.server.field,
         timeout=rollout.request_timeout_seconds,
+        patience=rollout.patience_seconds,
     )
     pool = EnvironmentPool(
         spec.environment.name,

@@ -44,6 +44,12 @@ def test_what_is_served_can_change_and_what_is_learnt_can_not(schema: dict[str, 
     )
 
 
+def test_null_in_parameters_is_kept_by_the_api_server(schema: dict[str, Any]):
+    endpoint = schema["spec"]["properties"]["models"]["properties"]["extractor"]["properties"]["endpoint"]
+    values = endpoint["properties"]["parameters"]["additionalProperties"]
+    assert values == {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
+
+
 def test_a_round_beyond_the_last_is_refused_at_once(schema: dict[str, Any]):
     (rule,) = (r for r in schema["spec"]["x-kubernetes-validations"] if r["fieldPath"] == ".promotion.round")
     assert rule["rule"] == "!has(self.promotion.round) || self.promotion.round <= self.rounds.max"

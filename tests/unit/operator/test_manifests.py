@@ -255,7 +255,12 @@ def test_with_a_gpu_students_are_adapters_beside_their_base():
 
 
 def test_somebody_elses_endpoint_needs_no_server():
-    endpoint = {"baseURL": "http://llm/v1", "model": "qwen", "apiKeySecretRef": {"name": "llm", "key": "k"}}
+    endpoint: dict[str, Any] = {
+        "baseURL": "http://llm/v1",
+        "model": "qwen",
+        "apiKeySecretRef": {"name": "llm", "key": "k"},
+    }
+    endpoint["parameters"] = {"max_tokens": None, "seed": 7}
     of = owner(models={"student": {"model": "/m", "endpoint": endpoint}})
     pod = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]
     assert "initContainers" not in pod
@@ -263,6 +268,8 @@ def test_somebody_elses_endpoint_needs_no_server():
     assert config.server
     assert (config.server.base_url, config.server.model) == ("http://llm/v1", "qwen")
     assert config.server.api_key_secret == ("llm", "k")
+    assert config.server.parameters == {"max_tokens": None, "seed": 7}
+    assert config.server.field == "spec.models.student.endpoint"
 
 
 def test_what_is_mounted_is_what_a_stage_reads():
