@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
+UNWANTED = ["consolidated*.safetensors", "*/*"]
+"""Patterns of the hub: the same weights once more, in the form of their author, and folders with other forms."""
+
 
 class ModelNotFound(Exception):
     """A model's files can't be had, or are of no use; the message names the model and the mend."""
@@ -38,9 +42,8 @@ def _download(model: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
             f"model {model}@{revision} can't be downloaded and is not in the local cache: {error}"

@@ -24,7 +24,10 @@ _COMPANIONS = (
     "vocab.json",
     "merges.txt",
     "tokenizer.model",
+    "added_tokens.json",
     "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
     "generation_config.json",
 )
 
@@ -100,11 +103,16 @@ def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> No
         model = PeftModel.from_pretrained(load_base(base, torch.device("cpu")), draft / "adapter")
     folder = draft / "merged"
     model.merge_and_unload().save_pretrained(folder)
+    copy_companions(base, folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, which a server under another user can't read
+
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Copy what a server reads of a model beside its weights and their configuration."""
     for name in _COMPANIONS:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)
-    for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors writes 0600, which a server under another user can't read
 
 
 def digest_of_model(folder: Path) -> str:
