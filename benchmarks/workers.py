@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +31,8 @@ from psycopg.rows import dict_row
 from benchmarks.figures import Figure, conclude, options
 from benchmarks.stand_ins import registered, server, tasks
 from distillery.api import parse
-from distillery.artifacts import store_at
+from distillery.api.learned import digest_of_learned
+from distillery.artifacts import Identity, store_at
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.planning.stages import BASE, OWN, Kind, Stage, StageId
@@ -65,6 +67,7 @@ class Case:
         rng = random.Random(0)
         self._tasks = tasks([rng.randint(6, 14) for _ in range(episodes)])
         self._run = parse(_document(name, episodes))
+        self._identity = Identity(str(uuid.uuid4()), digest_of_learned(self._run))
         self._publish_prepared()
 
     def play(self, *, kill: bool = False) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class Case:
         return self._outcome()
 
     def _publish_prepared(self) -> None:
-        store = store_at((self._folder / "artifacts").as_uri(), cache=self._folder / "cache", endpoint_url=None)
+        store = store_at((self._folder / "artifacts").as_uri(), self._identity, cache=self._folder / "cache")
         draft = store.draft("prepare")
         (draft / "environment").mkdir()
         pinned = {"train": [asdict(task) for task in self._tasks], "evaluate": []}
@@ -93,6 +96,7 @@ class Case:
         config = StageConfig.of(
             self._run,
             STAGE,
+            identity=self._identity,
             server=Server(base_url=base_url, model="m"),
             store=(self._folder / "artifacts").as_uri(),
             cache=self._folder / "cache",

@@ -70,14 +70,15 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     ):
         return _look_after(owner, status, observed, settings, now, writer)
 
-    decision = _provide(owner, observed, settings)
+    decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
     states, records = _stage_states(owner, status, observed, now)
     current = plan(run.spec, states, failures=observed.failures)
     writer.record(run, current, records, states)
     if current.phase == "Failed":
         writer.set(conditions.FAILED, True, "StageFailed", current.message)
         running = _running_jobs(observed)
-        return replace(decision, create=(), delete=running, status=writer.finish("Failed", current.message))
+        gone = (*decision.delete, *running)
+        return replace(decision, create=(), delete=gone, status=writer.finish("Failed", current.message))
 
     decision = _serve(owner, current, observed, settings, decision, now, writer)
     if run.spec.suspend:
@@ -154,11 +155,14 @@ def _stage_states(
     owner: Owner, status: Mapping[str, Any], observed: Observed, now: datetime
 ) -> tuple[dict[StageId, StageState], dict[str, dict[str, Any]]]:
     """How every stage stands, and the records of the stages of the present round to be kept in the status."""
+    status = {**status, "stages": _current_records(owner, status)}
     states = recorded_states(owner.run.spec, status)
-    records: dict[str, dict[str, Any]] = {r["name"]: dict(r) for r in status.get("stages", [])}
+    records: dict[str, dict[str, Any]] = {r["name"]: dict(r) for r in status["stages"]}
     for job in observed.jobs.values():
         name = stage_of(job)
         if name in (jobs.MIGRATE, jobs.HISTORY) or job["metadata"].get("deletionTimestamp"):
+            continue
+        if jobs.is_superseded(owner, job):
             continue
         sid = StageId.parse(name)
         if sid in states:
@@ -188,6 +192,20 @@ def _stage_states(
         if state.result is not None:
             record["result"] = dict(state.result)
     return states, records
+
+
+def _current_records(owner: Owner, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records of stages without those of what the run no longer learns: they are done again."""
+    return [record for record in status.get("stages", []) if owner.identity.wrote(record.get("result"))]
+
+
+def _superseded_jobs(owner: Owner, observed: Observed) -> tuple[tuple[Reference, str], ...]:
+    """The Jobs that do what the run no longer learns."""
+    return tuple(
+        (Reference.to(job), job["metadata"]["uid"])
+        for job in observed.jobs.values()
+        if jobs.is_superseded(owner, job) and not job["metadata"].get("deletionTimestamp")
+    )
 
 
 def _advance(

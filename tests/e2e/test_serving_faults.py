@@ -16,12 +16,13 @@ SECONDS_TO_LEAVE = (
     30.0  # until no request gets to a pod that can't answer: two probes that fail, and the Service's rules
 )
 SETTLE = 5.0
-ARTIFACT = "/artifacts/r1-train-distilled"
+ARTIFACT = 'glob.glob("/artifacts/*-*/r1-train-distilled")[0]'
 DATABASE = f"{NAME}-database"
 
 # Twice it is what it was.
 CORRUPT = f"""
-path = "{ARTIFACT}/adapter/adapter_model.safetensors"
+import glob
+path = {ARTIFACT} + "/adapter/adapter_model.safetensors"
 with open(path, "r+b") as file:
     file.seek(-1, 2)
     last = file.read(1)[0]
@@ -30,11 +31,12 @@ with open(path, "r+b") as file:
 """
 # What lies in the store is then whole, as if it had been trained so.
 SEAL = f"""
-import hashlib, json
-with open("{ARTIFACT}/result.json", "r+") as file:
+import glob, hashlib, json
+folder = {ARTIFACT}
+with open(folder + "/result.json", "r+") as file:
     manifest = json.load(file)
     for name, entry in manifest["files"].items():
-        entry["sha256"] = hashlib.sha256(open("{ARTIFACT}/" + name, "rb").read()).hexdigest()
+        entry["sha256"] = hashlib.sha256(open(folder + "/" + name, "rb").read()).hexdigest()
     file.seek(0)
     file.truncate()
     json.dump(manifest, file)

@@ -104,7 +104,8 @@ class Home:
 
     def artifact(self, name: str, stage: str) -> Path:
         """The folder of a stage's artifact."""
-        return self.folder / "home" / "runs" / "default" / name / stage
+        (manifest,) = (self.folder / "home" / "runs" / "default" / name).glob(f"*/{stage}/result.json")
+        return manifest.parent
 
     def result(self, name: str, stage: str) -> dict[str, Any]:
         """A stage's manifest."""

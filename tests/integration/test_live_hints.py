@@ -13,7 +13,7 @@ import pytest
 
 from distillery.agents import Message
 from distillery.api import parse
-from distillery.artifacts import FolderStore
+from distillery.artifacts import FolderStore, Identity
 from distillery.database import Database
 from distillery.database.live import Exchange, Outcome, gathered, record
 from distillery.database.runs import register
@@ -40,7 +40,14 @@ RUN = parse(
 def context(database: Database, run_id: int, folder: Path, round: int, kind: Kind) -> StageContext:
     store, stage = FolderStore(folder / "store"), Stage(StageId(round, kind))
     config = StageConfig.of(
-        RUN, stage, server=None, store=store.root.as_uri(), cache=folder, work=folder, outcome=folder / "outcome"
+        RUN,
+        stage,
+        identity=Identity("uid", "a" * 64),
+        server=None,
+        store=store.root.as_uri(),
+        cache=folder,
+        work=folder,
+        outcome=folder / "outcome",
     )
     return StageContext(config, run_id, database, store, Status(str(stage.id)))
 

@@ -28,7 +28,7 @@ def provide(adapter: Adapter, store: Store, folder: Path) -> Path:
     weights = place / _WEIGHTS
     if (place / _CONFIG).is_file() and digest_of_weights(weights) == adapter.digest:
         return place
-    source = store.open(adapter.artifact)[0] / "adapter"
+    source = store.open(adapter.artifact, student=adapter.digest)[0] / "adapter"
     found = digest_of_weights(source / _WEIGHTS)
     if found != adapter.digest:
         raise ArtifactError(

@@ -3,7 +3,8 @@
 DISTILLERY_UPSTREAM        URL of the vLLM beside it                   http://127.0.0.1:8001
 DISTILLERY_GATEWAY         URL of the gateway's port for operators     http://127.0.0.1:8002
 DISTILLERY_DESIRED         file with what is to be served              /etc/distillery/desired/desired
-DISTILLERY_STORE           URI of the run's artifacts
+DISTILLERY_STORE           URI of the artifacts of all runs of the name
+DISTILLERY_IDENTITY        the run: its uid and the digest of what it learns, UID-DIGEST
 DISTILLERY_STORE_ENDPOINT  URL of an S3 server other than AWS's
 DISTILLERY_CACHE           folder for artifacts that come from elsewhere
 DISTILLERY_ADAPTERS        folder that vLLM sees too                   /adapters
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import aiohttp
 
-from distillery.artifacts import ArtifactError, store_at
+from distillery.artifacts import ArtifactError, Identity, store_at
 from distillery_gateway import admin
 from distillery_gateway.desired import DesiredFile, InvalidDesired
 from distillery_gateway.syncer.sync import Syncer
@@ -35,8 +36,9 @@ _LOOK_SECONDS = 0.5
 def main() -> None:
     """Sync until told to stop."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    if not os.environ.get("DISTILLERY_STORE"):
-        sys.exit("DISTILLERY_STORE is not set: name the URI of the run's artifacts")
+    for variable, what in (("DISTILLERY_STORE", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run")):
+        if not os.environ.get(variable):
+            sys.exit(f"{variable} is not set: name {what}")
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_serve())
 
@@ -49,6 +51,7 @@ async def _serve() -> None:
     get = os.environ.get
     store = store_at(
         os.environ["DISTILLERY_STORE"],
+        Identity.parse(os.environ["DISTILLERY_IDENTITY"]),
         cache=Path(get("DISTILLERY_CACHE", "/artifacts")),
         endpoint_url=get("DISTILLERY_STORE_ENDPOINT") or None,
     )

@@ -228,6 +228,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
         "DISTILLERY_GATEWAY": f"http://127.0.0.1:{ADMIN_PORT}",
         "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
         "DISTILLERY_STORE": store_uri(owner),
+        "DISTILLERY_IDENTITY": str(owner.identity),
         "DISTILLERY_CACHE": ARTIFACTS,
         "DISTILLERY_ADAPTERS": adapters(read_only=False).path,
         "DISTILLERY_SYNCER_PORT": str(SYNCER_PORT),

@@ -14,11 +14,12 @@ from distillery.planning import Kind, Model, Stage
 from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import STAGE_LABEL, Owner, fitted
+from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
     Mount,
+    artifact_folder,
     artifacts,
     common_environment,
     container,
@@ -48,7 +49,17 @@ _CONFIGURATION_ERROR = 78
 
 def job_name(owner: Owner, stage: Stage, attempt: int) -> str:
     """The same for the same attempt at the same stage of the same run."""
-    return fitted(f"{owner.name}-{stage.id}", [owner.uid, str(stage.id), attempt])
+    return fitted(f"{owner.name}-{stage.id}", [str(owner.identity), str(stage.id), attempt])
+
+
+def is_superseded(owner: Owner, job: Mapping[str, Any]) -> bool:
+    """Whether a stage's Job was created for what the run no longer learns. One without a label is older than labels."""
+    learned = job["metadata"].get("labels", {}).get(LEARNED_LABEL)
+    return learned not in (None, _learned_label(owner))
+
+
+def _learned_label(owner: Owner) -> str:
+    return owner.identity.digest[:12]
 
 
 def migration_name(owner: Owner, settings: Settings) -> str:
@@ -67,6 +78,7 @@ def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig
     return StageConfig.of(
         owner.run,
         stage,
+        identity=owner.identity,
         server=_server(spec, stage.player, digest),
         store=store_uri(owner),
         merge=merges(spec, gpu=has_gpu(spec)),
@@ -124,9 +136,10 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
     server_files = [artifacts(owner), scratch(), shared_memory()]
     before: list[dict[str, Any]] = []
     if stage.player and not _endpoint(spec, stage.player):
-        model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=ARTIFACTS, digest=digest)
+        model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=artifact_folder(owner), digest=digest)
+        mounts_of_fetch = [*server_files, *credentials]
         before = [
-            fetch(owner, model, image=image, mounts=[*server_files, *credentials], settings=settings),
+            fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings),
             sidecar(owner, model, port=_SERVER_PORT, mounts=server_files, settings=settings),
         ]
     # a trainer finishes its step and writes a checkpoint before it ends
@@ -142,7 +155,9 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
         restartPolicy="Never",
     )
     workers = spec.rollout.workers if stage.player else 1
-    return _job(owner, name, str(stage.id), template, workers=workers, own=own)
+    made = _job(owner, name, str(stage.id), template, workers=workers, own=own)
+    made["metadata"]["labels"][LEARNED_LABEL] = _learned_label(owner)
+    return made
 
 
 def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:

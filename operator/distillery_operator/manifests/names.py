@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.api import GROUP, DistillationRun
+from distillery.api.learned import digest_of_learned
+from distillery.artifacts.identity import Identity
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "distillery"}
 RUN_LABEL = f"{GROUP}/run"
 STAGE_LABEL = f"{GROUP}/stage"
+LEARNED_LABEL = f"{GROUP}/learned"
+"""On a stage's Job: the first digits of the digest of what the run learned when it was created."""
+
 STUDENT_LABEL = f"{GROUP}/student"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 
@@ -23,6 +28,11 @@ class Owner:
 
     run: DistillationRun
     uid: str
+
+    @property
+    def identity(self) -> Identity:
+        """Whose artifacts are the run's."""
+        return Identity(self.uid, digest_of_learned(self.run))
 
     @property
     def name(self) -> str:

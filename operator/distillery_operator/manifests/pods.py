@@ -139,9 +139,14 @@ def claim_name(owner: Owner) -> str:
 
 
 def store_uri(owner: Owner) -> str:
-    """Where the run's artifacts are, as its pods see it."""
+    """What the artifacts of all runs of this name have in common, as pods see it."""
     uri = owner.run.spec.storage.uri
     return f"{uri.rstrip('/')}/{owner.run.key}" if uri else f"file://{ARTIFACTS}"
+
+
+def artifact_folder(owner: Owner) -> str:
+    """Where servers find the run's artifacts."""
+    return f"{ARTIFACTS}/{owner.identity.key}"
 
 
 def artifacts(owner: Owner) -> Mount:

@@ -19,6 +19,7 @@ from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_la
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     Mount,
+    artifact_folder,
     artifacts,
     common_environment,
     container,
@@ -48,15 +49,19 @@ def asks_for_gpu(resources: Resources) -> bool:
 
 
 def fetch(
-    owner: Owner, model: ServedModel, *, image: str, mounts: Sequence[Mount], settings: Settings
+    owner: Owner, model: ServedModel, digest: str, *, image: str, mounts: Sequence[Mount], settings: Settings
 ) -> dict[str, Any]:
-    """An init container that brings what the server needs: the base model, and the student's files, checked."""
+    """An init container that brings what the server needs: the base model, and the student's files, checked.
+
+    ``digest`` is of the student's adapter.
+    """
     command = ["python", "-m", "distillery.serving.fetch", "--model", model.base]
     if model.revision:
         command += ["--revision", model.revision]
     if folder := model.merged or model.adapter:
-        stage = folder.removeprefix(f"{ARTIFACTS}/").split("/")[0]
-        command += ["--artifact", stage, "--store", store_uri(owner), "--cache", ARTIFACTS]
+        stage = folder.removeprefix(f"{artifact_folder(owner)}/").split("/")[0]
+        command += ["--artifact", stage, "--student", digest, "--run", str(owner.identity)]
+        command += ["--store", store_uri(owner), "--cache", ARTIFACTS]
         if endpoint := owner.run.spec.storage.endpoint_url:
             command += ["--endpoint-url", endpoint]
     return container(
@@ -170,10 +175,10 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
     files = [artifacts(owner), scratch(), shared_memory()]
     opens_store = gateway.credentials(spec)
     if adapter:
-        model = served(BASE, spec, gpu=gpu, artifacts=ARTIFACTS)
+        model = served(BASE, spec, gpu=gpu, artifacts=artifact_folder(owner))
         labels: dict[str, str] = {}
     else:
-        model = served(student, spec, gpu=gpu, artifacts=ARTIFACTS, digest=digest)
+        model = served(student, spec, gpu=gpu, artifacts=artifact_folder(owner), digest=digest)
         # the first name stands in answers, the second one is the same whatever student a pod holds
         model = replace(model, name=student_name(digest), aliases=(owner.name,))
         labels = {STUDENT_LABEL: student_label(digest)}
@@ -189,7 +194,8 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
         restartPolicy="Always",
     )
     image = pipeline_image(spec.pods, settings)
-    fetched = fetch(owner, model, image=image, mounts=files if adapter else [*files, *opens_store], settings=settings)
+    mounts_of_fetch = files if adapter else [*files, *opens_store]
+    fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
     feedback = gateway.kept(spec, site)
     template = pod(
         owner,

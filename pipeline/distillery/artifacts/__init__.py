@@ -4,8 +4,32 @@ A stage fills a draft, which nobody reads; :meth:`Store.publish` makes it an art
 belongs. So a half artifact is never taken for a whole one, whatever is killed or full.
 """
 
-from distillery.artifacts.base import MANIFEST, ArtifactError, Store, digest_of, digest_of_file
+from distillery.artifacts.base import (
+    MANIFEST,
+    ArtifactDamaged,
+    ArtifactError,
+    ArtifactNotFound,
+    Store,
+    StoreUnavailable,
+    digest_of,
+    digest_of_file,
+)
 from distillery.artifacts.folder import FolderStore
+from distillery.artifacts.identity import Identity
 from distillery.artifacts.place import store_at
+from distillery.artifacts.run_store import RunStore
 
-__all__ = ["MANIFEST", "ArtifactError", "FolderStore", "Store", "digest_of", "digest_of_file", "store_at"]
+__all__ = [
+    "MANIFEST",
+    "ArtifactDamaged",
+    "ArtifactError",
+    "ArtifactNotFound",
+    "FolderStore",
+    "Identity",
+    "RunStore",
+    "Store",
+    "StoreUnavailable",
+    "digest_of",
+    "digest_of_file",
+    "store_at",
+]

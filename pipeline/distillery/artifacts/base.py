@@ -12,14 +12,34 @@ MANIFEST = "result.json"
 
 
 class ArtifactError(Exception):
-    """An artifact is missing, incomplete, not what its manifest says, or can't be written."""
+    """An artifact is missing, incomplete, not what its manifest says, of another run, or can't be written."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """The store has no such artifact. It answered: nothing else means that there is none."""
+
+
+class ArtifactDamaged(ArtifactError):
+    """An artifact is there and is not what its manifest says."""
+
+
+class StoreUnavailable(ArtifactError):
+    """The store is away, full, or refuses access: an artifact may be there or not. Another attempt can succeed."""
 
 
 class Store(Protocol):
     """The artifacts of one run, by stage name."""
 
     def draft(self, name: str) -> Path:
-        """An empty local folder to fill for artifact ``name``."""
+        """An empty local folder to fill for artifact ``name``, this process's alone."""
+        ...
+
+    def close(self) -> None:
+        """Remove the drafts that this store made and that were not published."""
+        ...
+
+    def sweep(self, idle_seconds: float) -> list[Path]:
+        """Remove the drafts whose owners died; see :class:`distillery.artifacts.drafts.Drafts`."""
         ...
 
     def publish(self, name: str, draft: Path, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,19 +48,45 @@ class Store(Protocol):
         An artifact that is there already stays if it is whole: stages are repeatable, and the first result counts.
 
         Raises:
-            ArtifactError: the store is full, away or fails; the draft is gone then, and nothing was published.
+            StoreUnavailable: nothing was published; the draft is gone.
+            ArtifactError: what is there belongs to another run.
         """
         ...
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """An artifact's manifest. Raises :class:`ArtifactError` where there is none."""
+        """An artifact's manifest.
+
+        Raises:
+            ArtifactNotFound: there is none.
+            StoreUnavailable: nobody knows whether there is one.
+            ArtifactError: it is unreadable, or another run's.
+        """
         ...
 
-    def open(self, name: str) -> tuple[Path, dict[str, Any]]:
-        """An artifact as a local folder, and its manifest. Raises :class:`ArtifactError`.
+    def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
+        """An artifact as a local folder, and its manifest. Raises as :meth:`manifest` does.
 
         Every file was checked against its digest once in this process, or is now.
+
+        Args:
+            name: of the artifact.
+            student: digest of the adapter that it has to hold; empty for any.
         """
+        ...
+
+    def keep(self, name: str, folder: Path) -> None:
+        """Keep a copy of what an attempt at a stage left in a folder, for the next attempt, on another machine.
+
+        Does nothing where such folders outlive their pods, as they do next to artifacts in a folder.
+        """
+        ...
+
+    def restore(self, name: str, folder: Path) -> None:
+        """Fill a folder with what :meth:`keep` was given last, if anything. Raises :class:`StoreUnavailable`."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Remove what :meth:`keep` was given."""
         ...
 
 
@@ -65,21 +111,39 @@ def files_of(draft: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest(name: str, where: str, content: bytes) -> dict[str, Any]:
-    """A manifest from its bytes; every file it names lies inside the artifact. Raises :class:`ArtifactError`."""
+    """A manifest from its bytes; every file it names lies inside the artifact. Raises :class:`ArtifactDamaged`."""
     try:
         manifest = json.loads(content)
         files = manifest["files"]
         outside = [file for file in files if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts]
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"artifact {name} has no readable manifest at {where}: {error}") from error
+        raise ArtifactDamaged(f"artifact {name} has no readable manifest at {where}: {error}") from error
     if outside:
-        raise ArtifactError(f"the manifest of artifact {name} names a file outside of it: {outside[0]}")
+        raise ArtifactDamaged(f"the manifest of artifact {name} names a file outside of it: {outside[0]}")
     return manifest
 
 
 def check(name: str, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise :class:`ArtifactError` unless every file is there as its manifest says."""
+    """Compare every file with the manifest.
+
+    Raises:
+        ArtifactDamaged: one is missing, or is another.
+        StoreUnavailable: one can't be read.
+    """
     for file, entry in files.items():
         path = folder / file
-        if not path.is_file() or path.stat().st_size != entry["bytes"] or digest_of_file(path) != entry["sha256"]:
-            raise ArtifactError(f"artifact {name}: {path} is missing or is not what the manifest says")
+        try:
+            whole = path.stat().st_size == entry["bytes"] and digest_of_file(path) == entry["sha256"]
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            whole = False
+        except OSError as error:
+            raise StoreUnavailable(f"artifact {name}: {path} can't be read: {error}") from error
+        if not whole:
+            raise ArtifactDamaged(f"artifact {name}: {path} is missing or is not what the manifest says")
+
+
+def check_student(name: str, manifest: Mapping[str, Any], student: str) -> None:
+    """Raise :class:`ArtifactError` unless an artifact holds the adapter that was asked for."""
+    held = manifest.get("student")
+    if student and held != student:
+        raise ArtifactError(f"artifact {name} holds the adapter {str(held)[:12]}, not {student[:12]}")

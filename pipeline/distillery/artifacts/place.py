@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from distillery.artifacts.base import Store
 from distillery.artifacts.folder import FolderStore
+from distillery.artifacts.identity import Identity
+from distillery.artifacts.run_store import RunStore
 
 
-def store_at(uri: str, *, cache: Path, endpoint_url: str | None = None) -> Store:
-    """The store at ``file:///folder`` or ``s3://bucket/prefix``.
+def store_at(
+    uri: str,
+    run: Identity,
+    *,
+    cache: Path,
+    endpoint_url: str | None = None,
+    recorded: Mapping[str, Mapping[str, Any]] | None = None,
+) -> RunStore:
+    """The run's store at ``file:///folder`` or ``s3://bucket/prefix``.
 
     Args:
-        uri: of the run's artifacts.
+        uri: what all runs of the name share.
+        run: whose artifacts.
         cache: local folder for a store that is not one itself.
         endpoint_url: of an S3 server other than AWS's.
+        recorded: the manifests that the run's records hold, by stage: what proves that artifacts are its own that an
+            earlier version of the program wrote.
     """
     parts = urlparse(uri)
+    path, own = unquote(parts.path), cache / run.key
     match parts.scheme:
         case "file":
-            return FolderStore(Path(unquote(parts.path)))
+            stores: tuple[Store, Store] = FolderStore(Path(path) / run.key), FolderStore(Path(path))
         case "s3":
             from distillery.artifacts.s3 import S3Store
 
-            return S3Store(parts.netloc, unquote(parts.path), cache=cache, endpoint_url=endpoint_url)
+            stores = (
+                S3Store(parts.netloc, f"{path}/{run.key}", cache=own, endpoint_url=endpoint_url),
+                S3Store(parts.netloc, path, cache=own, endpoint_url=endpoint_url),
+            )
         case _:
             raise ValueError(f"no store is known at {uri}")
+    return RunStore(*stores, run=run, recorded=recorded or {})

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distillery.artifacts.base import MANIFEST, ArtifactError, check, files_of, read_manifest
+from distillery.artifacts.base import (
+    MANIFEST,
+    ArtifactDamaged,
+    ArtifactError,
+    ArtifactNotFound,
+    StoreUnavailable,
+    check,
+    check_student,
+    files_of,
+    read_manifest,
+)
+from distillery.artifacts.drafts import Drafts
 
 T = TypeVar("T")
 
 _TRANSFERS = 16
+_ATTEMPTS = 8  # at a request that the server does not answer or asks to repeat: about a minute
+_ABSENT = ("NoSuchKey", "404", "NotFound")  # of a key; a bucket that is not there is a store that is not
+_REFUSED = ("AccessDenied", "403", "Forbidden")
+_CONNECT_SECONDS, _READ_SECONDS = 10, 60
 
 
 class S3Store:
@@ -31,29 +48,41 @@ class S3Store:
     def __init__(self, bucket: str, prefix: str, *, cache: Path, endpoint_url: str | None = None) -> None:
         try:
             import boto3
+            from botocore.config import Config
         except ImportError as error:
             raise ArtifactError("artifacts in S3 need boto3: pip install 'distillery[s3]'") from error
-        self._client: Any = boto3.client("s3", endpoint_url=endpoint_url)
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        )
+        self._client: Any = boto3.client("s3", endpoint_url=endpoint_url, config=config)
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._cache = cache
+        self._drafts = Drafts(cache)
+        self._keeping = threading.Lock()
 
     def draft(self, name: str) -> Path:
-        """An empty folder to fill."""
-        folder = self._cache / f".{name}.draft"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
+        """An empty folder to fill. Raises :class:`StoreUnavailable`."""
+        return self._try(name, lambda: self._drafts.make(name))
+
+    def close(self) -> None:
+        """Remove what was not published."""
+        self._drafts.close()
+
+    def sweep(self, idle_seconds: float) -> list[Path]:
+        """Remove the drafts of others that died."""
+        return self._drafts.sweep(idle_seconds)
 
     def publish(self, name: str, draft: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Upload a draft, its manifest last. Raises :class:`ArtifactError`."""
+        """Upload a draft, its manifest last. Raises :class:`StoreUnavailable`."""
         try:
-            manifest = {**result, "files": files_of(draft)}
-            if self._exists(name):
-                try:
-                    return self.open(name)[1]
-                except ArtifactError:
-                    pass  # broken: put again
+            manifest = {**result, "files": self._try(name, lambda: files_of(draft))}
+            try:
+                return self.open(name)[1]
+            except (ArtifactNotFound, ArtifactDamaged):
+                pass  # put it, or put it again
             self._transfer(
                 name,
                 manifest["files"],
@@ -64,7 +93,7 @@ class S3Store:
                 name, lambda: self._client.put_object(Bucket=self._bucket, Key=self._key(name, MANIFEST), Body=body)
             )
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            self._drafts.discard(draft)
         return manifest
 
     def manifest(self, name: str) -> dict[str, Any]:
@@ -73,37 +102,81 @@ class S3Store:
         content = self._try(name, lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         return read_manifest(name, f"s3://{self._bucket}/{key}", content)
 
-    def open(self, name: str) -> tuple[Path, dict[str, Any]]:
+    def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact, brought here if it is not here already. Raises :class:`ArtifactError`."""
         manifest, folder = self.manifest(name), self._cache / name
+        check_student(name, manifest, student)
         try:
             check(name, folder, manifest["files"])
-        except ArtifactError:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            for file in manifest["files"]:
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            self._transfer(
-                name,
-                manifest["files"],
-                lambda file, key: self._client.download_file(self._bucket, key, str(folder / file)),
-            )
-            check(name, folder, manifest["files"])
+        except ArtifactDamaged:
+            self._bring(name, manifest, folder)
         return folder, manifest
 
-    def _exists(self, name: str) -> bool:
-        from botocore.exceptions import ClientError
+    def keep(self, name: str, folder: Path) -> None:
+        """Upload a folder's files. Each is replaced at once. Raises :class:`StoreUnavailable`."""
+        with self._keeping:  # of two at once the later one has the newer files
+            self._keep(_work_of(name), folder)
 
+    def _keep(self, work: str, folder: Path) -> None:
+        for path in sorted(folder.glob("[!.]*")):
+            held = folder / f".{path.name}.kept"  # the parts of an upload are read by name, and the name may move on
+            held.unlink(missing_ok=True)
+            self._try(work, lambda held=held, path=path: os.link(path, held))
+            try:
+                self._transfer(
+                    work, [path.name], lambda _, key, held=held: self._client.upload_file(str(held), self._bucket, key)
+                )
+            finally:
+                held.unlink()
+
+    def restore(self, name: str, folder: Path) -> None:
+        """Download what was kept, but for files that are here. Raises :class:`StoreUnavailable`."""
+        work = _work_of(name)
+        for key in self._kept(work):
+            path = folder / key.rsplit("/", 1)[1]
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                draft = folder / f".{path.name}.draft"
+                self._try(work, lambda key=key, draft=draft: self._client.download_file(self._bucket, key, str(draft)))
+                draft.rename(path)
+
+    def forget(self, name: str) -> None:
+        """Delete what was kept. Raises :class:`StoreUnavailable`."""
+        work = _work_of(name)
+        for key in self._kept(work):
+            self._try(work, lambda key=key: self._client.delete_object(Bucket=self._bucket, Key=key))
+
+    def _kept(self, work: str) -> list[str]:
+        prefix = self._key(work, "")
+        answer = self._try(work, lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix))
+        return [entry["Key"] for entry in answer.get("Contents", [])]
+
+    def _bring(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        """Download an artifact, in a draft first: another process may do the same."""
+        draft = self._try(name, lambda: self._drafts.make(name))
         try:
-            self._client.head_object(Bucket=self._bucket, Key=self._key(name, MANIFEST))
-        except ClientError as error:
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
-                return False
-            raise self._failure(name, error) from error
-        return True
+            for file in manifest["files"]:
+                (draft / file).parent.mkdir(parents=True, exist_ok=True)
+            self._download(name, manifest["files"], draft)
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                draft.rename(folder)
+            except OSError:
+                check(name, folder, manifest["files"])  # the other one was quicker
+        finally:
+            self._drafts.discard(draft)
+
+    def _download(self, name: str, files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+        try:
+            self._transfer(
+                name, files, lambda file, key: self._client.download_file(self._bucket, key, str(folder / file))
+            )
+        except ArtifactNotFound as error:
+            raise ArtifactDamaged(f"artifact {name} lacks a file that its manifest names: {error}") from error
+        check(name, folder, files)
 
     def _key(self, name: str, file: str) -> str:
-        return "/".join(filter(None, (self._prefix, name, file)))
+        return "/".join(part for part in (self._prefix, name) if part) + f"/{file}"
 
     def _transfer(self, name: str, files: Iterable[str], move: Callable[[str, str], None]) -> None:
         """Call ``move(file, key)`` for every file, several at a time."""
@@ -122,4 +195,16 @@ class S3Store:
             raise self._failure(name, error) from error
 
     def _failure(self, name: str, error: Exception) -> ArtifactError:
-        return ArtifactError(f"artifact {name} in s3://{self._bucket}/{self._prefix}: {error}")
+        message = f"artifact {name} in s3://{self._bucket}/{self._prefix}: {error}"
+        response: Mapping[str, Any] = getattr(error, "response", None) or {}
+        code = response.get("Error", {}).get("Code")
+        if code in _ABSENT:
+            return ArtifactNotFound(message)
+        if code in _REFUSED:
+            message += "; the credentials need s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there"
+        return StoreUnavailable(message)
+
+
+def _work_of(name: str) -> str:
+    """What a stage's folder of work is called in the store; no stage has a name like it."""
+    return f".work/{name}"

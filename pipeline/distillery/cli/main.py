@@ -242,9 +242,9 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, for
     from distillery.report.page import write
     from distillery.report.table import COLUMNS, markdown, rows
 
-    store = home.store_of(run)
     async with Database(dsn) as database:
         row = await find(database, run.key)
+        store = home.store_of(run, str(row["uid"]), await stage_rows(database, row["id"]))
         report = await build_report(database, row["id"], run, store, {})
     folder = home.folder_of(run) / "report"
     folder.mkdir(parents=True, exist_ok=True)
@@ -305,10 +305,11 @@ async def _serve(options: argparse.Namespace) -> int:
         async with Database(dsn) as database:
             row = await find(database, options.run)
             run = parse(row["document"])
-            current = plan(run.spec, await observe(database, row["id"]))
+            stages = await stage_rows(database, row["id"])
+            current = plan(run.spec, states_of(stages))
     if current.serving.trained_by is None:
         return _complain(f"run {run.key} has promoted no student yet. {current.message}", EXIT_FAILED)
-    store = home.store_of(run)
+    store = home.store_of(run, str(row["uid"]), stages)
     model = served_to_users(current.serving, run, store)
     task = asyncio.current_task()
     assert task is not None

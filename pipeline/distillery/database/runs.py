@@ -26,19 +26,39 @@ class UnknownRun(Exception):
     """No such run in this database; the message lists those there are."""
 
 
-async def register(database: Database, run: DistillationRun) -> int:
+async def register(database: Database, run: DistillationRun, *, uid: str | None = None) -> int:
     """The run's id; the run is recorded if it is new.
 
+    Args:
+        database: where.
+        run: the resource.
+        uid: who the run is; None gives a new run one.
+
     Raises:
-        InvalidRun: a run of this name exists with another specification, in fields that are immutable.
+        InvalidRun: a run of this name exists with another uid, or with another specification, in fields that are
+            immutable.
     """
     document = canonical(run)
-    rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
-    if not rows:
-        await database.execute(
-            "INSERT INTO run (key, document) VALUES (%s, %s) ON CONFLICT DO NOTHING", run.key, Json(document)
+    # a row that is older than the column uid takes the first that it is given
+    await database.execute(
+        """INSERT INTO run (key, document, uid) VALUES (%s, %s, coalesce(%s::uuid, gen_random_uuid()))
+           ON CONFLICT (key) DO UPDATE SET uid = excluded.uid, uid_is_provisional = false
+           WHERE run.uid_is_provisional AND %s""",
+        run.key, Json(document), uid, uid is not None,
+    )  # fmt: skip
+    rows = await database.fetch("SELECT id, document, uid FROM run WHERE key = %s", run.key)
+    if uid and str(rows[0]["uid"]) != uid:
+        raise InvalidRun(
+            [
+                Problem(
+                    "metadata.uid",
+                    uid,
+                    f"the database has the run {rows[0]['uid']} under this name, which was deleted or is on another "
+                    "cluster: delete it there, give metadata.name another name, or name another database",
+                )
+            ],
+            f"run {run.key}",
         )
-        rows = await database.fetch("SELECT id, document FROM run WHERE key = %s", run.key)
     changed = list(_differences(rows[0]["document"]["spec"], document["spec"], "spec"))
     if changed:
         raise InvalidRun(
@@ -73,6 +93,12 @@ async def find(database: Database, name: str) -> Row:
         known = [row["key"] for row in await database.fetch("SELECT key FROM run ORDER BY id")]
         raise UnknownRun(f"there is no run {key}; known: {', '.join(known) or 'none'}")
     return rows[0]
+
+
+async def uid_of(database: Database, run_id: int) -> str:
+    """The run's uid."""
+    rows = await database.fetch("SELECT uid FROM run WHERE id = %s", run_id)
+    return str(rows[0]["uid"])
 
 
 class RunLock:
@@ -150,6 +176,11 @@ def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
         )
         for row in rows
     }
+
+
+def recorded_results(rows: Iterable[Row]) -> dict[str, Row]:
+    """The manifests that rows of the table ``stage`` hold, by stage."""
+    return {row["name"]: row["result"] for row in rows if row["result"]}
 
 
 async def begin_stage(database: Database, run_id: int, stage: StageId, attempt: int) -> None:

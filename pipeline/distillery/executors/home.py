@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from distillery.api import DistillationRun
-from distillery.artifacts import Store, store_at
-from distillery.database import dsn_from_environment
+from distillery.api.learned import digest_of_learned
+from distillery.artifacts import Identity, Store, store_at
+from distillery.database import Row, dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
+from distillery.database.runs import recorded_results
 
 
 def home() -> Path:
@@ -24,20 +26,37 @@ def home() -> Path:
 
 
 def folder_of(run: DistillationRun) -> Path:
-    """The run's own folder on this machine: logs, reports, and unless they are kept elsewhere its artifacts."""
+    """The folder of the run's name on this machine: logs, reports, and unless they are kept elsewhere its artifacts."""
     return home() / "runs" / run.metadata.namespace / run.metadata.name
 
 
+def identity_of(run: DistillationRun, uid: str) -> Identity:
+    """The run's identity; ``uid`` is the database's."""
+    return Identity(uid, digest_of_learned(run))
+
+
 def store_uri(run: DistillationRun) -> str:
-    """Where the run's artifacts are."""
+    """What the artifacts of all runs of this name have in common."""
     if run.spec.storage.uri:
         return f"{run.spec.storage.uri.rstrip('/')}/{run.key}"
     return folder_of(run).as_uri()
 
 
-def store_of(run: DistillationRun) -> Store:
-    """The run's artifacts."""
-    return store_at(store_uri(run), cache=folder_of(run) / "cache", endpoint_url=run.spec.storage.endpoint_url)
+def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
+    """The run's artifacts.
+
+    Args:
+        run: its resource.
+        uid: the database's.
+        stages: its rows of the table ``stage``.
+    """
+    return store_at(
+        store_uri(run),
+        identity_of(run, uid),
+        cache=folder_of(run) / "cache",
+        endpoint_url=run.spec.storage.endpoint_url,
+        recorded=recorded_results(stages),
+    )
 
 
 @contextlib.contextmanager

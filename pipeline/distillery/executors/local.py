@@ -8,18 +8,29 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distillery.api import DistillationRun
-from distillery.artifacts import ArtifactError
+from distillery.artifacts import ArtifactError, StoreUnavailable
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
 from distillery.database.live import gathered
-from distillery.database.runs import RunLock, begin_stage, end_stage, observe, register, report_progress, stage_rows
-from distillery.executors.home import folder_of, store_of, store_uri
+from distillery.database.runs import (
+    RunLock,
+    begin_stage,
+    end_stage,
+    observe,
+    register,
+    report_progress,
+    stage_rows,
+    uid_of,
+)
+from distillery.executors.home import folder_of, identity_of, store_of, store_uri
 from distillery.executors.servers import Servers
 from distillery.models import ModelNotFound
 from distillery.planning import Kind, Plan, Stage, StageId, StageState, plan
@@ -33,6 +44,9 @@ _log = logging.getLogger(__name__)
 
 # Time for a stage to write its checkpoint after SIGTERM.
 _GRACE_SECONDS = 60
+
+# How long a store is waited for that holds a result and is away.
+_STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +81,6 @@ class LocalExecutor:
         self._embedded = embedded
         self._show = show
         self._folder = folder_of(run)
-        self._store = store_of(run)
-        self._servers = Servers(run.spec, self._store, self._folder / "logs" / "vllm.log")
         self._tasks: dict[asyncio.Task[StageState], Stage] = {}
 
     async def execute(self) -> Plan:
@@ -81,8 +93,14 @@ class LocalExecutor:
         async with Database(self._dsn) as database:
             run_id = await register(database, self._run)
             async with RunLock(self._dsn, run_id) as lock:
+                uid = await uid_of(database, run_id)
+                self._identity = identity_of(self._run, uid)
+                self._store = store_of(self._run, uid, await stage_rows(database, run_id))
+                self._servers = Servers(self._run.spec, self._store, self._folder / "logs" / "vllm.log")
                 # whoever held the lock before is gone, and its processes died with it
                 await free_leases(database, run_id)
+                for draft in await asyncio.to_thread(self._store.sweep, 0):
+                    _log.info("removed %s, which a process left that died", draft)
                 watch = asyncio.create_task(self._keep_database())
                 try:
                     return await self._drive(database, run_id, lock)
@@ -107,7 +125,11 @@ class LocalExecutor:
             states = await observe(database, run_id)
             ours = {stage.id for stage in self._tasks.values()}
             # a stage that was running when its driver died simply starts again
-            known = {sid: state for sid, state in states.items() if state.phase != "running" or sid in ours}
+            known = {
+                sid: state
+                for sid, state in states.items()
+                if sid in ours or (state.phase != "running" and self._identity.wrote(state.result))
+            }
             current = plan(self._run.spec, known, failures=await gathered(database, run_id))
             if current.phase != "Running" and not self._tasks:
                 self._show(Progress(self._run, current, await stage_rows(database, run_id)))
@@ -164,25 +186,26 @@ class LocalExecutor:
         name = str(stage.id)
         work = self._folder / "work" / name
         work.mkdir(parents=True, exist_ok=True)
-        outcome = work / "outcome.json"
-        outcome.unlink(missing_ok=True)
         settings = getattr(self._run.spec.stages, stage.id.kind.value)
         workers = self._run.spec.rollout.workers if stage.player else 1
-        config = StageConfig.of(
-            self._run,
-            stage,
-            server=server,
-            merge=merges(self._run.spec, gpu=has_gpu()),
-            store=store_uri(self._run),
-            cache=self._folder / "cache",
-            work=work,
-            outcome=outcome,
-        )
-        path = work / "config.json"
-        path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
+        outcomes = [work / f"outcome-{index}.json" for index in range(workers)]
         processes = []
         try:
-            for index in range(workers):
+            for index, outcome in enumerate(outcomes):
+                outcome.unlink(missing_ok=True)
+                config = StageConfig.of(
+                    self._run,
+                    stage,
+                    identity=self._identity,
+                    server=server,
+                    merge=merges(self._run.spec, gpu=has_gpu()),
+                    store=store_uri(self._run),
+                    cache=self._folder / "cache",
+                    work=work,
+                    outcome=outcome,
+                )
+                path = work / f"config-{index}.json"
+                path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
                 processes.append(await self._start_process(stage, path, index))
             codes = await asyncio.wait_for(
                 asyncio.gather(*(process.wait() for process in processes)), settings.timeout_seconds
@@ -192,7 +215,7 @@ class LocalExecutor:
             return StageState("failed", attempt, message=message)
         finally:
             await _end(processes)
-        return self._state(stage.id, attempt, codes, outcome)
+        return await self._state(stage.id, attempt, codes, outcomes)
 
     async def _start_process(self, stage: Stage, config: Path, index: int) -> asyncio.subprocess.Process:
         logs = self._folder / "logs"
@@ -216,19 +239,34 @@ class LocalExecutor:
                 preexec_fn=die_with_parent,
             )
 
-    def _state(self, sid: StageId, attempt: int, codes: list[int], outcome: Path) -> StageState:
-        """How an attempt ended, from exit codes, the message left and the artifact."""
-        if any(codes):
-            code = next(code for code in codes if code)
-            left = read(outcome.read_text(encoding="utf-8"), attempt=attempt) if outcome.exists() else None
-            if left and left.phase == "failed":
-                return left
+    async def _state(self, sid: StageId, attempt: int, codes: list[int], outcomes: list[Path]) -> StageState:
+        """How an attempt ended, from exit codes, the messages left and the artifact.
+
+        A worker ends well once nothing of the stage is left to do, so that one is enough.
+        """
+        if 0 not in codes:
+            left = [read(path.read_text(encoding="utf-8"), attempt=attempt) for path in outcomes if path.exists()]
+            failures = [state for state in left if state and state.phase == "failed"]
+            if failures:
+                return next((state for state in failures if state.permanent), failures[0])
             log = self._folder / "logs" / f"{sid}.log"
-            return StageState("failed", attempt, message=f"ended with code {code} and no word; see {log}")
+            return StageState("failed", attempt, message=f"ended with code {codes[0]} and no word; see {log}")
         try:
-            return StageState("succeeded", attempt, result=self._store.open(str(sid))[1])
+            return StageState("succeeded", attempt, result=await self._published(str(sid)))
         except ArtifactError as error:
             return StageState("failed", attempt, message=str(error))
+
+    async def _published(self, name: str) -> dict[str, Any]:
+        """The manifest of what a stage's workers published. A store that is away is waited for: the work is done."""
+        deadline = time.monotonic() + _STORE_SECONDS
+        while True:
+            try:
+                return (await asyncio.to_thread(self._store.open, name))[1]
+            except StoreUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise
+                _log.warning("waiting for the store: %s", error)
+                await asyncio.sleep(_STORE_POLL_SECONDS)
 
 
 def _side_by_side() -> int:

@@ -164,4 +164,4 @@ def _round_facts(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dict[s
 
 
 def _without_files(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key not in ("files", "stage")}
+    return {key: value for key, value in result.items() if key not in ("files", "run", "stage")}

@@ -1,16 +1,18 @@
 """Brings what a model server needs to its pod before it starts: the base model's files, and a student's, checked.
 
 python -m distillery.serving.fetch --model MODEL [--revision COMMIT]
-                                   [--artifact STAGE --store URI --cache FOLDER [--endpoint-url URL]]
+                                   [--artifact STAGE --student DIGEST --run IDENTITY --store URI --cache FOLDER
+                                    [--endpoint-url URL]]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
-from distillery.artifacts import ArtifactError, store_at
+from distillery.artifacts import ArtifactError, Identity, store_at
 from distillery.models import ModelNotFound, resolve
 
 
@@ -20,21 +22,34 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a repository or a folder")
     parser.add_argument("--revision", help="the commit of a repository")
     parser.add_argument("--artifact", help="the stage that trained the student")
-    parser.add_argument("--store", help="URI of the run's artifacts")
+    parser.add_argument("--student", default="", help="the digest of its adapter")
+    parser.add_argument("--run", help="the identity of the run, UID-DIGEST")
+    parser.add_argument("--store", help="URI of the artifacts of all runs of the name")
     parser.add_argument("--cache", type=Path, help="folder for artifacts that come from elsewhere")
     parser.add_argument("--endpoint-url", help="of an S3 server other than AWS's")
     options = parser.parse_args()
     try:
         print(resolve(options.model, options.revision))
         if options.artifact:
-            store = store_at(options.store, cache=options.cache, endpoint_url=options.endpoint_url)
-            print(store.open(options.artifact)[0])
+            run = Identity.parse(options.run)
+            store = store_at(options.store, run, cache=options.cache, endpoint_url=options.endpoint_url)
+            folder = store.open(options.artifact, student=options.student)[0]
+            print(_at(options.cache / run.key / options.artifact, folder))
     except ModelNotFound as error:
         print(error, file=sys.stderr)
         sys.exit(78)
     except ArtifactError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
+
+
+def _at(place: Path, folder: Path) -> Path:
+    """Where the server looks for an artifact: one that an earlier version wrote lies elsewhere, and gets a link."""
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # another pod does the same
+            place.symlink_to(folder)
+    return place
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distillery.api import DistillationRun, canonical, parse
 from distillery.api.models import Endpoint
+from distillery.artifacts.identity import Identity
 from distillery.planning import Model, Stage, StageId
 
 
@@ -87,8 +88,11 @@ class StageConfig(BaseModel):
     server: Server | None = None
     """Who plays."""
 
+    identity: str
+    """The run's :class:`distillery.artifacts.Identity`, which its artifacts name."""
+
     store: str
-    """URI of the run's artifacts."""
+    """URI of the artifacts of all runs of the name."""
 
     store_endpoint: str | None = None
     """URL of the S3 server that holds them, if it is not AWS's."""
@@ -103,7 +107,9 @@ class StageConfig(BaseModel):
     """Where the stage leaves how it ended, for whoever started it: see :mod:`distillery.stages.outcome`."""
 
     @classmethod
-    def of(cls, run: DistillationRun, stage: Stage, *, server: Server | None, store: str, **where: Any) -> Self:
+    def of(
+        cls, run: DistillationRun, stage: Stage, *, identity: Identity, server: Server | None, store: str, **where: Any
+    ) -> Self:
         """What a stage of the plan is told; ``where`` are the folders."""
         dataset = stage.dataset
         return cls(
@@ -113,6 +119,7 @@ class StageConfig(BaseModel):
             student=stage.player is not None and stage.player.kind == "student",
             dataset=(dataset.arm, dataset.matched, dataset.filtered) if dataset else None,
             server=server,
+            identity=str(identity),
             store=store,
             store_endpoint=run.spec.storage.endpoint_url,
             **where,

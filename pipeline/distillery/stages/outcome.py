@@ -14,25 +14,35 @@ from distillery.planning import StageState
 
 MOST_BYTES = 4096
 _MOST_CHARACTERS = 1000  # of a message: four bytes each at most
+_MOST_TEXT = 700  # bytes of a text in a result: two of them, thirteen arms and two digests fit
 
 # What the planner and a status read of a result; the arms in short.
-_KEYS = ("student", "gate", "promoted", "metric", "environment")
+_KEYS = ("run", "student", "gate", "promoted", "metric", "environment")
 _ARM_KEYS = ("n", "success", "ci")
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth telling of a result."""
     told = {key: result[key] for key in _KEYS if key in result}
+    if "environment" in result:
+        told["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}
     if "gate" in result:
+        told["gate"] = {key: _bounded(text) for key, text in result["gate"].items()}
         told["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
     return told
 
 
 def write_success(path: Path, result: Mapping[str, Any]) -> None:
     """Leave word of a result."""
-    text = json.dumps({"result": summary(result)}, separators=(",", ":"))
-    assert len(text) <= MOST_BYTES, "thirteen arms and a sentence fit"
-    path.write_text(text, encoding="utf-8")
+    text = json.dumps({"result": summary(result)}, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _bounded(value: Any) -> Any:
+    """The value; of a text that is too long its beginning. Environments and servers write what they like."""
+    while isinstance(value, str) and len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) > _MOST_TEXT:
+        value = value[: len(value) * 9 // 10]
+    return value
 
 
 def write_failure(path: Path, message: str, *, permanent: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import signal
 import socket
 import sys
@@ -20,9 +21,17 @@ from typing import Any
 from distillery import plugins
 from distillery.agents import Agent
 from distillery.api import InvalidRun, Spec
-from distillery.artifacts import Store, store_at
+from distillery.artifacts import ArtifactError, Identity, Store, store_at
+from distillery.artifacts.drafts import ORPHANED_SECONDS
 from distillery.database import Database, dsn_from_environment
-from distillery.database.runs import begin_stage, end_stage, register, report_progress
+from distillery.database.runs import (
+    begin_stage,
+    end_stage,
+    recorded_results,
+    register,
+    report_progress,
+    stage_rows,
+)
 from distillery.environments.base import Environment, EnvironmentConfigurationError, Task
 from distillery.hints.bank import HintBank
 from distillery.models import ModelNotFound
@@ -76,6 +85,11 @@ class StageContext:
     status: Status
     stop: threading.Event = field(default_factory=threading.Event)
     """Set once the stage is told to stop, for work in threads."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """A folder for what the next attempt at the stage continues from; it goes once the result is published."""
+        return self.config.work / "checkpoint"
 
     @cached_property
     def worker(self) -> str:
@@ -189,8 +203,7 @@ def run_stage(main: StageMain) -> None:
 async def _run(main: StageMain, config: StageConfig) -> int:
     task = asyncio.current_task()
     assert task is not None
-    store = store_at(config.store, cache=config.cache, endpoint_url=config.store_endpoint)
-    stop, stage = threading.Event(), config.stage_id
+    stop, stage, identity = threading.Event(), config.stage_id, Identity.parse(config.identity)
 
     def terminate() -> None:
         stop.set()
@@ -199,12 +212,27 @@ async def _run(main: StageMain, config: StageConfig) -> int:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         async with Database(_dsn()) as database, Status(config.stage) as status:
-            run_id = await register(database, config.run)
+            run_id = await register(database, config.run, uid=identity.uid)
+            store = store_at(
+                config.store,
+                identity,
+                cache=config.cache,
+                endpoint_url=config.store_endpoint,
+                recorded=recorded_results(await stage_rows(database, run_id)),
+            )
             if config.records_itself:
                 await begin_stage(database, run_id, stage, 1)
-            result, draft = await main(StageContext(config, run_id, database, store, status, stop))
-            draft = draft or store.draft(config.stage)
-            manifest = await asyncio.to_thread(store.publish, config.stage, draft, {"stage": config.stage, **result})
+                # on one machine the driver does, which knows that none of its processes is left
+                await asyncio.to_thread(store.sweep, ORPHANED_SECONDS)
+            context = StageContext(config, run_id, database, store, status, stop)
+            try:
+                result, draft = await main(context)
+                draft = draft or store.draft(config.stage)
+                result = {"stage": config.stage, **result}
+                manifest = await asyncio.to_thread(store.publish, config.stage, draft, result)
+            finally:
+                store.close()
+            await asyncio.to_thread(_forget_checkpoints, context)
             if config.records_itself:
                 await end_stage(database, run_id, stage, StageState("succeeded", result=manifest))
     except asyncio.CancelledError as error:
@@ -212,6 +240,15 @@ async def _run(main: StageMain, config: StageConfig) -> int:
     outcome.write_success(config.outcome, manifest)
     _log.info("stage %s is done", config.stage)
     return 0
+
+
+def _forget_checkpoints(context: StageContext) -> None:
+    """What is left of them costs room, and no more: the result is published."""
+    shutil.rmtree(context.checkpoints, ignore_errors=True)
+    try:
+        context.store.forget(context.config.stage)
+    except ArtifactError as error:
+        _log.warning("a checkpoint stays in the store: %s", error)
 
 
 def _dsn() -> str:

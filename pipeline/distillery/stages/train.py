@@ -17,7 +17,7 @@ from typing import Any
 
 from distillery import plugins
 from distillery.agents import Episode
-from distillery.artifacts import digest_of
+from distillery.artifacts import ArtifactError, digest_of
 from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.models import resolve
 from distillery.planning import Dataset
@@ -28,6 +28,8 @@ from distillery.training.leaks import LeakError, Quotations, Recitation
 from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample
 
 _log = logging.getLogger(__name__)
+
+_KEEP_SECONDS = 10.0  # between two looks for a new checkpoint
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -143,29 +145,31 @@ async def _train(
     """Train in a thread, so that progress is reported and SIGTERM is heard meanwhile; write the weights."""
     import torch
 
-    from distillery.training import checkpoint
     from distillery.training.lora import Interrupted
     from distillery.training.weights import write_adapter, write_student
 
     spec, loop = context.spec, asyncio.get_running_loop()
-    checkpoints = context.config.work / "checkpoint"
     # not cancelled at once: the step under way is finished and a checkpoint written first
     loop.add_signal_handler(signal.SIGTERM, context.stop.set)
     torch.use_deterministic_algorithms(True, warn_only=True)
     trainer = plugins.load("trainers", spec.training.trainer)(
-        spec.training, base=folder, checkpoints=checkpoints, report=context.reporter("steps"), stop=context.stop
+        spec.training, base=folder, checkpoints=context.checkpoints, report=context.reporter("steps"), stop=context.stop
     )
+    await asyncio.to_thread(context.store.restore, context.config.stage, context.checkpoints)
+    keeping = asyncio.create_task(_keep_checkpoints(context))
     try:
         trained = await asyncio.to_thread(trainer.train, samples, base_digest=base_digest)
     except Interrupted as error:
+        await asyncio.to_thread(_keep, context)
         raise Terminated(str(error)) from error
+    finally:
+        keeping.cancel()
 
     student = spec.models.student
     name = f"{student.model}@{student.revision}" if student.revision else student.model
     digest = write_adapter(trained.model, draft / "adapter", base_name=name)
     if context.config.merge:
         write_student(trained.model, draft, base=folder, quantized=spec.training.quantization != "none")
-    checkpoint.remove(checkpoints)
     return {
         "student": digest,
         "base": {"model": student.model, "revision": student.revision, "sha256": base_digest},
@@ -174,6 +178,25 @@ async def _train(
         "versions": {package: version(package) for package in ("distillery", "torch", "transformers", "peft")},
         "metrics": trained.metrics,
     }
+
+
+async def _keep_checkpoints(context: StageContext) -> None:
+    """Copy each checkpoint to the store, for a pod that takes over on another node."""
+    kept = 0.0
+    while True:
+        written = max((path.stat().st_mtime for path in context.checkpoints.glob("[!.]*")), default=0.0)
+        if written > kept:
+            await asyncio.to_thread(_keep, context)
+            kept = written
+        await asyncio.sleep(_KEEP_SECONDS)
+
+
+def _keep(context: StageContext) -> None:
+    """A checkpoint that can't be copied costs steps, and training goes on."""
+    try:
+        context.store.keep(context.config.stage, context.checkpoints)
+    except ArtifactError as error:
+        _log.warning("the checkpoint is on this machine alone: %s", error)
 
 
 if __name__ == "__main__":

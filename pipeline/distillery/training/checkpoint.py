@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,3 @@ def load(folder: Path, *, fingerprint: str) -> dict[str, Any] | None:
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state if state["fingerprint"] == fingerprint else None
-
-
-def remove(folder: Path) -> None:
-    """Delete the checkpoint."""
-    shutil.rmtree(folder, ignore_errors=True)

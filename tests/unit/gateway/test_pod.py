@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from distillery.api import parse
-from distillery.artifacts import FolderStore
+from distillery.artifacts import store_at
 from distillery.planning import Model, StageId
 from distillery.serving.process import free_port
 from distillery_gateway.desired import Adapter
@@ -39,7 +39,8 @@ class Pod:
 
     def __init__(self, folder: Path, vllm: FakeVllm, session: aiohttp.ClientSession) -> None:
         self.owner = Owner(parse(document(promotion={"weights": "adapter"})), "uid")
-        self.store = FolderStore(folder / "store")
+        uri = f"file://{folder}/store"
+        self.store = store_at(uri, self.owner.identity, cache=folder)
         self.session = session
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.port, self.admin, self.syncer = free_port(), free_port(), free_port()
@@ -52,7 +53,7 @@ class Pod:
             "DISTILLERY_GATEWAY": f"http://127.0.0.1:{self.admin}",
             "DISTILLERY_SYNCER_PORT": str(self.syncer),
             "DISTILLERY_DESIRED": str(self._mounted / "desired"),
-            "DISTILLERY_STORE": f"file://{self.store.root}",
+            "DISTILLERY_STORE": uri,
             "DISTILLERY_ADAPTERS": str(folder / "adapters"),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from aiohttp import web
 from safetensors.torch import save_file
 
-from distillery.artifacts import ArtifactError, FolderStore
+from distillery.artifacts import ArtifactError, FolderStore, Identity, RunStore, Store
 from distillery.artifacts.safetensors import digest_of_weights
 from distillery_gateway.desired import Adapter, Desired, Target
 from distillery_gateway.syncer.sync import Syncer
@@ -25,7 +26,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-def publish(store: FolderStore, stage: str, value: float, **config: Any) -> Adapter:
+def publish(store: Store, stage: str, value: float, **config: Any) -> Adapter:
     draft = store.draft(stage)
     (draft / "adapter").mkdir()
     save_file({"a": torch.full((4, 8), value)}, draft / "adapter" / "adapter_model.safetensors")
@@ -174,6 +175,20 @@ async def test_a_newcomer_that_cannot_be_had_does_not_stop_what_is_served(
 async def test_a_document_without_adapters_needs_none(syncer: Syncer):
     await syncer.look(Desired(1, (), {"bot": (Target("base"),)}))
     assert (syncer.generation, syncer.waits_for) == (1, "")
+
+
+async def test_an_adapter_of_the_old_form_is_loaded_if_it_is_the_one(
+    vllm: FakeVllm, store: FolderStore, in_use: list[str], tmp_path: Path
+):
+    run = Identity("11111111-2222-3333-4444-555555555555", "a" * 64)
+    own = RunStore(FolderStore(tmp_path / "own"), store, run=run, recorded={})
+    wanted, other = publish(store, "r1-train-distilled", 1.0), publish(store, "r2-train-distilled", 2.0)
+    asked = replace(other, name="student-wanted", digest=wanted.digest)  # of an artifact that another run may own
+    async with aiohttp.ClientSession() as session:
+        syncer = Syncer(session, vllm.url, in_use[0], own, tmp_path / "adapters")
+        await syncer.look(want(wanted, asked))
+    assert list(vllm.adapters) == [wanted.name]
+    assert "r2-train-distilled" in syncer.problem
 
 
 async def test_one_bad_adapter_does_not_keep_a_good_one_out(syncer: Syncer, vllm: FakeVllm, store: FolderStore):

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from distillery.api import parse
 from distillery_operator.manifests.jobs import HISTORY
-from distillery_operator.manifests.names import STAGE_LABEL
-from tests.unit.operator.fake_cluster import FakeCluster, result_of, run_object
+from distillery_operator.manifests.names import STAGE_LABEL, Owner
+from tests.unit.operator.fake_cluster import UID, FakeCluster, result_of, run_object
 
 
 def stages_of(cluster: FakeCluster) -> list[str]:
@@ -60,6 +61,29 @@ def test_a_database_of_the_users_own_is_left_alone():
     assert cluster.run() == "Complete"
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_prepare_starts_again_when_what_is_learned_changes(ended: bool):
+    cluster = FakeCluster(run_object())
+    while "prepare" not in cluster.created:
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            if job["metadata"]["labels"][STAGE_LABEL] == "migrate":
+                cluster.end_job(job, "Complete")
+    (before,) = cluster.running_jobs()
+    if ended:
+        written_by = Owner(parse(cluster.body), UID).identity
+        cluster.end_job(before, "Complete", word={"result": {"run": str(written_by)}})
+    cluster.body["spec"]["training"] = {"seed": 7}
+    cluster.reconcile()
+    cluster.reconcile()
+    stages = {job["metadata"]["labels"][STAGE_LABEL]: job for job in cluster.running_jobs()}
+    assert set(stages) == {"prepare"}
+    assert stages["prepare"]["metadata"]["name"] != before["metadata"]["name"]
+    assert ("Job", before["metadata"]["name"]) not in cluster.objects
+    assert cluster.run() == "Complete"
+
+
 def test_a_loser_changes_nothing():
     cluster = FakeCluster(run_object())
     assert cluster.run(result=lambda stage: result_of(stage, promoted=False)) == "Complete"
@@ -80,7 +104,8 @@ def test_the_next_round_plays_with_the_winner_which_serves_meanwhile():
     assert ("Deployment", "test") in cluster.objects
     (rollout,) = [j for j in cluster.running_jobs() if j["metadata"]["labels"][STAGE_LABEL] == "r2-rollout"]
     server = rollout["spec"]["template"]["spec"]["initContainers"][-1]
-    assert "/artifacts/r1-train-distilled/merged" in server["command"]
+    command = server["command"]
+    assert command[command.index("--model") + 1].endswith("/r1-train-distilled/merged")
     assert {s["name"] for s in cluster.status["stages"]} == {"prepare", "r2-rollout"}
     assert cluster.run() == "Complete"
     assert cluster.status["roundOf"] == "2/2"

@@ -116,6 +116,21 @@ def test_everything_goes_with_its_run():
         assert made["metadata"]["labels"]["distillery.dev/run"] == "test"
 
 
+@pytest.mark.parametrize("more", [{}, IN_S3])
+def test_two_runs_of_one_name_share_no_artifact(more: dict[str, Any]):
+    first = owner(**more)
+    second, reseeded = replace(first, uid="another-uid"), owner(**more, training={"seed": 7})
+    keys = {of.identity.key for of in (first, second, reseeded)}
+    assert len(keys) == 3
+    assert owner(**more, rollout={"workers": 3}).identity == first.identity  # says how, not what
+    for of in (first, second, reseeded):
+        assert jobs.stage_config(of, stage(Kind.TRAIN, of=of)).identity == str(of.identity)
+        command = serving_pod(of)["fetch"]["command"]
+        assert command[command.index("--run") + 1] == str(of.identity)
+        assert command[command.index("--student") + 1] == DIGEST
+    assert len({jobs.job_name(of, stage(Kind.PREPARE), 1) for of in (first, second, reseeded)}) == 3
+
+
 def test_a_retained_claim_stays():
     assert "ownerReferences" not in storage.claim(owner(storage={"retain": True}))["metadata"]
 
@@ -247,7 +262,7 @@ def test_with_a_gpu_students_are_adapters_beside_their_base():
     server = made["spec"]["template"]["spec"]["initContainers"][-1]
     assert server["image"] == SETTINGS.gpu_server_image
     assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
-    assert "student-abcdef012345=/artifacts/r1-train-distilled/adapter" in server["command"]
+    assert f"student-abcdef012345=/artifacts/{of.identity.key}/r1-train-distilled/adapter" in server["command"]
     config = jobs.stage_config(of, playing, digest="abcdef0123456789")
     assert config.server
     assert config.server.model == "student-abcdef012345"
@@ -355,10 +370,11 @@ def test_with_adapters_a_pod_starts_with_the_base_model_alone():
 
 
 def test_merged_weights_say_whose_they_are_and_answer_to_the_name_that_all_pods_know():
-    command = serving_pod(owner())["server"]["command"]
+    of = owner()
+    command = serving_pod(of)["server"]["command"]
     at = command.index("--served-model-name")
     assert command[at + 1 : at + 4] == ["student-abcdef012345", "test", "--host"]
-    assert command[command.index("--model") + 1] == "/artifacts/r1-train-distilled/merged"
+    assert command[command.index("--model") + 1] == f"/artifacts/{of.identity.key}/r1-train-distilled/merged"
 
 
 def test_the_gateway_is_ready_before_requests_come_and_ends_before_the_server_does():
@@ -433,7 +449,7 @@ def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
     assert read_only["syncer"] == {"desired": True, "artifacts": True, "adapters": False}
     assert read_only["server"]["adapters"]
     told = variables(pod["syncer"])
-    assert told["DISTILLERY_STORE"] == "file:///artifacts"
+    assert (told["DISTILLERY_STORE"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(owner().identity))
     assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS"]}
 
 

@@ -1,13 +1,13 @@
 """Embeddings are found by the digest of their text, so that a text of any length has one; indexes for deletions.
 
 Revision ID: 0005
-Revises: 0003
+Revises: 0004
 """
 
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 UP = """
 ALTER TABLE embedding ADD COLUMN sha256 bytea;      -- of the text in UTF-8: a B-tree holds no entry above 2,704 bytes
