@@ -147,6 +147,32 @@ def test_artifacts_may_lie_in_s3_and_workers_share_the_games(in_s3: Namespace, e
         assert ask(in_s3, "small")
 
 
+def test_a_run_made_again_in_the_same_prefix_has_results_of_its_own(in_s3: Namespace):
+    """Last of those in the bucket: the run and its database go, and another of its name comes."""
+
+    def manifests() -> dict[str, dict[str, Any]]:
+        found = in_s3.kubectl("exec", "s3", "--", "find", "/data/runs", "-name", "result.json").split()
+        return {path: json.loads(in_s3.kubectl("exec", "s3", "--", "cat", path)) for path in found}
+
+    before, uid = manifests(), in_s3.get(RUN, "small")["metadata"]["uid"]
+    again = small(rollout={"temperature": 0.7, "workers": 2, "leaseSeconds": 15}, storage=s3.STORAGE)
+    again["spec"]["training"]["seed"] = 7
+    in_s3.kubectl("delete", RUN, "small", "--wait", "--cascade=foreground", "--timeout=300s")
+    in_s3.kubectl("delete", "persistentvolumeclaim", "data-small-database-0", "--ignore-not-found", "--timeout=300s")
+    in_s3.apply(again)
+    in_s3.wait_for("the end", lambda: in_s3.condition("small", "Complete").get("status") == "True", run="small")
+    status = assert_ended_as_undisturbed(in_s3, "small")
+    after, now = manifests(), in_s3.get(RUN, "small")["metadata"]["uid"]
+    assert {path: after[path] for path in before} == before
+    made = {m["stage"]: m for path, m in after.items() if path not in before}
+    assert sorted(made) == sorted(STAGES)
+    assert now != uid
+    assert all(manifest["run"].startswith(now) for manifest in made.values())
+    (train,) = (m for m in before.values() if m["stage"] == "r1-train-distilled")
+    assert made["r1-train-distilled"]["seed"] == 7
+    assert status["rounds"][0]["student"] == made["r1-train-distilled"]["student"] != train["student"]
+
+
 def test_every_panel_of_the_dashboard_shows_data(cluster: Cluster, example: Namespace, prometheus: Prometheus):
     for _ in range(3):  # a rate takes two looks at what changed between them
         ask(example, EXAMPLE)

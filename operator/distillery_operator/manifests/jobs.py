@@ -24,6 +24,7 @@ from distillery_operator.manifests.pods import (
     common_environment,
     container,
     merged,
+    model_cache,
     on_one_node,
     pipeline_image,
     pod,
@@ -117,7 +118,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
         pods = on_one_node(owner, pods)
     config = Mount({"name": "config", "configMap": {"name": name}}, CONFIG, read_only=True)
     credentials = secrets(_secrets(owner, stage))
-    mounts = [artifacts(owner), scratch(), shared_memory(), config, *credentials]
+    mounts = [artifacts(owner), *model_cache(owner), scratch(), shared_memory(), config, *credentials]
     image = pipeline_image(pods, settings)
     worker = container(
         _WORKER,
@@ -133,7 +134,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
         resources=own.resources,
         ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
     )
-    server_files = [artifacts(owner), scratch(), shared_memory()]
+    server_files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
     before: list[dict[str, Any]] = []
     if stage.player and not _endpoint(spec, stage.player):
         model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=artifact_folder(owner), digest=digest)

@@ -16,6 +16,7 @@ ARTIFACTS = "/artifacts"
 CONFIG = "/etc/distillery"
 SECRETS = "/var/run/distillery/secrets"
 _MODELS = f"{ARTIFACTS}/.models"
+_MODEL_CACHE = "/model-cache"
 
 USER = 65532
 """Neither root nor anybody: the user and group of every container."""
@@ -156,6 +157,14 @@ def artifacts(owner: Owner) -> Mount:
     return Mount({"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(owner)}}, ARTIFACTS)
 
 
+def model_cache(owner: Owner) -> list[Mount]:
+    """The volume of base models, if they have one of their own."""
+    cache = owner.run.spec.storage.model_cache
+    if cache is None:
+        return []
+    return [Mount({"name": "models", "persistentVolumeClaim": {"claimName": cache.claim_name}}, _MODEL_CACHE)]
+
+
 def scratch() -> Mount:
     """Whatever a program writes beside its results."""
     return Mount({"name": "tmp", "emptyDir": {}}, "/tmp")  # noqa: S108 - a volume of the pod's own
@@ -201,7 +210,7 @@ def common_environment(spec: Spec) -> dict[str, str]:
         "HOME": "/tmp",  # noqa: S108
         "DISTILLERY_CACHE": "/tmp/cache",  # noqa: S108
         "DISTILLERY_SECRETS": SECRETS,
-        "HF_HOME": _MODELS,
+        "HF_HOME": _MODEL_CACHE if spec.storage.model_cache else _MODELS,
     }
     if spec.storage.credentials_secret_ref:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(spec.storage.credentials_secret_ref)

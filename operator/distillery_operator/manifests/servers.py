@@ -23,6 +23,7 @@ from distillery_operator.manifests.pods import (
     artifacts,
     common_environment,
     container,
+    model_cache,
     on_one_node,
     pipeline_image,
     pod,
@@ -172,7 +173,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
     resources = _resources(spec)
     gpu, adapter = asks_for_gpu(resources), serves_adapters(spec)
     pods = on_one_node(owner, spec.pods) if shares_one_node(spec) else spec.pods
-    files = [artifacts(owner), scratch(), shared_memory()]
+    files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
     opens_store = gateway.credentials(spec)
     if adapter:
         model = served(BASE, spec, gpu=gpu, artifacts=artifact_folder(owner))

@@ -31,6 +31,14 @@ class Claim(Part):
     """``ReadWriteMany`` lets the workers of a stage run on several nodes."""
 
 
+class ModelCache(Part):
+    """The volume that keeps the files of base models. Has no effect without a cluster."""
+
+    claim_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    """claimName is the name of a persistent volume claim in the run's namespace. Several runs can share it. Pods on
+    several nodes need one with the access mode ``ReadWriteMany``."""
+
+
 class Storage(Part):
     """Where artifacts go: adapters, merged weights, reports, prepared games."""
 
@@ -48,6 +56,10 @@ class Storage(Part):
 
     claim: Claim = Claim()
     """The volume claim that holds the artifacts where ``uri`` is not given."""
+
+    model_cache: ModelCache | None = None
+    """modelCache is the volume that pods download base models to. Default: the volume of the artifacts, or where these
+    are in S3 none: every pod downloads the model again."""
 
     retain: bool = False
     """Whether the claim outlives the run's deletion. What lies in S3 always does."""

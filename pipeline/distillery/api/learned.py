@@ -36,6 +36,7 @@ MUTABLE = (
     "environment.tokenSecretRef",
     "storage.credentialsSecretRef",
     "storage.claim.size",
+    "storage.modelCache",
     "storage.retain",
     "modelServer.image",
     "modelServer.resources",

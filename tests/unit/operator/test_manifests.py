@@ -116,6 +116,18 @@ def test_everything_goes_with_its_run():
         assert made["metadata"]["labels"]["distillery.dev/run"] == "test"
 
 
+def test_base_models_stay_in_their_claim_when_artifacts_are_in_s3():
+    storage = {**IN_S3["storage"], "modelCache": {"claimName": "models"}}
+    of, without = owner(storage=storage, **ADAPTER), owner(**IN_S3, **ADAPTER)
+    assert of.identity == without.identity
+    for pod in (job(Kind.EVALUATE, of)["spec"]["template"]["spec"], serving(of)["spec"]["template"]["spec"]):
+        (volume,) = [v["name"] for v in pod["volumes"] if v.get("persistentVolumeClaim") == {"claimName": "models"}]
+        for container in (*pod["initContainers"], *pod["containers"]):
+            mounted = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+            assert mounted.get(volume) == variables(container).get("HF_HOME")
+    assert not any("persistentVolumeClaim" in volume for volume in serving_pod(without)["volumes"])
+
+
 @pytest.mark.parametrize("more", [{}, IN_S3])
 def test_two_runs_of_one_name_share_no_artifact(more: dict[str, Any]):
     first = owner(**more)
