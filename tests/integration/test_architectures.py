@@ -26,9 +26,7 @@ MASKS = {"Mistral with a sliding window", "Gemma 3", "Phi-3 mini with a sliding 
 
 def trainer(folder: Path, **fields: object) -> LoraTrainer:
     settings = Training.model_validate({"lora": {"rank": 2, "alpha": 4, "dropout": 0.0}, **fields})
-    return LoraTrainer(
-        settings, base=folder, checkpoints=folder / "c", report=lambda *_: None, stop=threading.Event()
-    )
+    return LoraTrainer(settings, base=folder, checkpoints=folder / "c", report=lambda *_: None, stop=threading.Event())
 
 
 def samples() -> list[Sample]:

@@ -166,9 +166,7 @@ class LoraTrainer:
     def _loss(self, model: Any, row: Row) -> Tensor:
         """The summed cross-entropy of a row's learned tokens; logits are computed for those alone."""
         logits, labels = self._logits(model, row)
-        return functional.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self._settings.label_smoothing
-        )
+        return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._settings.label_smoothing)
 
     @torch.no_grad()
     def _token_losses(self, model: Any, row: Row) -> Tensor:

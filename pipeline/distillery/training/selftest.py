@@ -69,7 +69,9 @@ def choose_reading(model: Any, samples: Sequence[Sample], losses: Losses, dtype:
         _log.warning("our attention does not agree with the model's own, which is slower and is used instead")
     packed = _keeps_apart(longest, losses, tolerance)
     if not packed:
-        _log.warning("samples of this model see each other in a packed row: each gets a row of its own, which is slower")
+        _log.warning(
+            "samples of this model see each other in a packed row: each gets a row of its own, which is slower"
+        )
     return Reading(own_attention=True, packed=packed)
 
 
