@@ -9,6 +9,7 @@ import subprocess
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from distillery.api import InvalidRun, parse
 from distillery.database import Database, DatabaseAway
@@ -94,6 +95,23 @@ async def test_the_lock_of_a_process_that_died_is_free(dsn: str, run_id: int):
         async with RunLock(dsn, run_id):
             with pytest.raises(RunHeld):
                 await lock.ensure()
+
+
+async def test_the_run_lock_outlives_a_limit_on_idle_transactions(dsn: str, run_id: int):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for limit in ("idle_in_transaction_session_timeout", "transaction_timeout"):
+            name = sql.Identifier(connection.info.dbname)
+            connection.execute(sql.SQL("ALTER DATABASE {} SET {} = '200ms'").format(name, sql.SQL(limit)))
+        async with RunLock(dsn, run_id):
+            await asyncio.sleep(0.6)
+            with pytest.raises(RunHeld):
+                async with RunLock(dsn, run_id):
+                    pass
+            (held,) = connection.execute(  # it holds back no vacuum, and a pooler leaves it its server
+                """SELECT state, backend_xid, backend_xmin FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid IN (SELECT pid FROM pg_locks WHERE objsubid = 2)"""
+            ).fetchall()
+            assert held == ("idle in transaction", None, None)
 
 
 async def test_stages_are_observed_as_they_were_recorded(database: Database, run_id: int):

@@ -259,7 +259,10 @@ async def test_without_the_database_it_waits_and_says_so_and_ends_when_told(sett
 async def test_a_connection_string_that_is_none_stands_in_no_log(settings: Settings, capfd: pytest.CaptureFixture[str]):
     process = Process(settings)
     running = await process.start("postgres//ann:hunter2@host/db")
-    await process.until(problem="ProgrammingError")
+    await process.until(
+        problem="the database's connection string is not one: write postgresql://user@host:5432/name; "
+        "correct DISTILLERY_DATABASE (on a cluster: the Secret that spec.database.dsnSecretRef names)"
+    )
     await asyncio.sleep(2.0)  # the pool's own words come of themselves
     running.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running.wait(), PATIENCE) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,7 +22,32 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+_MAX_POOL_WAIT_SECONDS = 10.0
+
+# SQLSTATEs that time may cure: the same work is tried again. Everything else fails at once with the server's message:
+# a refused login (28), a database that is not there (3D), a row or an index entry that is too large (54), a canceled
+# statement (57014), an I/O error (58), and all errors in statements or data.
+_PASSING = (
+    "08",  # the connection broke
+    "25006",  # read-only: a replica until it is promoted, or a managed server whose disk is full
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "53100",  # disk full: the volume may grow, or WAL may be recycled; the warning and the last error name it
+    "53200",  # out of memory
+    "53300",  # too many connections
+    "55P03",  # a lock was not available in the time that the server allows
+    "57P01",  # shutdown
+    "57P02",  # crash
+    "57P03",  # starting up or shutting down
+    "57P05",  # an idle session was ended
+)
+
+# libpq gives no SQLSTATE for a connection that the server refuses, only a text. Where the server writes another
+# language, the refusal is found when patience ends.
+_REFUSAL = re.compile(
+    r"password|authentication|pg_hba\.conf|(role|database) .* does not exist|permission denied|no such (database|user)",
+    re.IGNORECASE,
+)
 
 
 async def _check(connection: AsyncConnection[Row]) -> None:
@@ -31,6 +57,15 @@ async def _check(connection: AsyncConnection[Row]) -> None:
 
 class DatabaseAway(Exception):
     """The database could not be reached for longer than the patience allowed."""
+
+
+class DatabaseRefused(Exception):
+    """The server can't be used as it is, and waiting does not help: the message names what to fix."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"{problem}; correct DISTILLERY_DATABASE (on a cluster: the Secret that spec.database.dsnSecretRef names)"
+        )
 
 
 def dsn_from_environment() -> str | None:
@@ -55,10 +90,11 @@ class Database:
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             dsn,
             connection_class=AsyncConnection[Row],
-            kwargs={"row_factory": dict_row},
+            # a statement that is prepared in one session is unknown in the next one that a transaction pooler gives
+            kwargs={"row_factory": dict_row, "prepare_threshold": None},
             min_size=1,
             max_size=size,
-            timeout=10.0,
+            timeout=min(_MAX_POOL_WAIT_SECONDS, max(1.0, patience)),
             reconnect_timeout=5.0,
             check=_check,
             open=False,
@@ -77,7 +113,12 @@ class Database:
         """Run ``work`` in one transaction, again and again while the server is away.
 
         ``work`` may run more than once, and once more after a commit whose confirmation was lost: it must be
-        idempotent. Raises :class:`DatabaseAway` when patience ends.
+        idempotent.
+
+        Raises:
+            DatabaseAway: patience ended.
+            DatabaseRefused: the server does not let us in.
+            psycopg.Error: any other error that waiting does not cure.
         """
         deadline = time.monotonic() + self.patience
         delay, told = 0.2, False
@@ -88,14 +129,29 @@ class Database:
                 if told:
                     _log.info("the database is back")
                 return result
-            except _AWAY as error:
+            except (psycopg.Error, PoolTimeout) as error:
+                reason = await self._connection_error() or error if isinstance(error, PoolTimeout) else error
+                if not may_pass(reason):
+                    raise reason from None
                 if time.monotonic() > deadline:
-                    raise DatabaseAway(f"the database was away for {self.patience:.0f} s: {error}") from error
+                    raise DatabaseAway(
+                        f"the database was away for {self.patience:.0f} s: {_one_line(reason)}"
+                    ) from error
                 if not told:
-                    _log.warning("the database is away, waiting for it: %s", str(error).strip())
+                    _log.warning("the database is away, waiting for it: %s", _one_line(reason))
                     told = True
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
+
+    async def _connection_error(self) -> psycopg.Error | None:
+        """Why a connection fails, which the pool only logs. Raises :class:`DatabaseRefused` for a reason that stays."""
+        try:
+            async with await AsyncConnection.connect(self.dsn, connect_timeout=5):
+                return None  # all connections were in use
+        except psycopg.Error as error:
+            if refused := refusal(error):
+                raise refused from None
+            return error
 
     async def fetch(self, query: str, *parameters: Any) -> list[Row]:
         """All rows of a query that only reads."""
@@ -113,3 +169,24 @@ class Database:
             return (await connection.execute(query, parameters)).rowcount  # type: ignore[arg-type]
 
         return await self.transaction(work)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether time may cure an error: the server is away, busy or full. See ``_PASSING``."""
+    if isinstance(error, psycopg.Error) and error.sqlstate:
+        return error.sqlstate.startswith(_PASSING)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout)
+
+
+def refusal(error: psycopg.Error) -> DatabaseRefused | None:
+    """Why a connection failed, if the reason stays: its string, its login, or rights."""
+    if isinstance(error, psycopg.ProgrammingError) and not error.sqlstate:
+        # libpq's words quote the string, and with it the password
+        return DatabaseRefused("the database's connection string is not one: write postgresql://user@host:5432/name")
+    if not may_pass(error) or _REFUSAL.search(str(error)):
+        return DatabaseRefused(f"the database refuses the connection: {_one_line(error)}")
+    return None
+
+
+def _one_line(error: BaseException | str) -> str:
+    return " ".join(str(error).split())

@@ -5,6 +5,7 @@ python -m distillery.database.migrate [REVISION]    on the database that the env
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -12,21 +13,36 @@ import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.exc import DBAPIError
 
-from distillery.database.connection import dsn_from_environment
+from distillery.database.connection import DatabaseRefused, dsn_from_environment, refusal
 
 # Any constant does; it only has to be the same everywhere.
 _LOCK = 0x64697374696C6C
+
+# pgvector 0.8 brought iterative scans, which banks of more than 10,000 hints need.
+_MIN_PGVECTOR = (0, 8)
 
 
 def migrate(dsn: str, revision: str = "head") -> None:
     """Bring the schema to a revision: ``head``, a revision id, or ``base`` for none.
 
-    Blocks while another process migrates. Raises psycopg's errors where the server can't be reached or lacks rights.
+    Blocks while another process migrates.
+
+    Raises:
+        DatabaseRefused: the server does not let us in, or lacks pgvector 0.8.
+        psycopg.Error: the server is away, or lacks rights.
     """
     engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(dsn))
     try:
-        with engine.begin() as connection:
+        try:
+            begun = engine.connect()
+        except DBAPIError as error:
+            reason = error.orig
+            raise (refusal(reason) or reason if isinstance(reason, psycopg.Error) else error) from None
+        with begun as connection, connection.begin():
+            if revision != "base":
+                _check_pgvector(connection)
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             config = Config(attributes={"connection": connection})
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -38,6 +54,20 @@ def migrate(dsn: str, revision: str = "head") -> None:
         engine.dispose()
 
 
+def _check_pgvector(connection: sqlalchemy.Connection) -> None:
+    query = "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'"
+    version = connection.execute(sqlalchemy.text(query)).scalar()
+    if version is None:
+        raise DatabaseRefused(
+            "the database's server has no pgvector: install 0.8 or newer there, or take another server"
+        )
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _MIN_PGVECTOR:
+        raise DatabaseRefused(
+            f"the database has pgvector {version}, and 0.8 or newer is needed: install it on the server and run "
+            "ALTER EXTENSION vector UPDATE, or take another server"
+        )
+
+
 def _current(connection: sqlalchemy.Connection) -> str:
     known = connection.execute(sqlalchemy.text("SELECT to_regclass('alembic_version')")).scalar()
     row = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first() if known else None
@@ -45,12 +75,19 @@ def _current(connection: sqlalchemy.Connection) -> str:
 
 
 def main() -> None:
-    """Migrate; exit code 78 where no database is named."""
+    """Migrate; exit code 78 where no database is named, or one that can't be used as it is."""
     dsn = dsn_from_environment()
     if not dsn:
         print("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE", file=sys.stderr)
         sys.exit(78)
-    migrate(dsn, *sys.argv[1:2])
+    try:
+        migrate(dsn, *sys.argv[1:2])
+    except DatabaseRefused as error:
+        print(error, file=sys.stderr)
+        sys.exit(78)
+    except psycopg.OperationalError as error:
+        print(f"the database is away: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Json
 
 from distillery.api import MUTABLE, DistillationRun, canonical
@@ -104,6 +105,10 @@ async def uid_of(database: Database, run_id: int) -> str:
 class RunLock:
     """Held while a process drives a run. The server frees it when the process or its connection dies.
 
+    The lock is held by a transaction that stays open. A pooler in transaction mode gives a session's lock to whoever
+    comes next, so that two processes would drive one run; a transaction keeps its server connection. It has no
+    snapshot between its statements and writes nothing, so it holds back no vacuum.
+
     Raises :class:`RunHeld` on entering where another process holds it.
     """
 
@@ -128,23 +133,31 @@ class RunLock:
         assert self._connection is not None
         try:
             await self._connection.execute("SELECT 1")
-        except psycopg.OperationalError:
+        except psycopg.Error:  # a transaction that the server ended counts as an internal error
             await self._connection.close()
             with contextlib.suppress(psycopg.OperationalError):
                 await self._acquire()
 
     async def _acquire(self) -> None:
-        self._connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
-        cursor = await self._connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (self._run_id,))
+        self._connection = connection = await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None)
+        # the limits that a server may set on transactions such as this one; the newer one is unknown to Postgres 16
+        await connection.execute(
+            """SELECT set_config(name, '0', true) FROM pg_settings
+               WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"""
+        )
+        # a literal, for the simple protocol: the portal of a statement with parameters would keep its snapshot
+        cursor = await connection.execute(sql.SQL("SELECT pg_try_advisory_xact_lock({}, 0)").format(self._run_id))
         row = await cursor.fetchone()
         if not (row and row[0]):
-            cursor = await self._connection.execute("SELECT key, holder FROM run WHERE id = %s", (self._run_id,))
+            cursor = await connection.execute("SELECT key, holder FROM run WHERE id = %s", (self._run_id,))
             row = await cursor.fetchone()
-            await self._connection.close()
+            await connection.close()
             raise RunHeld(f"run {row[0] if row else self._run_id} is driven by {(row and row[1]) or 'another process'}")
         since = datetime.now().astimezone().isoformat(timespec="seconds")
         holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
-        await self._connection.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
+        # by a connection of its own: the lock's transaction would keep the row locked
+        async with await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None) as other:
+            await other.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
 
 
 async def is_driven(database: Database, run_id: int) -> bool:

@@ -32,7 +32,7 @@ from aiohttp import web
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from distillery.database import Database, DatabaseAway, dsn_from_environment
+from distillery.database import Database, DatabaseAway, DatabaseRefused, dsn_from_environment
 from distillery.database.live import Exchange, Outcome, expire, gathered, record
 from distillery.database.migrate import migrate
 from distillery.database.runs import UnknownRun, find
@@ -40,7 +40,7 @@ from distillery.serving.record import NoRecord, read
 
 _log = logging.getLogger(__name__)
 
-_AWAY = (DatabaseAway, DBAPIError, OSError, UnknownRun, psycopg.Error)
+_AWAY = (DatabaseAway, DatabaseRefused, DBAPIError, OSError, UnknownRun, psycopg.Error)
 
 _LOOK_SECONDS = 1.0
 _COUNT_SECONDS = 5.0
@@ -120,7 +120,11 @@ class Recorder:
     def _fail(self, error: Exception) -> None:
         """Say what is wrong, and no more: errors quote connection strings, and what users wrote."""
         self._failures, self._counted = 0, -_COUNT_SECONDS  # the last count would start a round that finds none
-        problem = str(error).strip() if isinstance(error, DatabaseAway | UnknownRun) else type(error).__name__
+        problem = (
+            str(error).strip()
+            if isinstance(error, DatabaseAway | DatabaseRefused | UnknownRun)
+            else type(error).__name__
+        )
         if problem != self.problem:
             where = "" if isinstance(error, _AWAY) else "\n" + "".join(traceback.format_tb(error.__traceback__))
             _log.warning("nothing is recorded: %s%s", problem, where)

@@ -23,7 +23,7 @@ from distillery.agents import Agent
 from distillery.api import InvalidRun, Spec
 from distillery.artifacts import ArtifactError, Identity, Store, store_at
 from distillery.artifacts.drafts import ORPHANED_SECONDS
-from distillery.database import Database, dsn_from_environment
+from distillery.database import Database, DatabaseRefused, dsn_from_environment
 from distillery.database.runs import (
     begin_stage,
     end_stage,
@@ -61,6 +61,7 @@ class Terminated(Exception):
 
 _PERMANENT = (
     AllEpisodesBroke,
+    DatabaseRefused,
     EnvironmentConfigurationError,
     InvalidRun,
     ModelNotFound,
