@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from distillery.api import InvalidRun, canonical, load, parse
 from distillery.database.runs import _differences
@@ -199,6 +200,20 @@ def test_a_file_that_is_no_document_is_one_clear_problem(tmp_path: Path, text: s
     with pytest.raises(InvalidRun) as caught:
         load(path)
     assert len(caught.value.problems) == 1
+
+
+def test_load_refuses_a_key_that_is_there_twice_and_names_file_and_line(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text("metadata: {name: a}\nspec:\n  rounds: {max: 1}\n  rounds: {max: 2}\n")
+    with pytest.raises(InvalidRun, match=r"the key rounds is there twice\s+in \".*/run\.yaml\", line 4, column 3"):
+        load(path)
+
+
+def test_load_takes_an_exponent_without_a_point_for_a_number(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    text = yaml.safe_dump(document(training={"learningRate": 0.125}))
+    path.write_text(text.replace("0.125", "2e-4"))
+    assert load(path).spec.training.learning_rate == 2e-4
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from yaml.composer import ComposerError
 
 from distillery.api.problems import InvalidRun, Problem, explain, lookup, shown
 from distillery.api.rules import RULES
 from distillery.api.run import DistillationRun
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as kubectl reads it: a key is there once, and 2e-4 is a number."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse what PyYAML would settle in silence by the last value."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise ComposerError(
+                    "in the mapping", node.start_mark, f"the key {key.value} is there twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return node
+
+
+# YAML 1.1, which PyYAML reads, wants a point in it
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load(path: Path) -> DistillationRun:
@@ -21,11 +46,10 @@ def load(path: Path) -> DistillationRun:
         InvalidRun: with everything that is wrong in it. A file that can't be read is one problem too.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:  # by its name, for the places in messages
+            documents = [document for document in yaml.load_all(file, _Loader) if document is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRun([Problem(str(path), "", f"can't be read: {error}")]) from error
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.YAMLError as error:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
