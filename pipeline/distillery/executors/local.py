@@ -33,7 +33,7 @@ from distillery.database.runs import (
 from distillery.executors.home import folder_of, identity_of, store_of, store_uri
 from distillery.executors.servers import Servers
 from distillery.models import ModelNotFound
-from distillery.planning import Kind, Plan, Stage, StageId, StageState, plan
+from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
 from distillery.serving.choice import has_gpu, merges
 from distillery.serving.process import die_with_parent
 from distillery.serving.vllm import ServerFailed
@@ -170,10 +170,7 @@ class LocalExecutor:
         try:
             server = None
             if stage.player:
-                if not self._servers.suits(stage.player):
-                    unit = "waiting for the model server"
-                    await report_progress(database, run_id, stage.id, done=0, total=0, unit=unit)
-                server = await self._servers.serve(stage.player)
+                server = await self._serve(database, stage.id, run_id, stage.player)
             elif has_gpu() and stage.id.kind is Kind.TRAIN:
                 await self._servers.stop()  # a server takes the whole of the GPU's memory
             return await self._run_process(stage, attempt, server)
@@ -181,6 +178,18 @@ class LocalExecutor:
             return StageState("failed", attempt, permanent=True, message=str(error))
         except (ServerFailed, ArtifactError) as error:
             return StageState("failed", attempt, message=str(error))
+
+    async def _serve(self, database: Database, sid: StageId, run_id: int, model: Model) -> Server:
+        """A server for a model; while it starts, the progress shows the end of its log."""
+        starting = asyncio.create_task(self._servers.serve(model))
+        try:
+            while not self._servers.suits(model) and not starting.done():
+                unit = self._servers.describe_start()
+                await report_progress(database, run_id, sid, done=0, total=0, unit=unit)
+                await asyncio.wait([starting], timeout=2.0)
+            return await starting
+        finally:
+            starting.cancel()
 
     async def _run_process(self, stage: Stage, attempt: int, server: Server | None) -> StageState:
         name = str(stage.id)

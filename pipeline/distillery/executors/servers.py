@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,15 @@ class Servers:
         else:
             await self._server.show(wanted)
         return Server(base_url=self._server.base_url, model=wanted.name)
+
+    def describe_start(self) -> str:
+        """What a person reads who waits for the server: its log, and the log's last line."""
+        try:
+            lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        last = textwrap.shorten(lines[-1], 80, placeholder=" ...") if lines else ""
+        return f"waiting for the model server, log {self._log}{': ' + last if last else ''}"
 
     async def stop(self) -> None:
         """Stop the vLLM, if one runs."""

@@ -24,7 +24,7 @@ import aiohttp
 
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import has_gpu
-from distillery.serving.process import die_with_parent, free_port
+from distillery.serving.process import die_with_parent, free_port, is_free
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ class VllmServer:
 
     async def start(self) -> Self:
         """Start the process and wait until it answers. Raises :class:`ServerFailed`."""
+        if self.port and not is_free(self.port):  # else what listens there would answer in vLLM's place
+            raise ServerFailed(f"port {self.port} of 127.0.0.1 is taken: choose another one with --port")
         self.port = self.port or free_port()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._sockets = tempfile.TemporaryDirectory(prefix="distillery-vllm-")  # vLLM leaves them where they are
@@ -163,7 +165,7 @@ class VllmServer:
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
-        environment = {**server_environment(gpu=has_gpu()), **os.environ}
+        environment = {**server_environment(gpu=has_gpu()), **({} if has_gpu() else _threads()), **os.environ}
         if self._sockets:
             environment["VLLM_RPC_BASE_PATH"] = self._sockets.name
         if self.private:
@@ -174,3 +176,8 @@ class VllmServer:
     def _end_of_log(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-15:])
+
+
+def _threads() -> dict[str, str]:
+    """As many threads as vLLM would take, but not bound to cores: the servers of two runs would share the same ones."""
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1)), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
