@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from distillery.artifacts.folder import FolderStore
 from distillery.cli import main as commands
 from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
@@ -163,6 +164,60 @@ def test_what_can_not_be_promoted_or_rolled_back_is_told(kubectl: Path, capsys: 
     (kubectl / "refusal").write_text("spec.promotion.round: must not exceed spec.rounds.max")
     assert call("promote", "a", "--round", "9") == 1
     assert "must not exceed spec.rounds.max" in capsys.readouterr().err
+
+
+def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
+    kubectl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (kubectl / "refusal").write_text(
+        "E1129 20:14:01.1 7 memcache.go:265] couldn't get API group list\n" * 5 + "The connection was refused\n"
+    )
+    monkeypatch.setenv("DISTILLERY_HOME", str(kubectl))
+    assert call("promote", "house") == 1
+    assert capsys.readouterr().err == "The connection was refused\n"
+    (kubectl / "runs" / "default" / "house").mkdir(parents=True)
+    assert call("promote", "house") == 1
+    refusal, told = capsys.readouterr().err.splitlines()
+    assert refusal == "The connection was refused"
+    assert told.startswith("house is a run of this machine, and promote is for runs on a cluster")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("DISTILLERY_HOME", "file", "DISTILLERY_HOME: {folder}/file is a file; name a folder"),
+        ("DISTILLERY_HOME", "file/below", "DISTILLERY_HOME: {folder}/file"),
+        ("DISTILLERY_HOME", "/proc/none", "DISTILLERY_HOME: /proc/none can't be made: "),
+        ("DISTILLERY_DATABASE", "host=/nowhere", "DISTILLERY_DATABASE: "),
+        ("DISTILLERY_DATABASE", "nonsense", "correct DISTILLERY_DATABASE"),
+        ("DISTILLERY_DATABASE_FILE", "none", "DISTILLERY_DATABASE_FILE: "),
+    ],
+)
+def test_status_names_the_variable_when_it_is_unusable(
+    variable: str, value: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+):
+    (tmp_path / "file").write_text("")
+    for name in ("DISTILLERY_HOME", "DISTILLERY_DATABASE", "DISTILLERY_DATABASE_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value if variable == "DISTILLERY_DATABASE" else str(tmp_path / value))
+    assert call("status") == 78
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told.format(folder=tmp_path) in line
+
+
+def test_an_artifact_that_has_gone_is_told_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    async def report(_: object) -> int:
+        FolderStore(tmp_path).manifest("prepare")
+        return 0
+
+    monkeypatch.setitem(commands._COMMANDS, "report", report)
+    monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path))
+    assert call("report", "run") == 78
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "artifact prepare has no readable manifest" in line
+    assert f"DISTILLERY_HOME ({tmp_path})" in line
 
 
 def test_without_kubectl_that_is_said(

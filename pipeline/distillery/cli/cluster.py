@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from distillery.api import GROUP
 
 _KIND = f"distillationruns.{GROUP}"
+_LOG_LINE = re.compile(r"[EWIF]\d{4} ")
 
 
 def promote(run: str, number: int | None, *, context: str | None = None) -> str:
@@ -92,5 +94,7 @@ def _kubectl(run: str, verb: str, *arguments: str, context: str | None) -> str:
     except FileNotFoundError as error:
         raise RuntimeError("runs on a cluster are changed by kubectl, which is not installed here") from error
     if done.returncode:
-        raise RuntimeError(done.stderr.strip() or f"kubectl ended with code {done.returncode}")
+        # its client logs every try before it says what is wrong
+        lines = [line for line in done.stderr.strip().splitlines() if not _LOG_LINE.match(line)]
+        raise RuntimeError("\n".join(lines) or f"kubectl ended with code {done.returncode}")
     return done.stdout

@@ -9,17 +9,18 @@ import logging
 import signal
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
+from distillery.artifacts import ArtifactError
 from distillery.cli import cluster
-from distillery.database import Database, DatabaseAway, Row
+from distillery.database import Database, DatabaseAway, DatabaseRefused, Row
 from distillery.database.live import gathered
 from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
 from distillery.executors import home
@@ -27,6 +28,8 @@ from distillery.models import ModelNotFound
 from distillery.planning import plan
 
 EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION = 1, 75, 78
+
+_PIPED_WIDTH = 1000  # a file has no edge: tables there are as wide as what they hold
 
 _DESCRIPTION = """\
 LLM agents that learn from their failures: play, extract hints, teach with hints, train a student without them,
@@ -127,6 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = asyncio.run(_COMMANDS[options.command](options))
     except InvalidRun as error:
         code = _complain(str(error), EXIT_CONFIGURATION)
+    except (home.SetupError, DatabaseRefused) as error:
+        code = _complain(str(error), EXIT_CONFIGURATION)
+    except ArtifactError as error:
+        where = f"artifacts are kept in DISTILLERY_HOME ({home.home()}) or spec.storage.uri: put back what is missing"
+        code = _complain(f"{error}; {where}", EXIT_CONFIGURATION)
     except RunHeld as error:
         code = _complain(f"{error}; wait for it, or stop it first", EXIT_HELD)
     except (UnknownRun, DatabaseAway, ModelNotFound, RuntimeError) as error:
@@ -278,7 +286,16 @@ async def _hints(options: argparse.Namespace) -> int:
             run = parse((await find(database, options.run))["document"])
             bank = HintBank(database, bank=run.key, environment=run.spec.environment.name, agent=run.spec.agent.name)
             rows = await bank.statistics()
-    grid = Table("hint", "for", "mentions", "uses", "with %", "no hints %", "others %", "from")
+    grid = Table(
+        Column("hint", min_width=24, overflow="fold"),
+        "for",
+        "mentions",
+        "uses",
+        "with %",
+        "no hints %",
+        "others %",
+        "from",
+    )
     for row in rows[: options.limit]:
         grid.add_row(
             row["text"],
@@ -291,6 +308,8 @@ async def _hints(options: argparse.Namespace) -> int:
             f"round {row['round']}, {row['extractor']}{' ' + row['model'] if row['model'] else ''}",
         )
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
     console.print(grid)
     console.print(f"{min(options.limit, len(rows))} of {len(rows)} hints", highlight=False)
     console.print("success of episodes with the hint, of the same tasks without hints, of episodes with other hints")
@@ -342,17 +361,30 @@ async def _serve(options: argparse.Namespace) -> int:
 
 
 async def _promote(options: argparse.Namespace) -> int:
-    print(cluster.promote(options.run, options.round, context=options.context))
-    return 0
+    return _on_cluster(options, lambda: cluster.promote(options.run, options.round, context=options.context))
 
 
 async def _rollback(options: argparse.Namespace) -> int:
-    print(cluster.rollback(options.run, context=options.context))
-    return 0
+    return _on_cluster(options, lambda: cluster.rollback(options.run, context=options.context))
 
 
 async def _pause(options: argparse.Namespace) -> int:
-    print(cluster.pause(options.run, paused=options.command == "pause", context=options.context))
+    paused = options.command == "pause"
+    return _on_cluster(options, lambda: cluster.pause(options.run, paused=paused, context=options.context))
+
+
+def _on_cluster(options: argparse.Namespace, change: Callable[[], str]) -> int:
+    try:
+        print(change())
+    except RuntimeError as error:
+        namespace, _, name = options.run.rpartition("/")
+        if not (home.home() / "runs" / (namespace or "default") / name).is_dir():
+            raise
+        return _complain(
+            f"{error}\n{options.run} is a run of this machine, and {options.command} is for runs on a cluster; "
+            f"distillery serve {options.run} serves its promoted student here",
+            EXIT_FAILED,
+        )
     return 0
 
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
+import psycopg
+
 from distillery.api import DistillationRun
 from distillery.api.learned import digest_of_learned
 from distillery.artifacts import Identity, Store, store_at
@@ -14,6 +16,10 @@ from distillery.database import Row, dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.database.runs import recorded_results
+
+
+class SetupError(Exception):
+    """A variable of the environment names what can't be used; the message names the variable and the reason."""
 
 
 def home() -> Path:
@@ -64,11 +70,36 @@ def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
     """The database's connection string, schema in place, and the embedded server if it is one.
 
     ``$DISTILLERY_DATABASE`` names a server; else the embedded one is started.
+
+    Raises:
+        SetupError: the folder or the server can't be used.
+        DatabaseRefused: the server does not let us in, or lacks what is needed.
     """
-    if dsn := dsn_from_environment():
-        migrate(dsn)
+    try:
+        dsn = dsn_from_environment()
+    except OSError as error:
+        raise SetupError(f"DISTILLERY_DATABASE_FILE: {error}") from error
+    if dsn:
+        try:
+            migrate(dsn)
+        except psycopg.OperationalError as error:
+            raise SetupError(f"DISTILLERY_DATABASE: {' '.join(str(error).split())}") from error
         yield dsn, None
         return
+    _make_home()
     with EmbeddedPostgres(home() / "postgres") as server:
         migrate(server.dsn)
         yield server.dsn, server
+
+
+def _make_home() -> None:
+    folder = home()
+    variable = "DISTILLERY_HOME" if "DISTILLERY_HOME" in os.environ else "the folder of runs (set DISTILLERY_HOME)"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SetupError(f"{variable}: {error.filename} is a file; name a folder") from error
+    except OSError as error:
+        raise SetupError(f"{variable}: {folder} can't be made: {error.strerror}; name another folder") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SetupError(f"{variable}: {folder} can't be written to by this user; name another folder")
