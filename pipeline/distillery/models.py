@@ -9,6 +9,10 @@ WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
 UNWANTED = ["consolidated*.safetensors", "*/*"]
 """Patterns of the hub: the same weights once more, in the form of their author, and folders with other forms."""
 
+CHAT_TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024"}
+"""What chat templates get besides the messages, in training and in every server: a fixed date (the one that Llama 3.1's
+template falls back to), because a student has to see in use what it was trained on."""
+
 
 class ModelNotFound(Exception):
     """A model's files can't be had, or are of no use; the message names the model and the mend."""

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from distillery.agents import Message, history
 from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
+from distillery.serving.arguments import ServedModel, server_arguments
 from distillery.training.samples import ChatRenderer, TemplateError, longest_sample, samples_of, student_head
 from tests.unit.fakes import FakeEnvironment, episode, task, turn
+from tests.unit.templates import (
+    CHATML,
+    GEMMA3,
+    GPT_OSS,
+    GRANITE4,
+    LFM2,
+    LLAMA3,
+    MISTRAL,
+    PHI3,
+    PHI4,
+    QWEN3,
+    QWEN3_5,
+    tokenizer,
+)
 
 OPENING = "You see a shelf 1 and a desk 1.\nYour task is to: put mug 1 in shelf."
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 # Drops what was said in earlier replies before a mark, as templates of reasoning models do.
 FORGETFUL = CHATML.replace("{{ m.content }}", "{{ m.content if loop.last else m.content.split('!')[-1] }}")
-
-
-def tokenizer(template: str) -> PreTrainedTokenizerFast:
-    """Every character a token, but for the control tokens of ChatML."""
-    marks = ["<|im_start|>", "<|im_end|>"]
-    vocabulary = {token: number for number, token in enumerate([*marks, "<unk>", *map(chr, range(10, 127))])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=core, eos_token="<|im_end|>", unk_token="<unk>", additional_special_tokens=marks
-    )
-    made.chat_template = template
-    return made
 
 
 def renderer(template: str = CHATML) -> ChatRenderer:
@@ -57,6 +56,60 @@ def test_only_replies_and_their_ends_are_learnt():
     (sample,) = samples_of(renderer(), agent, played, keep_examples=False)
     learnt = texts(tokenizer(CHATML), sample.ids, sample.targets)
     assert learnt == "think: hm<|im_end|>go to desk 1<|im_end|>take mug 1 from desk 1<|im_end|>"
+
+
+CHAT: list[Message] = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "go to desk 1"},
+    {"role": "user", "content": "c"},
+    {"role": "assistant", "content": "look"},
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "end"),
+    [
+        (CHATML, "<|im_end|>", "<|im_end|>"),
+        (CHATML, "<|endoftext|>", "<|im_end|>"),
+        (LFM2, "<|im_end|>", "<|im_end|>"),
+        (LLAMA3, "<|end_of_text|>", "<|eot_id|>"),
+        (GEMMA3, "<eos>", "<end_of_turn>"),
+        (PHI3, "<|endoftext|>", "<|end|>"),
+        (PHI4, "<|endoftext|>", "<|im_end|>"),
+        (GRANITE4, "<|end_of_text|>", "<|end_of_text|>"),
+    ],
+)
+def test_targets_end_with_the_turn_when_eos_is_another(template: str, eos: str, end: str):
+    made = tokenizer(template, eos=eos)
+    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    assert texts(made, sample.ids, sample.targets) == f"go to desk 1{end}look{end}"
+
+
+def test_targets_hold_the_space_when_a_template_puts_it_first():
+    made = tokenizer(MISTRAL, eos="</s>")
+    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    assert texts(made, sample.ids, sample.targets) == " go to desk 1</s> look</s>"
+
+
+@pytest.mark.parametrize("template", [QWEN3, QWEN3_5])
+def test_template_is_refused_when_it_drops_thoughts(template: str):
+    with pytest.raises(TemplateError, match="choose a model whose template only appends"):
+        renderer(template).sample(1, CHAT, range(4))
+
+
+def test_template_is_refused_when_it_always_writes_todays_date():
+    with pytest.raises(TemplateError, match="puts today's date into every prompt"):
+        renderer(GPT_OSS)
+
+
+def test_prompt_has_the_servers_date_when_the_template_takes_one():
+    made = tokenizer(LLAMA3, eos="<|eot_id|>")
+    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    assert "Today Date: 26 Jul 2024" in sample.text
+    arguments = server_arguments(ServedModel("base", "base"), port=1, gpu=False, load_adapter=False)
+    sent = json.loads(arguments[arguments.index("--default-chat-template-kwargs") + 1])
+    chat = [{**message} for message in CHAT]
+    assert made.apply_chat_template(chat, tokenize=False, **sent) == sample.text
 
 
 @pytest.mark.parametrize("template", [CHATML, "{% for m in messages %}{{ m.content }}\n{% endfor %}"])

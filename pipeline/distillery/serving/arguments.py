@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+
+from distillery.models import CHAT_TEMPLATE_ARGUMENTS
 
 # The ranks that vLLM allows as the largest.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -53,6 +56,7 @@ def server_arguments(model: ServedModel, *, port: int, gpu: bool, load_adapter: 
     arguments += ["--served-model-name", *called]
     arguments += ["--host", "127.0.0.1", "--port", str(port)]
     arguments += ["--enable-prompt-tokens-details", "--disable-uvicorn-access-log"]
+    arguments += ["--default-chat-template-kwargs", json.dumps(CHAT_TEMPLATE_ARGUMENTS)]
     if model.adapter_rank:
         rank = next(allowed for allowed in _RANKS if allowed >= model.adapter_rank)
         arguments += ["--enable-lora", "--max-lora-rank", str(rank)]

@@ -1,24 +1,34 @@
 """From an episode to token ids: the very ids that the student will see when it plays.
 
 Messages become text by the model's own chat template, as they do in the server, and the text becomes tokens in one go.
-The tokens that the agent wrote, up to and with the end of each turn, are the ones that are learnt.
+The tokens that the agent wrote, up to and with the token that ends the turn, are the ones that are learned. Where a
+template asks for the date, it gets the same one here and in the servers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from distillery.agents import Agent, Episode, Message, history, without
+from distillery.models import CHAT_TEMPLATE_ARGUMENTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+_MARK = "xyzzy"  # stands in no template
+
+_REWRITES = (
+    "the chat template changes what stands before message {index} when more is appended; "
+    "choose a model whose template only appends (no removal of earlier thoughts)"
+)
+
+
 class TemplateError(Exception):
-    """The model's chat template can't be used: it does not only append. The message says where."""
+    """The model's chat template can't be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +49,45 @@ class Sample:
 
 
 class ChatRenderer:
-    """A tokenizer with its chat template."""
+    """A tokenizer with its chat template.
+
+    Raises:
+        TemplateError: there is no template, or it puts today's date into prompts.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         if not tokenizer.chat_template:
             raise TemplateError("the model has no chat template; choose an instruction-tuned model")
         self._tokenizer = tokenizer
-        ends = tokenizer.eos_token_id
-        self._ends = set(ends) if isinstance(ends, list) else {ends}
+        self._refuse_clock()
+        self._end = self._find_end()
 
-    def text(self, messages: list[Message], *, generate: bool) -> str:
+    def text(self, messages: list[Message], *, generate: bool, **arguments: Any) -> str:
         """The chat as text; ``generate`` adds what invites the model's reply."""
         chat: list[dict[str, str]] = [{"role": message["role"], "content": message["content"]} for message in messages]
-        rendered = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate)
+        rendered = self._tokenizer.apply_chat_template(
+            chat, tokenize=False, add_generation_prompt=generate, **CHAT_TEMPLATE_ARGUMENTS, **arguments
+        )
         assert isinstance(rendered, str)
         return rendered
+
+    def _refuse_clock(self) -> None:
+        probe: list[Message] = [{"role": "user", "content": "a"}]
+        if _MARK in self.text(probe, generate=True, strftime_now=lambda _: _MARK):
+            raise TemplateError(
+                "the chat template puts today's date into every prompt, so a student would never see again what it "
+                "was trained on; choose a model whose template writes no date, or takes it as date_string"
+            )
+
+    def _find_end(self) -> int | None:
+        """The token that ends a reply, which need not be the tokenizer's eos; None if the template writes none.
+
+        Gemma's is <end_of_turn>, Phi's <|end|>, Llama's <|eot_id|>.
+        """
+        chat: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
+        after = self.text(chat, generate=False).rpartition(_MARK)[2]
+        special = {*self._tokenizer.all_special_ids, *self._tokenizer.added_tokens_decoder}
+        return next((token for token in self._encode(after)["input_ids"] if token in special), None)
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
         """The ids of a prompt, as a server computes them from the same messages."""
@@ -63,7 +97,7 @@ class ChatRenderer:
         """The tokens of a chat."""
         return len(self._encode(self.text(messages, generate=False))["input_ids"])
 
-    def sample(self, episode_id: int, messages: list[Message], learnt: range) -> Sample:
+    def sample(self, episode_id: int, messages: list[Message], learnt: Collection[int]) -> Sample:
         """A chat as ids, with the replies among ``messages[i], i in learnt`` as targets.
 
         Raises:
@@ -77,12 +111,11 @@ class ChatRenderer:
                 continue
             before = self.text(messages[:index], generate=True)
             through = self.text(messages[: index + 1], generate=False)
-            if not (text.startswith(before) and text.startswith(through) and len(before) < len(through)):
-                raise TemplateError(
-                    f"the chat template changes what stands before message {index} when more is appended; "
-                    "choose a model whose template only appends (no removal of earlier thoughts)"
-                )
-            replies.append((len(before), len(through)))
+            # some templates end a chat with a token of its own (Phi's <|endoftext|>): it never follows a reply
+            same = _shared(text, through)
+            if not text.startswith(before) or same <= len(before) or (self._end is None and same < len(through)):
+                raise TemplateError(_REWRITES.format(index=index))
+            replies.append((index, len(before), same))
         encoding = self._encode(text)
         ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
         return Sample(episode_id, tuple(ids), tuple(self._targets(ids, offsets, replies)), text)
@@ -90,10 +123,13 @@ class ChatRenderer:
     def _encode(self, text: str) -> Any:
         return self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
 
-    def _targets(self, ids: list[int], offsets: list[tuple[int, int]], replies: list[tuple[int, int]]) -> list[int]:
+    def _targets(
+        self, ids: list[int], offsets: list[tuple[int, int]], replies: list[tuple[int, int, int]]
+    ) -> list[int]:
+        """The positions of the replies, each given by its message and the characters where it starts and ends."""
         targets: list[int] = []
         position = 0
-        for start, end in replies:
+        for index, start, end in replies:
             while position < len(ids) and offsets[position][1] <= start:
                 position += 1
             if position < len(ids) and offsets[position][0] < start:
@@ -101,9 +137,34 @@ class ChatRenderer:
             while position < len(ids) and offsets[position][1] <= end:
                 targets.append(position)
                 position += 1
-                if ids[position - 1] in self._ends:
+                if ids[position - 1] == self._end:
                     break  # what the template puts after a reply's end is never generated
+            else:
+                if self._end is not None:
+                    raise TemplateError(_REWRITES.format(index=index))
         return targets
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of what both texts begin with."""
+    if one.startswith(other):
+        return len(other)
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a chat of two replies can be learned from.
+
+    Raises:
+        TemplateError: it can't.
+    """
+    chat: list[Message] = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+    ]
+    ChatRenderer(tokenizer).sample(0, chat, range(4))
 
 
 def student_head(agent: Agent, episode: Episode, *, keep_examples: bool) -> tuple[Message, ...]:
