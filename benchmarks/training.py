@@ -28,7 +28,8 @@ from typing import Any
 
 from benchmarks.figures import Figure, conclude, options
 from distillery.api.training import Training
-from distillery.training.lora import LoraTrainer, peft_config
+from distillery.training.architecture import peft_config
+from distillery.training.lora import LoraTrainer
 from distillery.training.packing import order
 from distillery.training.samples import Sample
 
@@ -134,12 +135,13 @@ def trl(chosen: Sequence[Sample]) -> Turn:
     ordered = [chosen[index] for step in steps for index in step]
     labels = [[t if n in set(s.targets) else -100 for n, t in enumerate(s.ids)] for s in ordered]
     columns = {"input_ids": [list(sample.ids) for sample in ordered], "labels": labels}
+    model = AutoModelForCausalLM.from_pretrained(MODEL)
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         trainer = Ordered(
-            model=AutoModelForCausalLM.from_pretrained(MODEL),
+            model=model,
             processing_class=AutoTokenizer.from_pretrained(MODEL),
             train_dataset=Dataset(InMemoryTable.from_pydict(columns), fingerprint="benchmark"),
-            peft_config=peft_config(SETTINGS.lora),
+            peft_config=peft_config(SETTINGS.lora, model),
             args=SFTConfig(
                 output_dir=scratch,
                 max_length=None,

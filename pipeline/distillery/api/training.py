@@ -21,16 +21,9 @@ class Lora(Part):
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Of the adapter's inputs."""
 
-    target_modules: Annotated[tuple[Text, ...], Field(min_length=1, max_length=32)] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """The matrices that get an update, by the last part of their names."""
+    target_modules: Annotated[tuple[Text, ...], Field(min_length=1, max_length=32)] | None = None
+    """targetModules names the projections that get an update, by the last part of their names. They have to be all
+    that the model's layers have. Default: all of them, as found in the model."""
 
 
 class Training(Part):

@@ -141,30 +141,18 @@ def _check_secrets(spec: Spec) -> None:
 
 
 def _check_model(spec: Spec) -> dict[str, Any]:
-    """The base model's name, revision and digest; its chat template must only append."""
-    from transformers import AutoTokenizer
-
-    from distillery.training.samples import ChatRenderer, TemplateError
+    """The base model's name, revision and digest, once it is known to be one that can be trained."""
+    from distillery.training.architecture import ArchitectureError, check_student
     from distillery.training.weights import digest_of_model
 
     student = spec.models.student
     folder = resolve(student.model, student.revision)
     if spec.models.teacher and spec.models.teacher.model:
         resolve(spec.models.teacher.model, spec.models.teacher.revision)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     try:
-        ChatRenderer(tokenizer).sample(
-            0,
-            [
-                {"role": "user", "content": "a"},
-                {"role": "assistant", "content": "b"},
-                {"role": "user", "content": "c"},
-                {"role": "assistant", "content": "d"},
-            ],
-            range(4),
-        )
-    except TemplateError as error:
-        raise StageFailure(f"spec.models.student.model: {student.model}: {error}") from error
+        check_student(folder, spec)
+    except ArchitectureError as error:
+        raise StageFailure(str(error)) from error
     return {"model": student.model, "revision": student.revision, "sha256": digest_of_model(folder)}
 
 

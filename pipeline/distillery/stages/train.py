@@ -145,6 +145,7 @@ async def _train(
     """Train in a thread, so that progress is reported and SIGTERM is heard meanwhile; write the weights."""
     import torch
 
+    from distillery.training.architecture import ArchitectureError
     from distillery.training.lora import Interrupted
     from distillery.training.weights import write_adapter, write_student
 
@@ -162,6 +163,8 @@ async def _train(
     except Interrupted as error:
         await asyncio.to_thread(_keep, context)
         raise Terminated(str(error)) from error
+    except ArchitectureError as error:
+        raise StageFailure(str(error)) from error
     finally:
         keeping.cancel()
 

@@ -1,8 +1,9 @@
 """The trainer ``lora``: one LoRA on a frozen base model, from packed samples. Read :meth:`LoraTrainer.train` first.
 
 One loop instead of a framework, because three properties have to hold together: no padding and no contamination
-between packed samples on any device, logits for learnt tokens only, and a resumed run that ends with the very bytes of
-an uninterrupted one. See docs/adr.
+between packed samples on any device, logits for learned tokens only, and a resumed run that ends with the very bytes of
+an uninterrupted one. The last holds on a CPU; on a GPU order, dropout and initialization are the same, and sums differ
+by rounding. See docs/adr.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from torch import Tensor
 from torch.nn import functional
 
-from distillery.api.training import Lora, Training
+from distillery.api.training import Training
 from distillery.artifacts import digest_of
 from distillery.training import checkpoint
+from distillery.training.architecture import check_gradients, peft_config
 from distillery.training.attention import row_arguments
 from distillery.training.packing import Row, order, pack
 from distillery.training.samples import Sample
@@ -84,6 +86,7 @@ class LoraTrainer:
         """Train on the samples; go on from a checkpoint of the very same training if there is one.
 
         Raises:
+            ArchitectureError: a part of the adapter takes no part in what the model computes.
             Interrupted: ``stop`` was set.
         """
         settings = self._settings
@@ -158,6 +161,7 @@ class LoraTrainer:
             loss = self._loss(model, row) / learnt
             loss.backward()
             total += loss.item()
+        check_gradients(model)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -196,7 +200,7 @@ class LoraTrainer:
         if self._device.type == "cuda":
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        return get_peft_model(model, peft_config(self._settings.lora))
+        return get_peft_model(model, peft_config(self._settings.lora, model))
 
     def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
@@ -242,15 +246,3 @@ def _restore_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def peft_config(lora: Lora) -> LoraConfig:
-    """The adapter in PEFT's words."""
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )

@@ -70,7 +70,7 @@ def choose_reading(model: Any, samples: Sequence[Sample], losses: Losses, dtype:
     packed = _keeps_apart(longest, losses, tolerance)
     if not packed:
         _log.warning(
-            "samples of this model see each other in a packed row: each gets a row of its own, which is slower"
+            "samples see each other in a packed row of this model: each gets a row of its own, which is slower"
         )
     return Reading(own_attention=True, packed=packed)
 
