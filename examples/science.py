@@ -5,8 +5,8 @@
 
 A seed draws the tasks (generated games are other games), the order and the start of training; each seed is a run of its
 own, DOCUMENT-seed-0 and so on. Interrupt it whenever you like: started again, it goes on where it was. In the end it
-prints two tables, success of every arm and the paired comparisons with Holm's correction over all of them, and writes
-them with the numbers of each seed to $DISTILLERY_HOME/science.
+prints two tables, the paired comparisons, the differences of each seed first, with Holm's correction over all of them,
+and success of every arm, and writes them with the numbers of each seed to $DISTILLERY_HOME/science.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ import yaml
 from distillery.api import DistillationRun, canonical, load, parse
 from distillery.database import Database
 from distillery.database.runs import find, stage_rows
-from distillery.evaluation.outcomes import ArmOutcomes, compare, outcomes_of, pooled
+from distillery.evaluation.outcomes import ArmOutcomes, compare, outcomes_of, pooled, with_stand_ins
 from distillery.executors import home
 from distillery.report.numbers import p_value, percent, points
 from distillery.report.table import COLUMNS, rows
 
-CONTROLS = ("sft-matched",)
-"""Arms that a demonstration does without: here, too, students are compared that learnt from equally many episodes."""
+_CONDITIONS = (
+    "A p-value is about the students at hand, one trained adapter per arm and seed: it says how surely these differ on "
+    "tasks like these, and nothing about what another training would give. The differences of the seeds show that."
+)
 
 DISTILLERY = Path(sys.executable).with_name("distillery")
 
@@ -62,11 +64,10 @@ def main() -> int:
 
 
 def seeded(document: DistillationRun, seed: int) -> DistillationRun:
-    """The same run under a name of its own, with another seed wherever one is, and with all controls."""
+    """The same run under a name of its own, with another seed wherever one is."""
     made = canonical(document)
     spec = made["spec"]
     made["metadata"]["name"] = f"{made['metadata']['name']}-seed-{seed}"
-    spec["evaluation"]["arms"] = list(dict.fromkeys([*spec["evaluation"]["arms"], *CONTROLS]))
     spec["environment"]["tasks"]["seed"] = spec["training"]["seed"] = seed
     if spec["environment"]["name"] == "alfworld":
         spec["environment"]["options"]["seed"] = seed  # of generated games
@@ -75,7 +76,8 @@ def seeded(document: DistillationRun, seed: int) -> DistillationRun:
 
 async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
     """What came out: all seeds together, and each."""
-    each: dict[str, Mapping[str, ArmOutcomes]] = {}
+    played: dict[str, Mapping[str, ArmOutcomes]] = {}
+    same_as: dict[str, dict[str, str]] = {}
     sources = []
     with home.database() as (dsn, _):
         async with Database(dsn) as database:
@@ -83,18 +85,37 @@ async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
                 run_id = (await find(database, run.key))["id"]
                 stages = {row["name"]: row for row in await stage_rows(database, run_id)}
                 last = max(int(name[1 : name.index("-")]) for name in stages if name.endswith("-promote"))
-                each[run.metadata.name] = await outcomes_of(database, run_id, last, run.spec.evaluation.arms)
+                name = run.metadata.name
+                played[name] = await outcomes_of(database, run_id, last, run.spec.evaluation.arms)
+                trained = {
+                    arm: (stages.get(f"r{last}-train-{arm}") or {}).get("result") for arm in run.spec.evaluation.arms
+                }
+                same_as[name] = {
+                    arm: result["sameAs"] for arm, result in trained.items() if result and "sameAs" in result
+                }
                 sources.append(stages["prepare"]["result"]["environment"]["source"])
-    return conclude(each, sources, runs[0].spec.evaluation.gate.metric)
+    # a student that one seed had no need to train, and another had, is compared in all
+    everywhere = set.intersection(*(set(same) for same in same_as.values()))
+    each = {
+        name: with_stand_ins(arms, {a: b for a, b in same_as[name].items() if a not in everywhere})
+        for name, arms in played.items()
+    }
+    first = next(iter(same_as.values()))
+    return conclude(each, sources, runs[0].spec.evaluation.gate.metric, {arm: first[arm] for arm in everywhere})
 
 
-def conclude(each: Mapping[str, Mapping[str, ArmOutcomes]], sources: Sequence[str], metric: str) -> dict[str, Any]:
-    """The arms and comparisons of all runs together, and of each by its name."""
+def conclude(
+    each: Mapping[str, Mapping[str, ArmOutcomes]],
+    sources: Sequence[str],
+    metric: str,
+    same_as: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The arms and comparisons of all runs together, and of each by its name; ``same_as`` as in :func:`compare`."""
 
     def told(arms: Mapping[str, ArmOutcomes]) -> dict[str, Any]:
         return {
             "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
-            "comparisons": compare(arms, metric),
+            "comparisons": compare(arms, metric, same_as=same_as),
         }
 
     return {
@@ -108,15 +129,17 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """Both tables, and what they are about."""
     seeds = found["seeds"].values()
     successes = {arm: ", ".join(percent(seed["arms"][arm]["success"]) for seed in seeds) for arm in found["arms"]}
-    yield from _table([*COLUMNS, "each seed %"], [[*row, successes[row[0]]] for row in rows(found)])
-    yield ""
-    header = ["a", "b", "tasks", "a - b", "95 % interval", "p", "p (Holm)", "each seed"]
+    header = ["a", "b", "each seed: a - b", "tasks", "a - b", "95 % interval", "p", "p (Holm)"]
     yield from _table(header, [_comparison(c, seeds) for c in found["comparisons"]])
+    yield ""
+    yield from _table([*COLUMNS, "each seed %"], [[*row, successes[row[0]]] for row in rows(found)])
     yield ""
     base = next(iter(found["arms"].values()))
     tests = ", ".join(dict.fromkeys(c["test"] for c in found["comparisons"]))
     repeated = "" if base["n"] == base["tasks"] else " Seeds share tasks: intervals are over tasks, not over episodes."
     yield f"{len(found['seeds'])} seeds; tasks: {'; '.join(dict.fromkeys(found['sources']))}. Tests: {tests}.{repeated}"
+    yield ""
+    yield _CONDITIONS
 
 
 def _comparison(told: Mapping[str, Any], seeds: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -126,12 +149,12 @@ def _comparison(told: Mapping[str, Any], seeds: Iterable[Mapping[str, Any]]) -> 
     return [
         told["a"],
         told["b"],
+        each,
         str(told["tasks"]),
         points(told["difference"]),
         f"{low} to {high}",
         p,
         corrected,
-        each,
     ]
 
 

@@ -27,6 +27,7 @@ BREAKS: list[dict[str, Any]] = [
     {"hints": {"retriever": "none"}},
     {"evaluation": {"arms": ["base", "rag"]}},
     {"evaluation": {"arms": ["base", "distilled", "base"]}},
+    {"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}},
     {"evaluation": {"arms": ["base", "distilled"], "seeds": 3}},
     {"teaching": {"attempts": 2}, "rollout": {"temperature": 0}},
     {"agent": {"name": "plain", "maxCalls": 10}},

@@ -32,12 +32,18 @@ OLD = "look for a mug in cabinet, desk, shelf, countertop, sidetable"
 NEW = "look for a mug in desk, countertop, cabinet, sidetable, shelf"
 
 
+RUN = document(
+    agent={"name": "plain"},
+    evaluation={"arms": ["base", "sft", "distilled", "sft-matched", "distilled-matched"]},
+)
+
+
 class Selecting:
     """A stage train of round 2 over a database that a test fills."""
 
     def __init__(self, database: Database, run_id: int, folder: Path) -> None:
         self.database, self.run_id = database, run_id
-        run = parse(document(agent={"name": "plain"}))
+        run = parse(RUN)
         store = FolderStore(folder / "store")
         config = StageConfig.of(
             run, Stage(StageId(2, Kind.TRAIN, "distilled")), server=None, store=store.root.as_uri(), cache=folder,
@@ -74,7 +80,7 @@ class Selecting:
 @pytest.fixture
 async def selecting(database: Database, tmp_path: Path) -> Selecting:
     """Nothing played yet."""
-    run_id = await register(database, parse(document(agent={"name": "plain"})))
+    run_id = await register(database, parse(RUN))
     return Selecting(database, run_id, tmp_path)
 
 
@@ -104,3 +110,23 @@ async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
     assert (await selecting.choose(OWN)).recitation_rate == 0
     await selecting.play(OWN, task(0), "first countertop sidetable", round=2)
     assert (await selecting.choose(OWN)).recitation_rate == 0.2
+
+
+async def test_matched_students_learn_from_the_tasks_that_both_solved(selecting: Selecting):
+    for number in (1, 2, 3):
+        await selecting.play(TEACHER, task(number))
+    for number in (2, 3, 4):
+        await selecting.play(OWN, task(number))
+    for arm in (OWN, TEACHER):
+        chosen = await selecting.choose(arm, matched=True)
+        assert [e.task.id for e in chosen.episodes] == ["train/2", "train/3"]
+        assert chosen.unmatched == 1
+        assert train.trained_alike(selecting.context, Dataset(arm, matched=True), chosen) is None
+
+
+async def test_a_matched_student_is_not_trained_again_when_nothing_is_left_out(selecting: Selecting):
+    for number in (1, 2):
+        await selecting.play(TEACHER, task(number))
+    await selecting.play(OWN, task(2))
+    chosen = await selecting.choose(OWN, matched=True)
+    assert train.trained_alike(selecting.context, Dataset(OWN, matched=True), chosen) == "sft"

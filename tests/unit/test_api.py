@@ -81,6 +81,7 @@ def test_the_canonical_document_parses_to_the_same_run():
         ({"hints": {"retriever": "none"}}, 'spec.hints.retriever: "none": without hints there is nothing to distil'),
         ({"evaluation": {"arms": ["base", "sft"]}}, "spec.evaluation.arms: "),
         ({"evaluation": {"arms": ["base", "distilled", "base"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}}, "spec.evaluation.arms: "),
         ({"evaluation": {"seeds": 3}}, "spec.evaluation.seeds: 3: greedy episodes are all alike"),
         ({"teaching": {"attempts": 2}}, "spec.teaching.attempts: 2: greedy attempts are all alike"),
         ({"agent": {"maxCalls": 10}}, "spec.agent.maxCalls: 10: must be at least spec.environment.maxSteps"),

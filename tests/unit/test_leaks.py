@@ -99,13 +99,14 @@ def test_keep_counts_an_episode_when_its_sample_is_too_long():
     assert selection.dropped == {"too long": 1}
 
 
-def test_a_matched_dataset_is_as_large_as_the_smallest_arm_and_always_the_same():
-    many = keep([played("go to desk 1", number=n) for n in range(9)], SPEC, Quotations([]), filtered=True)
-    few = keep([played("go to desk 1", number=n) for n in range(4)], SPEC, Quotations([]), filtered=True)
-    arms = {"own": few, "teacher": many}
-    one, two = (choose(arms, Dataset("teacher", matched=True), seed=1) for _ in range(2))
-    assert len(one) == 4
-    assert one == two
+def test_matched_datasets_have_equally_many_episodes_of_each_task():
+    teacher = [played("go to desk 1", number=n) for n in (1, 2, 2, 2, 3)]
+    own = [played("go to desk 1", number=n) for n in (2, 2, 3, 3, 4)]
+    arms = {name: keep(es, SPEC, Quotations([]), filtered=True) for name, es in (("teacher", teacher), ("own", own))}
+    for arm in arms:
+        one, two = (choose(arms, Dataset(arm, matched=True), seed=1) for _ in range(2))
+        assert [e.task.id for e in one] == ["train/2", "train/2", "train/3"]
+        assert one == two
 
 
 def test_a_hint_left_in_the_prompt_fails_the_build():

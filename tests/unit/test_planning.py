@@ -87,6 +87,9 @@ def test_a_matched_student_waits_for_every_arm_it_is_matched_with():
     stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)}
     needed = {str(sid) for sid in stages["r1-train-sft-matched"].needs}
     assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo"}
+    two = ["base", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
+    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": two}), 1, BASE)}
+    assert "r1-teach-placebo" not in [str(sid) for sid in stages["r1-train-sft-matched"].needs]
 
 
 def test_the_next_round_plays_with_the_promoted_student():

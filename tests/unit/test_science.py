@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillery.api import parse
-from distillery.evaluation.outcomes import ArmOutcomes, pooled
+from distillery.evaluation.outcomes import ArmOutcomes, compare, pooled
 from examples.science import conclude, markdown, seeded
 from tests.unit.documents import document
 
@@ -56,8 +56,24 @@ def test_the_page_tells_every_seed():
     page = "\n".join(markdown(conclude(two_seeds(shared=False), ["generated"], "success")))
     assert "| sft | 8 | 87.5 |" in page
     assert "100.0, 75.0 |" in page
-    assert "+75.0, +50.0 |" in page
+    assert "| sft | base | +75.0, +50.0 | 8 |" in page
     assert "2 seeds; tasks: generated. Tests: exact McNemar." in page
+    assert "one trained adapter per arm and seed" in page
+
+
+def test_no_pair_counts_twice_when_a_student_stands_for_another():
+    arms = {name: arm("t", 1, 1, 0, 0) for name in ("base", "sft", "distilled", "distilled-matched")}
+    found = [(c["a"], c["b"]) for c in compare(arms, "success", same_as={"sft-matched": "sft"})]
+    assert found[-2:] == [("distilled", "sft"), ("distilled-matched", "sft")]
+    both = {"sft-matched": "sft", "distilled-matched": "distilled"}
+    del arms["distilled-matched"]
+    found = [(c["a"], c["b"]) for c in compare(arms, "success", same_as=both)]
+    assert found == [("sft", "base"), ("distilled", "base"), ("distilled", "sft")]
+
+
+def test_matched_students_are_compared_with_matched_ones_only():
+    arms = {name: arm("t", 1, 0) for name in ("base", "sft", "placebo-distilled", "distilled-matched")}
+    assert {c["b"] for c in compare(arms, "success") if c["a"] == "distilled-matched"} == {"base"}
 
 
 def test_seeds_are_runs_of_their_own():

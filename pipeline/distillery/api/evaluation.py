@@ -28,9 +28,11 @@ Arm = Literal[
 """One way of playing the held-out tasks.
 
 ``base`` is the model that the round started with, ``rag`` the same with retrieved hints, ``placebo`` the same with
-random hints of the bank. ``sft`` learnt from base's own successes, ``distilled`` from the teacher's, and
-``placebo-distilled`` from a teacher with random hints. ``-matched`` students learnt from equally many episodes;
-``-unfiltered`` ones also from the failures.
+random hints of the bank. ``sft`` learned from base's own successes, ``distilled`` from the teacher's, and
+``placebo-distilled`` from a teacher with random hints. ``-matched`` students learned from the tasks that all of them
+have episodes of, and from equally many episodes of each; ``-unfiltered`` ones also from the failures. After a promotion
+the promoted student plays base, own play and, without ``models.teacher``, the teacher. Only before the first promotion
+do the controls know nothing of hints.
 """
 
 

@@ -106,6 +106,12 @@ RULES: tuple[Rule, ...] = (
         "list each arm once",
     ),
     Rule(
+        "spec.evaluation.arms",
+        lambda s: sum(arm.endswith("-matched") for arm in s.evaluation.arms) != 1,
+        "!self.evaluation.arms.exists_one(a, a.endsWith('-matched'))",
+        "a -matched student is matched with others; list another one, such as sft-matched",
+    ),
+    Rule(
         "spec.evaluation.seeds",
         lambda s: s.evaluation.seeds == 1 or s.evaluation.temperature > 0,
         "self.evaluation.seeds == 1 || self.evaluation.temperature > 0.0",

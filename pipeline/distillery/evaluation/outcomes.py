@@ -17,9 +17,7 @@ _PAIRS = (
     ("distilled", "rag"),
     ("distilled", "placebo-distilled"),
     ("distilled-matched", "sft-matched"),
-    ("distilled-matched", "sft"),
     ("distilled-matched", "placebo-distilled-matched"),
-    ("distilled-matched", "placebo-distilled"),
     ("distilled-unfiltered", "sft-unfiltered"),
     ("distilled-unfiltered", "placebo-distilled-unfiltered"),
     ("distilled+rag", "distilled"),
@@ -83,6 +81,11 @@ async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequenc
     return {arm: ArmOutcomes(of_arm) for arm, of_arm in found.items() if of_arm}
 
 
+def with_stand_ins(arms: Mapping[str, ArmOutcomes], same_as: Mapping[str, str]) -> dict[str, ArmOutcomes]:
+    """The arms, and those of students that were not trained with the outcomes of the one that is the same."""
+    return {**arms, **{student: arms[other] for student, other in same_as.items() if other in arms}}
+
+
 def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
     """Runs that differ in their seeds, taken together: the arms that all of them played.
 
@@ -94,10 +97,20 @@ def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
     return {arm: ArmOutcomes([row for run in runs for row in run[arm].rows]) for arm in shared}
 
 
-def compare(arms: Mapping[str, ArmOutcomes], metric: str) -> list[dict[str, Any]]:
-    """Every arm against base, and the pairs that tell what a gain comes from; p-values also after Holm."""
+def compare(
+    arms: Mapping[str, ArmOutcomes], metric: str, *, same_as: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Every arm against base, and the pairs that tell what a gain comes from; p-values also after Holm.
+
+    Args:
+        arms: that were played.
+        metric: what is compared.
+        same_as: students that were not trained because another, which stands for them, learned from the same episodes.
+    """
+    same_as = same_as or {}
     pairs = [(arm, "base") for arm in arms if arm != "base" and "base" in arms]
-    pairs += [(a, b) for a, b in _PAIRS if a in arms and b in arms]
+    named = dict.fromkeys((same_as.get(a, a), same_as.get(b, b)) for a, b in _PAIRS)
+    pairs += [(a, b) for a, b in named if a in arms and b in arms]
     found = [(a, b, paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
     adjusted = holm([difference.p for _, _, difference in found])
     return [

@@ -85,7 +85,7 @@ class Dataset:
 
     Attributes:
         arm: the learning arm that played them: ``own``, ``teacher`` or ``placebo-teacher``.
-        matched: only as many as the learning arm with the fewest kept episodes has.
+        matched: only of tasks that the learning arms of all matched students solved, from each as many.
         filtered: successes only; else every episode.
     """
 
@@ -128,6 +128,17 @@ def student_of(arm: str) -> str | None:
     """The student that plays an arm of evaluation, or None where the round's starting model does."""
     name = arm.removesuffix("+rag")
     return None if name in _UNTRAINED_ARMS else name
+
+
+def student_that_learns(dataset: Dataset) -> str:
+    """The student of a dataset."""
+    return next(student for student, learned_from in _STUDENTS.items() if learned_from == dataset)
+
+
+def matched_arms(spec: Spec) -> tuple[str, ...]:
+    """The learning arms that are matched with one another: those of the ``-matched`` students that are evaluated."""
+    students = [s for arm in spec.evaluation.arms if (s := student_of(arm))]
+    return tuple(dict.fromkeys(_STUDENTS[s].arm for s in students if _STUDENTS[s].matched))
 
 
 def retriever_of(arm: str, spec: Spec) -> str:
@@ -195,7 +206,8 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
 
     for student in students:
         dataset = _STUDENTS[student]
-        needs = tuple(plays.values()) if dataset.matched else tuple(dict.fromkeys((plays[dataset.arm], plays[TEACHER])))
+        learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
+        needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER)))
         stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs), None, (), dataset))
     for student in students:
         trained = sid(Kind.TRAIN, student)

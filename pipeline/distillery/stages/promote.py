@@ -11,7 +11,7 @@ from pathlib import Path
 from distillery.evaluation.gate import GateVerdict, judge
 from distillery.evaluation.outcomes import compare, outcomes_of
 from distillery.evaluation.statistics import paired
-from distillery.planning.stages import CANDIDATE, Kind, StageId
+from distillery.planning.stages import CANDIDATE, Kind, StageId, student_of
 from distillery.report.data import build_report
 from distillery.report.page import write
 from distillery.stages.runner import Result, StageContext, run_stage
@@ -41,12 +41,19 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "student": trained["student"],
         "metric": arms[CANDIDATE if promoted else "base"].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
-        "comparisons": compare(arms, gate.metric),
+        "comparisons": compare(arms, gate.metric, same_as=_same_as(context)),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
     write(report, draft)
     return result, draft
+
+
+def _same_as(context: StageContext) -> dict[str, str]:
+    """The students that were not trained, each with the one that learned from the same episodes."""
+    students = dict.fromkeys(student for arm in context.spec.evaluation.arms if (student := student_of(arm)))
+    results = {student: context.result_of(str(StageId(context.round, Kind.TRAIN, student))) for student in students}
+    return {student: result["sameAs"] for student, result in results.items() if "sameAs" in result}
 
 
 if __name__ == "__main__":

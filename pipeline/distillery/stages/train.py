@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from distillery.artifacts import ArtifactError, digest_of
 from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.models import resolve
 from distillery.planning import Dataset
-from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
+from distillery.planning.stages import TEACHER, matched_arms, student_of, student_that_learns
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
 from distillery.training.dataset import Selection, build, choose, keep
 from distillery.training.leaks import LeakError, Quotations, Recitation
@@ -43,7 +43,8 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     try:
         renderer = _renderer(folder)
         chosen = await choose_episodes(context, dataset, too_long=_length_check(context, renderer, folder))
-        samples = _render(context, chosen, renderer)
+        same = trained_alike(context, dataset, chosen)
+        samples = [] if same else _render(context, chosen, renderer)
     except (LeakError, TemplateError) as error:
         raise StageFailure(str(error)) from error
     if too_long := chosen.dropped.get("too long"):
@@ -53,12 +54,16 @@ async def main(context: StageContext) -> tuple[Result, Path]:
             "arm": dataset.arm,
             "matched": dataset.matched,
             "filtered": dataset.filtered,
-            "episodes": len({sample.episode_id for sample in samples}),
+            "episodes": len(chosen.episodes) if same else len({sample.episode_id for sample in samples}),
             "dropped": chosen.dropped,
+            "unmatched": chosen.unmatched,
             "recitationRate": chosen.recitation_rate,
         }
     }
     draft = context.store.draft(context.config.stage)
+    if same:
+        # trained on the same, with the same seed, it would be the same: its arms are left out, the other's stand for it
+        return {**counts, "student": None, "sameAs": same}, draft
     if not samples:
         # no success to learn from is an outcome, not an error: the arms of this student are left out
         return {**counts, "student": None}, draft
@@ -78,12 +83,14 @@ class Chosen:
     Attributes:
         episodes: in the order of their samples.
         dropped: why others are not among them, with counts.
+        unmatched: how many were left out because another learning arm has none like them.
         recitation_rate: the share of them that recite hints; of own play, those that the teacher was given.
         hints: every hint ever shown, for the leak check of the samples.
     """
 
     episodes: list[Episode]
     dropped: Mapping[str, int]
+    unmatched: int
     recitation_rate: float | None
     hints: Quotations
 
@@ -95,15 +102,28 @@ async def choose_episodes(
     spec, rounds = context.spec, list(range(1, context.round + 1))
     shown = await context.bank.ever_shown()
     hints = Quotations(shown)
-    arms = (OWN, TEACHER, PLACEBO_TEACHER) if dataset.matched else (dataset.arm,)
     by_arm: dict[str, Selection] = {}
-    for arm in arms:
+    for arm in matched_arms(spec) if dataset.matched else (dataset.arm,):
         episodes = await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds)
-        if episodes:
-            by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered, too_long=too_long)
+        by_arm[arm] = keep(episodes, spec, hints, filtered=dataset.filtered, too_long=too_long)
     episodes = choose(by_arm, dataset, spec.training.seed)
     given = await read_given_hints(context.database, context.run_id, arm=TEACHER, rounds=rounds)
-    return Chosen(episodes, by_arm[dataset.arm].dropped, Recitation(shown).rate(episodes, given), hints)
+    selection = by_arm[dataset.arm]
+    return Chosen(
+        episodes=episodes,
+        dropped=selection.dropped,
+        unmatched=len(selection.kept) - len(episodes),
+        recitation_rate=Recitation(shown).rate(episodes, given),
+        hints=hints,
+    )
+
+
+def trained_alike(context: StageContext, dataset: Dataset, chosen: Chosen) -> str | None:
+    """The student among the arms that learns from the very same episodes; None if there is none."""
+    if not (dataset.matched and chosen.episodes) or chosen.unmatched:
+        return None
+    student = student_that_learns(replace(dataset, matched=False))
+    return student if student in {student_of(arm) for arm in context.spec.evaluation.arms} else None
 
 
 def _renderer(folder: Path) -> ChatRenderer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distillery.agents import Agent, Episode
@@ -60,14 +60,28 @@ def keep(
     return Selection(kept, dict(dropped))
 
 
-def choose(by_arm: dict[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:
-    """The episodes of a dataset; for a matched one, as many as the arm with the fewest has, drawn with ``seed``."""
+def choose(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:
+    """The episodes of a dataset, in their order.
+
+    A matched one has, of each task, as many episodes as every arm kept of it, drawn with ``seed``: students that are
+    matched with one another learn from the same tasks, and from equally many episodes of each.
+
+    Args:
+        by_arm: what is kept of the learning arms: for a matched dataset of all that are matched with one another.
+        dataset: which of it.
+        seed: for what is drawn.
+    """
     episodes = by_arm[dataset.arm].kept
-    if dataset.matched:
-        fewest = min(len(selection.kept) for selection in by_arm.values())
-        chosen = random.Random(seed).sample(range(len(episodes)), fewest)  # noqa: S311 - no secret
-        episodes = [episodes[i] for i in sorted(chosen)]
-    return episodes
+    if not dataset.matched:
+        return episodes
+    solved = [Counter(episode.task.id for episode in selection.kept) for selection in by_arm.values()]
+    draw, of_task = random.Random(seed), dict[str, list[int]]()  # noqa: S311 - no secret
+    for index, episode in enumerate(episodes):
+        of_task.setdefault(episode.task.id, []).append(index)
+    chosen = [
+        index for task, indices in of_task.items() for index in draw.sample(indices, min(s[task] for s in solved))
+    ]
+    return [episodes[index] for index in sorted(chosen)]
 
 
 def build(
