@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
-from distillery.agents import Message
+from distillery.agents import Head, Message, Turn
 from distillery.api import parse
 from distillery.artifacts import FolderStore, Identity
 from distillery.database import Database
+from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.live import Exchange, Outcome, gathered, record
 from distillery.database.runs import register
 from distillery.planning import Kind, Stage, StageId
 from distillery.stages import hints, prepare
 from distillery.stages.config import StageConfig
-from distillery.stages.runner import StageContext
+from distillery.stages.runner import StageContext, StageFailure
 from distillery.stages.status import Status
 from tests.integration.loop import document
+from tests.unit.fakes import episode
 
 RUN = parse(
     document(
@@ -59,12 +61,27 @@ async def prepared(database: Database, tmp_path: Path) -> StageContext:
     made = context(database, run_id, tmp_path, 0, Kind.PREPARE)
     result, draft = await prepare.main(made)
     made.store.publish("prepare", draft, result)
+    await evaluate(context(database, run_id, tmp_path, 1, Kind.HINTS))
     return made
 
 
-def walk(stage: StageContext, number: int) -> tuple[list[Message], str, str]:
+async def evaluate(stage: StageContext) -> None:
+    """Base plays the held-out games of round 1, and fails."""
+    queue = EpisodeQueue(stage.database, stage.run_id, 1, ["base"], worker="w", seconds=60)
+    tasks = stage.pinned("evaluate")
+    await queue.enqueue([Wanted(task, "base") for task in tasks])
+    for lease in await queue.lease(len(tasks)):
+        session = stage.environment.open(lease.task)
+        opening = session.reset().text
+        session.close()
+        head = Head(({"role": "user", "content": opening},))
+        played = [Turn("look", "look", "Nothing.", True, 0, 1, 1, None, 0.1)]
+        assert await queue.finish(lease, episode(played, head=head, opening=opening, of=lease.task, success=False))
+
+
+def walk(stage: StageContext, number: int, purpose: str = "train") -> tuple[list[Message], str, str]:
     """A game in which every place is looked into and nothing is done: messages, the last answer, and the goal."""
-    task = stage.pinned("train")[number]
+    task = stage.pinned(purpose)[number]
     session = stage.environment.open(task)
     seen = session.reset()
     messages: list[Message] = [{"role": "user", "content": seen.text}]
@@ -103,21 +120,21 @@ async def test_failures_of_users_become_hints_once_and_count_nowhere_else(prepar
 
     tasks = {task.goal: task for task in stage.pinned("train")}
     episodes = await database.fetch(
-        "SELECT id, round, arm, task_id, category, goal, steps FROM episode ORDER BY task_id"
+        "SELECT id, round, arm, task_id, category, goal, steps FROM episode WHERE arm = 'live' ORDER BY task_id"
     )
     assert [(e["round"], e["arm"], e["task_id"]) for e in episodes] == [(2, "live", f"live/user-{n}") for n in range(3)]
-    for episode in episodes:
-        assert episode["category"] == tasks[episode["goal"]].category
+    for row in episodes:
+        assert row["category"] == tasks[row["goal"]].category
     sources = await database.fetch(
         "SELECT DISTINCT episode_id FROM hint_source JOIN hint ON hint.id = hint_id WHERE text LIKE 'look for a %%'"
     )
-    assert {row["episode_id"] for row in sources} == {episode["id"] for episode in episodes}
+    assert {row["episode_id"] for row in sources} == {row["id"] for row in episodes}
 
     again, _ = await hints.main(context(database, run_id, tmp_path, 2, Kind.HINTS))
     assert again == result, "a stage that is tried again comes to the same"
     later, _ = await hints.main(context(database, run_id, tmp_path, 3, Kind.HINTS))
     assert (later["live"], later["failures"]) == ({}, 3), "later rounds learn from all, and claim what is new"
-    assert len(await database.fetch("SELECT 1 FROM episode")) == 3
+    assert len(await database.fetch("SELECT 1 FROM episode WHERE arm = 'live'")) == 3
 
 
 async def fail(stage: StageContext, users: int) -> None:
@@ -136,6 +153,54 @@ async def test_no_more_is_taken_than_a_round_has_tasks_and_the_rest_is_left_to_t
     result, _ = await hints.main(stage)
     assert result["live"] == {"claimed": 12}
     assert await gathered(database, run_id) == 2
+
+
+async def test_no_hint_is_drawn_from_a_session_when_its_task_is_held_out(prepared: StageContext, tmp_path: Path):
+    database, run_id = prepared.database, prepared.run_id
+    stage = context(database, run_id, tmp_path, 2, Kind.HINTS)
+    messages, answer, _ = walk(stage, 0, "evaluate")
+    spaced = [replace_content(messages[0], messages[0]["content"].replace("\n", "\n\n")), *messages[1:]]
+    await record(database, run_id, kept("benchmark", spaced, answer, task="something else"))
+    messages, answer, goal = walk(stage, 0)
+    await record(database, run_id, kept("user", messages, answer, task=goal))
+    result, _ = await hints.main(stage)
+    assert result["live"] == {"claimed": 2, "heldOut": 1}
+    rows = await database.fetch("SELECT task_id FROM episode WHERE arm = 'live'")
+    assert [row["task_id"] for row in rows] == ["live/user"]
+
+
+async def test_sessions_wait_when_no_held_out_task_was_played(prepared: StageContext, tmp_path: Path):
+    database, run_id = prepared.database, prepared.run_id
+    stage = context(database, run_id, tmp_path, 1, Kind.HINTS)
+    await database.execute("DELETE FROM episode")
+    await fail(stage, 2)
+    with pytest.raises(StageFailure, match="0 of 0 episodes failed"):
+        await hints.main(stage)
+    assert await gathered(database, run_id) == 2
+
+
+async def own(stage: StageContext, number: int, seed: int) -> None:
+    """The model fails at a training game by itself."""
+    queue = EpisodeQueue(stage.database, stage.run_id, 1, ["own"], worker="w", seconds=60)
+    await queue.enqueue([Wanted(stage.pinned("train")[number], "own", seed)])
+    (lease,) = await queue.lease(1)
+    messages, _, _ = walk(stage, number)
+    said = [message["content"] for message in messages]
+    turns = [
+        Turn(reply, reply.removeprefix("let me see "), seen, True, 0, 1, 1, None, 0.1)
+        for reply, seen in zip(said[1::2], said[2::2], strict=True)
+    ]
+    head = Head(({"role": "user", "content": said[0]},))
+    made = episode(turns, head=head, opening=said[0], of=lease.task, success=False, arm="own")
+    assert await queue.finish(lease, made)
+
+
+async def test_hints_come_from_the_first_attempt_when_own_play_has_more(prepared: StageContext, tmp_path: Path):
+    stage = context(prepared.database, prepared.run_id, tmp_path, 1, Kind.HINTS)
+    for seed in range(3):
+        await own(stage, 0, seed)
+    result, _ = await hints.main(stage)
+    assert (result["failures"], result["heldOut"]) == (1, 0)
 
 
 async def test_no_more_is_taken_than_fits_into_memory_however_many_tasks_there_are(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,19 @@ class Selecting:
 
 
 @pytest.fixture
-async def selecting(database: Database, tmp_path: Path) -> Selecting:
+async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Selecting:
     """Nothing played yet."""
     run_id = await register(database, parse(RUN))
-    return Selecting(database, run_id, tmp_path)
+    made = Selecting(database, run_id, tmp_path)
+    draft = made.context.store.draft("prepare")
+    pinned = {
+        "train": [asdict(task(n)) for n in range(6)],
+        "evaluate": [asdict(task(n, split="test")) for n in range(2)],
+    }
+    (draft / "tasks.json").write_text(json.dumps(pinned))
+    made.context.store.publish("prepare", draft, {"environment": {"source": "made up"}})
+    monkeypatch.setattr(StageContext, "environment_in", lambda self, folder: FakeEnvironment())
+    return made
 
 
 async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecting):
@@ -130,3 +140,13 @@ async def test_a_matched_student_is_not_trained_again_when_nothing_is_left_out(s
     await selecting.play(OWN, task(2))
     chosen = await selecting.choose(OWN, matched=True)
     assert train.trained_alike(selecting.context, Dataset(OWN, matched=True), chosen) == "sft"
+
+
+async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting: Selecting):
+    opening = "You see a bed 1.\nYour task is to: put mug 1 in bed."
+    await selecting.play("base", task(0, split="test"), opening=opening, success=False)
+    await selecting.play(TEACHER, task(1), opening=opening.replace("\n", "  "))
+    kept = await selecting.play(TEACHER, task(2))
+    chosen = await selecting.choose()
+    assert [e.id for e in chosen.episodes] == [kept]
+    assert chosen.dropped == {"held-out task": 1}

@@ -19,6 +19,7 @@ class FakeEnvironment:
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "current location")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}",)
     thoughts: ClassVar[bool] = True
+    goal_is_task: bool = False
 
     def __init__(self, options: Mapping[str, Any] | None = None, folder: Path = Path()) -> None:
         self.source = "made up"

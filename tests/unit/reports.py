@@ -30,7 +30,7 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
     ended = {
         "round": 1, "arms": arms, "comparisons": [comparison], "gate": gate, "promoted": True,
         "training": {"own": {"n": 800, "successes": 370, "steps": 12.0}},
-        "bank": {"failures": 430, "hints": hints},
+        "bank": {"failures": 430, "hints": hints, "live": {"claimed": 9, "heldOut": 4}},
         "students": {"distilled": {"student": None, "learntFrom": {
             "arm": "teacher", "episodes": 0, "dropped": {"failed": 7, "quotes a hint": 2}, "recitationRate": 0.125,
         }}},
@@ -54,6 +54,7 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "maxSteps": 15, "arms": arms, "gate": gate, "promoted": True, "comparisons": [comparison],
         "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
         "base": {"model": "m", "revision": None, "sha256": "0"}, "tokens": tokens,
+        "tasks": {"train": {"n": 800, "leftOut": 3}, "evaluate": {"n": 140}},
         "rounds": [ended, {**ended, "round": 2}], "retriever": {"name": "embedding", "k": 3},
         "episodes": {"found": 70, "shown": [pair, pair]},
         "hints": [{"text": wrote, "category": wrote, "mentions": 9, "round": 1, "extractor": "llm", "model": wrote,

@@ -86,7 +86,7 @@ def test_controls_that_nobody_asked_for_cost_nothing():
 def test_a_matched_student_waits_for_every_arm_it_is_matched_with():
     stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)}
     needed = {str(sid) for sid in stages["r1-train-sft-matched"].needs}
-    assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo"}
+    assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo", "r1-evaluate-base"}
     two = ["base", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
     stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": two}), 1, BASE)}
     assert "r1-teach-placebo" not in [str(sid) for sid in stages["r1-train-sft-matched"].needs]

@@ -9,7 +9,7 @@ import pytest
 
 from distillery.api import parse
 from distillery.environments.base import Task
-from distillery.stages.prepare import pin
+from distillery.stages.prepare import Pinned, pin
 from distillery.stages.runner import StageFailure
 from tests.unit.documents import document
 from tests.unit.fakes import FakeEnvironment, task
@@ -36,7 +36,60 @@ GOOD = [task(number) for number in range(4)]
 
 def test_tasks_are_learnt_from_or_judged_on():
     pinned = pin(having(GOOD), SPEC)
-    assert sorted(task.id for tasks in pinned.values() for task in tasks) == [task.id for task in GOOD]
+    assert sorted(task.id for tasks in pinned.tasks.values() for task in tasks) == [task.id for task in GOOD]
+    assert pinned.left_out == {"train": 0, "evaluate": 0}
+
+
+def named(split: str, *goals: str) -> list[Task]:
+    return [Task(f"{split}/{number}", split, "", goal) for number, goal in enumerate(goals)]
+
+
+class FakeSplits(FakeCatalogue):
+    """Tasks that are known by their goals, in the splits train and test."""
+
+    goal_is_task = True
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        return [task for task in self.tasks if task.split == split]
+
+
+def pinned_of(train: list[str], test: list[str], *, numbers: tuple[int, int]) -> Pinned:
+    environment = FakeSplits()
+    environment.tasks = [*named("train", *train), *named("test", *test)]
+    tasks = {"train": numbers[0], "evaluate": numbers[1], "evaluateSplit": "test"}
+    return pin(environment, parse(document(environment={"tasks": tasks})).spec)
+
+
+def test_no_held_out_task_is_learned_from_when_goals_are_the_same():
+    pinned = pinned_of(["a", "b", " c\n d ", "e", "f"], ["c d", "b", "x"], numbers=(3, 3))
+    assert {task.goal for task in pinned.tasks["train"]} == {"a", "e", "f"}
+    assert pinned.left_out["train"] <= 2
+
+
+def test_a_held_out_task_is_judged_on_once_when_it_has_two_ids():
+    pinned = pinned_of(["a", "b"], ["x", "x", "y", "z"], numbers=(2, 3))
+    assert sorted(task.goal for task in pinned.tasks["evaluate"]) == ["x", "y", "z"]
+
+
+def test_fewer_tasks_are_learned_from_when_some_are_held_out():
+    pinned = pinned_of(["a", "b", "c"], ["c", "x"], numbers=(3, 2))
+    assert (len(pinned.tasks["train"]), pinned.left_out["train"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "told"),
+    [
+        (
+            ["a", "b", "c", "d"],
+            ["b", "c", "d", "x"],
+            r"tasks\.train: 4: .* only 1 are no held-out tasks under other ids",
+        ),
+        (["a", "b", "c", "d"], ["x", "x", "x", "x"], r"tasks\.evaluate: 4: .* only 1 are different"),
+    ],
+)
+def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[str], told: str):
+    with pytest.raises(StageFailure, match=told):
+        pinned_of(train, test, numbers=(4, 4))
 
 
 @pytest.mark.parametrize(

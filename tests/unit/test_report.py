@@ -75,6 +75,8 @@ def test_page_shows_what_was_left_out_and_recited_when_told():
     page = render_page(report())
     assert "<td>12.5</td>" in page
     assert "7 failed, 2 quotes a hint</td>" in page
+    assert "Round 1 took 9 failed sessions of users; 4 of them were of held-out tasks and left out." in page
+    assert "3 tasks were passed over as held-out ones under other ids." in page
     older = report()
     for name in ("dropped", "recitationRate"):
         del older["rounds"][0]["students"]["distilled"]["learntFrom"][name]

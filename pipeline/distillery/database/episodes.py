@@ -241,6 +241,16 @@ async def read_episodes(
     return [_episode(row, by_episode[row["id"]]) for row in rows]
 
 
+async def read_openings(database: Database, run_id: int, *, arms: Sequence[str]) -> list[tuple[str, str]]:
+    """The openings that the arms' finished episodes began with, each with the id of its task."""
+    rows = await database.fetch(
+        """SELECT DISTINCT task_id, opening FROM episode
+           WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND opening <> '' ORDER BY task_id, opening""",
+        run_id, list(arms),
+    )  # fmt: skip
+    return [(row["task_id"], row["opening"]) for row in rows]
+
+
 async def read_given_hints(
     database: Database, run_id: int, *, arm: str, rounds: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:

@@ -157,6 +157,14 @@ class Environment(Protocol):
     thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
+    @property
+    def goal_is_task(self) -> bool:
+        """Whether two tasks with the same goal are the same task: then none is both learned from and judged on.
+
+        By default not: goals name a kind of task, and tasks are compared by their openings once they were played.
+        """
+        return False
+
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Check the options; do no heavy work. Raises :class:`EnvironmentConfigurationError`.
 

@@ -208,7 +208,8 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
         dataset = _STUDENTS[student]
         learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER)))
-        stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs), None, (), dataset))
+        # base has opened the held-out tasks: nothing is learned from what begins likewise
+        stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs, judged[0].id), None, (), dataset))
     for student in students:
         trained = sid(Kind.TRAIN, student)
         played = tuple(arm for arm in arms if student_of(arm) == student)

@@ -5,8 +5,9 @@ python -m distillery.stages.hints CONFIG
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from distillery import plugins
 from distillery.agents import Episode
@@ -16,22 +17,24 @@ from distillery.hints.base import EVERY_CATEGORY, ExtractionContext
 from distillery.hints.categories import likest
 from distillery.hints.live import Unreadable, episode_of, of_category
 from distillery.planning.stages import LIVE, OWN
+from distillery.stages.held_out import held_out_openings, opening_digest
 from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
 
 _MOST_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
 
 
+_log = logging.getLogger(__name__)
+
+
 async def main(context: StageContext) -> tuple[Result, None]:
     """Extract from the failures of all rounds so far; add to the bank."""
     spec = context.spec
-    live = await _take_over_live(context)
+    held_out = await held_out_openings(context)
+    live = await _take_over_live(context, held_out)
     rounds = range(1, context.round + 1)
     # further attempts of own play are for its student alone: hints come from one try at each task
-    episodes = [
-        episode
-        for episode in await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
-        if episode.seed == 0
-    ]
+    read = await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
+    episodes = [e for e in read if e.seed == 0 and opening_digest(e.opening) not in held_out]
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
     source = spec.models.extractor
@@ -66,6 +69,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
         )
     return {
         "failures": len(failures),
+        "heldOut": sum(episode.seed == 0 for episode in read) - len(episodes),
         "live": live,
         "unusableReplies": unusable[0]["n"],
         "extractor": name,
@@ -73,13 +77,19 @@ async def main(context: StageContext) -> tuple[Result, None]:
     }, None
 
 
-async def _take_over_live(context: StageContext) -> Mapping[str, int]:
+async def _take_over_live(context: StageContext, held_out: Collection[str]) -> Mapping[str, int]:
     """Claim users' failures for this round, and keep them as its episodes; how many, and why others are left out.
+
+    Sessions of held-out tasks are left out (``heldOut``): hints of them would make the next verdict worthless. Which
+    tasks these are is known once they were played, so that sessions wait until a round has evaluated an arm.
 
     There are as many as clients like. What is drawn from costs calls of the extractor, so no more are taken than the
     round was to wait for, or than it has tasks; the rest is left to later rounds.
     """
     spec = context.spec
+    if not held_out:
+        _log.info("sessions of users wait for the next round: no held-out task was played yet to tell them from")
+        return {}
     wanted = max(spec.environment.tasks.train, spec.rounds.trigger.failures if spec.rounds.trigger else 0)
     most = min(wanted, _MOST_LIVE)
     counts: Counter[str] = Counter()
@@ -88,10 +98,17 @@ async def _take_over_live(context: StageContext) -> Mapping[str, int]:
     for session in await claim(context.database, context.run_id, context.round, most=most):
         counts["claimed"] += 1
         try:
-            read.append(episode_of(session, context.agent, context.environment))
-            times.append(session.exchange.time)
+            episode = episode_of(session, context.agent, context.environment)
         except Unreadable as error:
             counts[error.reason] += 1
+            continue
+        if opening_digest(episode.opening) in held_out:
+            counts["heldOut"] += 1
+            continue
+        read.append(episode)
+        times.append(session.exchange.time)
+    if counts["heldOut"]:
+        _log.warning("%d sessions of users are of held-out tasks and left out", counts["heldOut"])
     if read:
         pinned = context.pinned("train")
         goals = [episode.task.goal for episode in read if episode.task.goal]

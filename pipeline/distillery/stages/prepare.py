@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from distillery.hints.categories import categorised
 from distillery.hints.embed import Embedder
 from distillery.models import resolve
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage, secret
+
+_log = logging.getLogger(__name__)
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -39,7 +42,8 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     wanted = {"train": tasks.train}
     wanted[tasks.evaluate_split] = wanted.get(tasks.evaluate_split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
-    pinned = await _categorised(context, pin(environment, spec))
+    found = pin(environment, spec)
+    pinned = await _categorised(context, found.tasks)
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
     )
@@ -50,7 +54,11 @@ async def main(context: StageContext) -> tuple[Result, Path]:
             "split": tasks.evaluate_split,
         },
         "tasks": {
-            purpose: {"n": len(chosen), "sha256": digest_of([task.id for task in chosen])}
+            purpose: {
+                "n": len(chosen),
+                "sha256": digest_of([task.id for task in chosen]),
+                "leftOut": found.left_out[purpose],
+            }
             for purpose, chosen in pinned.items()
         },
         "base": base,
@@ -69,8 +77,22 @@ def _reporter(context: StageContext) -> Report:
     return report_or_stop
 
 
-def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:
-    """The tasks to learn from and to be judged on.
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The tasks of a run.
+
+    Attributes:
+        tasks: ``train``, to learn from, and ``evaluate``, to be judged on.
+        left_out: how many were passed over for each because they are others of the list, or of the held-out one, under
+            another id.
+    """
+
+    tasks: dict[str, list[Task]]
+    left_out: dict[str, int]
+
+
+def pin(environment: Environment, spec: Spec) -> Pinned:
+    """The tasks to learn from and to be judged on; no held-out task is among the former, under whatever id.
 
     Raises:
         StageFailure: a split has too few tasks, or holds what is none.
@@ -90,7 +112,50 @@ def pin(environment: Environment, spec: Spec) -> dict[str, list[Task]]:
                 f"spec.environment.tasks.{field}: {number}: {environment.source} has {len(available)} tasks left in "
                 f"the split {split}; write at most that"
             )
-    return {"train": train[: tasks.train], "evaluate": held_out[: tasks.evaluate]}
+    evaluate, repeated = _take(held_out, tasks.evaluate, environment, distinct=True)
+    ids, contents = {task.id for task in evaluate}, {_content(task, environment) for task in evaluate}
+    others = [task for task in train if not (tasks.evaluate_split == "train" and task.id in ids)]
+    learned, same = _take(others, tasks.train, environment, without=contents)
+    for field, wanted, taken, what in (
+        ("evaluate", tasks.evaluate, evaluate, "different"),
+        ("train", tasks.train, learned, "no held-out tasks under other ids"),
+    ):
+        if 2 * len(taken) < wanted:
+            raise StageFailure(
+                f"spec.environment.tasks.{field}: {wanted}: of the tasks of {environment.source} only {len(taken)} are "
+                f"{what}; write at most that, or give the environment more tasks"
+            )
+        if len(taken) < wanted:
+            _log.warning("spec.environment.tasks.%s: %d: only %d are %s", field, wanted, len(taken), what)
+    return Pinned({"train": learned, "evaluate": evaluate}, {"train": same, "evaluate": repeated})
+
+
+def _take(
+    tasks: Sequence[Task],
+    number: int,
+    environment: Environment,
+    *,
+    without: Collection[str] = (),
+    distinct: bool = False,
+) -> tuple[list[Task], int]:
+    """The first so many tasks that are none of those ``without``, and how many were passed over."""
+    taken, passed_over, seen = list[Task](), 0, set(without)
+    for task in tasks:
+        if len(taken) == number:
+            break
+        content = _content(task, environment)
+        if content in seen:
+            passed_over += 1
+            continue
+        taken.append(task)
+        if distinct:
+            seen.add(content)
+    return taken, passed_over
+
+
+def _content(task: Task, environment: Environment) -> str:
+    """What two tasks share if they are the same, as far as that can be told before they are played."""
+    return " ".join(task.goal.split()) if environment.goal_is_task else f"id {task.id}"
 
 
 def _checked(environment: Environment, split: str) -> list[Task]:

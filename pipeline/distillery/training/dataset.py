@@ -29,6 +29,7 @@ def keep(
     hints: Quotations,
     *,
     filtered: bool,
+    is_held_out: Callable[[Episode], bool] = lambda _: False,
     too_long: Callable[[Episode], bool] = lambda _: False,
 ) -> Selection:
     """Keep what is worth learning from (arXiv 2510.01375, section 3.4).
@@ -38,6 +39,7 @@ def keep(
         spec: its ``teaching`` holds the thresholds.
         hints: every hint ever shown: episodes in which the agent quotes one are dropped.
         filtered: drop failures and clumsy successes too; a control keeps them.
+        is_held_out: whether the task is a held-out one, whatever its id.
         too_long: whether an episode has a sample above ``training.maxSampleTokens``.
     """
     dropped: Counter[str] = Counter()
@@ -45,6 +47,8 @@ def keep(
     for episode in episodes:
         if not episode.turns:
             reason = "broken"
+        elif is_held_out(episode):
+            reason = "held-out task"
         elif filtered and episode.score < spec.teaching.min_score:
             reason = "failed"
         elif filtered and episode.invalid_actions > spec.teaching.max_invalid_actions:

@@ -58,6 +58,7 @@ class ALFWorld:
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = True
+    goal_is_task: ClassVar[bool] = False
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the games by the options and ``$ALFWORLD_DATA``; ``folder`` is where generated ones go."""

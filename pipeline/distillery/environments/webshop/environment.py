@@ -29,6 +29,7 @@ class WebShop:
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = False
+    goal_is_task: ClassVar[bool] = True
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the products by the options and ``$WEBSHOP_DATA``.
