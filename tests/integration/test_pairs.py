@@ -99,18 +99,30 @@ async def test_the_lesson_is_the_nearest_one_that_the_teacher_solved_with_hints(
     assert pair["lesson"] == {"goal": "put cup in shelf", "steps": 2, "hints": ["near", "too"]}
 
 
-async def test_a_hints_effect_is_told_by_the_same_tasks_without_hints(database: Database, run_id: int):
+async def test_hint_is_compared_with_the_same_arm_tasks_and_player(database: Database, run_id: int):
     bank = HintBank(database, bank="default/test", environment="alfworld", agent="react")
-    trained, judged = Task("train/0", "train", "put", "put mug in shelf"), held_out(0)
-    source = await play(database, run_id, "own", trained, success=False)
-    mention = Mention("put", "look for a mug in desk", (source,), "mug")
-    await bank.add([mention], round=1, extractor="miner", model="", similarity=0.9)
-    (hint,) = await bank.all()
-    for arm, of, control, solved in (("teacher", trained, "", False), ("distilled+rag", judged, "distilled", True)):
-        await play(database, run_id, arm, of, success=True, hint_ids=(hint.id,), hints=(hint.text,))
-        if control:
-            await play(database, run_id, control, of, success=solved)
-    await play(database, run_id, "base", judged, success=False)  # no control of the student's
-    (row,) = await bank.statistics()
-    assert (row["uses"], row["success_with"], row["success_without_hints"]) == (2, 1.0, 0.5)
-    assert row["success_without"] is None
+
+    def trained(number: int, category: str = "put") -> Task:
+        return Task(f"train/{number}", "train", category, "put mug in shelf")
+
+    source = await play(database, run_id, "own", trained(0), success=False)
+    mentions = [Mention("", f"look for a {thing} in desk", (source,), thing) for thing in ("mug", "pan")]
+    await bank.add(mentions, round=1, extractor="miner", model="", similarity=0.9)
+    mug, pan = sorted(await bank.all(), key=lambda hint: hint.text)
+    for number, given, solved, alone in ((0, mug, True, None), (1, mug, False, True), (2, pan, True, False)):
+        await play(database, run_id, "teacher", trained(number), success=solved, hint_ids=(given.id,), hints=("x",))
+        if alone is not None:
+            await play(database, run_id, "own", trained(number), success=alone)
+    # of another category, of another arm, and of held-out tasks: all unlike
+    await play(database, run_id, "teacher", trained(3, "heat"), success=False, hint_ids=(pan.id,), hints=("x",))
+    await play(database, run_id, "own", trained(3, "heat"), success=False)
+    await play(database, run_id, "placebo-teacher", trained(0), success=True, hint_ids=(mug.id,), hints=("x",))
+    await play(database, run_id, "rag", held_out(0), success=True, hint_ids=(mug.id,), hints=("x",))
+
+    rows = {row["text"]: row for row in await bank.statistics(plays_alike=True)}
+    row = rows[mug.text]
+    assert (row["uses"], row["success_with"], row["success_without"], row["success_without_hints"]) == (2, 0.5, 1, 0.5)
+    row = rows[pan.text]
+    assert (row["uses"], row["success_with"], row["success_without_hints"]) == (2, 0.5, 0)
+    assert row["success_without"] is None, "nobody else was given a hint for heating"
+    assert all(row["success_without_hints"] is None for row in await bank.statistics(plays_alike=False))

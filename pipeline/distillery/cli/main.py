@@ -279,13 +279,14 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, for
 
 async def _hints(options: argparse.Namespace) -> int:
     from distillery.hints.bank import HintBank
+    from distillery.planning.stages import teacher_plays_alike
     from distillery.report.numbers import percent
 
     with home.database() as (dsn, _):
         async with Database(dsn) as database:
             run = parse((await find(database, options.run))["document"])
             bank = HintBank(database, bank=run.key, environment=run.spec.environment.name, agent=run.spec.agent.name)
-            rows = await bank.statistics()
+            rows = await bank.statistics(plays_alike=teacher_plays_alike(run.spec))
     grid = Table(
         Column("hint", min_width=24, overflow="fold"),
         "for",
@@ -312,7 +313,10 @@ async def _hints(options: argparse.Namespace) -> int:
         console = Console(width=_PIPED_WIDTH)
     console.print(grid)
     console.print(f"{min(options.limit, len(rows))} of {len(rows)} hints", highlight=False)
-    console.print("success of episodes with the hint, of the same tasks without hints, of episodes with other hints")
+    console.print(
+        "success of the teacher's episodes with the hint, of the same tasks without hints, of its episodes of "
+        "the same categories with other hints"
+    )
     return 0
 
 

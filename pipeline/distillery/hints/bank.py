@@ -11,6 +11,7 @@ from rapidfuzz import fuzz, process
 from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
 from distillery.hints.embed import Embedder
+from distillery.planning.stages import OWN, TEACHER
 
 # Where the filter leaves no more hints than this, all of them are compared: nothing is missed, and it takes ten or
 # twenty milliseconds. HNSW knows nothing of the filter, and misses one of ten (benchmarks/hint_search.py).
@@ -154,37 +155,47 @@ class HintBank:
         )
         return [row["text"] for row in rows]
 
-    async def statistics(self) -> list[dict[str, Any]]:
-        """Each hint with its provenance and its effect: the success of episodes that were given it.
+    async def statistics(self, *, plays_alike: bool) -> list[dict[str, Any]]:
+        """Each hint with its provenance and its effect: the success of the teacher's episodes that were given it.
 
-        Beside it the success of those that were given others, and of the same tasks played without hints.
+        Only like is compared with like. ``success_without`` is that of the teacher's episodes of the same rounds
+        and categories that were given other hints, weighted as those with it. ``success_without_hints`` is that
+        of own play at the same training tasks in the same rounds. Either is None where it can't be told of all of the
+        hint's episodes.
+
+        Args:
+            plays_alike: the teacher is the model that plays without hints, and at the same temperature; otherwise
+                ``success_without_hints`` is None.
         """
         return await self._database.fetch(
-            """WITH played AS (
-                   SELECT episode.id, run_id, round, task_id, hint_ids, success,
-                          CASE WHEN arm IN ('teacher', 'placebo-teacher') THEN 'own'
-                               WHEN arm IN ('rag', 'placebo') THEN 'base'
-                               ELSE split_part(arm, '+', 1) END AS arm_without_hints
+            """WITH taught AS (
+                   SELECT episode.id, run_id, round, category, task_id, hint_ids, success::int AS success
                    FROM episode JOIN run ON run.id = episode.run_id
-                   WHERE run.key = %s AND phase = 'finished' AND cardinality(hint_ids) > 0)
-               SELECT hint.id, category, text, mentions, round, extractor, model,
-                      count(used.id) AS uses,
-                      avg(used.success::int)::float AS success_with,
-                      (SELECT avg(success::int)::float FROM played
-                       WHERE NOT hint.id = ANY(hint_ids)) AS success_without,
-                      avg(used.without_hints)::float AS success_without_hints
-               FROM hint LEFT JOIN LATERAL (
-                   SELECT played.id, success,
-                          (SELECT avg(other.success::int) FROM episode AS other
-                           WHERE (other.run_id, other.round, other.arm, other.task_id)
-                                 = (played.run_id, played.round, arm_without_hints, played.task_id)
-                             AND other.phase = 'finished') AS without_hints
-                   FROM played WHERE hint.id = ANY(hint_ids)) AS used ON true
+                   WHERE run.key = %s AND arm = %s AND phase = 'finished' AND cardinality(hint_ids) > 0),
+               cell AS (SELECT round, category, count(*) AS n, sum(success) AS successes FROM taught GROUP BY 1, 2),
+               alone AS (
+                   SELECT run_id, round, task_id, avg(success::int)::float AS success FROM episode
+                   WHERE arm = %s AND phase = 'finished' AND run_id IN (SELECT run_id FROM taught) GROUP BY 1, 2, 3),
+               used AS (
+                   SELECT hint_id, round, category, count(*) AS n, sum(taught.success) AS successes,
+                          count(alone.success) AS n_alone, sum(alone.success) AS successes_alone
+                   FROM taught CROSS JOIN unnest(hint_ids) AS given (hint_id)
+                   LEFT JOIN alone USING (run_id, round, task_id) GROUP BY 1, 2, 3)
+               SELECT hint.id, hint.category, text, mentions, hint.round, extractor, model,
+                      coalesce(sum(used.n), 0)::bigint AS uses,
+                      (sum(used.successes) / sum(used.n))::float AS success_with,
+                      CASE WHEN bool_and(cell.n > used.n) THEN (
+                          sum(used.n * (cell.successes - used.successes) / nullif(cell.n - used.n, 0)::float)
+                          / sum(used.n))::float END AS success_without,
+                      CASE WHEN %s AND sum(used.n_alone) = sum(used.n)
+                           THEN (sum(used.successes_alone) / sum(used.n))::float END AS success_without_hints
+               FROM hint LEFT JOIN used ON hint_id = hint.id
+                    LEFT JOIN cell ON cell.round = used.round AND cell.category = used.category
                WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
                GROUP BY hint.id ORDER BY uses DESC, mentions DESC, hint.id""",
-            self._scope[0],
+            self._scope[0], TEACHER, OWN, plays_alike,
             *self._scope,
-        )
+        )  # fmt: skip
 
 
 def twins_of(hints: Sequence[tuple[int, str, str, str]], similarity: float) -> dict[int, int]:

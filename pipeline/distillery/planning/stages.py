@@ -153,6 +153,11 @@ def teaching_temperature(spec: Spec) -> float:
     return spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
 
 
+def teacher_plays_alike(spec: Spec) -> bool:
+    """Whether the teacher's play and own play differ in nothing but the hints: the model, and the temperature."""
+    return spec.models.teacher is None and teaching_temperature(spec) == spec.rollout.temperature
+
+
 def own_temperatures(spec: Spec) -> list[float]:
     """The temperatures of the attempts that the model makes by itself at each training task.
 

@@ -11,7 +11,16 @@ from distillery.artifacts import Store
 from distillery.database import Database
 from distillery.database.runs import stage_rows
 from distillery.hints.bank import HintBank
-from distillery.planning.stages import CANDIDATE, OWN, PLACEBO_TEACHER, PREPARE, TEACHER, Kind, StageId
+from distillery.planning.stages import (
+    CANDIDATE,
+    OWN,
+    PLACEBO_TEACHER,
+    PREPARE,
+    TEACHER,
+    Kind,
+    StageId,
+    teacher_plays_alike,
+)
 from distillery.report.pairs import solved_pairs
 
 _PLAYS = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
@@ -84,7 +93,7 @@ async def build_report(
                 "successWithout": row["success_without"],
                 "successWithoutHints": row["success_without_hints"],
             }
-            for row in await bank.statistics()
+            for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))
         ],
         "episodes": await solved_pairs(database, run_id, round=last["round"]),
         "tokens": _sum([stage["tokens"] for stage in told if stage["tokens"]]),
