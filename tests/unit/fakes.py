@@ -20,6 +20,7 @@ class FakeEnvironment:
     placeholders: ClassVar[tuple[str, ...]] = ("{object}",)
     thoughts: ClassVar[bool] = True
     goal_is_task: bool = False
+    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any] | None = None, folder: Path = Path()) -> None:
         self.source = "made up"

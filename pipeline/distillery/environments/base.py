@@ -157,6 +157,9 @@ class Environment(Protocol):
     thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
+    max_steps: int | None = None
+    """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""
+
     @property
     def goal_is_task(self) -> bool:
         """Whether two tasks with the same goal are the same task: then none is both learned from and judged on.

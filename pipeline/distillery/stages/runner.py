@@ -132,7 +132,9 @@ class StageContext:
         """The environment on another folder."""
         environment = self.spec.environment
         kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", environment.name)
-        return kind(environment.plugin_options, folder)
+        made = kind(environment.plugin_options, folder)
+        made.max_steps = environment.max_steps
+        return made
 
     @cached_property
     def agent(self) -> Agent:

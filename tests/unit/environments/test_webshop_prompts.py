@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from distillery.api import parse
 from distillery.environments.base import Environment
 from distillery.environments.webshop import actions, pages, prompts
 from distillery.environments.webshop.environment import WebShop
 from distillery.environments.webshop.products import CATEGORIES
+from distillery.planning import Stage
+from distillery.planning.stages import PREPARE
+from distillery.stages.config import StageConfig
+from distillery.stages.runner import StageContext
+from tests.unit.documents import document
 
 
 def environment_in(folder: Path, shown: int = 10) -> Environment:
@@ -28,6 +35,22 @@ def test_every_category_has_two_examples_that_end_in_a_purchase(tmp_path: Path, 
 
 def test_an_unknown_category_has_none(tmp_path: Path) -> None:
     assert environment_in(tmp_path).examples("toys") == ()
+
+
+@pytest.mark.parametrize("steps", [6, 15])
+def test_instructions_state_the_limit_when_a_stage_plays(tmp_path: Path, steps: int) -> None:
+    limits = {"name": "webshop", "maxSteps": steps, "options": {"catalogue": "generated"}}
+    run = parse(document(environment=limits))
+    config = StageConfig.of(
+        run, Stage(PREPARE), server=None, store=tmp_path.as_uri(), cache=tmp_path, work=tmp_path, outcome=tmp_path / "o"
+    )
+    unused: Any = None
+    context = StageContext(config, 1, unused, unused, unused)
+    assert f"You have {steps} commands, and without" in context.environment_in(tmp_path).instructions
+
+
+def test_instructions_state_no_number_when_none_is_known(tmp_path: Path) -> None:
+    assert "The number of commands is limited, and without" in environment_in(tmp_path).instructions
 
 
 def test_the_examples_do_not_think(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class ALFWorld:
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = True
     goal_is_task: ClassVar[bool] = False
+    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the games by the options and ``$ALFWORLD_DATA``; ``folder`` is where generated ones go."""

@@ -35,6 +35,7 @@ class OpenEnv:
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}", "{number}")
     thoughts: ClassVar[bool] = True
+    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Check the options; the server is first asked by :meth:`prepare`."""

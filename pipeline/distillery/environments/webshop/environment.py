@@ -24,12 +24,12 @@ class WebShop:
     """Shopping by instruction. See :class:`distillery.environments.base.Environment`."""
 
     name: ClassVar[str] = "webshop"
-    instructions: ClassVar[str] = prompts.INSTRUCTIONS
     verbs: ClassVar[tuple[str, ...]] = prompts.VERBS
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = False
     goal_is_task: ClassVar[bool] = True
+    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the products by the options and ``$WEBSHOP_DATA``.
@@ -52,6 +52,11 @@ class WebShop:
         """``WebShop`` or a generated shop, with what else decides the numbers; the tagger that scores is among it."""
         marker = compilation.read_marker(self._folder)
         return str(marker) if marker else f"{self._recipe.catalogue} products, not prepared"
+
+    @property
+    def instructions(self) -> str:
+        """The commands, and how many of them there are."""
+        return prompts.instructions(self.max_steps)
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Generate products where WebShop's own aren't wanted; then compile the shop that the worker processes share.

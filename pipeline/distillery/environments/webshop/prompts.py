@@ -13,7 +13,7 @@ from importlib.resources import files
 from distillery.environments.base import Example, ExampleTurn
 from distillery.environments.webshop import pages
 
-INSTRUCTIONS = (
+_INSTRUCTIONS = (
     "You shop for somebody in a web shop: find what the instruction asks for, choose the options that it names, and "
     "buy it. You read a page as its texts, with [SEP] between them. These are the commands:\n"
     "search[words]\n"
@@ -22,9 +22,16 @@ INSTRUCTIONS = (
     "B07XJ3MP2K, a value of an option on a product's page, and the buttons Back to Search, Next >, < Prev, "
     "Description, Features, Reviews and Buy Now where they are shown. Chosen options are forgotten when you leave the "
     "product for the results. Buy Now ends the task: what you buy is scored by how well its kind, attributes, options "
-    "and price fit. You have 15 commands, and without a purchase nothing is scored, so buy the nearest that you found "
+    "and price fit. {limit}, and without a purchase nothing is scored, so buy the nearest that you found "
     "in time. A command that isn't possible is answered with 'Invalid action!'"
 )
+
+
+def instructions(max_steps: int | None) -> str:
+    """Return what an agent is told, with the limit of commands that holds."""
+    limit = "The number of commands is limited" if max_steps is None else f"You have {max_steps} commands"
+    return _INSTRUCTIONS.format(limit=limit)
+
 
 VERBS = ("search", "click")
 
