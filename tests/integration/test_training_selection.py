@@ -61,13 +61,14 @@ class Selecting:
         seed: int = 0,
         hints: Sequence[str] = (),
         opening: str = OPENING,
+        seen: str = "You arrive.",
         success: bool = True,
     ) -> int:
         """One finished episode."""
         queue = EpisodeQueue(self.database, self.run_id, round, [arm], worker="w", seconds=60)
         await queue.enqueue([Wanted(of, arm, seed, hints=tuple(hints))])
         (lease,) = await queue.lease(1)
-        turns = [replace(TURN, reply=f"{reply} go to desk 1") for reply in replies or ("",)]
+        turns = [replace(TURN, reply=f"{reply} go to desk 1", observation=seen) for reply in replies or ("",)]
         head: Head = Plain(FakeEnvironment()).head(of, opening, hints=hints, examples=0)
         made = episode(turns, head=head, opening=opening, of=of, success=success, arm=arm, hints=hints)
         assert await queue.finish(lease, made)
@@ -150,3 +151,9 @@ async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting
     chosen = await selecting.choose()
     assert [e.id for e in chosen.episodes] == [kept]
     assert chosen.dropped == {"held-out task": 1}
+
+
+async def test_tasks_that_open_alike_are_learned_from_when_they_differ_later(selecting: Selecting):
+    await selecting.play("base", task(0, split="test"), seen="You see a mug 1.", success=False)
+    kept = [await selecting.play(TEACHER, task(number), seen="You see nothing.") for number in (1, 2)]
+    assert [e.id for e in (await selecting.choose()).episodes] == kept

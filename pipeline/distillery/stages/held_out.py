@@ -1,15 +1,19 @@
 """The held-out tasks by their content: nothing is learned from them, whatever they are called.
 
-A task is what its opening says: that is all an agent reads of it. Openings are known once a task was played, so that
-the comparison uses those of the arms that were evaluated.
+Before a task is played nothing is known of it but its goal (stage prepare compares goals where they tell tasks apart).
+Afterwards its opening is known. Two tasks that open alike are taken for the same, unless tasks of this environment were
+seen to open alike and to answer the same actions differently: then openings hide what tells tasks apart, and prove
+nothing. A user's session of a task that opens like a held-out one is left out in any case.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
+from distillery.agents import Episode
 from distillery.agents.chat import opening_of
-from distillery.database.episodes import read_openings
+from distillery.database.episodes import read_episodes, read_openings
 from distillery.stages.runner import StageContext
 
 _COMPARED = 8_000  # characters, as many as are kept of a user's session
@@ -34,3 +38,33 @@ async def held_out_openings(context: StageContext) -> frozenset[str]:
             head = context.agent.head(task, opening, hints=(), examples=0)
             found.add(opening_digest(opening_of(head.messages[-1]["content"])))
     return frozenset(found)
+
+
+async def held_out_test(context: StageContext, learned: Sequence[Episode]) -> Callable[[Episode], bool]:
+    """Return a test of whether an episode's task is a held-out one under another id.
+
+    Args:
+        context: of a stage of a round; what base played in the rounds so far is compared.
+        learned: all episodes that the test is for.
+    """
+    rounds = list(range(1, context.round + 1))
+    played = await read_episodes(context.database, context.run_id, arms=["base"], rounds=rounds)
+    openings = {opening_digest(episode.opening) for episode in played if episode.opening}
+    if not openings_tell_apart([*played, *learned]):
+        openings.clear()
+    return lambda episode: opening_digest(episode.opening) in openings
+
+
+def openings_tell_apart(episodes: Iterable[Episode]) -> bool:
+    """Whether no two tasks open alike and then answer the same actions differently."""
+    answers: dict[str, tuple[str, str]] = {}
+    for episode in episodes:
+        state = opening_digest(episode.opening)
+        for turn in episode.turns:
+            if turn.action is None:
+                continue
+            state = opening_digest(f"{state} {turn.action}")
+            task, observation = answers.setdefault(state, (episode.task.id, turn.observation))
+            if task != episode.task.id and observation != turn.observation:
+                return False
+    return True

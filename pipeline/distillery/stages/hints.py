@@ -17,7 +17,7 @@ from distillery.hints.base import EVERY_CATEGORY, ExtractionContext
 from distillery.hints.categories import likest
 from distillery.hints.live import Unreadable, episode_of, of_category
 from distillery.planning.stages import LIVE, OWN
-from distillery.stages.held_out import held_out_openings, opening_digest
+from distillery.stages.held_out import held_out_openings, held_out_test, opening_digest
 from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
 
 _MOST_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
@@ -34,7 +34,8 @@ async def main(context: StageContext) -> tuple[Result, None]:
     rounds = range(1, context.round + 1)
     # further attempts of own play are for its student alone: hints come from one try at each task
     read = await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
-    episodes = [e for e in read if e.seed == 0 and opening_digest(e.opening) not in held_out]
+    is_held_out = await held_out_test(context, read)
+    episodes = [episode for episode in read if episode.seed == 0 and not is_held_out(episode)]
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
     source = spec.models.extractor

@@ -22,9 +22,9 @@ from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.models import resolve
 from distillery.planning import Dataset
 from distillery.planning.stages import TEACHER, matched_arms, student_of, student_that_learns
-from distillery.stages.held_out import held_out_openings, opening_digest
+from distillery.stages.held_out import held_out_test
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
-from distillery.training.dataset import Selection, build, choose, keep
+from distillery.training.dataset import build, choose, keep
 from distillery.training.leaks import LeakError, Quotations, Recitation
 from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample
 
@@ -103,17 +103,13 @@ async def choose_episodes(
     spec, rounds = context.spec, list(range(1, context.round + 1))
     shown = await context.bank.ever_shown()
     hints = Quotations(shown)
-    held_out = await held_out_openings(context)
-
-    def is_held_out(episode: Episode) -> bool:
-        return opening_digest(episode.opening) in held_out
-
-    by_arm: dict[str, Selection] = {}
-    for arm in matched_arms(spec) if dataset.matched else (dataset.arm,):
-        episodes = await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds)
-        by_arm[arm] = keep(
-            episodes, spec, hints, filtered=dataset.filtered, is_held_out=is_held_out, too_long=too_long
-        )
+    arms = matched_arms(spec) if dataset.matched else (dataset.arm,)
+    played = {arm: await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds) for arm in arms}
+    is_held_out = await held_out_test(context, [episode for of_arm in played.values() for episode in of_arm])
+    by_arm = {
+        arm: keep(of_arm, spec, hints, filtered=dataset.filtered, is_held_out=is_held_out, too_long=too_long)
+        for arm, of_arm in played.items()
+    }
     episodes = choose(by_arm, dataset, spec.training.seed)
     given = await read_given_hints(context.database, context.run_id, arm=TEACHER, rounds=rounds)
     selection = by_arm[dataset.arm]

@@ -65,8 +65,8 @@ class OpenEnv:
 
     @property
     def goal_is_task(self) -> bool:
-        """Whether goals are all that is known of tasks: the opening of a seed, or the whole of what a server lists."""
-        return not (self._prepared["splits"] and self._options.goal)
+        """Whether a goal is all that the server lists of a task. The opening of a seed may hide what sets it apart."""
+        return bool(self._prepared["splits"]) and not self._options.goal
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Ask the server what it has, and write it down; seeds are each reset once, for their openings.
