@@ -209,3 +209,14 @@ def test_a_server_that_comes_back_costs_nothing() -> None:
         played = session(options)
         assert played.reset().text == "a"
         played.close()
+
+
+@pytest.mark.parametrize(
+    ("splits", "options", "expected"),
+    [(["train"], {}, True), (["train"], {"goal": "question"}, False), ([], {}, False)],
+)
+def test_goals_are_tasks_when_the_server_lists_all_of_them(
+    splits: list[str], options: dict[str, Any], expected: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "openenv.json").write_text(json.dumps({"splits": splits, "tasks": {}}))
+    assert OpenEnv({**URL, **options}, tmp_path).goal_is_task is expected
