@@ -22,7 +22,6 @@ from distillery.stages.runner import Result, StageContext, StageFailure, run_sta
 
 _MOST_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
 
-
 _log = logging.getLogger(__name__)
 
 
@@ -34,7 +33,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     rounds = range(1, context.round + 1)
     # further attempts of own play are for its student alone: hints come from one try at each task
     read = await read_episodes(context.database, context.run_id, arms=[OWN, LIVE], rounds=list(rounds))
-    is_held_out = await held_out_test(context, read)
+    is_held_out = await held_out_test(context, [episode for episode in read if episode.arm == OWN])
     episodes = [episode for episode in read if episode.seed == 0 and not is_held_out(episode)]
     failures = [episode for episode in episodes if not episode.success and episode.turns]
 
