@@ -13,7 +13,7 @@ from distillery.database.episodes import MAX_LEASES, EpisodeQueue, Lease, Wanted
 from tests.unit.fakes import episode, task
 
 HEAD = Head(({"role": "user", "content": "hello"},))
-TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5)
+TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5, "length")
 
 
 def queue(database: Database, run_id: int, worker: str = "w1", *, seconds: int = 60) -> EpisodeQueue:

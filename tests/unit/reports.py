@@ -9,7 +9,7 @@ def arm(success: float) -> dict[str, Any]:
     return {
         "n": 140, "tasks": 140, "successes": round(140 * success), "success": success, "score": success,
         "ci": [success - 0.05, success + 0.05], "steps": 8.5, "tokens": 1234.0, "uncachedTokens": None,
-        "invalidActions": 0.1, "broken": 0,
+        "invalidActions": 0.1, "broken": 0, "refused": 2, "cutReplies": 0.031,
     }  # fmt: skip
 
 

@@ -10,9 +10,11 @@ import pytest
 from aiohttp import web
 
 from distillery.agents import Agent, Episode
+from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
 from distillery.database.episodes import Lease
 from distillery.environments.base import Observation, Task
+from distillery.rollouts import play as play_module
 from distillery.rollouts.client import ChatClient
 from distillery.rollouts.play import Budget, play
 from tests.unit.fake_server import FakeServer, completion, refusal
@@ -166,6 +168,33 @@ async def test_a_head_that_does_not_fit_ends_the_episode_as_a_failure(status: in
     episode, _, session = await played(lambda body: refusal(status, told))
     assert (episode.success, episode.stop, episode.turns) == (False, "context", ())
     assert session.closed
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "kept"),
+    [
+        ("go to de", "length", "length"),
+        ("go  to de", "length", "length"),
+        ("", "length", "length"),
+        ("go to desk 1", "stop", "stop"),
+        ("go to desk 1\nYou arrive and", "length", "stop"),
+        ("go to desk 1", None, ""),
+        ("go to", "content_filter", "content_filter"),
+    ],
+)
+async def test_turn_keeps_why_its_reply_ended(text: str, reason: str | None, kept: str):
+    agent = Plain(FakeEnvironment())
+    episode, _, _ = await played(lambda body: completion(text, finish_reason=reason), agent=agent)
+    assert episode.turns[0].finish_reason == kept
+    assert episode.turns[0].cut == (kept in ("length", "content_filter"))
+
+
+async def test_replies_that_begin_with_a_line_break_are_logged_once(caplog: pytest.LogCaptureFixture):
+    play_module._log_empty_replies.cache_clear()
+    episode, _, _ = await played(lambda body: completion("", finish_reason="stop"))
+    assert episode.stop == "repetition"
+    assert [r.message for r in caplog.records if "began with a line break" in r.message] != []
+    assert len(caplog.records) == 1
 
 
 async def test_an_episode_ends_as_refused_when_a_prompt_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -47,6 +48,24 @@ TURNS = [
     turn("go to desk 1", "You arrive at desk 1."),
     turn("take mug 1 from desk 1", "You have it."),
 ]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_cut_reply_is_history_and_not_learned(reason: str):
+    agent = ReAct(FakeEnvironment())
+    head = agent.head(task(), OPENING, hints=(), examples=0)
+    turns = [TURNS[0], replace(TURNS[1], finish_reason=reason), replace(TURNS[2], finish_reason="stop")]
+    (sample,) = samples_of(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False)
+    assert "go to desk 1" in sample.text
+    learned = texts(tokenizer(CHATML), sample.ids, sample.targets)
+    assert learned == "think: hm<|im_end|>take mug 1 from desk 1<|im_end|>"
+
+
+def test_no_sample_is_made_when_every_reply_was_cut():
+    agent = ReAct(FakeEnvironment())
+    head = agent.head(task(), OPENING, hints=(), examples=0)
+    turns = [replace(turn, finish_reason="length") for turn in TURNS]
+    assert samples_of(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False) == []
 
 
 def test_only_replies_and_their_ends_are_learnt():

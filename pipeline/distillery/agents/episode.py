@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from distillery.agents.base import Head, Message
 from distillery.environments.base import Task
 
+CUT = ("length", "content_filter")
+"""Values of OpenAI's ``finish_reason`` for a reply that does not end where the model would have ended it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -22,6 +25,7 @@ class Turn:
         completion_tokens: as the server counted them.
         cached_tokens: how many of the prompt's tokens the server had cached; None where it does not tell.
         seconds: how long the model took.
+        finish_reason: why the reply ended: the server's word, and ``stop`` where the agent read only a part of it.
     """
 
     reply: str
@@ -33,6 +37,12 @@ class Turn:
     completion_tokens: int
     cached_tokens: int | None
     seconds: float
+    finish_reason: str = ""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the server cut the reply: it stays in the history and is never learned."""
+        return self.finish_reason in CUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class EpisodeQueue:
                 """UPDATE episode SET phase = 'finished', finished_at = now(), success = %s, score = %s, stop = %s,
                           steps = %s, calls = %s, invalid = %s, prompt_tokens = %s, completion_tokens = %s,
                           cached_tokens = %s, examples = %s, opening = %s, head = %s, spans = %s,
-                          error = coalesce(%s, error)
+                          error = coalesce(%s, error), cut_replies = %s
                    WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
                 (
                     episode.success, episode.score, episode.stop,
@@ -129,7 +129,8 @@ class EpisodeQueue:
                     sum(cached) if len(cached) == len(turns) else None, episode.examples, episode.opening,
                     Jsonb(list(episode.head.messages)),
                     Jsonb({name: [s.message, s.start, s.end] for name, s in episode.head.spans.items()}),
-                    episode.error or None, lease.episode_id, lease.number, self._worker,
+                    episode.error or None, sum(turn.cut for turn in turns),
+                    lease.episode_id, lease.number, self._worker,
                 ),
             )  # fmt: skip
             if cursor.rowcount == 0:
@@ -202,12 +203,12 @@ async def write_turns(connection: AsyncConnection[Row], episode_id: int, turns: 
     """Store an episode's turns."""
     async with connection.cursor().copy(
         "COPY turn (episode_id, index, reply, action, observation, valid, first_turn, prompt_tokens, "
-        "completion_tokens, cached_tokens, seconds) FROM STDIN"
+        "completion_tokens, cached_tokens, seconds, finish_reason) FROM STDIN"
     ) as copy:
         for index, t in enumerate(turns):
             await copy.write_row((
                 episode_id, index, t.reply, t.action, t.observation, t.valid, t.first_turn, t.prompt_tokens,
-                t.completion_tokens, t.cached_tokens, t.seconds,
+                t.completion_tokens, t.cached_tokens, t.seconds, t.finish_reason,
             ))  # fmt: skip
 
 
@@ -236,7 +237,7 @@ async def read_episodes(
         ):
             by_episode[t["episode_id"]].append(
                 Turn(t["reply"], t["action"], t["observation"], t["valid"], t["first_turn"], t["prompt_tokens"],
-                     t["completion_tokens"], t["cached_tokens"], t["seconds"])
+                     t["completion_tokens"], t["cached_tokens"], t["seconds"], t["finish_reason"])
             )  # fmt: skip
     return [_episode(row, by_episode[row["id"]]) for row in rows]
 

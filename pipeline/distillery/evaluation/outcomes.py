@@ -46,6 +46,7 @@ class ArmOutcomes:
         """The arm's line in a report; tokens per episode, prompt and completion together.
 
         ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None where it does not tell.
+        ``cutReplies`` is the share of replies that the server cut (at ``maxTokens``, or a filter).
         """
         rows = self.rows
         interval = rate_over_tasks(self.of("success"))
@@ -53,6 +54,7 @@ class ArmOutcomes:
         tokens = [row["prompt_tokens"] + row["completion_tokens"] for row in played]
         told = all(row["cached_tokens"] is not None for row in played)
         cached = [row["cached_tokens"] for row in played] if told else []
+        replies = sum(row["calls"] for row in played)
         return {
             "n": len(rows),
             "tasks": len({row["task_id"] for row in rows}),
@@ -65,6 +67,8 @@ class ArmOutcomes:
             "uncachedTokens": float(np.mean(np.subtract(tokens, cached))) if played and told else None,
             "invalidActions": float(np.mean([row["invalid"] for row in played])) if played else 0.0,
             "broken": sum(row["stop"] == "broken" for row in rows),
+            "refused": sum(row["stop"] == "refused" for row in rows),
+            "cutReplies": sum(row["cut_replies"] or 0 for row in played) / replies if replies else 0.0,
         }
 
 
@@ -72,7 +76,7 @@ async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequenc
     """The finished episodes of a round's arms, in the order of ``arms``; arms that were not played are left out."""
     rows = await database.fetch(
         """SELECT arm, task_id, category, seed, success, score, stop, steps, invalid, prompt_tokens, completion_tokens,
-                  cached_tokens
+                  cached_tokens, calls, cut_replies
            FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'
            ORDER BY task_id, seed""",
         run_id, round, list(arms),

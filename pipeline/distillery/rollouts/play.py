@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 
 from distillery.agents import Agent, Episode, Head, Turn, cut, history
 from distillery.database.episodes import Lease
@@ -64,6 +65,8 @@ async def play(
                 stop, problem = "refused", str(refusal)
                 _log.warning("episode of task %s ends: %s", lease.task.id, problem)
                 break
+            if "\n" in agent.stop and not completion.text and completion.finish_reason == "stop":
+                _log_empty_replies(agent.name)
             reply = agent.parse(cut(completion.text, agent.stop))
             answer, valid, done = reply.answer, reply.valid, False
             if reply.action is not None:
@@ -81,6 +84,7 @@ async def play(
                     completion.completion_tokens,
                     completion.cached_tokens,
                     completion.seconds,
+                    _finish_reason(completion, reply.text),
                 )
             )
             stop = _reason_to_stop(turns, steps, done, success, budget)
@@ -123,6 +127,21 @@ async def _reply(
             if first_turn >= len(turns) - 1:
                 raise
             first_turn += max(1, (len(turns) - first_turn) // 2)
+
+
+def _finish_reason(completion: Completion, read: str) -> str:
+    """Why a reply ended: one of which the agent read only a part, up to its own stop, ended there."""
+    whole, part = (" ".join(text.split()) for text in (completion.text, read))
+    return completion.finish_reason if whole.endswith(part) else "stop"
+
+
+@cache
+def _log_empty_replies(agent: str) -> None:
+    _log.warning(
+        "a reply is empty: it began with a line break, where agent %s stops the model. A model that always begins so "
+        "needs another agent (spec.agent.name)",
+        agent,
+    )
 
 
 def _first_turn_that_fits(turns: list[Turn], first_turn: int, budget: Budget) -> int:

@@ -58,6 +58,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
             "episodes": len(chosen.episodes) if same else len({sample.episode_id for sample in samples}),
             "dropped": chosen.dropped,
             "unmatched": chosen.unmatched,
+            "cutReplies": sum(turn.cut for episode in chosen.episodes for turn in episode.turns),
             "recitationRate": chosen.recitation_rate,
         }
     }

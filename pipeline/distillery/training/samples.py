@@ -196,10 +196,13 @@ def longest_sample(renderer: ChatRenderer, agent: Agent, episode: Episode, *, ke
     )
 
 
-def _stretches(agent: Agent, episode: Episode, *, keep_examples: bool) -> Iterator[tuple[list[Message], range]]:
+def _stretches(agent: Agent, episode: Episode, *, keep_examples: bool) -> Iterator[tuple[list[Message], list[int]]]:
     """Messages that end with a reply, and which of them are learned."""
     head = student_head(agent, episode, keep_examples=keep_examples)
     for first_turn, indexed in groupby(enumerate(episode.turns), key=lambda pair: pair[1].first_turn):
         numbers = [number for number, _ in indexed]
         messages = history(head, episode.turns[: numbers[-1] + 1], first_turn)[:-1]  # ends with the last reply
-        yield messages, range(len(head) + 2 * (numbers[0] - first_turn), len(messages))
+        # a reply that the server cut is history: learned, it would teach to stop in the middle
+        learned = [len(head) + 2 * (number - first_turn) for number in numbers if not episode.turns[number].cut]
+        if learned:
+            yield messages, learned
