@@ -16,10 +16,11 @@ from distillery.agents.react import ReAct
 from distillery.api import parse
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.extractions import extraction_tokens
 from distillery.hints.base import ExtractionContext, Mention
 from distillery.hints.llm import LanguageModel
 from tests.unit.documents import document
-from tests.unit.fake_server import FakeServer, completion
+from tests.unit.fake_server import FakeServer, completion, refusal
 from tests.unit.fakes import FakeEnvironment, episode, task, turn
 
 GOOD = json.dumps({"hints": ["Look on the  DESK first.", "open the drawer before you look into it"]})
@@ -43,9 +44,18 @@ async def failures(database: Database, run_id: int) -> list[Episode]:
 
 
 async def extract(
-    database: Database, failures: list[Episode], reply: Callable[[int], str], *, context: int = 10**6, **hints: Any
+    database: Database,
+    failures: list[Episode],
+    reply: Callable[[int], str],
+    *,
+    context: int = 10**6,
+    refuse: Callable[[dict[str, Any]], web.Response | None] = lambda body: None,
+    extractor: dict[str, Any] | None = None,
+    **hints: Any,
 ) -> tuple[list[Mention], FakeServer]:
     async def answer(body: dict[str, Any]) -> web.Response:
+        if refused := refuse(body):
+            return refused
         if len(body["messages"][0]["content"]) > context:
             return web.json_response({"message": f"the context's length is {context}"}, status=400)
         return completion(reply(len(server.requests)))
@@ -53,7 +63,7 @@ async def extract(
     async with FakeServer(answer) as server:
         models = {
             "student": {"model": "/m"},
-            "extractor": {"endpoint": {"baseURL": server.base_url, "model": "m"}},
+            "extractor": {"endpoint": {"baseURL": server.base_url, "model": "m"}, **(extractor or {})},
         }
         told = ExtractionContext(
             spec=parse(document(models=models, hints=hints)).spec,
@@ -99,7 +109,7 @@ async def test_the_model_reads_the_whole_failure_and_is_asked_for_json(database:
         '{"hints": [1]}',
         json.dumps({"hints": ["x" * 200]}),
         '{"hints": ["..."]}',
-        '{"advice": ["a"]}',
+        '{"advice": "a"}',
     ],
 )
 async def test_a_bad_reply_is_kept_and_asked_for_once_more(database: Database, failures: list[Episode], bad: str):
@@ -149,4 +159,50 @@ async def test_a_failure_that_does_not_fit_the_model_gives_no_hints_and_the_othe
     assert {mention.episode_ids for mention in mentions} == {(failures[1].id,)}
     rows = await database.fetch("SELECT DISTINCT reply, problem FROM extraction WHERE episode_id = %s", long.id)
     assert [row["reply"] for row in rows] == [""]
-    assert "does not fit the model's context" in rows[0]["problem"]
+    assert "refused the transcript" in rows[0]["problem"]
+
+
+async def test_failure_that_is_refused_gives_no_hints_and_the_others_do(database: Database, failures: list[Episode]):
+    refused = replace(failures[0], turns=(turn("go to sofa 1", "something vile"),))
+
+    def refuse(body: dict[str, Any]) -> web.Response | None:
+        return refusal(400, "flagged", code="content_filter") if "vile" in str(body["messages"]) else None
+
+    mentions, server = await extract(database, [refused, failures[1]], lambda n: GOOD, refuse=refuse)
+    assert {mention.episode_ids for mention in mentions} == {(failures[1].id,)}
+    assert len(server.requests) == 2, "what was refused is not asked for again at once"
+    rows = await database.fetch("SELECT reply, problem FROM extraction WHERE episode_id = %s", refused.id)
+    assert [row["reply"] for row in rows] == [""]
+    assert "flagged" in rows[0]["problem"]
+
+
+@pytest.mark.parametrize("refused", ["minItems", "json_schema"])
+async def test_format_that_the_server_refuses_is_not_sent_again(
+    database: Database, failures: list[Episode], refused: str
+):
+    def refuse(body: dict[str, Any]) -> web.Response | None:
+        if refused in json.dumps(body.get("response_format", {})):
+            return refusal(400, f"Invalid response_format: {refused} is not permitted")
+        return None
+
+    first, _ = await extract(database, failures[:1], lambda n: GOOD, refuse=refuse)
+    second, server = await extract(database, failures, lambda n: GOOD, refuse=refuse)
+    assert (len(first), {len(mention.episode_ids) for mention in second}) == (2, {2})
+    formats = [refused in json.dumps(request.get("response_format", {})) for request in server.requests]
+    assert formats[-1] is False
+    assert sum(formats) == (1 if refused == "minItems" else 2)
+
+
+async def test_tokens_of_extraction_are_kept_and_summed(database: Database, run_id: int, failures: list[Episode]):
+    _, server = await extract(database, failures, lambda n: "babble" if n == 1 else GOOD, extractor={"maxTokens": 77})
+    assert len(server.requests) == 3
+    assert {request["max_tokens"] for request in server.requests} == {77}
+    assert await extraction_tokens(database, run_id) == {1: {"prompt": 30, "completion": 9, "cached": None}}
+
+
+async def test_reply_that_was_cut_names_the_field_to_raise(database: Database, failures: list[Episode]):
+    await extract(
+        database, failures[:1], lambda n: "", refuse=lambda body: completion('{"hints": ["lo', finish_reason="length")
+    )
+    rows = await database.fetch("SELECT DISTINCT problem FROM extraction")
+    assert rows[0]["problem"].endswith("it was cut at spec.models.extractor.maxTokens (4000)")

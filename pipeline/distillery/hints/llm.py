@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from distillery.agents import Episode
+from distillery.database.extractions import Extraction, add_extraction, read_extractions
 from distillery.hints.base import ExtractionContext, Mention, normalise
 from distillery.hints.live import REPORTED
-from distillery.rollouts.client import ChatClient, PromptTooLong
+from distillery.hints.replies import hints_in
+from distillery.rollouts.client import ChatClient, Completion, ParameterRefused, PromptRefused
+
+_log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 16
 _TRIES = 2
-_MAX_TOKENS = 600
 _MOST_TRANSCRIPT = 60_000  # characters: some 15,000 tokens; users' sessions may be many times as long
 _RETRY_TEMPERATURE = 0.7
 
@@ -39,13 +41,6 @@ Transcript:
 The agent stopped here without success ({stop}). Answer with JSON: {{"hints": ["...", ...]}}"""
 
 
-class _Answer(BaseModel):
-    """What the model is to answer."""
-
-    model_config = ConfigDict(extra="forbid")
-    hints: list[str] = Field(min_length=1)
-
-
 class LanguageModel:
     """One call per failure. A bad reply is kept, counted and asked for once more."""
 
@@ -55,6 +50,9 @@ class LanguageModel:
         self._context = context
         assert context.spec.models.extractor is not None, "the resource's rules see to it"
         self._endpoint = context.spec.models.extractor.endpoint
+        self._max_tokens = context.spec.models.extractor.max_tokens
+        self._formats = self._schemas()
+        """How JSON is asked for, the strictest first; what the server refuses is dropped for all later requests."""
 
     @property
     def model(self) -> str:
@@ -73,9 +71,15 @@ class LanguageModel:
             await self._context.report(done, len(failures))
             return [Mention(episode.task.category, text, (episode.id,)) for text in hints]
 
-        timeout = self._context.spec.rollout.request_timeout_seconds
+        rollout = self._context.spec.rollout
         async with ChatClient(
-            self._endpoint.base_url, self._endpoint.model, api_key=self._context.api_key, timeout=timeout
+            self._endpoint.base_url,
+            self._endpoint.model,
+            api_key=self._context.api_key,
+            parameters=self._endpoint.parameters,
+            field="spec.models.extractor.endpoint",
+            timeout=rollout.request_timeout_seconds,
+            patience=rollout.patience_seconds,
         ) as client:
             found = await asyncio.gather(*map(one, failures))
         merged: dict[tuple[str, str], list[int]] = {}
@@ -84,62 +88,68 @@ class LanguageModel:
         return [Mention(category, text, tuple(ids)) for (category, text), ids in merged.items()]
 
     async def _extract(self, client: ChatClient, episode: Episode) -> list[str]:
-        rows = await self._context.database.fetch(
-            "SELECT reply, problem FROM extraction WHERE episode_id = %s AND extractor = %s ORDER BY attempt",
-            episode.id, self.name,
-        )  # fmt: skip
-        replies = [(row["reply"], row["problem"]) for row in rows]
-        while True:
-            if replies and (not replies[-1][1] or len(replies) >= _TRIES):
-                reply, problem = replies[-1]
-                return [] if problem else self.read(reply)[0]
+        database = self._context.database
+        made = await read_extractions(database, episode.id, self.name)
+        while not made or (made[-1].problem and len(made) < _TRIES):
             try:
-                completion = await client.complete(
-                    [{"role": "user", "content": self._prompt(episode)}],
-                    temperature=_RETRY_TEMPERATURE if replies else 0.0,  # the same again would be as bad
-                    max_tokens=_MAX_TOKENS,
-                    response_format={
-                        "type": "json_schema",
-                        "json_schema": {"name": "hints", "schema": self._schema(), "strict": True},
-                    },
+                # the same again would be as bad: a retry is warmer
+                completion = await self._ask(client, episode, temperature=_RETRY_TEMPERATURE if made else 0.0)
+            except PromptRefused as refusal:
+                extraction = Extraction("", f"the model's server refused the transcript: {refusal}")
+                await add_extraction(database, episode.id, self.name, len(made) + 1, extraction)
+                return []  # it would be refused again, until another start of the stage
+            made.append(
+                Extraction(
+                    completion.text,
+                    self._problem(completion),
+                    completion.prompt_tokens,
+                    completion.completion_tokens,
+                    completion.cached_tokens,
                 )
-                reply = completion.text
-                _, problem = self.read(reply)
-            except PromptTooLong as error:
-                reply, problem = "", f"the transcript does not fit the model's context: {error}"
-            await self._context.database.execute(
-                """INSERT INTO extraction (episode_id, extractor, attempt, reply, problem)
-                   VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
-                episode.id, self.name, len(replies) + 1, reply.replace("\0", ""), problem.replace("\0", ""),
-            )  # fmt: skip
-            replies.append((reply, problem))
+            )
+            await add_extraction(database, episode.id, self.name, len(made), made[-1])
+        return [] if made[-1].problem else self.read(made[-1].reply)[0]
+
+    async def _ask(self, client: ChatClient, episode: Episode, *, temperature: float) -> Completion:
+        """The model's reply; asks less strictly for JSON where the server does not take the stricter way."""
+        while True:
+            asked = self._formats[0]
+            try:
+                return await client.complete(
+                    [{"role": "user", "content": self._prompt(episode)}],
+                    temperature=temperature,
+                    max_tokens=self._max_tokens,
+                    **({"response_format": asked} if asked else {}),
+                )
+            except ParameterRefused as refusal:
+                if refusal.parameter != "response_format" or asked is None:
+                    raise
+                if asked is self._formats[0]:  # else another request found out already
+                    self._formats.pop(0)
+                    _log.warning("the extractor's server refuses this response_format, trying another: %s", refusal)
+
+    def _problem(self, completion: Completion) -> str:
+        problem = self.read(completion.text)[1]
+        if problem and completion.finish_reason == "length":
+            return f"{problem}; it was cut at spec.models.extractor.maxTokens ({self._max_tokens})"
+        return problem
 
     def read(self, reply: str) -> tuple[list[str], str]:
         """A reply's hints, normalised, and what is wrong with it (empty if nothing)."""
         settings = self._context.spec.hints
-        try:
-            answer = _Answer.model_validate_json(reply)
-        except ValidationError as error:
-            return [], f"not the JSON that was asked for: {error.errors()[0]['msg']}"
-        texts = [normalise(text, max_length=settings.max_length) for text in answer.hints]
+        found = hints_in(reply)
+        if found is None:
+            return [], "not the JSON that was asked for"
+        texts = [normalise(text, max_length=settings.max_length) for text in found]
         usable = list(dict.fromkeys(filter(None, texts)))[: settings.per_failure]
         if not usable:
             return [], f"no hint of 1 to {settings.max_length} characters"
         return usable, ""
 
-    def _schema(self) -> dict[str, Any]:
-        hints = {
-            "type": "array",
-            "items": {"type": "string"},
-            "minItems": 1,
-            "maxItems": self._context.spec.hints.per_failure,
-        }
-        return {
-            "type": "object",
-            "properties": {"hints": hints},
-            "required": ["hints"],
-            "additionalProperties": False,
-        }
+    def _schemas(self) -> list[dict[str, Any] | None]:
+        """JSON by a schema; by one without bounds, which some servers do not know; in words alone."""
+        bounds = {"minItems": 1, "maxItems": self._context.spec.hints.per_failure}
+        return [_response_format(bounds), _response_format({}), None]
 
     def _prompt(self, episode: Episode) -> str:
         settings = self._context.spec.hints
@@ -158,6 +168,12 @@ class LanguageModel:
         )
 
 
+def _response_format(bounds: dict[str, int]) -> dict[str, Any]:
+    hints = {"type": "array", "items": {"type": "string"}, **bounds}
+    schema = {"type": "object", "properties": {"hints": hints}, "required": ["hints"], "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": "hints", "schema": schema, "strict": True}}
+
+
 def _shortened(transcript: str) -> str:
     """A transcript that is too long without its middle: what was to be done, and how it ended, is what teaches."""
     if len(transcript) <= _MOST_TRANSCRIPT:
@@ -171,6 +187,7 @@ _STOPS = {
     "calls": "it ran out of turns",
     "repetition": "it repeated itself",
     "context": "its transcript grew too long",
+    "refused": "the model's server refused to answer",
     "done": "the environment ended the episode",
     REPORTED: "its user said that it had failed",
 }

@@ -9,6 +9,7 @@ from distillery import __version__
 from distillery.api import DistillationRun
 from distillery.artifacts import Store
 from distillery.database import Database
+from distillery.database.extractions import extraction_tokens
 from distillery.database.runs import stage_rows
 from distillery.hints.bank import HintBank
 from distillery.planning.stages import (
@@ -64,7 +65,8 @@ async def build_report(
         for number in sorted(results)
     ]
     last = rounds[-1]
-    told = [_stage(name, row) for name, row in stages.items()]
+    extracted = await extraction_tokens(database, run_id)
+    told = [_stage(name, row, extracted) for name, row in stages.items()]
     return {
         "run": run.key,
         "summary": summary(last),
@@ -114,8 +116,10 @@ def summary(ended: Mapping[str, Any]) -> str:
     )
 
 
-def _stage(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """When a stage ran, and what it cost in tokens: those that its arms played, or those that its student read."""
+def _stage(name: str, row: Mapping[str, Any], extracted: Mapping[int, dict[str, int | None]]) -> dict[str, Any]:
+    """When a stage ran, and what it cost in tokens: those that its arms played, that the extractor used on failures of
+    its round, or that its student read.
+    """
     result, sid = row["result"] or {}, StageId.parse(name)
     arms = list(result.get("arms", {}).values()) if sid.kind in _PLAYS else []
     return {
@@ -135,6 +139,8 @@ def _stage(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
             ]
         )
         if arms
+        else extracted.get(sid.round)
+        if sid.kind is Kind.HINTS
         else None,
         "tokensRead": result.get("metrics", {}).get("tokens"),
     }
