@@ -152,6 +152,23 @@ async def test_a_dead_server_ends_the_work_and_gives_the_leases_back(database: D
     assert await outcome(database) == {"finished": 50}
 
 
+async def test_driver_ends_with_the_reason_when_its_heartbeat_dies(
+    database: Database, run_id: int, monkeypatch: pytest.MonkeyPatch
+):
+    async def renew(queue: EpisodeQueue, leases: object) -> set[int]:
+        raise LookupError("no leases")
+
+    async def play(lease: Lease) -> Episode:
+        await asyncio.sleep(600)
+        return await play_well(lease)
+
+    monkeypatch.setattr(EpisodeQueue, "renew", renew)
+    async with asyncio.timeout(60):
+        with pytest.raises(LookupError, match="no leases"):
+            await driver(database, run_id, play, lease_seconds=1).run()
+    assert await outcome(database) == {"waiting": 50}
+
+
 async def test_a_cancelled_driver_gives_its_leases_back(database: Database, run_id: int):
     started = asyncio.Event()
 

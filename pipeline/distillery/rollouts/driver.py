@@ -81,15 +81,19 @@ class Driver:
         Raises:
             AllEpisodesBroke: the first episodes all broke, or every one did.
         """
+        drive = asyncio.create_task(self._drive())
         helpers = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._report())]
         try:
-            await self._drive()
+            # a heartbeat that died would let every lease run out while all seems well
+            done, _ = await asyncio.wait([drive, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
             await self._refuse_if_all_broke(at_least=1)
             await self._on_progress(*await self._queue.counts())
         finally:
-            for task in [*helpers, *self._playing]:
+            for task in [drive, *helpers, *self._playing]:
                 task.cancel()
-            await asyncio.gather(*helpers, *self._playing, return_exceptions=True)
+            await asyncio.gather(drive, *helpers, *self._playing, return_exceptions=True)
             await self._queue.release()
 
     async def _drive(self) -> None:
