@@ -217,7 +217,7 @@ class LocalExecutor:
                 path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
                 processes.append(await self._start_process(stage, path, index))
             codes = await asyncio.wait_for(
-                asyncio.gather(*(process.wait() for process in processes)), settings.timeout_seconds
+                self._ended(processes, keep_server=bool(stage.player)), settings.timeout_seconds
             )
         except TimeoutError:
             message = f"took longer than spec.stages.{stage.id.kind}.timeoutSeconds: {settings.timeout_seconds}"
@@ -225,6 +225,23 @@ class LocalExecutor:
         finally:
             await _end(processes)
         return await self._state(stage.id, attempt, codes, outcomes)
+
+    async def _ended(self, processes: list[asyncio.subprocess.Process], *, keep_server: bool) -> list[int]:
+        """Exit codes, once all processes ended; the server that they use is kept up until then."""
+        codes = asyncio.ensure_future(asyncio.gather(*(process.wait() for process in processes)))
+        keeper = [asyncio.create_task(self._servers.keep())] if keep_server else []
+        try:
+            while not codes.done():
+                done, _ = await asyncio.wait([codes, *keeper], return_when=asyncio.FIRST_COMPLETED)
+                for task in keeper:
+                    if task in done:
+                        task.result()
+                        keeper = []  # there is no server of ours
+            return codes.result()
+        finally:
+            for task in [codes, *keeper]:
+                task.cancel()
+            await asyncio.gather(codes, *keeper, return_exceptions=True)
 
     async def _start_process(self, stage: Stage, config: Path, index: int) -> asyncio.subprocess.Process:
         logs = self._folder / "logs"

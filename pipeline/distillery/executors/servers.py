@@ -14,10 +14,13 @@ from distillery.models import resolve
 from distillery.planning import Model
 from distillery.serving.arguments import ServedModel
 from distillery.serving.choice import has_gpu, served
-from distillery.serving.vllm import VllmServer
+from distillery.serving.vllm import ServerFailed, VllmServer
 from distillery.stages.config import Server, endpoint_field
 
 _log = logging.getLogger(__name__)
+
+_MAX_RESTARTS = 3
+"""During one attempt at a stage; more are no accident."""
 
 
 class Servers:
@@ -64,6 +67,20 @@ class Servers:
             lines = []
         last = textwrap.shorten(lines[-1], 80, placeholder=" ...") if lines else ""
         return f"waiting for the model server, log {self._log}{': ' + last if last else ''}"
+
+    async def keep(self) -> None:
+        """Start the vLLM again when it dies, until cancelled: requests wait for it.
+
+        Raises:
+            ServerFailed: it does not come up again, or dies too often.
+        """
+        restarts = 0
+        while self._server:
+            await self._server.wait()
+            if restarts == _MAX_RESTARTS:
+                raise ServerFailed(f"vLLM died {restarts + 1} times during one stage; see {self._log}")
+            restarts += 1
+            await self._server.restart()
 
     async def stop(self) -> None:
         """Stop the vLLM, if one runs."""

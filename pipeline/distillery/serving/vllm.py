@@ -94,6 +94,15 @@ class VllmServer:
             await self.show(self.model)
         return self
 
+    async def restart(self) -> Self:
+        """Start the server again at its port, after it ended by itself. Raises :class:`ServerFailed`."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it started still holds its memory
+        _log.warning("vLLM ended with code %s and is started again:\n%s", self._process.returncode, self._end_of_log())
+        self._adapters.clear()
+        return await self.start()
+
     async def healthy(self) -> bool:
         """Whether the process is there and answers."""
         if self._process is None or self._process.returncode is not None:
