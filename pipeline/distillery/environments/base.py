@@ -25,6 +25,10 @@ class EnvironmentConfigurationError(Exception):
     """The environment can't be built as configured: the message names the setting and the mend."""
 
 
+class EnvironmentAway(Exception):
+    """The server behind an environment is away or has no room. The pool waits for it and plays the session again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One task, the unit that is pinned, leased, played and paired in statistics.
@@ -156,6 +160,10 @@ class Environment(Protocol):
 
     thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
+
+    concurrent: ClassVar[bool] = False
+    """Whether a process may play several sessions at once, each in a thread of its own, as suits environments that wait
+    for a server. ``close`` is then also called while another call of the session is under way, and has to end it."""
 
     max_steps: int | None = None
     """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""

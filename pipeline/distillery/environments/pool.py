@@ -10,12 +10,14 @@ on one request after the other: the time-out's clock runs only while the environ
 costs the session whose request it was, by an :class:`EnvironmentFailure`. If its process went with it, the other
 sessions there are played again, from their actions, in a new process when they are next asked for. Environments are
 deterministic; one that answers otherwise than the first time fails.
+
+Environments that only ask a server may play the sessions of a process at once (``concurrent``). While the server is
+away or full, sessions wait for it here, where nobody is kept from playing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,9 +28,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from distillery.environments import wire
-from distillery.environments.base import Observation, Task
+from distillery.environments.base import EnvironmentAway, Observation, Task
 from distillery.environments.process import EnvironmentFailure as EnvironmentFailure
 from distillery.environments.process import ProcessLost, WorkerProcess
+from distillery.environments.room import WaitingRoom
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +40,14 @@ class EnvironmentPool:
     """Worker processes of one environment. An async context manager: enter it to start them, leave it to end them."""
 
     def __init__(
-        self, name: str, options: Mapping[str, Any], folder: Path, *, processes: int, step_timeout: float
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        folder: Path,
+        *,
+        processes: int,
+        step_timeout: float,
+        patience: float = 1800.0,
     ) -> None:
         """Describe the pool.
 
@@ -47,10 +57,17 @@ class EnvironmentPool:
             folder: the environment's.
             processes: how many workers.
             step_timeout: seconds for one step, and for opening a session.
+            patience: seconds to wait for a server that is away or full, while it answers to no session.
         """
         build = {"environment": name, "options": dict(options), "folder": str(folder)}
         self._places = [_Place(partial(WorkerProcess.start, build, step_timeout)) for _ in range(processes)]
         self._numbers = itertools.count()
+        self._room = WaitingRoom(patience)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether sessions wait for a server now."""
+        return self._room.waiting > 0
 
     async def __aenter__(self) -> Self:
         """Start the workers.
@@ -82,7 +99,7 @@ class EnvironmentPool:
             EnvironmentFailure: this session can't be opened.
             EnvironmentConfigurationError: none can.
         """
-        session = PooledSession(min(self._places, key=lambda place: place.load), next(self._numbers))
+        session = PooledSession(min(self._places, key=lambda place: place.load), next(self._numbers), self._room)
         return session, await session._ask({"open": session._number, "task": asdict(task)})
 
     async def _stop(self) -> None:
@@ -120,9 +137,10 @@ class _Place:
 class PooledSession:
     """A session in a worker process, from :meth:`EnvironmentPool.open`. Its steps must follow one another."""
 
-    def __init__(self, place: _Place, number: int) -> None:
+    def __init__(self, place: _Place, number: int, room: WaitingRoom) -> None:
         """Take a place."""
         self._place = place
+        self._room = room
         self._number = number
         self._process: WorkerProcess | None = None
         """That has played what was played."""
@@ -151,18 +169,27 @@ class PooledSession:
                 pass  # and all it held
             except EnvironmentFailure as failure:
                 _log.warning("a session failed when it was closed: %s", failure)
+        self._room.leave()
 
     async def _ask(self, request: Mapping[str, Any]) -> Observation:
         if not self._open:
             raise EnvironmentFailure("the session is closed, or was lost by an earlier failure")
+        lost = False
         try:
             while True:  # the process is lost at most once to each of the sessions that share it
-                with contextlib.suppress(ProcessLost):
+                try:
                     observation = await self._observe(await self._restored(), request)
                     break
+                except ProcessLost:
+                    continue
+                except EnvironmentAway as error:
+                    if lost:
+                        raise EnvironmentFailure(f"lost twice at one step: {error}") from error
+                    lost, self._process = True, None  # played again, once the server is back
         except Exception:
             self._leave()
             raise
+        self._room.alive()
         self._played.append((request, observation.text))
         return observation
 
@@ -183,7 +210,10 @@ class PooledSession:
         return process
 
     async def _observe(self, process: WorkerProcess, request: Mapping[str, Any]) -> Observation:
-        return wire.decode((await process.ask(request))["observation"])
+        async def ask() -> Observation:
+            return wire.decode((await process.ask(request))["observation"])
+
+        return await (self._room.enter(ask) if "open" in request else ask())
 
     def _leave(self) -> None:
         if self._open:

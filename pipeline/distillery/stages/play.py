@@ -60,6 +60,7 @@ async def play_arms(
         context.environment_folder,
         processes=rollout.environment_processes,
         step_timeout=rollout.step_timeout_seconds,
+        patience=rollout.patience_seconds,
     )
     async with client, pool:
         context_length = await client.context_length()
@@ -82,11 +83,18 @@ async def play_arms(
             concurrency=rollout.concurrency,
             lease_seconds=rollout.lease_seconds,
             max_attempts=rollout.max_attempts,
-            on_progress=lambda done, total: context.report(done, total, "episodes"),
+            on_progress=lambda done, total: context.report(done, total, _unit(client, pool)),
         )
         collect_garbage_seldom()
         await driver.run()
     return await _summary(context)
+
+
+def _unit(client: ChatClient, pool: EnvironmentPool) -> str:
+    """The unit of progress, with what is waited for; a status holds 32 characters."""
+    if client.waiting:
+        return "episodes (waiting: model server)"
+    return "episodes (waiting: environment)" if pool.waiting else "episodes"
 
 
 async def _enqueue(context: StageContext, queue: EpisodeQueue, tasks: Sequence[Task], seeds: int) -> None:
@@ -128,6 +136,8 @@ async def _summary(context: StageContext) -> dict[str, dict[str, Any]]:
     rows = await context.database.fetch(
         """SELECT arm, count(*) AS n, count(*) FILTER (WHERE success) AS successes, avg(score)::float AS score,
                   avg(steps)::float AS steps, count(*) FILTER (WHERE stop = 'broken') AS broken,
+                  count(*) FILTER (WHERE stop = 'refused') AS refused,
+                  coalesce(sum(cut_replies)::float / nullif(sum(calls), 0), 0) AS "cutReplies",
                   coalesce(sum(prompt_tokens), 0)::bigint AS "promptTokens",
                   coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
                   sum(cached_tokens)::bigint AS "cachedTokens"

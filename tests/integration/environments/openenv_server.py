@@ -1,6 +1,6 @@
 """A real OpenEnv server with small environments, for the interpreter that has ``openenv``; prints its port.
 
-python openenv_server.py ENVIRONMENT SESSIONS [TOKEN]
+python openenv_server.py ENVIRONMENT SESSIONS PORT [TOKEN]
 """
 # pyright: basic, reportMissingImports=false
 
@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import sys
+import time
 from typing import Any
 
 import uvicorn
@@ -137,6 +138,22 @@ class Squares(Environment):
         return State()
 
 
+class Slow(Guess):
+    """Takes its time, and tells how many were in it at once."""
+
+    inside = 0
+
+    def step(self, action: Text, timeout_s: float | None = None, **rest: Any) -> Shown:
+        Slow.inside += 1
+        most = Slow.inside
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            most = max(most, Slow.inside)
+            time.sleep(0.01)
+        Slow.inside -= 1
+        return Shown(text=str(most), reward=0.0)
+
+
 class Liar(Guess):
     """Misbehaves on command."""
 
@@ -179,6 +196,7 @@ KINDS: dict[str, tuple[type[Environment], type[Action], type[Observation]]] = {
     "unseeded": (Unseeded, Text, Shown),
     "capitals": (Capitals, Text, Shown),
     "squares": (Squares, Move, Board),
+    "slow": (Slow, Text, Shown),
     "liar": (Liar, Text, Shown),
 }
 
@@ -186,10 +204,10 @@ KINDS: dict[str, tuple[type[Environment], type[Action], type[Observation]]] = {
 def main() -> None:
     kind, action, observation = KINDS[sys.argv[1]]
     app: Any = create_app(kind, action, observation, max_concurrent_envs=int(sys.argv[2]))
-    if sys.argv[3:]:
-        app = Guarded(app, sys.argv[3])
+    if sys.argv[4:]:
+        app = Guarded(app, sys.argv[4])
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws_ping_interval=1.0, ws_ping_timeout=2.0))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", int(sys.argv[3]))) as listening:
         print(listening.getsockname()[1], flush=True)
         server.run(sockets=[listening])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.base import EnvironmentConfigurationError
+from distillery.environments.base import EnvironmentConfigurationError, Task
 from distillery.environments.openenv.environment import OpenEnv
 from distillery.environments.pool import EnvironmentFailure, EnvironmentPool
 
@@ -37,22 +38,24 @@ def interpreter() -> Path:
 
 
 @contextmanager
-def server(interpreter: Path, environment: str, *, sessions: int = 8, token: str = "") -> Generator[dict[str, Any]]:
-    """A server on a free port, which may want a token; the option that leads to it."""
-    command = [interpreter, Path(__file__).with_name("openenv_server.py"), environment, str(sessions)]
+def server(
+    interpreter: Path, environment: str, *, sessions: int = 8, token: str = "", port: int = 0
+) -> Generator[dict[str, Any]]:
+    """A server on a port (0: a free one), which may want a token; the option that leads to it."""
+    command = [interpreter, Path(__file__).with_name("openenv_server.py"), environment, str(sessions), str(port)]
     command += [token] if token else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            port = process.stdout.readline().strip()
-            assert port, "the server didn't start"
-            yield {"url": f"http://127.0.0.1:{port}"}
+            listens = process.stdout.readline().strip()
+            assert listens, "the server didn't start"
+            yield {"url": f"http://127.0.0.1:{listens}"}
         finally:
             process.kill()
 
 
-def pool_of(folder: Path, options: dict[str, Any], *, limit: float = 60) -> EnvironmentPool:
-    return EnvironmentPool("openenv", options, folder, processes=1, step_timeout=limit)
+def pool_of(folder: Path, options: dict[str, Any], *, limit: float = 60, patience: float = 60) -> EnvironmentPool:
+    return EnvironmentPool("openenv", options, folder, processes=1, step_timeout=limit, patience=patience)
 
 
 async def test_seeds_are_tasks_where_the_server_has_none(interpreter: Path, tmp_path: Path):
@@ -232,16 +235,89 @@ async def test_a_server_that_lies_costs_one_session(action: str, reason: str, in
             assert (await honest.step("x")).text == "That is no number."
 
 
-async def test_a_server_that_dies_and_stays_dead_is_told(
-    interpreter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_episode_breaks_off_when_the_server_stays_dead(interpreter: Path, tmp_path: Path):
     with server(interpreter, "liar") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})
-        async with pool_of(tmp_path, options) as pool:
-            session, _ = await pool.open(environment.catalogue("train")[0])
-            with pytest.raises(EnvironmentFailure, match="ConnectionClosed"):
+        async with pool_of(tmp_path, options, patience=0.5) as pool:
+            first, second = environment.catalogue("train")
+            session, _ = await pool.open(first)
+            with pytest.raises(EnvironmentFailure, match=r"took no episode: .*\(for 0\.5 s\)"):
                 await session.step("exit")
-        monkeypatch.setattr("distillery.environments.openenv.environment._PATIENCE", 0.5)
-        with pytest.raises(EnvironmentConfigurationError, match=r"took no episode for 0\.5 s: .*refused"):
-            environment.open(environment.catalogue("train")[0]).reset()
+            with pytest.raises(EnvironmentFailure, match=r"took no episode: ConnectionRefused.*\(for 0\.5 s\)"):
+                await pool.open(second)
+            assert not pool.waiting
+
+
+async def test_more_episodes_than_room_are_all_played(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "guess", sessions=2) as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 6})
+        in_play, most = 0, 0
+
+        async def play(pool: EnvironmentPool, task: Task) -> None:
+            nonlocal in_play, most
+            session, opening = await pool.open(task)
+            in_play, most = in_play + 1, max(most, in_play + 1)
+            assert opening.text == f"{task.goal}."
+            for _ in range(3):
+                assert (await session.step("seven")).text == "That is no number."
+                await asyncio.sleep(0.05)
+            in_play -= 1
+            await session.close()
+
+        async with pool_of(tmp_path, options) as pool, asyncio.timeout(120):
+            await asyncio.gather(*(play(pool, task) for task in environment.catalogue("train")))
+        assert most == 2
+
+
+async def test_episodes_continue_when_the_server_restarts(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "guess") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 3})
+        tasks = environment.catalogue("train")
+        pool = pool_of(tmp_path, options)
+        await pool.__aenter__()
+        opened = [(await pool.open(task))[0] for task in tasks[:2]]
+        for session in opened:
+            await session.step("seven")
+    try:  # the server is gone: two are in the middle, one begins
+        waiting = [asyncio.create_task(session.step("eight")) for session in opened]
+        beginning = asyncio.create_task(pool.open(tasks[2]))
+        await asyncio.sleep(1)
+        assert pool.waiting
+        assert not any(task.done() for task in (*waiting, beginning))
+        with server(interpreter, "guess", port=int(options["url"].rpartition(":")[2])):
+            assert [answer.text for answer in await asyncio.gather(*waiting)] == ["That is no number."] * 2
+            assert (await beginning)[1].text == f"{tasks[2].goal}."
+            assert not pool.waiting
+    finally:
+        await pool.__aexit__(None, None, None)
+
+
+async def test_sessions_of_one_process_step_at_once(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "slow") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 8})
+        async with pool_of(tmp_path, options) as pool:
+            sessions = [(await pool.open(task))[0] for task in environment.catalogue("train")]
+            answers = await asyncio.gather(*(session.step("7") for session in sessions))
+            together = {int(answer.text) for answer in answers}
+            assert max(together) >= 4, "most steps of 0.3 s began before the first had ended"
+
+
+async def test_a_step_that_hangs_keeps_no_other_session_waiting(interpreter: Path, tmp_path: Path):
+    with server(interpreter, "liar") as options:
+        environment = OpenEnv(options, tmp_path)
+        environment.prepare({"train": 2})
+        first, second = environment.catalogue("train")
+        async with pool_of(tmp_path, options, limit=5) as pool:
+            hanging, _ = await pool.open(first)
+            honest, _ = await pool.open(second)
+            hung = asyncio.create_task(hanging.step("hang"))
+            for _ in range(3):
+                assert (await honest.step("x")).text == "That is no number."
+            assert not hung.done()
+            with pytest.raises(EnvironmentFailure, match="no answer within 5 s"):
+                await hung
+            assert (await honest.step("x")).text == "That is no number.", "its process was not ended"

@@ -128,6 +128,7 @@ class FakeEnvironment:
     name = "fake"
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
+        self.concurrent = bool(options.get("concurrent"))
         if options.get("broken") == "configuration":
             raise EnvironmentConfigurationError("the option broken is no good")
         if options.get("broken") == "constructor":

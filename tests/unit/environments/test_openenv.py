@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
+from distillery.environments.base import EnvironmentAway, EnvironmentConfigurationError, Observation, Task
 from distillery.environments.openenv import environment as plugin
 from distillery.environments.openenv.client import Server
 from distillery.environments.openenv.environment import OpenEnv, OpenEnvSession
@@ -193,22 +193,49 @@ def test_success_is_a_good_score_at_the_end(done: bool, success: bool) -> None:
         played.close()
 
 
-def test_a_server_that_stays_full_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "_PATIENCE", 3.0)
-    full = '{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'
+FULL = '{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'
+
+
+def test_a_full_server_is_away_for_now_and_told_with_the_fix() -> None:
     with (
-        fake_server(lambda message: full) as options,
-        pytest.raises(EnvironmentConfigurationError, match=r"took no episode .* at capacity .*spec\.rollout\.concurr"),
+        fake_server(lambda message: FULL) as options,
+        pytest.raises(EnvironmentAway, match=r"took no episode: .* at capacity .*spec\.rollout\.concurr"),
     ):
         session(options).reset()
 
 
-def test_a_server_that_comes_back_costs_nothing() -> None:
-    answers = iter(['{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'] * 2)
-    with fake_server(lambda message: next(answers, observation())) as options:
+def test_a_server_that_is_not_there_is_away_for_now() -> None:
+    with pytest.raises(EnvironmentAway, match=r"at http://127\.0\.0\.1:1 took no episode: ConnectionRefusedError"):
+        session({"url": "http://127.0.0.1:1"}).reset()
+
+
+def test_a_session_that_waits_is_ended_when_it_is_closed() -> None:
+    stepping_now = threading.Event()
+
+    def answer(message: dict[str, Any]) -> str:
+        if message["type"] == "step":
+            stepping_now.set()
+            threading.Event().wait(20)
+        return observation()
+
+    with fake_server(answer) as options:
         played = session(options)
-        assert played.reset().text == "a"
+        played.reset()
+        ended = list[BaseException]()
+
+        def step() -> None:
+            try:
+                played.step("go")
+            except ConnectionClosed as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        assert stepping_now.wait(10)
         played.close()
+        thread.join(timeout=15)
+        assert not thread.is_alive()
+        assert len(ended) == 1
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,30 @@ async def test_the_time_limit_does_not_count_the_wait_for_other_sessions() -> No
     assert [answer.text for answer in answers] == ["worked"] * 7
 
 
+async def test_sessions_of_a_concurrent_environment_work_at_once() -> None:
+    async with pool_of(limit=GENEROUS, concurrent=True) as pool:
+        sessions = [(await pool.open(PLAIN))[0] for _ in range(20)]
+        began = time.monotonic()
+        answers = await asyncio.gather(*(session.step("work") for session in sessions))  # a second each
+        assert time.monotonic() - began < 15
+    assert [answer.text for answer in answers] == ["worked"] * 20
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_hanging_step_keeps_its_process_when_concurrent(cancelled: bool) -> None:
+    async with pool_of(limit=5, concurrent=True) as pool:
+        first, second, before = await with_a_neighbour(pool)
+        hanging = asyncio.create_task(first.step("hang"))
+        await asyncio.sleep(0.2)
+        if cancelled:
+            hanging.cancel()
+        with pytest.raises(
+            (EnvironmentFailure, asyncio.CancelledError), match="" if cancelled else "no answer within 5"
+        ):
+            await hanging
+        await assert_goes_on(second, before, same_process=True)
+
+
 @pytest.mark.parametrize(("action", "reason"), [("die", "SIGKILL"), ("hang", "no answer"), ("long", "garbage")])
 async def test_requests_behind_one_that_takes_its_process_along_are_answered(action: str, reason: str) -> None:
     async with pool_of(limit=5) as pool:

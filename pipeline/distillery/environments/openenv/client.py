@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
 LONGEST_MESSAGE = 16 * 1024 * 1024  # bytes
@@ -149,8 +150,11 @@ class Connection:
         return self._ask({"type": "step", "data": dict(action)})
 
     def close(self) -> None:
-        """End the session, and wait until the server has: then it has room for the next."""
-        with suppress(ConnectionClosed, TimeoutError):
+        """End the session, and wait until the server has: then it has room for the next.
+
+        Another thread that waits for an answer gets :class:`ConnectionClosed`.
+        """
+        with suppress(ConnectionClosed, TimeoutError, ConcurrencyError):
             self._socket.send(json.dumps({"type": "close"}))
             self._socket.recv(timeout=_CLOSING)
         self._stack.close()
@@ -168,6 +172,13 @@ class Connection:
                 raise ServerError("; ".join([str(data.get("message")), *problems]), str(data.get("code")))
             case other:
                 raise ValueError(f"the server answered with a message of type {other!r}")
+
+
+def is_gone(error: ConnectionClosed) -> bool:
+    """Whether a connection closed because the server went away or restarts, not for what one of the two had said."""
+    if error.rcvd is not None:
+        return error.rcvd.code in (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER)
+    return error.sent is None or error.sent.code == CloseCode.INTERNAL_ERROR  # no answer to a ping
 
 
 def _result(data: Mapping[str, Any]) -> Result:

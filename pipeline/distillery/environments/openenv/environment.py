@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from distillery.environments.base import EnvironmentConfigurationError, Example, Fact, Observation, Report, Task
-from distillery.environments.openenv.client import Connection, Result, Server, ServerError
+from distillery.environments.base import (
+    EnvironmentAway,
+    EnvironmentConfigurationError,
+    Example,
+    Fact,
+    Observation,
+    Report,
+    Task,
+)
+from distillery.environments.openenv.client import Connection, Result, Server, ServerError, is_gone
 from distillery.environments.openenv.options import Options
 
 _FILE = "openenv.json"
 _PATIENCE = 30.0
-"""Seconds that a server may be away, or without room, when an episode begins: less than a step may take."""
+"""Seconds for a connection, and for what a server says of itself: less than a step may take."""
 _TOKEN_MEND = "; name the token that it takes in spec.environment.tokenSecretRef"  # noqa: S105
 _SEEDS_APART = 1_000_000
 """The first seed of every split but ``train``, on servers without tasks of their own."""
@@ -35,6 +42,7 @@ class OpenEnv:
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}", "{number}")
     thoughts: ClassVar[bool] = True
+    concurrent: ClassVar[bool] = True
     max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
@@ -116,11 +124,7 @@ class OpenEnv:
         """Nothing: all is the server's."""
 
     def open(self, task: Task) -> OpenEnvSession:
-        """A session of its own on the server. Waits for a while where the server is away or has no room.
-
-        Raises:
-            EnvironmentConfigurationError: it stays away, or without room.
-        """
+        """A session of its own on the server."""
         prepared = self._prepared
         return OpenEnvSession(self._options, task, action=prepared["action"], text=prepared["text"])
 
@@ -198,18 +202,28 @@ class OpenEnvSession:
         seed = index.removeprefix("seed-")
         self._parameters = {"seed": int(seed)} if seed != index else {"split": task.split, "index": int(index)}
         self._connection: Connection | None = None
+        self._closed = False
         self._earned = 0.0
         self._rewarded = False
 
     def reset(self) -> Observation:
-        """Start over, in a new session."""
-        self.close()
+        """Start over, in a new session.
+
+        Raises:
+            EnvironmentAway: the server is away, or has no room.
+            EnvironmentConfigurationError: it wants another token.
+        """
+        self._disconnect()
         self._earned = 0.0
         self._rewarded = False
         return self._observation(self._begin())
 
     def step(self, action: str) -> Observation:
-        """Carry out one action; one that the server's schema doesn't allow is refused and changes nothing."""
+        """Carry out one action; one that the server's schema doesn't allow is refused and changes nothing.
+
+        Raises:
+            EnvironmentAway: the server went away.
+        """
         assert self._connection is not None
         if self._action:
             fields: Any = {self._action: action}
@@ -226,38 +240,45 @@ class OpenEnvSession:
             if error.code == "VALIDATION_ERROR":
                 return self._refusal(error.message)
             raise
+        except ConnectionClosed as error:
+            if is_gone(error):
+                raise EnvironmentAway(f"the server at {self._options.url} went away: {_told(error)}") from error
+            raise
 
     def close(self) -> None:
-        """Leave the server."""
+        """Leave the server, also while another thread waits for it."""
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection:
             connection, self._connection = self._connection, None
             connection.close()
 
     def _begin(self) -> Result:
-        deadline, pause = time.monotonic() + _PATIENCE, 0.1
-        while True:
-            mend = ""
-            try:
-                self._connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
-                return self._connection.reset(self._parameters)
-            except ServerError as error:
-                if error.code != "CAPACITY_REACHED":
-                    raise
-                problem = error
-                mend = "; ask for fewer at once (spec.rollout.concurrency, workers), or let it have more"
-            except (OSError, InvalidHandshake) as error:
-                if _wants_token(error):
-                    raise EnvironmentConfigurationError(
-                        f"the server at {self._options.url} took no episode: {error}{_TOKEN_MEND}"
-                    ) from error
-                problem = error
-            self.close()
-            if time.monotonic() + pause > deadline:
+        fix = ""
+        try:
+            connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
+            self._connection = connection
+            if self._closed:
+                self._disconnect()
+            return connection.reset(self._parameters)
+        except ServerError as error:
+            if error.code != "CAPACITY_REACHED":
+                raise
+            problem = error
+            fix = "; ask for fewer at once (spec.rollout.concurrency, workers), or let it have more"
+        except ConnectionClosed as error:
+            if not is_gone(error):
+                raise
+            problem = error
+        except (OSError, InvalidHandshake) as error:
+            if _wants_token(error):
                 raise EnvironmentConfigurationError(
-                    f"the server at {self._options.url} took no episode for {_PATIENCE:g} s: {problem}{mend}"
-                ) from problem
-            time.sleep(pause)
-            pause = min(2.0, 2 * pause)
+                    f"the server at {self._options.url} took no episode: {error}{_TOKEN_MEND}"
+                ) from error
+            problem = error
+        raise EnvironmentAway(f"the server at {self._options.url} took no episode: {_told(problem)}{fix}") from problem
 
     def _observation(self, result: Result) -> Observation:
         if result.reward is not None:
@@ -284,6 +305,10 @@ class OpenEnvSession:
 
     def _refusal(self, why: str) -> Observation:
         return Observation(f"This is no valid action: {why}", score=self._score, valid=False)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _wants_token(error: Exception) -> bool:
