@@ -29,6 +29,16 @@ def test_the_page_needs_no_network_and_no_scripts():
     assert "default-src 'none'" in page
 
 
+def test_the_page_shows_refused_episodes_and_cut_replies_of_an_arm():
+    page = render_page(report())
+    assert "distilled: 2 episodes refused by the model's server and 0 broken" in page.replace("&#39;", "'")
+    assert "3.1 % of replies were cut" in page
+    older = report()
+    for one in older["arms"].values():
+        del one["refused"], one["cutReplies"]
+    assert "of replies were cut" not in render_page(older)
+
+
 def test_the_page_tells_the_source_of_the_tasks_and_the_verdict():
     page = render_page(report())
     assert "generated games (seed 0), split valid_seen" in page

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -33,6 +34,14 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 class StandIn(VllmServer):
     """Answers when it is asked for its health, and does nothing else."""
 
+    def __post_init__(self) -> None:
+        self.restarted = asyncio.Event()
+
+    async def restart(self) -> Self:
+        await super().restart()
+        self.restarted.set()
+        return self
+
     def _command(self) -> list[str]:
         return [sys.executable, "-c", SERVE, str(self.port)]
 
@@ -52,12 +61,12 @@ async def test_server_that_dies_is_started_again_at_its_port(servers: Servers, t
     servers._server, port = server, server.port
     keeper = asyncio.create_task(servers.keep())
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             for _ in range(_MAX_RESTARTS):
+                server.restarted.clear()
                 server.kill()
-                await asyncio.sleep(0.3)
-                while not await server.healthy():  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.1)
+                await server.restarted.wait()
+                assert await server.healthy()
                 assert server.port == port
             server.kill()
             with pytest.raises(ServerFailed, match="vLLM died 4 times during one stage"):
