@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -31,11 +32,11 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+@dataclass
 class StandIn(VllmServer):
     """Answers when it is asked for its health, and does nothing else."""
 
-    def __post_init__(self) -> None:
-        self.restarted = asyncio.Event()
+    restarted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     async def restart(self) -> Self:
         await super().restart()

@@ -142,6 +142,10 @@ class Environment(Protocol):
 
     ``options`` is plain data from ``spec.environment.options``; ``folder`` holds what :meth:`prepare` wrote. The same
     two arguments rebuild the environment in every worker process, on every machine.
+
+    A process plays one session at a time, for few engines are thread-safe. An environment that only waits for a server
+    may set ``concurrent = True``: then each session has a thread of its own, and its ``close`` is also called while
+    another call of the session is under way, which it has to end.
     """
 
     name: ClassVar[str]
@@ -160,10 +164,6 @@ class Environment(Protocol):
 
     thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
-
-    concurrent: ClassVar[bool] = False
-    """Whether a process may play several sessions at once, each in a thread of its own, as suits environments that wait
-    for a server. ``close`` is then also called while another call of the session is under way, and has to end it."""
 
     max_steps: int | None = None
     """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""
