@@ -123,12 +123,12 @@ def executor(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local
     return made
 
 
-@pytest.mark.parametrize(("seed", "first"), [(0, "r1-rollout"), (7, "prepare")])
+@pytest.mark.parametrize(("training", "first"), [({}, "r1-rollout"), ({"seed": 7}, "prepare")])
 async def test_prepare_starts_again_when_it_prepared_for_something_else(
-    database: Database, executor: LocalExecutor, seed: int, first: str
+    database: Database, executor: LocalExecutor, training: dict[str, Any], first: str
 ):
     run_id = await register(database, RUN, uid=FIRST)
-    prepared_for = parse(document(training={"seed": seed}))
+    prepared_for = parse(document(training=training))
     result = {"run": str(Identity(FIRST, digest_of_learned(prepared_for)))}
     await begin_stage(database, run_id, PREPARE, 1)
     await end_stage(database, run_id, PREPARE, StageState("succeeded", result=result))
