@@ -112,7 +112,7 @@ def test_the_old_form_is_read_when_the_very_adapter_is_asked_for(opened: Opened)
 
 def test_an_artifact_is_refused_when_it_holds_another_adapter(opened: Opened):
     published(opened(FIRST), "new", student="d" * 64)
-    with pytest.raises(ArtifactError, match="holds the adapter dddddddddddd, not eeeeeeeeeeee"):
+    with pytest.raises(ArtifactError, match="holds a student with the digest dddddddddddd, not eeeeeeeeeeee"):
         verdict(opened(FIRST), student="e" * 64)
 
 

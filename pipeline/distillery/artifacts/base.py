@@ -146,4 +146,4 @@ def check_student(name: str, manifest: Mapping[str, Any], student: str) -> None:
     """Raise :class:`ArtifactError` unless an artifact holds the adapter that was asked for."""
     held = manifest.get("student")
     if student and held != student:
-        raise ArtifactError(f"artifact {name} holds the adapter {str(held)[:12]}, not {student[:12]}")
+        raise ArtifactError(f"artifact {name} holds a student with the digest {str(held)[:12]}, not {student[:12]}")
