@@ -456,12 +456,13 @@ def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
 
 
 def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
-    pod = serving_pod(owner(**ADAPTER))
+    of = owner(**ADAPTER)
+    pod = serving_pod(of)
     read_only = {c: {m["name"]: m.get("readOnly", False) for m in pod[c]["volumeMounts"]} for c in ("server", "syncer")}
     assert read_only["syncer"] == {"desired": True, "artifacts": True, "adapters": False}
     assert read_only["server"]["adapters"]
     told = variables(pod["syncer"])
-    assert (told["DISTILLERY_STORE"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(owner().identity))
+    assert (told["DISTILLERY_STORE"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(of.identity))
     assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS"]}
 
 
