@@ -41,7 +41,7 @@ def answering(status: int, code: bytes) -> Generator[tuple[str, list[str]]]:
 
         do_GET = do_PUT = do_POST = do_HEAD = answer
 
-        def log_message(self, *_: Any) -> None: ...
+        def log_message(self, format: str, *args: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
