@@ -37,9 +37,9 @@ class Api:
         """
         return self._request("GET", path)
 
-    def create(self, path: str, body: dict[str, Any]) -> Any:
-        """Create an object in the collection at ``path``."""
-        return self._request("POST", path, body)
+    def create(self, path: str, body: dict[str, Any], **query: str) -> Any:
+        """Create an object in the collection at ``path``; ``query`` are parameters, for example ``dryRun="All"``."""
+        return self._request("POST", f"{path}?{urlencode(query)}" if query else path, body)
 
     def delete(self, path: str) -> Any:
         """Delete the object at ``path``."""

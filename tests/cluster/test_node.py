@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import components, mounts, network, node, processes
+from tests.cluster.api import Api
 from tests.cluster.conftest import require_node
 from tests.cluster.kubectl import Kubectl
 from tests.cluster.objects import container, pod_spec
@@ -92,3 +93,13 @@ def test_down_on_a_node_that_is_down_does_nothing(kubectl: Kubectl, places: Plac
     node.down(places)
     node.down(places)
     node.up(places)
+
+
+def test_an_api_server_alone_has_no_objects_and_a_node_keeps_its_own(kubectl: Kubectl, places: Places, deployment: str):
+    uid = kubectl.get("deployment", "kept")["metadata"]["uid"]
+    node.up_api_server(places)
+    assert {process.mark.partition("@")[0] for process in node.alive()} == {"etcd-alone", "apiserver"}
+    assert Api(places).get("/apis/apps/v1/deployments")["items"] == []
+    node.up(places)
+    assert kubectl.get("deployment", "kept")["metadata"]["uid"] == uid
+    assert "etcd-alone" not in {process.mark.partition("@")[0] for process in node.alive()}

@@ -17,6 +17,7 @@ import pytest
 
 from tests.cluster import audit, processes, programs, provisioner, run_mounts
 from tests.cluster.errors import ClusterError
+from tests.cluster.places import Places
 from tests.cluster.processes import Component
 from tests.cluster.store import bases, qualified
 
@@ -95,6 +96,16 @@ def test_a_new_version_and_other_flags_mean_another_build():
     source = programs.SOURCES[0]
     keys = {source.key, replace(source, version="v2").key, replace(source, tags="x").key, replace(source).key}
     assert len(keys) == 3
+
+
+def test_programs_are_missing_until_their_folder_is_there(tmp_path: Path):
+    places = Places(tmp_path)
+    assert len(programs.missing(places)) == len(programs.SOURCES)
+    for source in programs.API_SERVER:
+        (places.programs / source.key).mkdir(parents=True)
+    left = programs.missing(places)
+    assert len(left) == len(programs.SOURCES) - 2
+    assert not any(name.startswith(("etcd", "kube-apiserver")) for name in left)
 
 
 def test_pip_settings_are_those_by_which_packages_are_found(tmp_path: Path):

@@ -163,7 +163,7 @@ def install_crd(api: Api) -> None:
     path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
 
     def established() -> bool:
-        conditions = api.get(path).get("status", {}).get("conditions", [])
+        conditions = api.get(path).get("status", {}).get("conditions") or []  # null at first
         return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
     api.apply(path, crd)
@@ -256,3 +256,15 @@ def stuck(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
             small(STUCK, models={"student": {"model": "/no/such/model"}}, pods={"nodeSelector": {"pool": "nosuch"}})
         )
         yield made
+
+
+@pytest.fixture(scope="session")
+def failed(stuck: Namespace) -> Namespace:
+    """The same once a node took it, for a while, and it failed for want of its model."""
+    stuck.wait_for("the condition", lambda: stuck.condition(STUCK, "Stalled").get("status") == "True")
+    stuck.kubectl("label", "nodes", "--all", "pool=nosuch")
+    try:
+        stuck.wait_for("the failure", lambda: stuck.condition(STUCK, "Failed").get("status") == "True")
+    finally:
+        stuck.kubectl("label", "nodes", "--all", "pool-")
+    return stuck

@@ -37,17 +37,17 @@ class Runs:
 
     def apply(self, document: dict[str, Any], **query: str) -> dict[str, Any]:
         """Apply a run on the server's side. Raises ApiError with what the server says if it refuses."""
-        if not query.get("dryRun") and not document["spec"].get("suspend"):
+        if not document["spec"].get("suspend"):
             caps.RUNS.count(f"{self.namespace}/{document['metadata']['name']}")
         return self.api.apply(f"{self.collection}/{document['metadata']['name']}", document, **query)
 
     def refusal(self, document: dict[str, Any]) -> str:
-        """What the API server says to a document that it must refuse."""
+        """What the API server says to a document that it must refuse, as ``kubectl create`` would send it."""
         try:
-            applied = self.apply(document, dryRun="All")
+            made = self.api.create(self.collection, document, dryRun="All", fieldValidation="Strict")
         except ApiError as error:
             return str(error)
-        raise AssertionError(f"it was not refused: {applied}")
+        raise AssertionError(f"it was not refused: {made}")
 
     def patch(self, name: str, spec: dict[str, Any]) -> str:
         """Change a run's spec; what the API server says if it refuses, else nothing."""

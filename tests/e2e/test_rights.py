@@ -47,15 +47,10 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def asked(stuck: Namespace, operator: Namespace, places: Places) -> Asked:
+def asked(failed: Namespace, operator: Namespace, places: Places) -> Asked:
     """Whatever else ran before: a run that ended and leaves takes the last rights."""
-    stuck.kubectl("label", "nodes", "--all", "pool=nosuch")
-    try:
-        stuck.wait_for("the failure", lambda: stuck.condition(STUCK, "Failed").get("status") == "True")
-    finally:
-        stuck.kubectl("label", "nodes", "--all", "pool-")
-    stuck.kubectl("patch", RUN, STUCK, "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 1}}')
-    stuck.wait_for("the end of its Jobs", lambda: not stuck.list("jobs", f"distillery.dev/run={STUCK}"))
+    failed.kubectl("patch", RUN, STUCK, "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 1}}')
+    failed.wait_for("the end of its Jobs", lambda: not failed.list("jobs", f"distillery.dev/run={STUCK}"))
     user = f"system:serviceaccount:{SYSTEM}:{RELEASE}"
     installed = operator.get("deployment", RELEASE)["metadata"]["creationTimestamp"]
     return Asked(
