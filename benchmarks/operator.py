@@ -203,7 +203,8 @@ def main() -> None:
     watched = f"{many:,} runs, while {new} came and went and for {seconds:.0f} s after"
     figures = [
         Figure(f"{looked}, p50", float(np.percentile(large["seconds"], 50, method="inverted_cdf")), n, unit="s"),
-        Figure(f"{looked}, p99", p99[1], n, most=2, unit="s"),
+        # a machine that is busy is slow with any number of runs: what the operator adds is the ratio below
+        Figure(f"{looked}, p99", p99[1], n, most=2, unit="s", room=5),
         Figure(f"{looked}, p99, beside {few:,}", p99[1] / p99[0], n, most=1.5, room=2),
         Figure("writes to idle runs", large["writes"], watched, most=0, room=1),
         Figure(f"start of the operator to its first look, {many:,} idle runs", large["started"], "1 start", unit="s"),
