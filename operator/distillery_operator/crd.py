@@ -6,14 +6,14 @@ python -m distillery_operator.crd    prints it; ``make crds`` writes the files, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from distillery.api import GROUP, KIND, MUTABLE, RESERVED, VERSION, DistillationRun, Spec
-from distillery.api.promotion import Promotion
+from distillery.api import GROUP, KIND, RESERVED, VERSION, DistillationRun
+from distillery.api.learned import ARGUMENTS, MUTABLE, MUTABLE_ARGUMENTS
 from distillery.api.rules import RULES
 from distillery_operator.status_schema import STATUS
 
@@ -48,7 +48,7 @@ def crd() -> dict[str, Any]:
     """The definition as a manifest."""
     schema = DistillationRun.model_json_schema(by_alias=True)
     spec = _Structural(schema["$defs"]).convert(schema["$defs"]["Spec"])
-    spec["x-kubernetes-validations"] = [*_cross_field_rules(), *_immutability_rules()]
+    spec["x-kubernetes-validations"] = _cross_field_rules()
     version = {
         "name": VERSION,
         "served": True,
@@ -70,7 +70,7 @@ def crd() -> dict[str, Any]:
                     "spec": spec,
                     "status": STATUS,
                 },
-                "x-kubernetes-validations": _NAME_RULES,
+                "x-kubernetes-validations": [*_NAME_RULES, *_immutability_rules(spec)],
             }
         },
     }
@@ -101,23 +101,86 @@ def _cross_field_rules() -> list[dict[str, Any]]:
     ]
 
 
-def _immutability_rules() -> list[dict[str, Any]]:
-    """One rule a field, so that the message can name it."""
-    fields = [field.alias or name for name, field in Spec.model_fields.items() if name != "promotion"]
-    parts = [f"promotion.{field.alias or name}" for name, field in Promotion.model_fields.items()]
-    rules = []
-    for name in [n for n in (*fields, *parts) if n not in MUTABLE]:
-        same = f"self.{name} == oldSelf.{name}"
-        if name == "queueName":  # has no default, so it may be absent
-            same = f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same})"
-        rules.append(
-            {
-                "rule": same,
-                "message": f"spec.{name} can't change once the run exists: make a run of another name",
-                "fieldPath": f".{name}",
-            }
-        )
-    return rules
+def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One rule a field that decides what is learned, so that the message can name it.
+
+    They hold at the root of the resource, where they see how far the run is.
+    """
+    rules: list[dict[str, Any]] = []
+    for path, same in _fixed_fields(spec, "", ()):
+        made_at_once = path.startswith(_MADE_AT_ONCE)
+        since = "exists" if made_at_once else "has started a stage other than prepare"
+        message = f"spec.{path} can't change once the run {since}: undo the change, or make a run of another name"
+        if path == ARGUMENTS:
+            message += "; arguments for parallelism, memory and batching can change, written as --name=value"
+        rule = same if made_at_once else f"{_NOT_BEGUN} || {same}"
+        rules.append({"rule": rule, "message": message, "fieldPath": f".spec.{path}"})
+    size = "quantity({0}.spec.storage.claim.size)"
+    grows = f"{size.format('self')}.compareTo({size.format('oldSelf')}) >= 0"
+    message = "spec.storage.claim.size can only grow, as volumes do"
+    return [*rules, {"rule": grows, "message": message, "fieldPath": ".spec.storage.claim.size"}]
+
+
+_MADE_AT_ONCE = ("database", "storage.claim.")
+"""What the operator makes by these fields before any stage starts."""
+
+# On an update the API server takes the status from the resource that it has.
+_NOT_BEGUN = (
+    "(!has(self.status) || (!has(self.status.rounds) || size(self.status.rounds) == 0)"
+    " && (!has(self.status.stages) || self.status.stages.all(s, s.name == 'prepare')))"
+)
+
+
+def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The fields that can't change, as deep as those below them that can make it necessary, and in CEL that they don't.
+
+    Args:
+        schema: of the part at ``path``.
+        path: of the part, in the specification.
+        optional: the parts on the way there that may be absent.
+    """
+    parts: Mapping[str, Mapping[str, Any]] = schema["properties"]
+    for name, part in parts.items():
+        field = f"{path}.{name}" if path else name
+        absent = name not in schema.get("required", ()) and "default" not in part
+        may_lack = (*optional, field) if absent else optional
+        if field in MUTABLE:
+            continue
+        if field == ARGUMENTS:
+            yield field, _same(field, may_lack, f".filter(a, !a.matches('{_MUTABLE_ARGUMENT}'))")
+        elif not any(mutable.startswith(f"{field}.") for mutable in MUTABLE):
+            yield field, _same(field, may_lack) if _is_known(part) else _same_but_for_siblings(path, parts)
+        else:
+            yield from _fixed_fields(part, field, may_lack)
+
+
+_MUTABLE_ARGUMENT = f"^({'|'.join(MUTABLE_ARGUMENTS)})(=.*)?$"
+
+
+def _same(field: str, optional: Sequence[str], view: str = "") -> str:
+    """That a field is what it was, in CEL; ``optional`` are it and the parts above it that may be absent."""
+    equal = f"self.spec.{field}{view} == oldSelf.spec.{field}{view}"
+    if not optional:
+        return equal
+    here, before = (" && ".join(f"has({side}.spec.{part})" for part in optional) for side in ("self", "oldSelf"))
+    return f"({here}) == ({before}) && (!({here}) || {equal})"
+
+
+def _is_known(part: Mapping[str, Any]) -> bool:
+    """Whether CEL can name a field: not one of any JSON value, or that maps to such."""
+    values = part.get("additionalProperties") or part.get("items")
+    return "x-kubernetes-preserve-unknown-fields" not in part and (values is None or _is_known(values))
+
+
+def _same_but_for_siblings(path: str, parts: Mapping[str, Any]) -> str:
+    """That a field is what it was that CEL can't name: what it stands in is equal as a whole.
+
+    A change of it that comes with one of a sibling that may change passes; the database notices it when the next stage
+    starts.
+    """
+    siblings = [f"{path}.{name}" for name in parts if f"{path}.{name}" in MUTABLE]
+    unchanged = " && ".join(f"({_same(sibling, (sibling,))})" for sibling in siblings)
+    return f"!({unchanged}) || self.spec.{path} == oldSelf.spec.{path}"
 
 
 class _Structural:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from distillery.api import MUTABLE, InvalidRun, parse
+from distillery.api import InvalidRun, parse
+from distillery.api.learned import without_mutable
 from distillery_operator import canary
 from distillery_operator.canary import Course
 from distillery_operator.decision import Decision
@@ -57,11 +57,5 @@ def withdraw(
 
 def _as_made(body: Object) -> Object:
     """A run without what may have changed since it was made, and was valid."""
-    made = copy.deepcopy({key: value for key, value in body.items() if key != "status"})
-    for path in MUTABLE:
-        *above, last = path.split(".")
-        part: Any = made["spec"]
-        for name in above:
-            part = part.get(name, {})
-        part.pop(last, None)
-    return made
+    made = {key: value for key, value in body.items() if key != "status"}
+    return made | {"spec": without_mutable(made["spec"])}

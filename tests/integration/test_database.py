@@ -11,7 +11,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from distillery.api import InvalidRun, parse
 from distillery.database import Database, DatabaseAway
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
@@ -23,11 +22,9 @@ from distillery.database.runs import (
     end_stage,
     find,
     observe,
-    register,
     report_progress,
 )
 from distillery.planning import Kind, StageId, StageState
-from tests.unit.documents import document
 
 
 def tables(dsn: str) -> set[str]:
@@ -62,15 +59,6 @@ async def test_many_processes_may_migrate_at_once(dsn: str):
     migrate(dsn, "base")
     await asyncio.gather(*(asyncio.to_thread(migrate, dsn) for _ in range(4)))
     assert "episode" in tables(dsn)
-
-
-async def test_a_run_keeps_its_specification(database: Database):
-    first = await register(database, parse(document()))
-    assert await register(database, parse(document())) == first
-    with pytest.raises(
-        InvalidRun, match=r"spec\.rounds\.max: 3: the run exists with 1 here, and its spec is immutable"
-    ):
-        await register(database, parse(document(rounds={"max": 3})))
 
 
 async def test_an_unknown_run_is_answered_with_the_known_ones(database: Database, run_id: int):

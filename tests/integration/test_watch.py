@@ -69,7 +69,7 @@ async def test_a_run_that_nobody_drives_is_said_so(database: Database, run_id: i
     console = Console(file=io.StringIO(), width=200, height=40, force_terminal=True)
     with Display(console) as display:
         watching = asyncio.create_task(watch(database, await run_row(database, run_id), display, seconds=0.01))
-        told = "Nobody drives it now"
+        told = "Nobody drives it now; to resume: distillery retry default/test"
         await asyncio.to_thread(wait_for, told, lambda: told in console.file.getvalue())  # type: ignore[attr-defined]
         assert not watching.done()
         watching.cancel()

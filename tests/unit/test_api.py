@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from distillery.api import InvalidRun, canonical, load, parse
-from distillery.database.runs import _differences
+from distillery.api.learned import learned_changes
 from distillery_gateway.limits import Limits
 from distillery_gateway.main import _limits as gateway_limits
 from tests.unit.documents import document
@@ -162,15 +162,15 @@ def test_the_gateways_limits_are_the_same_in_the_resource_and_in_the_gateway():
 
 
 def test_what_is_served_may_change_while_a_run_exists_and_what_is_learnt_may_not():
-    old = canonical(parse(document(rounds={"max": 2})))["spec"]
+    old = parse(document(rounds={"max": 2}))
     changes: dict[str, Any] = {
         "suspend": True,
         "ttlSecondsAfterFinished": 60,
         "promotion": {"round": 1, "service": {"replicas": 3}, "canary": {"steps": [{"weight": 5, "seconds": 60}]}},
     }
-    assert not list(_differences(old, canonical(parse(document(rounds={"max": 2}, **changes)))["spec"], "spec"))
-    other = canonical(parse(document(rounds={"max": 3}, promotion={"weights": "adapter"})))["spec"]
-    assert [path for path, *_ in _differences(old, other, "spec")] == ["spec.promotion.weights", "spec.rounds.max"]
+    assert learned_changes(old, parse(document(rounds={"max": 2}, **changes))) == []
+    other = parse(document(rounds={"max": 3}, promotion={"weights": "adapter"}))
+    assert [change.path for change in learned_changes(old, other)] == ["spec.promotion.weights", "spec.rounds.max"]
 
 
 def test_a_canary_may_begin_with_shadows_and_keep_its_weight():

@@ -49,6 +49,7 @@ def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
         ({"training__seed": 7}, Change("spec.training.seed", 42, 7)),
         ({"training__maxSampleTokens": 512}, Change("spec.training.maxSampleTokens", None, 512)),
         ({"environment__maxSteps": 3}, Change("spec.environment.maxSteps", 50, 3)),
+        ({"environment__options": {"rooms": []}}, Change("spec.environment.options.rooms", None, [])),
         (
             {"models__student__endpoint": {**ENDPOINT, "parameters": {"temperature": None}}},
             Change("spec.models.student.endpoint", None, {**ENDPOINT, "parameters": {"temperature": None}}),

@@ -2,13 +2,13 @@
 
 from distillery.api.load import canonical, load, parse
 from distillery.api.problems import InvalidRun, Problem
-from distillery.api.run import GROUP, KIND, MUTABLE, RESERVED, VERSION, DistillationRun, Spec
+from distillery.api.run import GROUP, KIND, RESERVED, RETRY_ANNOTATION, VERSION, DistillationRun, Spec
 
 __all__ = [
     "GROUP",
     "KIND",
-    "MUTABLE",
     "RESERVED",
+    "RETRY_ANNOTATION",
     "VERSION",
     "DistillationRun",
     "InvalidRun",

@@ -61,7 +61,8 @@ MUTABLE_ARGUMENTS = (
 )
 """Arguments of the model server that may change likewise: parallelism, memory, batching."""
 
-_ARGUMENTS = "modelServer.arguments"
+ARGUMENTS = "modelServer.arguments"
+"""The field that holds them, with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def learned(run: DistillationRun) -> dict[str, Any]:
     A release that adds a field with a default therefore leaves the digests of existing runs as they were.
     """
     spec = run.model_dump(mode="json", by_alias=True, exclude_defaults=True)["spec"]
-    return _pruned(_without_mutable(spec, ""))
+    return _without_mutable(spec, "", prune=True)
 
 
 def digest_of_learned(run: DistillationRun) -> str:
@@ -99,13 +100,26 @@ def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
     return list(_changes(first, second, "spec"))
 
 
-def _without_mutable(value: Any, path: str) -> Any:
-    if path == _ARGUMENTS:
+def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A document's ``spec`` without the fields that may change, whether they are valid or not."""
+    return _without_mutable(spec, "")
+
+
+def _without_mutable(value: Any, path: str, *, prune: bool = False) -> Any:
+    """A value without mutable fields; to ``prune`` leaves out what had nothing else in it."""
+    if path == ARGUMENTS:
         return _fixed_arguments(value)
     if not isinstance(value, Mapping):
         return value
-    fields = {key: f"{path}.{key}" if path else key for key in value}
-    return {key: _without_mutable(value[key], field) for key, field in fields.items() if field not in MUTABLE}
+    kept = dict[str, Any]()
+    for key, below in value.items():
+        field = f"{path}.{key}" if path else key
+        if field in MUTABLE:
+            continue
+        rest = _without_mutable(below, field, prune=prune)
+        if not (prune and below and rest in ({}, [])):
+            kept[key] = rest
+    return kept
 
 
 def _fixed_arguments(arguments: Sequence[str]) -> list[str]:
@@ -117,13 +131,6 @@ def _fixed_arguments(arguments: Sequence[str]) -> list[str]:
         if not skipped:
             kept.append(argument)
     return kept
-
-
-def _pruned(value: Any) -> Any:
-    """A value without the parts of it that are empty: nothing is left of them but the mutable fields they had."""
-    if not isinstance(value, Mapping):
-        return value
-    return {key: rest for key, below in value.items() if (rest := _pruned(below)) not in ({}, [])}
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterable[Change]:

@@ -22,10 +22,8 @@ GROUP = "distillery.dev"
 VERSION = "v1alpha1"
 KIND = "DistillationRun"
 
-MUTABLE = ("suspend", "ttlSecondsAfterFinished", "promotion.round", "promotion.service", "promotion.canary")
-"""The fields of the specification that may change while a run exists: they say when things happen, or what is served
-and how, and never what is learnt."""
-
+RETRY_ANNOTATION = f"{GROUP}/retry-requested"
+"""On a run of a cluster: a new value starts its failed stages again. ``distillery retry`` writes the time."""
 
 RESERVED = ("-canary", "-database")
 """How no run's name may end: what belongs to another run is named so, and the two would take it from each other."""
@@ -50,9 +48,14 @@ class Metadata(Part):
 
 
 class Spec(Part):
-    """What a run is to do. Immutable once the run exists, but for what only says when things happen, or what is served:
-    ``suspend``, ``ttlSecondsAfterFinished``, ``promotion.round``, ``promotion.service`` and
-    ``promotion.canary``.
+    """spec is what a run does. All of it can change until a stage other than prepare has started. From then on the
+    fields that decide what is learned are immutable. The fields that only decide how can change at any time:
+    ``suspend``, ``ttlSecondsAfterFinished``, ``queueName``, ``pods``, ``stages``, ``promotion.round``,
+    ``promotion.service``, ``promotion.canary``, ``modelServer.image``, ``modelServer.resources``, those of
+    ``modelServer.arguments`` that set parallelism, memory and batching, ``storage.claim.size`` (it can grow),
+    ``storage.retain``, ``training.rowTokens``, ``training.checkpointSeconds``, all of ``rollout`` but the temperature,
+    and the references to Secrets with keys, tokens and credentials. Stages that run keep the settings they started
+    with; later ones, and those that start again, use the new ones.
     """
 
     environment: Environment = Environment()

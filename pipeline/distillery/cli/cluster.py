@@ -1,4 +1,4 @@
-"""Promotions by hand, of runs on a cluster: the resource is changed by kubectl, and the operator does the rest."""
+"""What is done by hand to runs on a cluster: kubectl changes the resource, and the operator does the rest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from distillery.api import GROUP
+from distillery.api import GROUP, RETRY_ANNOTATION
+from distillery.api.problems import lookup
 
 _KIND = f"distillationruns.{GROUP}"
 _LOG_LINE = re.compile(r"[EWIF]\d{4} ")
@@ -28,7 +31,7 @@ def promote(run: str, number: int | None, *, context: str | None = None) -> str:
         return f"{_told(trial)}; --round {trial['round']} has it served to all at once"
     what = {None: "the student promoted last", 0: "the base model"}.get(number, f"the student of round {number}")
     ends = f"the canary of student {trial['student']} ends, and " if trial else ""
-    return f"{ends}{what} is to be served; kubectl describe drun {run.rpartition('/')[2]} tells when it is"
+    return f"{ends}{what} is to be served; kubectl describe drun {_name(run)} tells when it is"
 
 
 def rollback(run: str, *, context: str | None = None) -> str:
@@ -65,6 +68,70 @@ def pause(run: str, *, paused: bool, context: str | None = None) -> str:
     if trial is None:
         return f"no newcomer is on trial; the next one {'waits in its first step' if paused else 'does not wait'}"
     return f"{_told(trial)}, {'and stays there' if paused else 'and goes on from there'}"
+
+
+def retry(run: str, *, context: str | None = None) -> str:
+    """Have the failed stages of a run start again.
+
+    Returns:
+        A sentence for the user.
+
+    Raises:
+        RuntimeError: the run is complete; or kubectl is not there, or says no.
+    """
+    found = json.loads(_kubectl(run, "get", "--output=json", context=context))
+    phase = lookup(found, "status.phase")
+    if phase == "Complete":
+        raise RuntimeError(f"run {run} is complete: no stage of it failed")
+    value = datetime.now(UTC).isoformat(timespec="seconds")
+    _kubectl(run, "annotate", "--overwrite", f"{RETRY_ANNOTATION}={value}", context=context)
+    return f"the failed stages of run {run} start again; kubectl describe drun {_name(run)} shows how they do"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A run that is to be deleted.
+
+    Attributes:
+        run: ``NAME`` or ``NAMESPACE/NAME``.
+        context: of the kubeconfig.
+        question: for a person who has to confirm it.
+        stays: what the deletion leaves.
+    """
+
+    run: str
+    context: str | None
+    question: str
+    stays: str
+
+    def carry_out(self) -> str:
+        """Delete the run; a sentence for the user. Raises RuntimeError."""
+        _kubectl(self.run, "delete", context=self.context)
+        return f"run {self.run} is deleted{self.stays}"
+
+
+def deletion(run: str, *, context: str | None = None) -> Deletion:
+    """What the deletion of a run takes and leaves. Raises RuntimeError: there is no such run, or no kubectl."""
+    found = json.loads(_kubectl(run, "get", "--output=json", context=context))
+    uri, secret = lookup(found, "spec.storage.uri"), lookup(found, "spec.database.dsnSecretRef")
+    kept = list[str]()
+    if uri:
+        kept.append(f"its artifacts at {uri}")
+    elif lookup(found, "spec.storage.retain"):
+        kept.append("its volume claim with the artifacts (spec.storage.retain)")
+    if secret:
+        kept.append(f"its rows in the database of Secret {secret['name']}")
+    stays = f"; what stays: {', '.join(kept)}" if kept else ""
+    takes = ["what it serves"] if lookup(found, "status.serving") else []
+    takes += [] if secret else ["its database"]
+    takes += [] if kept and (uri or lookup(found, "spec.storage.retain")) else ["its artifacts"]
+    where = f" of context {context}" if context else ""
+    question = f"delete run {run} on the cluster{where} with {' and '.join(takes) or 'its Jobs'}{stays}"
+    return Deletion(run, context, question, stays)
+
+
+def _name(run: str) -> str:
+    return run.rpartition("/")[2]
 
 
 def _trial(run: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -19,10 +19,11 @@ from rich.table import Column, Table
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
 from distillery.artifacts import ArtifactError
-from distillery.cli import cluster
+from distillery.cli import cluster, runs
 from distillery.database import Database, DatabaseAway, DatabaseRefused, Row
+from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.live import gathered
-from distillery.database.runs import RunHeld, UnknownRun, find, observe, stage_rows, states_of
+from distillery.database.runs import RunHeld, UnknownRun, find, is_driven, observe, stage_rows, states_of
 from distillery.executors import home
 from distillery.models import ModelNotFound
 from distillery.planning import plan
@@ -39,15 +40,17 @@ judge it, serve it, and go round again. A run is described by a DistillationRun 
 _EPILOG = """\
 examples:
   distillery validate examples/demo.yaml     check a document; nothing is started
-  distillery run examples/demo.yaml          run it; the same command goes on after an interruption
+  distillery run examples/demo.yaml          run it; the same command resumes it, and tries again what failed
   distillery status alfworld-micro --watch   how far it is, until it ends
   distillery report alfworld-micro --open    what came out
   distillery serve alfworld-micro            the promoted student at an OpenAI-compatible endpoint
+  distillery retry alfworld-micro            resume it without its file; also on a cluster
+  distillery delete alfworld-micro           delete it and all it has; its name is free again
   distillery promote alfworld-14b --round 2  on a cluster: serve the student of round 2
   distillery rollback alfworld-14b           on a cluster: serve what was served before
 
-exit codes: 0 done; 1 the run failed; 2 wrong usage; 75 somebody else drives the run; 78 something in the
-configuration has to be mended; 130 interrupted.
+exit codes: 0 done; 1 the run failed; 2 wrong usage; 75 another process drives the run; 78 fix the configuration;
+130 interrupted.
 
 environment: DISTILLERY_HOME (where runs are kept), DISTILLERY_DATABASE (a Postgres with pgvector instead of the
 embedded one), DISTILLERY_SECRETS (folder with NAME/KEY files), ALFWORLD_DATA (the real ALFWorld games).
@@ -67,9 +70,26 @@ def parser() -> argparse.ArgumentParser:
     run = command(
         "run",
         "run a document to its end on this machine",
-        "What is done stays done: after an interruption the same command goes on. Ends with the verdict of the gate.",
+        "What is done stays done: after an interruption or a failure the same command resumes the run. Failed stages "
+        "start again. Ends with the verdict of the gate.",
     )
     run.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
+    retry = command(
+        "retry",
+        "start the failed stages of a run again",
+        "A run of this machine resumes as by distillery run, with its stored document. Any other run is looked for on "
+        "the cluster and gets an annotation by kubectl.",
+    )
+    delete = command(
+        "delete",
+        "delete a run and all it has",
+        "On this machine: episodes, hints, artifacts, logs. A run that this machine does not have is deleted on the "
+        "cluster by kubectl. Asks first.",
+    )
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    for either in (retry, delete):
+        either.add_argument("run", help="NAME or NAMESPACE/NAME")
+        either.add_argument("--context", help="of the kubeconfig; looks on that cluster only")
     validate = command("validate", "check a document, start nothing", "Prints every problem with its field and mend.")
     validate.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
     status = command("status", "show how far runs are", "Without a name: all runs.")
@@ -140,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UnknownRun, DatabaseAway, ModelNotFound, RuntimeError) as error:
         code = _complain(str(error), EXIT_FAILED)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = _complain("interrupted; the same command goes on from here", 130)
+        code = _complain(f"interrupted{_how_to_resume(options)}", 130)
     sys.exit(code)
 
 
@@ -149,25 +169,64 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
+def _how_to_resume(options: argparse.Namespace) -> str:
+    match options.command:
+        case "run":
+            return f"; to resume: distillery run {options.file}"
+        case "retry":
+            return f"; to resume: distillery retry {options.run}"
+        case _:
+            return ""
+
+
 async def _run(options: argparse.Namespace) -> int:
+    run = load(options.file)
+    console = Console()
+    _stop_on_signals(console)
+    with home.database() as (dsn, embedded):
+        return await _execute(run, dsn, embedded, console, options)
+
+
+async def _retry(options: argparse.Namespace) -> int:
+    if options.context is None and home.has_database():
+        console = Console()
+        _stop_on_signals(console)
+        with home.database() as (dsn, embedded):
+            if row := await runs.find_here(dsn, options.run):
+                return await _execute(parse(row["document"]), dsn, embedded, console, options)
+    print(cluster.retry(options.run, context=options.context))
+    return 0
+
+
+def _stop_on_signals(console: Console) -> None:
+    """Have signals cancel this task, and tell the user at once, for processes take their time to stop."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        console.print("stopping: stages save what they need to resume", highlight=False)
+        task.cancel()
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+
+
+async def _execute(
+    run: DistillationRun, dsn: str, embedded: EmbeddedPostgres | None, console: Console, options: argparse.Namespace
+) -> int:
+    """Drive a run to its end."""
     from distillery.executors.display import Display
     from distillery.executors.local import LocalExecutor
 
-    run = load(options.file)
-    task = asyncio.current_task()
-    assert task is not None
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
-    console = Console()
-    with home.database() as (dsn, embedded):
-        with Display(console) as display:
-            end = await LocalExecutor(run, dsn, embedded, show=display).execute()
-        if end.phase == "Failed":
-            permanent = any(s.permanent for s in (await _states(dsn, run)).values())
-            return _complain(f"\n{end.message}", EXIT_CONFIGURATION if permanent else EXIT_FAILED)
-        await _print_report(console, dsn, run)
-        if end.phase == "Waiting":
-            print(f"{end.message} {await _gathered(dsn, run)} are there: run it again once enough have gathered.")
+    with Display(console) as display:
+        end = await LocalExecutor(run, dsn, embedded, show=display).execute()
+    if end.phase == "Failed":
+        permanent = any(s.permanent for s in (await _states(dsn, run)).values())
+        message = f"\n{end.message}\nFix the cause{_how_to_resume(options)}"
+        return _complain(message, EXIT_CONFIGURATION if permanent else EXIT_FAILED)
+    await _print_report(console, dsn, run)
+    if end.phase == "Waiting":
+        print(f"{end.message} {await _gathered(dsn, run)} are there: run it again once enough have gathered.")
     return 0
 
 
@@ -194,6 +253,7 @@ async def _validate(options: argparse.Namespace) -> int:
 
 async def _status(options: argparse.Namespace) -> int:
     from distillery.executors.display import table
+    from distillery.executors.watch import describe
 
     console = Console()
     with home.database() as (dsn, _):
@@ -207,11 +267,13 @@ async def _status(options: argparse.Namespace) -> int:
             for row in rows:
                 stages = await stage_rows(database, row["id"])
                 failures = await gathered(database, row["id"])
-                current = plan(parse(row["document"]).spec, states_of(stages), failures=failures)
+                run = parse(row["document"])
+                current = plan(run.spec, states_of(stages), failures=failures)
+                phase, message = describe(run, current, driven=await is_driven(database, row["id"]))
                 if options.run:
-                    console.print(table(stages, title=row["key"], message=f"{current.phase}. {current.message}"))
+                    console.print(table(stages, title=row["key"], message=f"{phase}. {message}"))
                 else:
-                    console.print(f"{row['key']}  {current.phase}  {current.message}", highlight=False)
+                    console.print(f"{row['key']}  {phase}  {message}", highlight=False)
             if not rows:
                 console.print("no runs yet; start one with: distillery run FILE")
     return 0
@@ -219,11 +281,12 @@ async def _status(options: argparse.Namespace) -> int:
 
 async def _watch(console: Console, database: Database, row: Row) -> int:
     from distillery.executors.display import Display
-    from distillery.executors.watch import watch
+    from distillery.executors.watch import describe, watch
 
     with Display(console) as display:
         end = await watch(database, row, display)
-    console.print(f"{row['key']}  {end.phase}. {end.message}", highlight=False, soft_wrap=True)
+    phase, message = describe(parse(row["document"]), end, driven=False)
+    console.print(f"{row['key']}  {phase}. {message}", highlight=False, soft_wrap=True)
     return EXIT_FAILED if end.phase == "Failed" else 0
 
 
@@ -394,6 +457,8 @@ def _on_cluster(options: argparse.Namespace, change: Callable[[], str]) -> int:
 
 _COMMANDS = {
     "run": _run,
+    "retry": _retry,
+    "delete": runs.delete_run,
     "validate": _validate,
     "status": _status,
     "report": _report,

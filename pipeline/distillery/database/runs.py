@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any, Self
 
 import psycopg
-from psycopg import sql
+from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
 
-from distillery.api import MUTABLE, DistillationRun, canonical
+from distillery.api import DistillationRun, canonical, parse
+from distillery.api.learned import learned_changes
 from distillery.api.problems import InvalidRun, Problem, shown
 from distillery.database.connection import Database, Row
 from distillery.planning import StageId, StageState
@@ -28,62 +29,106 @@ class UnknownRun(Exception):
 
 
 async def register(database: Database, run: DistillationRun, *, uid: str | None = None) -> int:
-    """The run's id; the run is recorded if it is new.
+    """Record a run, or what changed in its specification, and return its id.
+
+    All of it can change while no stage but ``prepare`` has started, and ``prepare`` starts again then. From then on
+    only what says how can change. The stored document follows every change.
 
     Args:
         database: where.
         run: the resource.
-        uid: who the run is; None gives a new run one.
+        uid: who the run is; None for whoever has its name. An earlier run of its name gives way: it keeps what it has
+            under the name ``namespace/name@uid``.
 
     Raises:
-        InvalidRun: a run of this name exists with another uid, or with another specification, in fields that are
-            immutable.
+        InvalidRun: a run of this name exists that would learn something else, or that this version can't read; or
+            another run took the name of this one.
+        RunHeld: another process drives the run that has the name.
     """
     document = canonical(run)
-    # a row that is older than the column uid takes the first that it is given
-    await database.execute(
+
+    async def work(connection: AsyncConnection[Row]) -> int:
+        row = await _row_of(connection, run, document, uid)
+        if row["document"] == document:
+            return row["id"]
+        begun = await connection.execute("SELECT 1 FROM stage WHERE run_id = %s AND name <> 'prepare'", (row["id"],))
+        problems = _changes(row["document"], run)
+        if problems and await begun.fetchone():
+            raise InvalidRun(problems, f"run {run.key}")
+        if problems:
+            await connection.execute("DELETE FROM stage WHERE run_id = %s", (row["id"],))
+        await connection.execute("UPDATE run SET document = %s WHERE id = %s", (Json(document), row["id"]))
+        return row["id"]
+
+    return await database.transaction(work)
+
+
+async def enter(database: Database, run: DistillationRun) -> int:
+    """Record a run unless it is recorded, whatever it says, and return its id: what a :class:`RunLock` is taken of."""
+    document = canonical(run)
+
+    async def work(connection: AsyncConnection[Row]) -> int:
+        return (await _row_of(connection, run, document, None))["id"]
+
+    return await database.transaction(work)
+
+
+async def _row_of(
+    connection: AsyncConnection[Row], run: DistillationRun, document: Mapping[str, Any], uid: str | None
+) -> Row:
+    """The run's row, which is made if it is not there, and locked."""
+    if uid is not None:
+        await _take_name(connection, run.key, uid)
+    await connection.execute(
         """INSERT INTO run (key, document, uid) VALUES (%s, %s, coalesce(%s::uuid, gen_random_uuid()))
-           ON CONFLICT (key) DO UPDATE SET uid = excluded.uid, uid_is_provisional = false
-           WHERE run.uid_is_provisional AND %s""",
-        run.key, Json(document), uid, uid is not None,
-    )  # fmt: skip
-    rows = await database.fetch("SELECT id, document, uid FROM run WHERE key = %s", run.key)
-    if uid and str(rows[0]["uid"]) != uid:
-        raise InvalidRun(
-            [
-                Problem(
-                    "metadata.uid",
-                    uid,
-                    f"the database has the run {rows[0]['uid']} under this name, which was deleted or is on another "
-                    "cluster: delete it there, give metadata.name another name, or name another database",
-                )
-            ],
-            f"run {run.key}",
-        )
-    changed = list(_differences(rows[0]["document"]["spec"], document["spec"], "spec"))
-    if changed:
-        raise InvalidRun(
-            [
-                Problem(
-                    path,
-                    shown(new),
-                    f"the run exists with {shown(old)} here, and its spec is immutable: "
-                    "give metadata.name another name, or take this change back",
-                )
-                for path, old, new in changed
-            ],
-            f"run {run.key}",
-        )
-    return rows[0]["id"]
+           ON CONFLICT (key) DO NOTHING""",
+        (run.key, Json(document), uid),
+    )
+    cursor = await connection.execute("SELECT id, document FROM run WHERE key = %s FOR UPDATE", (run.key,))
+    row = await cursor.fetchone()
+    assert row is not None, "nobody deletes a row between two statements that both wait for it"
+    return row
 
 
-def _differences(old: Any, new: Any, path: str) -> list[tuple[str, Any, Any]]:
-    if path.removeprefix("spec.") in MUTABLE:
-        return []
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = dict.fromkeys([*old, *new])
-        return [found for key in keys for found in _differences(old.get(key), new.get(key), f"{path}.{key}")]
-    return [] if old == new else [(path, old, new)]
+async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> None:
+    """Have whoever else has the name give way."""
+    cursor = await connection.execute(
+        "SELECT id, uid::text, uid_is_provisional, holder FROM run WHERE key = %s FOR UPDATE", (key,)
+    )
+    row = await cursor.fetchone()
+    if row is None or row["uid"] == uid:
+        return
+    if row["uid_is_provisional"]:  # older than the column: whoever comes first was it
+        await connection.execute("UPDATE run SET uid = %s, uid_is_provisional = false WHERE id = %s", (uid, row["id"]))
+        return
+    cursor = await connection.execute("SELECT 1 FROM run WHERE key = %s", (f"{key}@{uid}",))
+    if await cursor.fetchone():
+        fix = "delete this one, or give metadata.name another name"
+        raise InvalidRun([Problem("metadata.uid", uid, f"the run {row['uid']} took the name: {fix}")], f"run {key}")
+    cursor = await connection.execute(_IS_DRIVEN, (row["id"],))
+    if await cursor.fetchone():
+        raise RunHeld(f"run {key} is driven by {row['holder']}")
+    former = f"{key}@{row['uid']}"
+    await connection.execute("UPDATE hint SET bank = %s WHERE bank = %s", (former, key))
+    await connection.execute("UPDATE run SET key = %s WHERE id = %s", (former, row["id"]))
+
+
+def _changes(stored: Mapping[str, Any], run: DistillationRun) -> list[Problem]:
+    """Why a run can't take the place of a stored document; none if both learn the same."""
+    fix = f"delete the run (distillery delete {run.key}), or give metadata.name another name"
+    try:
+        before = parse(stored)
+    except InvalidRun as error:
+        reason = f"the run exists with this here, which this version of Distillery does not accept: {fix}"
+        return [Problem(problem.path, problem.value, reason) for problem in error.problems]
+    return [
+        Problem(
+            change.path,
+            shown(change.new),
+            f"the run exists with {shown(change.old)} here, which decides what it learns: {fix}, or undo this change",
+        )
+        for change in learned_changes(before, run)
+    ]
 
 
 async def find(database: Database, name: str) -> Row:
@@ -160,15 +205,25 @@ class RunLock:
             await other.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
 
 
+# Two keys of four bytes are of subtype 2.
+_IS_DRIVEN = """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                WHERE locktype = 'advisory' AND datname = current_database() AND granted
+                  AND classid = %s AND objid = 0 AND objsubid = 2"""
+
+
 async def is_driven(database: Database, run_id: int) -> bool:
     """Whether a process holds the run's :class:`RunLock`."""
-    rows = await database.fetch(
-        """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
-           WHERE locktype = 'advisory' AND datname = current_database() AND granted
-             AND classid = %s AND objid = 0 AND objsubid = 2""",  # two keys of four bytes
-        run_id,
-    )
-    return bool(rows)
+    return bool(await database.fetch(_IS_DRIVEN, run_id))
+
+
+async def delete(database: Database, run_id: int) -> None:
+    """Delete all that the database has of a run. Call it while holding the run's lock."""
+
+    async def work(connection: AsyncConnection[Row]) -> None:
+        await connection.execute("DELETE FROM hint USING run WHERE bank = key AND run.id = %s", (run_id,))
+        await connection.execute("DELETE FROM run WHERE id = %s", (run_id,))
+
+    await database.transaction(work)
 
 
 async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:

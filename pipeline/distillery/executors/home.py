@@ -33,7 +33,17 @@ def home() -> Path:
 
 def folder_of(run: DistillationRun) -> Path:
     """The folder of the run's name on this machine: logs, reports, and unless they are kept elsewhere its artifacts."""
-    return home() / "runs" / run.metadata.namespace / run.metadata.name
+    return folder_of_key(run.key)
+
+
+def folder_of_key(key: str) -> Path:
+    """The same by ``namespace/name``."""
+    return home() / "runs" / key
+
+
+def has_database() -> bool:
+    """Whether there is a database to look into, without making one."""
+    return dsn_from_environment() is not None or (home() / "postgres").exists()
 
 
 def identity_of(run: DistillationRun, uid: str) -> Identity:

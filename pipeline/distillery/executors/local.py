@@ -20,10 +20,12 @@ from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import free_leases
 from distillery.database.live import gathered
+from distillery.database.retries import forgive_failed
 from distillery.database.runs import (
     RunLock,
     begin_stage,
     end_stage,
+    enter,
     observe,
     register,
     report_progress,
@@ -59,7 +61,7 @@ class Progress:
 
 
 class LocalExecutor:
-    """Drives one run to its end. Starting it again goes on where it was.
+    """Drives one run to its end. Starting it again resumes it, and what failed is tried again.
 
     Args:
         run: what to do.
@@ -91,8 +93,12 @@ class LocalExecutor:
             RunHeld: another process drives this run.
         """
         async with Database(self._dsn) as database:
-            run_id = await register(database, self._run)
+            run_id = await enter(database, self._run)
             async with RunLock(self._dsn, run_id) as lock:
+                # what another process runs by is not replaced under its hands
+                await register(database, self._run)
+                # why a stage failed may be fixed by now
+                await forgive_failed(database, run_id, self._run.spec)
                 uid = await uid_of(database, run_id)
                 self._identity = identity_of(self._run, uid)
                 self._store = store_of(self._run, uid, await stage_rows(database, run_id))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distillery.api import Spec, parse
+from distillery.api import DistillationRun, Spec, parse
 from distillery.database import Database, Row
 from distillery.database.live import gathered
 from distillery.database.runs import is_driven, stage_rows, states_of
@@ -35,13 +35,20 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
         tokens = await tokens_of(database, run_id, run.spec)
         driven = await is_driven(database, run_id)
         ended = current.phase != "Running" and not (driven and current.running)
-        shown = current
-        if not (ended or driven):
-            shown = replace(current, message=f"{current.message} Nobody drives it now; distillery run goes on with it.")
+        shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
         display(Progress(run, shown, rows), tokens=tokens, gpus=[] if ended else await gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)
+
+
+def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str, str]:
+    """The phase of a run and a sentence for a person, with how to resume it where no process drives it."""
+    if driven or current.phase not in ("Running", "Failed"):
+        return current.phase, current.message
+    if current.phase == "Failed":
+        return current.phase, f"{current.message} To try again: distillery retry {run.key}"
+    return "Interrupted", f"{current.message} Nobody drives it now; to resume: distillery retry {run.key}"
 
 
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distillery.api import InvalidRun
+from distillery.api import InvalidRun, Spec
+from distillery.api.learned import ARGUMENTS, MUTABLE
 from distillery.api.promotion import GatewayLimits
 from distillery_operator.crd import crd, text
 from distillery_operator.manifests import database
@@ -24,10 +26,12 @@ def schema() -> dict[str, Any]:
     return version["schema"]["openAPIV3Schema"]["properties"]
 
 
-def frozen(schema: dict[str, Any]) -> set[str]:
-    """The fields that can't change."""
-    rules = schema["spec"]["x-kubernetes-validations"]
-    return {rule["fieldPath"].removeprefix(".") for rule in rules if "oldSelf" in rule["rule"]}
+@pytest.fixture(scope="module")
+def transitions() -> dict[str, str]:
+    """The rules of what can't change, by the path of the field."""
+    (version,) = crd()["spec"]["versions"]
+    rules = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    return {rule["fieldPath"].removeprefix(".spec."): rule["rule"] for rule in rules if "oldSelf" in rule["rule"]}
 
 
 def test_the_files_are_what_the_types_say():
@@ -35,13 +39,44 @@ def test_the_files_are_what_the_types_say():
         assert (ROOT / path).read_text() == text()
 
 
-def test_what_is_served_can_change_and_what_is_learnt_can_not(schema: dict[str, Any]):
-    fields = frozen(schema)
-    assert {"models", "rounds", "training", "promotion.policy", "promotion.weights"} <= fields
-    assert not {"suspend", "promotion", "promotion.round", "promotion.service", "promotion.canary"} & fields
-    assert {field.partition(".")[0] for field in fields} | {"suspend", "ttlSecondsAfterFinished"} == set(
-        schema["spec"]["properties"]
-    )
+def test_crd_fixes_what_is_learned_and_nothing_else(schema: dict[str, Any], transitions: dict[str, str]):
+    """Every leaf of the specification is either under a rule or in a field that may change."""
+    fixed = set(transitions) - {ARGUMENTS, "storage.claim.size"}
+    assert not [field for field in fixed if any(f"{field}.".startswith(f"{path}.") for path in MUTABLE)]
+    loose = [
+        leaf
+        for leaf in leaves(schema["spec"], "")
+        if not any(f"{leaf}.".startswith(f"{path}.") for path in (*fixed, *MUTABLE, ARGUMENTS))
+    ]
+    assert loose == []
+    assert {"rollout.temperature", "models.student.model", "training.seed", "environment.options"} <= fixed
+
+
+def leaves(schema: dict[str, Any], path: str) -> Iterator[str]:
+    """The fields that have no fields."""
+    for name, part in schema["properties"].items():
+        field = f"{path}.{name}" if path else name
+        yield from leaves(part, field) if "properties" in part else [field]
+
+
+def test_crd_lets_all_change_when_only_prepare_started(transitions: dict[str, str]):
+    """But for what the operator makes at once."""
+    always = {path for path, rule in transitions.items() if not rule.startswith("(!has(self.status) || ")}
+    assert always == {"database", "storage.claim.storageClassName", "storage.claim.accessMode", "storage.claim.size"}
+
+
+def test_crd_compares_optional_parts_by_their_presence(transitions: dict[str, str]):
+    rule = transitions["models.teacher.endpoint.model"]
+    here = "has(self.spec.models.teacher) && has(self.spec.models.teacher.endpoint)"
+    before = here.replace("self", "oldSelf")
+    same = "self.spec.models.teacher.endpoint.model == oldSelf.spec.models.teacher.endpoint.model"
+    assert rule.endswith(f" || ({here}) == ({before}) && (!({here}) || {same})")
+
+
+def test_spec_documents_every_field_that_can_change():
+    told = " ".join((Spec.__doc__ or "").split())
+    named = [path for path in MUTABLE if "SecretRef" not in path and not path.startswith("rollout.")]
+    assert [path for path in named if f"``{path}``" not in told] == []
 
 
 def test_null_in_parameters_is_kept_by_the_api_server(schema: dict[str, Any]):
@@ -59,7 +94,7 @@ def test_a_round_beyond_the_last_is_refused_at_once(schema: dict[str, Any]):
 
 def test_a_name_that_belongs_to_what_another_run_has_is_refused():
     (version,) = crd()["spec"]["versions"]
-    _, rule = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
+    _, rule, *_ = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
     assert rule["rule"] == "!self.metadata.name.endsWith('-canary') && !self.metadata.name.endsWith('-database')"
     for made in (CANARY.named(owner("a")), database.name(owner("a"))):
         with pytest.raises(InvalidRun, match=r"metadata\.name: .*: choose a name that does not end in -canary"):
