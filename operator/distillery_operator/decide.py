@@ -6,7 +6,7 @@ its stages are started as the planner says, a winner is served, and in the end i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +28,15 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.retries import (
+    INVALID_SPEC,
+    failed_helpers,
+    find_request,
+    learned_digest,
+    start_again,
+    starts_over,
+    was_invalid,
+)
 from distillery_operator.settings import Settings
 from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
 from distillery_operator.withdrawal import withdraw
@@ -52,7 +61,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     try:
         run = parse({key: value for key, value in body.items() if key != "status"})
     except InvalidRun as error:
-        writer.set(conditions.ACCEPTED, False, "InvalidSpec", str(error))
+        writer.set(conditions.ACCEPTED, False, INVALID_SPEC, str(error))
         if status.get("phase", "Failed") != "Failed":
             # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
             decision = Decision()
@@ -60,25 +69,36 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
                 course, decision = withdrawn
                 writer.try_out(course)
             return replace(decision, status=writer.finish(status["phase"], str(error)))
-        writer.set(conditions.FAILED, True, "InvalidSpec", str(error))
+        writer.set(conditions.FAILED, True, INVALID_SPEC, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
-    owner = Owner(run, body["metadata"]["uid"])
+    owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
 
-    if conditions.is_true(writer.conditions, conditions.COMPLETE) or conditions.is_true(
-        writer.conditions, conditions.FAILED
+    request, anew = find_request(body, status), starts_over(run, status)
+    resumes = request or anew or was_invalid(status)
+    if conditions.is_true(writer.conditions, conditions.COMPLETE) or (
+        conditions.is_true(writer.conditions, conditions.FAILED) and not resumes
     ):
         return _look_after(owner, status, observed, settings, now, writer)
 
     decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
     states, records = _stage_states(owner, status, observed, now)
+    if anew:
+        states, records = {}, {}
+    if resumes:
+        for name in start_again(records):
+            del states[StageId.parse(name)]
+        decision = replace(decision, delete=(*decision.delete, *failed_helpers(observed)))
+        writer.resume(request)
+    writer.note_learned(run)
     current = plan(run.spec, states, failures=observed.failures)
     writer.record(run, current, records, states)
     if current.phase == "Failed":
-        writer.set(conditions.FAILED, True, "StageFailed", current.message)
+        message = f"{current.message} Fix the cause; to resume: distillery retry {run.key}"
+        writer.set(conditions.FAILED, True, "StageFailed", message)
         running = _running_jobs(observed)
         gone = (*decision.delete, *running)
-        return replace(decision, create=(), delete=gone, status=writer.finish("Failed", current.message))
+        return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
 
     decision = _serve(owner, current, observed, settings, decision, now, writer)
     if run.spec.suspend:
@@ -169,8 +189,8 @@ def _stage_states(
             continue
         record = records.setdefault(name, {"name": name, "attempts": 1})
         attempt = record.get("attempts", 1)
-        if record.get("job", job["metadata"]["name"]) != job["metadata"]["name"]:
-            continue  # an earlier attempt, about to go
+        if record.get("job", jobs.job_name(owner, sid, attempt)) != job["metadata"]["name"]:
+            continue  # an earlier attempt
         timeout = f"spec.stages.{sid.kind}.timeoutSeconds"
         state = state_of_job(job, observed.pods_of(job["metadata"]["name"]), attempt=attempt, timeout_field=timeout)
         if state.message == RESULT_UNAVAILABLE and attempt < _MOST_ATTEMPTS:
@@ -231,7 +251,10 @@ def _advance(
         migration = jobs.migration_job(owner, settings)
         return replace(decision, create=(*decision.create, migration)), "Bringing the schema up."
     if job_condition(migration, "Failed"):
-        message = "The schema could not be brought up: see the log of the Job " + migration["metadata"]["name"]
+        message = (
+            f"The schema could not be brought up: see the log of the Job {migration['metadata']['name']}. "
+            f"Fix the cause; to resume: distillery retry {owner.run.key}"
+        )
         writer.set(conditions.DATABASE_READY, False, "MigrationFailed", message)
         return decision, message
     if not job_condition(migration, "Complete"):
@@ -243,11 +266,12 @@ def _advance(
     create: list[Object] = []
     for stage in current.start[:room]:
         attempt = records.get(str(stage.id), {}).get("attempts", 1)
-        name = jobs.job_name(owner, stage, attempt)
+        name = jobs.job_name(owner, stage.id, attempt)
         if name in observed.jobs:
             continue  # on its way out, after a suspension
         digest = _digest(stage, states)
-        create.append(jobs.config_map(owner, stage, name, digest=digest))
+        retry: str = writer.status.get("retryRequest", "")
+        create.append(jobs.config_map(owner, stage, name, digest=digest, retry=retry))
         create.append(jobs.stage_job(owner, stage, name, settings, digest=digest))
         writer.start(stage, name, attempt)
     return replace(decision, create=(*decision.create, *create)), ""
@@ -378,28 +402,36 @@ def _look_after(
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
 
 
-def _running_jobs(observed: Observed) -> tuple[tuple[Reference, str], ...]:
-    """The stages' Jobs that have not ended: their pods are told to stop, and save what they need to go on."""
-    return tuple(
-        (Reference.to(job), job["metadata"]["uid"])
+def _running_jobs(observed: Observed) -> list[tuple[Reference, str]]:
+    """The stages' Jobs that have not ended: their pods are told to stop, and save what they need to resume.
+
+    Their configurations go too: those that take their places have the same names, and perhaps other settings.
+    """
+    return [
+        deletion
         for job in observed.jobs.values()
         if not job_condition(job, "Complete")
         and not job_condition(job, "Failed")
         and not job["metadata"].get("deletionTimestamp")
-    )
+        for deletion in _with_configuration(job)
+    ]
 
 
 def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
-    """The Jobs of a run that ended, and their configurations, which have the same names. Its history goes on."""
+    """The Jobs of a run that ended, and their configurations. Its history goes on."""
     gone: list[tuple[Reference, str]] = []
     for job in observed.jobs.values():
-        if stage_of(job) == jobs.HISTORY:
-            continue
-        reference = Reference.to(job)
-        gone.append((reference, job["metadata"]["uid"]))
-        if stage_of(job) != jobs.MIGRATE:
-            gone.append((Reference("v1", "ConfigMap", reference.namespace, reference.name), ""))
+        if stage_of(job) != jobs.HISTORY:
+            gone += _with_configuration(job)
     return gone
+
+
+def _with_configuration(job: Object) -> Iterator[tuple[Reference, str]]:
+    """A Job and, of a stage, its configuration, which has the same name."""
+    reference = Reference.to(job)
+    yield reference, job["metadata"]["uid"]
+    if stage_of(job) not in (jobs.MIGRATE, jobs.HISTORY):
+        yield Reference("v1", "ConfigMap", reference.namespace, reference.name), ""
 
 
 def _sooner(*waits: float | None) -> float | None:

@@ -52,6 +52,8 @@ def _of_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
         match phase:
             case "Running":
                 yield Event("StageStarted", f"Stage {name} runs as Job {record.get('job', '')}.", key=key)
+            case "Pending":
+                pass
             case "Succeeded":
                 yield Event("StageSucceeded", f"Stage {name} succeeded.", key=key)
             case _:
@@ -77,7 +79,8 @@ def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Itera
             warning = condition["reason"] in ("Inconclusive", "RolledBack")
             yield Event(f"Canary{condition['reason']}", condition["message"], warning=warning, key=key)
             continue
-        reason = condition["reason"] if kind == conditions.STALLED and holds else f"{'' if holds else 'Not'}{kind}"
+        named = (kind == conditions.STALLED and holds) or (kind == conditions.FAILED and not holds)
+        reason = condition["reason"] if named else f"{'' if holds else 'Not'}{kind}"
         yield Event(reason, condition["message"], warning=holds != _TOLD[kind] and kind != conditions.PROMOTED, key=key)
 
 

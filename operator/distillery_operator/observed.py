@@ -85,6 +85,8 @@ def state_of_job(job: Object, pods: Iterable[Object], *, attempt: int, timeout_f
         return StageState("failed", attempt, permanent=True, message=RESULT_UNAVAILABLE)
     failed = job_condition(job, "Failed")
     if failed:
+        if word and word.phase == "succeeded":
+            return word  # a worker ends well once nothing of the stage is left to do: one is enough
         if failed.get("reason") == "DeadlineExceeded":
             message = f"took longer than {timeout_field}"
         else:

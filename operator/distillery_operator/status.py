@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from distillery.api import DistillationRun
+from distillery.api.learned import digest_of_learned
 from distillery.planning import Kind, Plan, Stage, StageId, StageState
 from distillery.planning.stages import CANDIDATE
 from distillery_operator import conditions
@@ -15,8 +16,13 @@ from distillery_operator.manifests import servers
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
+from distillery_operator.retries import has_begun
 
 ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
+RETRY_REQUESTED = "RetryRequested"
+"""Why a run that had failed runs again: its annotation has a new value."""
+SPEC_CHANGED = "SpecChanged"
+"""The same, for its specification was changed before a stage other than prepare had started."""
 SUSPICION_SECONDS = 15.0
 """Events are not watched: what is stuck is asked about now and then."""
 
@@ -89,6 +95,20 @@ class StatusWriter:
             if arm in arms
         }
         self.status["scores"] = scores
+
+    def resume(self, request: str) -> None:
+        """Stages start again; ``request`` is what asked for it, if it was the user."""
+        if request:
+            self.status["retryRequest"] = request
+        if conditions.is_true(self.conditions, conditions.FAILED):
+            message = "What failed starts again."
+            self.set(conditions.FAILED, False, RETRY_REQUESTED if request else SPEC_CHANGED, message)
+            self.status.pop("completionTime", None)
+
+    def note_learned(self, run: DistillationRun) -> None:
+        """Keep what the run learns, as long as it can change."""
+        if not has_begun(self.status):
+            self.status["learnedDigest"] = digest_of_learned(run)
 
     def start(self, stage: Stage, job: str, attempt: int) -> None:
         """Record that a stage is started."""

@@ -10,6 +10,9 @@ from typing import Any
 MOST_HISTORY = 20
 """Of what was served."""
 
+MAX_RETRY_REQUEST = 64
+"""Characters of the annotation that requests a retry; more are not looked at."""
+
 
 def _text(most: int, description: str) -> dict[str, Any]:
     return {"type": "string", "maxLength": most, "description": description}
@@ -37,7 +40,7 @@ _STAGE = {
     "required": ["name", "phase"],
     "properties": {
         "name": _text(63, "Such as r1-rollout."),
-        "phase": {"type": "string", "enum": ["Running", "Succeeded", "Failed"]},
+        "phase": {"type": "string", "enum": ["Pending", "Running", "Succeeded", "Failed"]},
         "job": _text(63, "The Job that carries it out."),
         "attempts": {**_NUMBER, "description": "Jobs started for it."},
         "message": _text(4096, "Why it failed."),
@@ -156,6 +159,8 @@ STATUS: dict[str, Any] = {
                 },
             },
         },
+        "learnedDigest": _text(64, "Digest of what the run learned when its first stage started."),
+        "retryRequest": _text(MAX_RETRY_REQUEST, "The value of distillery.dev/retry-requested that was acted on last."),
         "startTime": _TIME,
         "completionTime": _TIME,
         "progress": {

@@ -17,6 +17,7 @@ from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed
 from distillery_operator.promotion import has_syncer, to_annotate
+from distillery_operator.retries import learned_digest
 
 
 def withdraw(
@@ -39,7 +40,7 @@ def withdraw(
     if served is None or deployment is None:
         return None
     try:
-        owner = Owner(parse(_as_made(body)), body["metadata"]["uid"])
+        owner = Owner(parse(_as_made(body)), body["metadata"]["uid"], learned_digest(status))
     except InvalidRun:
         return None
     served = replace(served, reason="the specification is not valid.")

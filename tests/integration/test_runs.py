@@ -12,7 +12,7 @@ from distillery.agents import Head
 from distillery.api import InvalidRun, parse
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
-from distillery.database.retries import forgive_failed
+from distillery.database.retries import forgive_failed, forgive_stage
 from distillery.database.runs import RunHeld, RunLock, begin_stage, delete, end_stage, find, observe, register
 from distillery.planning import StageId, StageState
 from distillery.planning.stages import PREPARE
@@ -205,3 +205,24 @@ async def test_register_gives_its_uid_to_a_row_older_than_uids(database: Databas
     assert await register(database, parse(document()), uid=NEW) == first
     assert await register(database, parse(document()), uid=NEW) == first
     assert await register(database, parse(document()), uid=OLD) != first
+
+
+async def test_forgive_stage_acts_once_when_many_processes_start(database: Database, run_id: int):
+    queue = await fail_rollout(database, run_id)
+    for again in (1, 4, 4):
+        await forgive_stage(database, run_id, SPEC, ROLLOUT, "2026-11-29T12:00:00Z")
+        await begin_stage(database, run_id, ROLLOUT, 1)
+        assert await queue.counts() == (again, 4)
+        for lease in await queue.lease(9):
+            await queue.break_off(lease, "the server is away", max_attempts=1)
+    await forgive_stage(database, run_id, SPEC, ROLLOUT, "2026-11-29T13:00:00Z")
+    assert await queue.counts() == (1, 4)
+
+
+async def test_forgive_stage_takes_no_leases_when_it_never_ran(database: Database, run_id: int):
+    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
+    await forgive_stage(database, run_id, SPEC, ROLLOUT, "now")
+    await queue.enqueue([Wanted(task(1), "own")])
+    (lease,) = await queue.lease(1)
+    await forgive_stage(database, run_id, SPEC, ROLLOUT, "now")
+    assert await queue.renew([lease]) == {lease.episode_id}

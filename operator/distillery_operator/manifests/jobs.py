@@ -10,7 +10,7 @@ from distillery.api import Spec
 from distillery.api.base import SecretKey
 from distillery.api.infrastructure import StageSettings
 from distillery.api.models import Endpoint
-from distillery.planning import Kind, Model, Stage
+from distillery.planning import Kind, Model, Stage, StageId
 from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery_operator.manifests import database
@@ -48,9 +48,9 @@ _WORKER = "worker"
 _CONFIGURATION_ERROR = 78
 
 
-def job_name(owner: Owner, stage: Stage, attempt: int) -> str:
+def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
     """The same for the same attempt at the same stage of the same run."""
-    return fitted(f"{owner.name}-{stage.id}", [str(owner.identity), str(stage.id), attempt])
+    return fitted(f"{owner.name}-{stage}", [str(owner.identity), str(stage), attempt])
 
 
 def is_superseded(owner: Owner, job: Mapping[str, Any]) -> bool:
@@ -73,8 +73,15 @@ def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
     return fitted(f"{owner.name}-history", [owner.uid, history[0]])
 
 
-def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig:
-    """What the stage is told. ``digest`` is of the adapter of the student that plays."""
+def stage_config(owner: Owner, stage: Stage, *, digest: str = "", retry: str = "") -> StageConfig:
+    """What the stage is told.
+
+    Args:
+        owner: the run.
+        stage: what to do.
+        digest: of the adapter of the student that plays.
+        retry: the request to retry that the run answered last.
+    """
     spec = owner.run.spec
     return StageConfig.of(
         owner.run,
@@ -84,20 +91,21 @@ def stage_config(owner: Owner, stage: Stage, *, digest: str = "") -> StageConfig
         store=store_uri(owner),
         merge=merges(spec, gpu=has_gpu(spec)),
         records_itself=True,
+        retry=retry,
         cache=ARTIFACTS,
         work=f"{ARTIFACTS}/work/{stage.id}",
         outcome="/dev/termination-log",
     )
 
 
-def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "") -> dict[str, Any]:
+def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "", retry: str = "") -> dict[str, Any]:
     """The stage's configuration, beside the Job of the same name."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": owner.metadata(name, COMPONENT, labels={STAGE_LABEL: str(stage.id)}),
         "immutable": True,
-        "data": {"config.json": stage_config(owner, stage, digest=digest).model_dump_json(indent=1)},
+        "data": {"config.json": stage_config(owner, stage, digest=digest, retry=retry).model_dump_json(indent=1)},
     }
 
 
@@ -218,7 +226,9 @@ def _job(
         "completionMode": "Indexed",
         "completions": workers,
         "parallelism": workers,
-        "backoffLimit": own.max_retries,
+        # each worker has retries of its own, and the others do the work of one that used them up
+        "backoffLimitPerIndex": own.max_retries,
+        "maxFailedIndexes": workers - 1,
         "podReplacementPolicy": "Failed",  # never two writers of one checkpoint
         "podFailurePolicy": {
             "rules": [

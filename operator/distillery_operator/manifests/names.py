@@ -24,15 +24,23 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A run as the API server knows it: what everything that belongs to it is named and owned by."""
+    """A run as the API server knows it: what everything that belongs to it is named and owned by.
+
+    Attributes:
+        run: the resource.
+        uid: of it.
+        learned: the digest of what it learns, as its status keeps it once that can't change any more: another release
+            may compute it otherwise. Empty before.
+    """
 
     run: DistillationRun
     uid: str
+    learned: str = ""
 
     @property
     def identity(self) -> Identity:
         """Whose artifacts are the run's."""
-        return Identity(self.uid, digest_of_learned(self.run))
+        return Identity(self.uid, self.learned or digest_of_learned(self.run))
 
     @property
     def name(self) -> str:

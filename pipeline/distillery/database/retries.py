@@ -27,6 +27,22 @@ async def forgive_failed(database: Database, run_id: int, spec: Spec) -> None:
     await database.transaction(work)
 
 
+async def forgive_stage(database: Database, run_id: int, spec: Spec, stage: StageId, request: str) -> None:
+    """Forget that a stage failed before a request to retry, once for all processes of the attempt."""
+
+    async def work(connection: AsyncConnection[Row]) -> None:
+        cursor = await connection.execute(
+            """INSERT INTO stage (run_id, name, phase, retry) VALUES (%s, %s, 'running', %s)
+               ON CONFLICT (run_id, name) DO UPDATE SET retry = excluded.retry
+               WHERE stage.retry <> excluded.retry AND stage.phase <> 'succeeded'""",
+            (run_id, str(stage), request),
+        )
+        if cursor.rowcount:
+            await _forget(connection, run_id, spec, stage)
+
+    await database.transaction(work)
+
+
 async def _forget(connection: AsyncConnection[Row], run_id: int, spec: Spec, stage: StageId) -> None:
     """Forget what an attempt at a stage left behind that only repeats its failure."""
     if stage.kind is Kind.HINTS:

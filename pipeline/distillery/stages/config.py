@@ -67,6 +67,9 @@ class StageConfig(BaseModel):
     records_itself: bool = False
     """The stage records in the database how it stands: on Kubernetes, where whoever started it has no access to it."""
 
+    retry: str = ""
+    """The request to retry that the run answered last. What failed before it is not answered from memory."""
+
     document: dict[str, Any]
     """The DistillationRun, with every default written out."""
 

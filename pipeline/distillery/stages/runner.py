@@ -24,6 +24,7 @@ from distillery.api import InvalidRun, Spec
 from distillery.artifacts import ArtifactError, Identity, Store, store_at
 from distillery.artifacts.drafts import ORPHANED_SECONDS
 from distillery.database import Database, DatabaseRefused, dsn_from_environment
+from distillery.database.retries import forgive_stage
 from distillery.database.runs import (
     begin_stage,
     end_stage,
@@ -216,6 +217,8 @@ async def _run(main: StageMain, config: StageConfig) -> int:
     try:
         async with Database(_dsn()) as database, Status(config.stage) as status:
             run_id = await register(database, config.run, uid=identity.uid)
+            if config.retry:
+                await forgive_stage(database, run_id, config.run.spec, stage, config.retry)
             store = store_at(
                 config.store,
                 identity,

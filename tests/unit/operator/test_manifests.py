@@ -318,8 +318,15 @@ def test_settings_of_a_stage_stand_in_for_those_of_the_run():
     assert pod["nodeSelector"] == {"pool": "gpu"}
     assert pod["priorityClassName"] == "low"
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
-    assert (train["activeDeadlineSeconds"], train["backoffLimit"]) == (60, 1)
+    assert (train["activeDeadlineSeconds"], train["backoffLimitPerIndex"]) == (60, 1)
     assert job(Kind.HINTS, of)["spec"]["template"]["spec"]["nodeSelector"] == {"pool": "cpu"}
+
+
+def test_job_gives_each_worker_its_own_retries():
+    rollout = job(Kind.ROLLOUT, owner(rollout={"workers": 8}))["spec"]
+    assert "backoffLimit" not in rollout
+    assert (rollout["backoffLimitPerIndex"], rollout["maxFailedIndexes"], rollout["completions"]) == (3, 7, 8)
+    assert job(Kind.TRAIN, owner(rollout={"workers": 8}))["spec"]["maxFailedIndexes"] == 0
 
 
 def test_a_volume_for_one_node_keeps_the_run_on_it():
@@ -333,7 +340,7 @@ def test_a_volume_for_one_node_keeps_the_run_on_it():
 def test_names_fit_whatever_the_run_is_called():
     of = owner("a" * 40)
     long = Stage(StageId(100, Kind.EVALUATE, "placebo-distilled-unfiltered"))
-    names = {jobs.job_name(of, long, attempt) for attempt in (1, 2)}
+    names = {jobs.job_name(of, long.id, attempt) for attempt in (1, 2)}
     assert len(names) == 2
     assert all(len(name) <= 63 for name in names)
 

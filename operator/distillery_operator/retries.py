@@ -1,0 +1,70 @@
+"""When stages of a run start again, and how. Pure.
+
+A new value of the annotation ``distillery.dev/retry-requested`` starts the failed ones again; the status keeps the
+value that was acted on. The Jobs of failed attempts stay, for their logs; another attempt is another Job. And as long
+as nothing but ``prepare`` has started, a change of what is learned starts that again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distillery.api import RETRY_ANNOTATION, DistillationRun
+from distillery.api.learned import digest_of_learned
+from distillery.planning.stages import PREPARE
+from distillery_operator import conditions
+from distillery_operator.manifests.jobs import HISTORY, MIGRATE
+from distillery_operator.objects import Object, Reference
+from distillery_operator.observed import Observed, job_condition, stage_of
+from distillery_operator.status_schema import MAX_RETRY_REQUEST
+
+INVALID_SPEC = "InvalidSpec"
+"""Why a run is not accepted, and fails if it never was."""
+
+
+def find_request(body: Object, status: Mapping[str, Any]) -> str:
+    """The request to retry that was not acted on yet; empty if there is none."""
+    requested: str = body["metadata"].get("annotations", {}).get(RETRY_ANNOTATION, "")[:MAX_RETRY_REQUEST]
+    return "" if requested == status.get("retryRequest", "") else requested
+
+
+def starts_over(run: DistillationRun, status: Mapping[str, Any]) -> bool:
+    """Whether what the run learns was changed, which it can be while nothing but ``prepare`` has started."""
+    known = status.get("learnedDigest")
+    return bool(known) and known != digest_of_learned(run) and not has_begun(status)
+
+
+def learned_digest(status: Mapping[str, Any]) -> str:
+    """The digest of what the run learns, once that can't change any more; empty before."""
+    return status.get("learnedDigest", "") if has_begun(status) else ""
+
+
+def has_begun(status: Mapping[str, Any]) -> bool:
+    """Whether a stage other than ``prepare`` has started; the rules of the CRD say the same in CEL."""
+    return bool(status.get("rounds")) or any(record["name"] != str(PREPARE) for record in status.get("stages", []))
+
+
+def was_invalid(status: Mapping[str, Any]) -> bool:
+    """Whether the run failed because its specification was invalid, before anything of it started."""
+    failed = conditions.find(status.get("conditions", []), conditions.FAILED)
+    return failed is not None and failed["status"] == "True" and failed["reason"] == INVALID_SPEC
+
+
+def start_again(records: dict[str, dict[str, Any]]) -> list[str]:
+    """Have the records of failed stages be of their next attempts; the names of the stages."""
+    names = [name for name, record in records.items() if record.get("phase") == "Failed"]
+    for name in names:
+        records[name] = {"name": name, "phase": "Pending", "attempts": records[name].get("attempts", 1) + 1}
+    return names
+
+
+def failed_helpers(observed: Observed) -> tuple[tuple[Reference, str], ...]:
+    """The failed Jobs that are no stages. They have the same names each time, so they have to go first."""
+    return tuple(
+        (Reference.to(job), job["metadata"]["uid"])
+        for job in observed.jobs.values()
+        if stage_of(job) in (MIGRATE, HISTORY)
+        and job_condition(job, "Failed")
+        and not job["metadata"].get("deletionTimestamp")
+    )
