@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +13,107 @@ import pytest
 from distillery.database.embedded import EmbeddedPostgres
 from tests.integration.loop import Home, document, rows, wait_for
 
-ENDPOINT = {"baseURL": "http://127.0.0.1:1/v1", "model": "m", "apiKeySecretRef": {"name": "openai", "key": "token"}}
+MODULE = """
+from pathlib import Path
+
+from distillery.environments.base import Environment, EnvironmentConfigurationError, Task
+
+
+class Gate(Environment):
+    name = "gate"
+    instructions = "Open the gate."
+
+    def __init__(self, options, folder):
+        self.key = Path(options["key"])
+
+    def prepare(self, wanted, *, report=lambda done, total: None):
+        if not self.key.exists():
+            raise EnvironmentConfigurationError(f"the key {self.key} is not there")
+
+    def catalogue(self, split):
+        return [Task(f"{split}/{number}", split, "gate", f"open gate {number}") for number in range(9)]
+
+    def open(self, task):
+        raise NotImplementedError
+"""
 
 
 @pytest.fixture(scope="module")
 def home(folder: Path) -> Home:
-    return Home(folder, {"DISTILLERY_SECRETS": str(folder / "secrets")})
+    """With an environment whose tasks can't be prepared before a file is there, which nothing but a stage notices."""
+    plugins = folder / "plugins"
+    information = plugins / "gate-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: gate\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[distillery.environments]\ngate = gate:Gate\n")
+    (plugins / "gate.py").write_text(MODULE)
+    return Home(folder, {"PYTHONPATH": os.pathsep.join(filter(None, [str(plugins), os.environ.get("PYTHONPATH", "")]))})
 
 
 @pytest.fixture(scope="module")
-def server(home: Home) -> Any:
-    """Kept open, so that no command has to start it."""
-    with EmbeddedPostgres(home.folder / "home" / "postgres") as made:
-        yield made
+def dsn(home: Home) -> Generator[str]:
+    """The home's database, kept open, so that no command has to start it."""
+    with EmbeddedPostgres(home.folder / "home" / "postgres") as server:
+        yield server.dsn
 
 
-def broken(name: str, **spec: Any) -> dict[str, Any]:
-    """A run that needs a secret, and fails early in any case: it has an environment that is not installed."""
+def gated(home: Home, name: str, **spec: Any) -> dict[str, Any]:
     run = document(name, **spec)
-    run["spec"]["models"]["extractor"] = {"endpoint": ENDPOINT}
-    run["spec"]["environment"] = {"name": "hous"}
+    run["spec"]["environment"] = {
+        "name": "gate",
+        "tasks": {"train": 4, "evaluate": 2, "evaluateSplit": "test"},
+        "options": {"key": str(home.folder / f"{name}.key")},
+    }
+    run["spec"]["models"]["extractor"] = {"endpoint": {"baseURL": "http://127.0.0.1:1/v1", "model": "m"}}
     return run
 
 
-def test_run_sees_at_once_when_a_cause_was_removed(home: Home, server: EmbeddedPostgres):
-    """One cause after the other is removed outside of the document, and in it."""
-    run = document("fixed")
-    run["spec"]["models"]["extractor"] = {"endpoint": ENDPOINT}
-    path = home.write(run)
-    failed = home.call("run", path)
-    assert failed.returncode == 78
-    assert "secret openai, key token: no such file" in failed.stderr
-    assert f"Fix the cause; to resume: distillery run {path}" in failed.stderr
-    status = home.call("status", "fixed").stdout
-    assert "Failed. Stage prepare failed after 1 attempt: secret openai" in status.replace("\n", " ")
-    assert "To try again: distillery retry default/fixed" in status.replace("\n", " ")
+def prepare_of(dsn: str, name: str) -> str:
+    """How the run's stage prepare stands."""
+    query = "SELECT stage.phase FROM stage JOIN run ON run.id = run_id WHERE key = %s AND name = 'prepare'"
+    return next((row["phase"] for row in rows(dsn, query, f"default/{name}")), "")
 
-    secret = home.folder / "secrets" / "openai" / "token"
-    secret.parent.mkdir(parents=True)
-    secret.write_text("sk-1")
+
+def test_run_resumes_at_once_when_the_cause_was_removed(home: Home, dsn: str):
+    path, key = home.write(gated(home, "fixed")), home.folder / "fixed.key"
+    for _ in range(2):
+        failed = home.call("run", path)
+        assert failed.returncode == 78
+        assert f"Stage prepare failed after 1 attempt: the key {key} is not there" in failed.stderr
+        assert f"Fix the cause; to resume: distillery run {path}" in failed.stderr
+    status = " ".join(home.call("status", "fixed").stdout.split())
+    assert "Failed. Stage prepare failed after 1 attempt" in status
+    assert "To try again: distillery retry default/fixed" in status
+
+    key.touch()
     with home.start("retry", "fixed") as process:
-        wait_for("prepare to succeed", lambda: phase_of(server, "fixed") == "succeeded", process=process)
+        wait_for("prepare to succeed", lambda: prepare_of(dsn, "fixed") == "succeeded", process=process)
+        refused = home.call("delete", "fixed", "--yes")
+        assert (refused.returncode, "run default/fixed is driven by process" in refused.stderr) == (75, True)
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=120)
-    assert "stopping: stages save what they need to resume" in told
-    assert "interrupted; to resume: distillery retry fixed" in told
+        output, _ = process.communicate(timeout=300)
+    assert "stopping: stages save what they need to resume" in output
+    assert "interrupted; to resume: distillery retry fixed" in output
     assert process.returncode == 130
+    status = " ".join(home.call("status", "fixed").stdout.split())
+    assert "Interrupted. Round 1 of 1" in status
+    assert "Nobody drives it now; to resume: distillery retry default/fixed" in status
 
 
-def phase_of(server: EmbeddedPostgres, name: str) -> str:
-    found = rows(
-        server.dsn,
-        "SELECT stage.phase FROM stage JOIN run ON run.id = run_id WHERE key = %s AND name = 'prepare'",
-        f"default/{name}",
-    )
-    return found[0]["phase"] if found else ""
+def test_run_takes_another_document_when_only_prepare_began(home: Home, dsn: str):
+    run = gated(home, "edited")
+    assert "the key" in home.call("run", home.write(run)).stderr
+    run["spec"]["training"]["seed"] = 7
+    run["spec"]["environment"]["options"]["key"] = "/nowhere/key"
+    failed = home.call("run", home.write(run))
+    assert failed.returncode == 78
+    assert "the key /nowhere/key is not there" in failed.stderr
+    (row,) = rows(dsn, "SELECT document FROM run WHERE key = 'default/edited'")
+    assert row["document"]["spec"]["training"]["seed"] == 7
 
 
-def test_run_accepts_another_document_when_only_prepare_began(home: Home, server: EmbeddedPostgres):
-    wrong = document("edited", agent={"name": "reactt"})
-    assert "no agent 'reactt' is installed" in home.call("run", home.write(wrong)).stderr
-    wrong["spec"] |= {"agent": {"name": "plain"}, "models": {"student": {"model": "/nowhere"}}}
-    told = home.call("run", home.write(wrong)).stderr
-    assert "model /nowhere: there is no such folder" in told
-    (row,) = rows(server.dsn, "SELECT document FROM run WHERE key = 'default/edited'")
-    assert row["document"]["spec"]["agent"]["name"] == "plain"
-
-
-def test_delete_frees_the_name(home: Home, server: EmbeddedPostgres):
-    path = home.write(broken("gone"))
-    assert home.call("run", path).returncode == 78
+def test_delete_frees_the_name(home: Home, dsn: str):
+    assert home.call("run", home.write(gated(home, "gone"))).returncode == 78
     kept = home.folder / "home" / "runs" / "default" / "gone"
     assert (kept / "logs").is_dir()
     unsure = home.call("delete", "gone")
@@ -88,19 +121,7 @@ def test_delete_frees_the_name(home: Home, server: EmbeddedPostgres):
     assert f"delete run default/gone for good: 0 episodes, 0 hints, the folder {kept}? Add --yes" in unsure.stderr
     assert kept.exists()
     deleted = home.call("delete", "gone", "--yes")
-    assert deleted.returncode == 0
-    assert "run default/gone is deleted" in deleted.stdout
+    assert (deleted.returncode, "run default/gone is deleted" in deleted.stdout) == (0, True)
     assert not kept.exists()
-    assert rows(server.dsn, "SELECT 1 FROM run WHERE key = 'default/gone'") == []
-    again = home.call("status", "gone")
-    assert (again.returncode, "there is no run default/gone" in again.stderr) == (1, True)
-
-
-def test_delete_refuses_when_a_process_drives_the_run(home: Home, server: EmbeddedPostgres):
-    path = home.write(document("busy"))
-    with home.start("run", path) as process:
-        wait_for("prepare to start", lambda: phase_of(server, "busy") != "", process=process)
-        refused = home.call("delete", "busy", "--yes")
-        assert refused.returncode == 75
-        assert "run default/busy is driven by process" in refused.stderr
-        process.kill()
+    unknown = home.call("status", "gone")
+    assert (unknown.returncode, "there is no run default/gone" in unknown.stderr) == (1, True)

@@ -13,6 +13,7 @@ from distillery.api.models import Endpoint
 from distillery.planning import Kind, Model, Stage, StageId
 from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
+from distillery.stages.outcome import CONFIGURATION_ERROR
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted
 from distillery_operator.manifests.pods import (
@@ -45,7 +46,6 @@ MIGRATE, HISTORY = "migrate", "history"
 STATUS_PORT = 8081
 _SERVER_PORT = 8000
 _WORKER = "worker"
-_CONFIGURATION_ERROR = 78
 
 
 def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
@@ -237,7 +237,7 @@ def _job(
                     "onExitCodes": {
                         "containerName": _WORKER,
                         "operator": "In",
-                        "values": [_CONFIGURATION_ERROR],
+                        "values": [CONFIGURATION_ERROR],
                     },
                 },
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},

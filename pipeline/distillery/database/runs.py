@@ -264,10 +264,10 @@ async def begin_stage(database: Database, run_id: int, stage: StageId, attempt: 
 async def end_stage(database: Database, run_id: int, stage: StageId, state: StageState) -> None:
     """Record how an attempt at a stage ended."""
     await database.execute(
-        """UPDATE stage SET phase = %s, permanent = %s, message = %s, result = %s, finished_at = now()
+        """UPDATE stage SET phase = %s, attempts = %s, permanent = %s, message = %s, result = %s, finished_at = now()
            WHERE run_id = %s AND name = %s""",
-        state.phase, state.permanent, state.message, None if state.result is None else Json(dict(state.result)),
-        run_id, str(stage),
+        state.phase, state.attempts, state.permanent, state.message,
+        None if state.result is None else Json(dict(state.result)), run_id, str(stage),
     )  # fmt: skip
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +32,7 @@ from distillery.database.runs import (
 )
 from distillery.executors.home import folder_of, identity_of, store_of, store_uri
 from distillery.executors.servers import Servers
+from distillery.executors.workers import work as run_workers
 from distillery.models import ModelNotFound
 from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
 from distillery.serving.choice import has_gpu, merges
@@ -43,9 +42,6 @@ from distillery.stages.config import Server, StageConfig
 from distillery.stages.outcome import read
 
 _log = logging.getLogger(__name__)
-
-# Time for a stage to write its checkpoint after SIGTERM.
-_GRACE_SECONDS = 60
 
 # How long a store is waited for that holds a result and is away.
 _STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
@@ -204,38 +200,40 @@ class LocalExecutor:
         settings = getattr(self._run.spec.stages, stage.id.kind.value)
         workers = self._run.spec.rollout.workers if stage.player else 1
         outcomes = [work / f"outcome-{index}.json" for index in range(workers)]
-        processes = []
+        for index, outcome in enumerate(outcomes):
+            outcome.unlink(missing_ok=True)
+            config = StageConfig.of(
+                self._run,
+                stage,
+                identity=self._identity,
+                server=server,
+                merge=merges(self._run.spec, gpu=has_gpu()),
+                store=store_uri(self._run),
+                cache=self._folder / "cache",
+                work=work,
+                outcome=outcome,
+            )
+            (work / f"config-{index}.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
+
+        def start(index: int) -> Awaitable[asyncio.subprocess.Process]:
+            return self._start_process(stage, work / f"config-{index}.json", index)
+
+        # where a worker is alone, its retries are the stage's
+        retries = settings.max_retries if workers > 1 else 0
         try:
-            for index, outcome in enumerate(outcomes):
-                outcome.unlink(missing_ok=True)
-                config = StageConfig.of(
-                    self._run,
-                    stage,
-                    identity=self._identity,
-                    server=server,
-                    merge=merges(self._run.spec, gpu=has_gpu()),
-                    store=store_uri(self._run),
-                    cache=self._folder / "cache",
-                    work=work,
-                    outcome=outcome,
-                )
-                path = work / f"config-{index}.json"
-                path.write_text(config.model_dump_json(indent=1), encoding="utf-8")
-                processes.append(await self._start_process(stage, path, index))
+            ended = run_workers(start, workers, max_retries=retries)
             codes = await asyncio.wait_for(
-                self._ended(processes, keep_server=bool(stage.player)), settings.timeout_seconds
+                self._with_server_kept(ended, keep=bool(stage.player)), settings.timeout_seconds
             )
         except TimeoutError:
             message = f"took longer than spec.stages.{stage.id.kind}.timeoutSeconds: {settings.timeout_seconds}"
             return StageState("failed", attempt, message=message)
-        finally:
-            await _end(processes)
-        return await self._state(stage.id, attempt, codes, outcomes)
+        return await self._state(stage.id, attempt + retries, codes, outcomes)
 
-    async def _ended(self, processes: list[asyncio.subprocess.Process], *, keep_server: bool) -> list[int]:
-        """Exit codes, once all processes ended; the server that they use is kept up until then."""
-        codes = asyncio.ensure_future(asyncio.gather(*(process.wait() for process in processes)))
-        keeper = [asyncio.create_task(self._servers.keep())] if keep_server else []
+    async def _with_server_kept(self, ended: Coroutine[Any, Any, list[int]], *, keep: bool) -> list[int]:
+        """The exit codes of workers, once all ended; the server that they use is kept up until then."""
+        codes = asyncio.create_task(ended)
+        keeper = [asyncio.create_task(self._servers.keep())] if keep else []
         try:
             while not codes.done():
                 done, _ = await asyncio.wait([codes, *keeper], return_when=asyncio.FIRST_COMPLETED)
@@ -304,17 +302,3 @@ class LocalExecutor:
 def _side_by_side() -> int:
     """How many stages without a server run at once: a GPU is not shared; processors are, two of them at least."""
     return 1 if has_gpu() else min(4, os.cpu_count() or 1)
-
-
-async def _end(processes: list[asyncio.subprocess.Process]) -> None:
-    """Ask the processes that still run to stop, then make them."""
-    alive = [process for process in processes if process.returncode is None]
-    for process in alive:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-    for process in alive:
-        try:
-            await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()

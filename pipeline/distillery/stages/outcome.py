@@ -12,6 +12,9 @@ from typing import Any
 
 from distillery.planning import StageState
 
+CONFIGURATION_ERROR = 78
+"""The exit code of a stage that can't succeed until its configuration is fixed: EX_CONFIG of sysexits.h."""
+
 MOST_BYTES = 4096
 _MOST_CHARACTERS = 1000  # of a message: four bytes each at most
 _MOST_TEXT = 700  # bytes of a text in a result: two of them, thirteen arms and two digests fit

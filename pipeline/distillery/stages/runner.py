@@ -45,7 +45,6 @@ from distillery.stages import outcome
 from distillery.stages.config import StageConfig
 from distillery.stages.status import Status
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG of sysexits.h
 TERMINATED = 128 + signal.SIGTERM
 _REPORT_SECONDS = 2.0
 
@@ -200,7 +199,7 @@ def run_stage(main: StageMain) -> None:
         terminated = isinstance(error, Terminated)
         _log.error("stage %s: %s", config.stage, error, exc_info=not (permanent or terminated))
         outcome.write_failure(config.outcome, str(error) or type(error).__name__, permanent=permanent)
-        code = CONFIGURATION_ERROR if permanent else TERMINATED if terminated else 1
+        code = outcome.CONFIGURATION_ERROR if permanent else TERMINATED if terminated else 1
     sys.exit(code)
 
 
