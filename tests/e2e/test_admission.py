@@ -82,22 +82,64 @@ def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Runs, nam
     assert "may not end in -canary or -database" in users.refusal(small(name))
 
 
-def test_what_is_learnt_is_immutable_and_when_is_not(users: Runs):
+def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: Runs):
     """The run is suspended almost always, and never starts: its database's Secret is not there."""
-    users.apply(small("fixed", suspend=True, database={"dsnSecretRef": {"name": "none", "key": "none"}}))
+    secret = {"name": "none", "key": "none"}
+    endpoint = {**ENDPOINT, "apiKeySecretRef": secret}
+    models = {"student": STUDENT, "extractor": {"endpoint": endpoint}}
+    arguments = ["--max-model-len=4096", "--max-num-seqs=8"]
+    run = small(
+        "fixed", suspend=True, database={"dsnSecretRef": secret}, models=models, modelServer={"arguments": arguments}
+    )
+    run["spec"]["environment"]["options"] = {"games": "generated"}
+    users.apply(run)
 
-    def patch(**spec: Any) -> str:
+    def patch(spec: dict[str, Any]) -> str:
         return users.patch("fixed", spec)
 
-    assert "spec.rounds can't change once the run exists" in patch(rounds={"max": 9})
-    assert "spec.models can't change" in patch(models={"teacher": {"model": "/m"}})
-    assert "spec.queueName can't change" in patch(queueName="q")
-    assert "spec.promotion.policy can't change" in patch(promotion={"policy": "Never"})
-    assert patch(suspend=False) == ""
-    assert patch(suspend=True) == ""
-    assert patch(ttlSecondsAfterFinished=60) == ""
-    assert patch(promotion={"service": {"replicas": 3}}) == ""
-    assert patch(promotion={"round": 0}) == ""
+    def report(stage: str) -> None:
+        status = {"status": {"stages": [{"name": stage, "phase": "Running"}]}}
+        users.api.merge(f"{users.collection}/fixed/status", status)
+
+    # before a stage has started all can change but for what was made at once
+    assert patch({"rounds": {"max": 3}}) == ""
+    report("prepare")
+    assert patch({"rounds": {"max": 2}, "environment": {"options": {"rooms": 3}}}) == ""
+    assert "spec.database can't change once the run exists" in patch({"database": {"dsnSecretRef": {"name": "other"}}})
+    assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
+    report("r1-rollout")
+    for field, change in {
+        "rounds": {"rounds": {"max": 9}},
+        "models.teacher.model": {"models": {"teacher": {"model": "/m"}}},
+        "models.extractor.endpoint.baseURL": {"models": {"extractor": {"endpoint": {"baseURL": "https://b/v1"}}}},
+        "promotion.policy": {"promotion": {"policy": "Never"}},
+        "rollout.temperature": {"rollout": {"temperature": 1.5}},
+        "training.seed": {"training": {"seed": 7}},
+        "environment.options": {"environment": {"options": {"rooms": 4}}},
+        "modelServer.arguments": {"modelServer": {"arguments": ["--max-model-len=8192", "--max-num-seqs=8"]}},
+        "storage.uri": {"storage": {"uri": "s3://bucket/prefix"}},
+    }.items():
+        refused = patch(change)
+        assert f"spec.{field} can't change once the run has started a stage other than prepare" in refused
+        assert f"spec.{field}:" in refused
+    for change in (
+        {"suspend": False},
+        {"suspend": True},
+        {"ttlSecondsAfterFinished": 60},
+        {"queueName": "q"},
+        {"promotion": {"service": {"replicas": 3}, "round": 0}},
+        {"rollout": {"concurrency": 3, "workers": 2, "leaseSeconds": 30}},
+        {"training": {"rowTokens": 4096}},
+        {"stages": {"train": {"maxRetries": 9, "resources": {"limits": {"memory": "9Gi"}}}}},
+        {"pods": {"nodeSelector": {"pool": "gpu"}}},
+        {"models": {"extractor": {"endpoint": {"apiKeySecretRef": {"name": "other"}}}}},
+        {"modelServer": {"arguments": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
+        {"environment": {"tokenSecretRef": secret}},
+        {"storage": {"claim": {"size": "900Gi"}, "retain": True}},
+    ):
+        assert patch(change) == "", change
+    assert "spec.storage.claim.size can only grow" in patch({"storage": {"claim": {"size": "800Gi"}}})
+    assert "size can only grow" not in patch({"storage": {"claim": {"size": "1Ti"}}})
 
 
 def test_defaults_are_filled_in(users: Runs):

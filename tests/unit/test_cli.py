@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
-COMMANDS = ("run", "validate", "status", "report", "hints", "serve", "promote", "rollback")
+COMMANDS = ("run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback")
 
 
 def call(*arguments: str) -> int:
@@ -155,6 +156,54 @@ def test_a_rollback_goes_to_what_was_served_before(rounds: list[int], number: in
     got, patched = (kubectl / "asked").read_text().splitlines()
     assert got == f"get {KIND} a --output=json"
     assert f'{{"round": {number}}}' in patched
+
+
+@pytest.fixture
+def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No run of this machine, and not even a database."""
+    monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DISTILLERY_DATABASE", raising=False)
+
+
+def test_retry_annotates_the_run_when_it_is_on_a_cluster(
+    nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str]
+):
+    (kubectl / "answer").write_text(json.dumps({"status": {"phase": "Failed"}}))
+    assert call("retry", "team/a") == 0
+    got, annotated = (kubectl / "asked").read_text().splitlines()
+    assert got == f"get {KIND} a --output=json --namespace=team"
+    pattern = rf"annotate {KIND} a --overwrite distillery\.dev/retry-requested=20\S+\+00:00 --namespace=team"
+    assert re.fullmatch(pattern, annotated)
+    assert "the failed stages of run team/a start again" in capsys.readouterr().out
+    assert not (kubectl / "home").exists()
+
+
+def test_retry_refuses_when_the_run_is_complete(nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str]):
+    (kubectl / "answer").write_text(json.dumps({"status": {"phase": "Complete"}}))
+    assert call("retry", "a") == 1
+    assert "run a is complete: no stage of it failed" in capsys.readouterr().err
+
+
+SHARED = {"spec": {"storage": {"uri": "s3://b/p"}, "database": {"dsnSecretRef": {"name": "pg", "key": "uri"}}}}
+
+
+def test_delete_says_what_stays_when_the_run_is_on_a_cluster(
+    nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str]
+):
+    (kubectl / "answer").write_text(json.dumps(SHARED))
+    assert call("delete", "a", "--context", "prod", "--yes") == 0
+    assert (kubectl / "asked").read_text().splitlines()[-1] == f"delete {KIND} a --context=prod"
+    stays = "what stays: its artifacts at s3://b/p, its rows in the database of Secret pg"
+    assert f"run a is deleted; {stays}" in capsys.readouterr().out
+
+
+def test_delete_asks_kubectl_for_nothing_when_nobody_confirms(
+    nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str]
+):
+    (kubectl / "answer").write_text(json.dumps({"spec": {}, "status": {"serving": {}}}))
+    assert call("delete", "a") == 1
+    assert "delete run a on the cluster with its database and its artifacts? Add --yes" in capsys.readouterr().err
+    assert len((kubectl / "asked").read_text().splitlines()) == 1
 
 
 def test_what_can_not_be_promoted_or_rolled_back_is_told(kubectl: Path, capsys: pytest.CaptureFixture[str]):
