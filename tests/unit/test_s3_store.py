@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -102,20 +104,31 @@ def test_workers_of_one_machine_open_and_publish_side_by_side(url: str, tmp_path
         draft = store.draft("r1-rollout")
         (draft / "who").write_text(str(number))
         try:
-            store.publish("r1-rollout", draft, {})
+            published.append(store.publish("r1-rollout", draft, {"worker": number})["worker"])
             opened.append((store.open("r1-rollout")[0] / "who").read_text())
         except Exception as error:
             opened.append(repr(error))
 
-    opened: list[str] = []
+    opened, published = list[str](), list[int]()
     threads = [threading.Thread(target=worker, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(opened) == 4
-    assert set(opened) <= set("0123")
+    assert opened == [str(published[0])] * 4
+    assert published == [published[0]] * 4
     assert [path.name for path in tmp_path.iterdir()] == ["r1-rollout"]
+
+
+def test_an_artifact_whose_keys_hold_no_digests_is_read(url: str, tmp_path: Path):
+    """As an earlier version put them."""
+    store = S3Store(s3_server.BUCKET, "former", cache=tmp_path, endpoint_url=url)
+    digest = hashlib.sha256(b"[]").hexdigest()
+    manifest = {"stage": "prepare", "files": {"tasks.json": {"bytes": 2, "sha256": digest}}}
+    for file, body in (("tasks.json", b"[]"), ("result.json", json.dumps(manifest).encode())):
+        store._client.put_object(Bucket=s3_server.BUCKET, Key=f"former/prepare/{file}", Body=body)
+    folder, found = store.open("prepare")
+    assert ((folder / "tasks.json").read_text(), found) == ("[]", manifest)
 
 
 def test_an_artifact_that_lacks_a_file_is_put_again(url: str, tmp_path: Path):
@@ -126,7 +139,9 @@ def test_an_artifact_that_lacks_a_file_is_put_again(url: str, tmp_path: Path):
         store.publish("prepare", draft, {})
         return store
 
-    published("one")._client.delete_object(Bucket=s3_server.BUCKET, Key="lacks/prepare/tasks.json")
+    store = published("one")
+    (key,) = store._keys("prepare", store.manifest("prepare")).values()
+    store._client.delete_object(Bucket=s3_server.BUCKET, Key=key)
     with pytest.raises(ArtifactDamaged, match="lacks a file"):
         S3Store(s3_server.BUCKET, "lacks", cache=tmp_path / "two", endpoint_url=url).open("prepare")
     store = published("three")

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _TRANSFERS = 16
 _ATTEMPTS = 8  # at a request that the server does not answer or asks to repeat: about a minute
 _ABSENT = ("NoSuchKey", "404", "NotFound")  # of a key; a bucket that is not there is a store that is not
+_MADE_MEANWHILE = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_BY_DIGEST = "digest"  # in a manifest: its files' keys hold their digests; those of earlier versions do not
 _REFUSED = ("AccessDenied", "403", "Forbidden")
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 
@@ -78,20 +80,22 @@ class S3Store:
     def publish(self, name: str, draft: Path, result: Mapping[str, Any]) -> dict[str, Any]:
         """Upload a draft, its manifest last. Raises :class:`StoreUnavailable`."""
         try:
-            manifest = {**result, "files": self._try(name, lambda: files_of(draft))}
+            files = self._try(name, lambda: files_of(draft))
+            manifest = {**result, "keys": _BY_DIGEST, "files": files}
+            damaged = False
             try:
                 return self.open(name)[1]
-            except (ArtifactNotFound, ArtifactDamaged):
-                pass  # put it, or put it again
+            except ArtifactNotFound:
+                pass
+            except ArtifactDamaged:
+                damaged = True
             self._transfer(
                 name,
-                manifest["files"],
+                self._keys(name, manifest),
                 lambda file, key: self._client.upload_file(str(draft / file), self._bucket, key),
             )
-            body = json.dumps(manifest, indent=1).encode() + b"\n"
-            self._try(
-                name, lambda: self._client.put_object(Bucket=self._bucket, Key=self._key(name, MANIFEST), Body=body)
-            )
+            if not self._seal(name, manifest, replace=damaged):
+                return self.open(name)[1]  # another worker was quicker
         finally:
             self._drafts.discard(draft)
         return manifest
@@ -124,7 +128,9 @@ class S3Store:
             self._try(work, lambda held=held, path=path: os.link(path, held))
             try:
                 self._transfer(
-                    work, [path.name], lambda _, key, held=held: self._client.upload_file(str(held), self._bucket, key)
+                    work,
+                    {path.name: self._key(work, path.name)},
+                    lambda _, key, held=held: self._client.upload_file(str(held), self._bucket, key),
                 )
             finally:
                 held.unlink()
@@ -157,7 +163,7 @@ class S3Store:
         try:
             for file in manifest["files"]:
                 (draft / file).parent.mkdir(parents=True, exist_ok=True)
-            self._download(name, manifest["files"], draft)
+            self._download(name, manifest, draft)
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 draft.rename(folder)
@@ -166,22 +172,53 @@ class S3Store:
         finally:
             self._drafts.discard(draft)
 
-    def _download(self, name: str, files: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
+    def _download(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
         try:
             self._transfer(
-                name, files, lambda file, key: self._client.download_file(self._bucket, key, str(folder / file))
+                name,
+                self._keys(name, manifest),
+                lambda file, key: self._client.download_file(self._bucket, key, str(folder / file)),
             )
         except ArtifactNotFound as error:
             raise ArtifactDamaged(f"artifact {name} lacks a file that its manifest names: {error}") from error
-        check(name, folder, files)
+        check(name, folder, manifest["files"])
+
+    def _seal(self, name: str, manifest: Mapping[str, Any], *, replace: bool) -> bool:
+        """Put a manifest; False if another one was put meanwhile, which stays. Raises :class:`StoreUnavailable`."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        put = {"Bucket": self._bucket, "Key": self._key(name, MANIFEST)}
+        put["Body"] = json.dumps(manifest, indent=1).encode() + b"\n"
+        if not replace:
+            try:
+                self._client.put_object(**put, IfNoneMatch="*")
+                return True
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code")
+                if code in _MADE_MEANWHILE:
+                    return False
+                if code != "NotImplemented":
+                    raise self._failure(name, error) from error
+            except BotoCoreError as error:
+                raise self._failure(name, error) from error
+        self._try(name, lambda: self._client.put_object(**put))
+        return True
+
+    def _keys(self, name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+        """The keys of an artifact's files. With digests in them, workers that publish at once never mix their files."""
+        by_digest = manifest.get("keys") == _BY_DIGEST
+        return {
+            file: self._key(name, f"{entry['sha256']}/{file}" if by_digest else file)
+            for file, entry in manifest["files"].items()
+        }
 
     def _key(self, name: str, file: str) -> str:
         return "/".join(part for part in (self._prefix, name) if part) + f"/{file}"
 
-    def _transfer(self, name: str, files: Iterable[str], move: Callable[[str, str], None]) -> None:
+    def _transfer(self, name: str, keys: Mapping[str, str], move: Callable[[str, str], None]) -> None:
         """Call ``move(file, key)`` for every file, several at a time."""
         with ThreadPoolExecutor(_TRANSFERS) as threads:
-            for _ in threads.map(lambda file: self._try(name, lambda: move(file, self._key(name, file))), files):
+            for _ in threads.map(lambda file: self._try(name, lambda: move(file, keys[file])), keys):
                 pass
 
     def _try(self, name: str, work: Callable[[], T]) -> T:
