@@ -143,8 +143,8 @@ class Environment(Protocol):
     ``options`` is plain data from ``spec.environment.options``; ``folder`` holds what :meth:`prepare` wrote. The same
     two arguments rebuild the environment in every worker process, on every machine.
 
-    A process plays one session at a time, for few engines are thread-safe. An environment that only waits for a server
-    may set ``concurrent = True``: then each session has a thread of its own, and its ``close`` is also called while
+    A process carries out one call after another, for few engines are thread-safe. An environment that only waits for a
+    server may set ``concurrent = True``: each session then has its own thread, and its ``close`` is also called while
     another call of the session is under way, which it has to end.
     """
 
