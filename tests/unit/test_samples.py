@@ -127,7 +127,7 @@ def test_prompt_has_the_servers_date_when_the_template_takes_one():
     assert "Today Date: 26 Jul 2024" in sample.text
     arguments = server_arguments(ServedModel("base", "base"), port=1, gpu=False, load_adapter=False)
     sent = json.loads(arguments[arguments.index("--default-chat-template-kwargs") + 1])
-    chat = [{**message} for message in CHAT]
+    chat = [{"role": str(message["role"]), "content": message["content"]} for message in CHAT]
     assert made.apply_chat_template(chat, tokenize=False, **sent) == sample.text
 
 
