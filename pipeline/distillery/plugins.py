@@ -10,11 +10,20 @@ class UnknownPlugin(Exception):
     """No plug-in of this name is installed; the message lists those that are."""
 
 
+GROUPS = ("environments", "agents", "extractors", "retrievers", "trainers")
+"""The kinds of plug-ins."""
+
+
+def installed(kind: str) -> list[str]:
+    """The names registered under a kind, sorted."""
+    return sorted(entry_points(group=f"distillery.{kind}").names)
+
+
 def load(kind: str, name: str) -> Any:
     """The class registered as ``name`` under the entry points ``distillery.<kind>``.
 
     Args:
-        kind: ``environments``, ``agents``, ``extractors``, ``retrievers`` or ``trainers``.
+        kind: one of :data:`GROUPS`.
         name: as in the resource.
     """
     group = entry_points(group=f"distillery.{kind}")

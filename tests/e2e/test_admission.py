@@ -30,6 +30,7 @@ BREAKS: list[dict[str, Any]] = [
     {"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}},
     {"evaluation": {"arms": ["base", "distilled"], "seeds": 3}},
     {"teaching": {"attempts": 2}, "rollout": {"temperature": 0}},
+    {"training": {"quantization": "nf4"}},
     {"agent": {"name": "plain", "maxCalls": 10}},
     {"rounds": {"max": 1, "patience": 2}},
     {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},

@@ -31,7 +31,7 @@ RUN = parse(
         "live",
         environment={
             "name": "alfworld", "maxSteps": 15, "options": {"games": "generated"},
-            "tasks": {"train": 12, "evaluate": 2, "evaluateSplit": "valid_seen"},
+            "tasks": {"train": 12, "evaluate": 6, "evaluateSplit": "valid_seen"},
         },
         rounds={"max": 3, "trigger": {"failures": 2}},
         promotion={"service": {"feedback": {}}},

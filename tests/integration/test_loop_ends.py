@@ -17,7 +17,7 @@ from tests.integration.loop import MICRO, Home, document, rows
     ("change", "told"),
     [
         ({"models": {"student": {"model": "/nowhere/at/all"}}}, r"model /nowhere/at/all: there is no such folder"),
-        ({"agent": {"name": "reactt"}}, r"no agent 'reactt' is installed; known: plain, react, stateact"),
+        ({"agent": {"name": "reactt"}}, r'spec\.agent\.name: "reactt": no agent of this name .*did you mean react\?'),
         (
             {"environment": {"options": {"games": "alfworld"}}},
             r"ALFWorld's own games are wanted, and \$ALFWORLD_DATA isn't set",
@@ -46,7 +46,7 @@ def test_a_round_waits_for_failures_of_users_and_patience_ends_the_run(folder: P
         rounds={"max": 3, "patience": 2, "trigger": {"failures": 2}},
         promotion={"service": {"feedback": {}}},
     )
-    run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 4}
+    run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 6}
     run["spec"]["training"]["epochs"] = 1
     path = home.write(run)
     done = home.call("run", path)

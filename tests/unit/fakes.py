@@ -19,11 +19,15 @@ class FakeEnvironment:
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "current location")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}",)
     thoughts: ClassVar[bool] = True
+    held_out_split: ClassVar[str] = "test"
     goal_is_task: bool = False
     max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any] | None = None, folder: Path = Path()) -> None:
         self.source = "made up"
+
+    def splits(self) -> Mapping[str, int | None]:
+        return {}
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None: ...
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from distillery.api import Spec
-from distillery.api.infrastructure import Resources
+from distillery.api.infrastructure import Resources, asks_for_gpu
 from distillery.planning import Model
 from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
@@ -42,11 +42,6 @@ _ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 def has_gpu(spec: Spec) -> bool:
     """Whether model servers get a GPU: whether they ask for a resource that is called so."""
     return asks_for_gpu(spec.model_server.resources)
-
-
-def asks_for_gpu(resources: Resources) -> bool:
-    """``nvidia.com/gpu``, ``amd.com/gpu``, a slice such as ``nvidia.com/mig-1g.10gb``."""
-    return any("gpu" in name or "/mig-" in name for name in resources.limits)
 
 
 def fetch(

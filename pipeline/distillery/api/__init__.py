@@ -1,7 +1,7 @@
 """The DistillationRun resource: what a user writes, checked before anything is started."""
 
 from distillery.api.load import canonical, load, parse
-from distillery.api.problems import InvalidRun, Problem
+from distillery.api.problems import CannotRun, InvalidRun, Problem
 from distillery.api.run import GROUP, KIND, RESERVED, RETRY_ANNOTATION, VERSION, DistillationRun, Spec
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "RESERVED",
     "RETRY_ANNOTATION",
     "VERSION",
+    "CannotRun",
     "DistillationRun",
     "InvalidRun",
     "Problem",

@@ -22,9 +22,10 @@ class Tasks(Part):
     evaluate: Annotated[int, Field(ge=1, le=100_000)] = 134
     """Held-out tasks that every arm is judged on."""
 
-    evaluate_split: Annotated[str, StringConstraints(min_length=1, max_length=63)] = "valid_unseen"
-    """The split of the held-out tasks: ``valid_seen`` or ``valid_unseen`` for ``alfworld``, ``dev`` or ``test`` for
-    ``webshop``, for others what they have. ``train`` takes tasks of that split beyond the ones learnt from."""
+    evaluate_split: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
+    """The split of the held-out tasks. Default: the environment's own choice, ``valid_unseen`` for ``alfworld`` and
+    ``test`` for ``webshop``; an environment that makes none requires the field. ``train`` takes tasks of that split
+    beyond those that are learned from."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Draws the order of each split."""

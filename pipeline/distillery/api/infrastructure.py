@@ -82,6 +82,11 @@ class Resources(Part):
     """Enforced; GPUs go here."""
 
 
+def asks_for_gpu(resources: Resources) -> bool:
+    """``nvidia.com/gpu``, ``amd.com/gpu``, a slice such as ``nvidia.com/mig-1g.10gb``."""
+    return any("gpu" in name or "/mig-" in name for name in resources.limits)
+
+
 class Toleration(Part):
     """As Kubernetes has it."""
 

@@ -54,8 +54,22 @@ def load(path: Path) -> DistillationRun:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
         raise InvalidRun([Problem(str(path), "", f"holds {len(documents)} documents; write exactly one")])
-    _anchor_models(documents[0], path.resolve().parent)
-    return parse(documents[0], where=str(path))
+    folder = path.resolve().parent
+    _anchor_models(documents[0], folder)
+    try:
+        return parse(documents[0], where=str(path))
+    except InvalidRun as error:
+        raise InvalidRun([*error.problems, *_folders_without_a_dot(documents[0], folder)], str(path)) from error
+
+
+def _folders_without_a_dot(document: Any, folder: Path) -> list[Problem]:
+    """Models that look like repositories, and are folders beside the document."""
+    problems = list[Problem]()
+    for role in ("student", "teacher"):
+        model = lookup(document, f"spec.models.{role}.model") if isinstance(document, dict) else None
+        if isinstance(model, str) and not model.startswith(("/", ".")) and (folder / model).is_dir():
+            problems.append(Problem(f"spec.models.{role}.model", shown(model), f"a folder is written ./{model}"))
+    return problems
 
 
 def _anchor_models(document: Any, folder: Path) -> None:

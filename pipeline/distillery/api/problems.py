@@ -33,11 +33,19 @@ class Problem:
 class InvalidRun(Exception):
     """The document is no valid DistillationRun. Nothing was started."""
 
+    complaint = "is not a valid DistillationRun"
+
     def __init__(self, problems: Sequence[Problem], where: str = "") -> None:
         self.problems = tuple(problems)
         self.where = where
         lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(f"{where or 'the document'} is not a valid DistillationRun:\n{lines}")
+        super().__init__(f"{where or 'the document'} {self.complaint}:\n{lines}")
+
+
+class CannotRun(InvalidRun):
+    """The document is valid, and what it names is not to be had here. Nothing was started."""
+
+    complaint = "can't run here"
 
 
 def shown(value: Any) -> str:
@@ -69,6 +77,9 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return path
 
 
+_CLOSE = 0.75
+"""How like two names have to be, from 0 to 1, if they do not begin with the same letter."""
+
 _QUANTITY_HINT = 'write a Kubernetes quantity in quotes, such as "500m", "4" or "16Gi"'
 
 # Patterns are exact but say nothing to a person; these are what they mean.
@@ -98,6 +109,8 @@ def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return "write a string (in quotes)"
         case "int_type" | "int_from_float":
             return "write a whole number, without quotes or unit"
+        case "float_type" if _is_number(detail["input"]):
+            return "YAML takes this for a text: write it with a point, as 2.0e-4 or 0.0002"
         case "float_type":
             return "write a number, without quotes or unit"
         case "bool_type":
@@ -123,12 +136,26 @@ def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return detail["msg"][0].lower() + detail["msg"][1:]
 
 
+def _is_number(text: Any) -> bool:
+    """Whether a text is a number to everybody but YAML, which wants a point in 2e-4."""
+    try:
+        float(text)
+    except (ValueError, TypeError):
+        return False
+    return "e" in str(text).lower()
+
+
 def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
     names = _field_names(loc[:-1], model)
-    near = difflib.get_close_matches(str(loc[-1]), names, n=1, cutoff=0.5)
-    if near:
-        return f"unknown field; did you mean {near[0]}?"
-    return f"unknown field; known here: {', '.join(names)}"
+    return f"unknown field; {near(str(loc[-1]), names)}"
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """What to write instead of an unknown name: a known one that is much like it, or else one of all."""
+    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+        if candidate[0] == name[:1] or difflib.SequenceMatcher(None, name, candidate).ratio() >= _CLOSE:
+            return f"did you mean {candidate}?"
+    return f"known here: {', '.join(known)}"
 
 
 def _field_names(loc: Sequence[int | str], model: type[BaseModel]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from distillery.api.infrastructure import asks_for_gpu
 from distillery.api.promotion import CanaryStep
 from distillery.api.run import Spec
 
@@ -126,6 +127,13 @@ RULES: tuple[Rule, ...] = (
         "self.teaching.attempts == 1 || "
         "(has(self.teaching.temperature) ? self.teaching.temperature : self.rollout.temperature) > 0.0",
         "greedy attempts are all alike; set spec.teaching.temperature above 0, or attempts to 1",
+    ),
+    Rule(
+        "spec.stages.train.resources.limits",
+        lambda s: s.training.quantization != "nf4" or asks_for_gpu(s.stages.train.resources),
+        "self.training.quantization != 'nf4' || "
+        "self.stages.train.resources.limits.exists(name, name.contains('gpu') || name.contains('/mig-'))",
+        'nf4 needs a GPU: ask for one, such as {nvidia.com/gpu: "1"}, or write spec.training.quantization: none',
     ),
     Rule(
         "spec.agent.maxCalls",

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from distillery import __version__
 from distillery.api import DistillationRun, InvalidRun, load, parse
 from distillery.artifacts import ArtifactError
-from distillery.cli import cluster, runs
+from distillery.cli import cluster, preflight, runs
 from distillery.database import Database, DatabaseAway, DatabaseRefused, Row
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.live import gathered
@@ -90,8 +90,16 @@ def parser() -> argparse.ArgumentParser:
     for either in (retry, delete):
         either.add_argument("run", help="NAME or NAMESPACE/NAME")
         either.add_argument("--context", help="of the kubeconfig; looks on that cluster only")
-    validate = command("validate", "check a document, start nothing", "Prints every problem with its field and mend.")
+    validate = command(
+        "validate",
+        "check a run file, start nothing",
+        "Prints every problem with its field and a fix. Loads plug-ins, builds the environment, looks for models and "
+        "secrets, and asks each endpoint for one chat completion.",
+    )
     validate.add_argument("file", type=Path, help="a DistillationRun, YAML or JSON")
+    extent = validate.add_mutually_exclusive_group()
+    extent.add_argument("--offline", action="store_true", help="check the file only: the run is for another machine")
+    extent.add_argument("--play", action="store_true", help="open one training task, and show prompt and first step")
     status = command("status", "show how far runs are", "Without a name: all runs.")
     status.add_argument("run", nargs="?", help="NAME or NAMESPACE/NAME")
     status.add_argument("--watch", action="store_true", help="go on showing RUN until it ends; 1 if it failed")
@@ -110,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
         "An OpenAI-compatible endpoint on 127.0.0.1; the model is called as the run. Ctrl-C ends it.",
     )
     serve.add_argument("run", help="NAME or NAMESPACE/NAME")
+    serve.add_argument("--round", type=int, help="whose student, whatever the gate said of it; 0 is the base model")
     serve.add_argument("--port", type=int, default=8000, help="on 127.0.0.1 (default: 8000)")
     promote = command(
         "promote",
@@ -148,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         code = asyncio.run(_COMMANDS[options.command](options))
-    except InvalidRun as error:
-        code = _complain(str(error), EXIT_CONFIGURATION)
-    except (home.SetupError, DatabaseRefused) as error:
+    except (InvalidRun, home.SetupError, DatabaseRefused) as error:
         code = _complain(str(error), EXIT_CONFIGURATION)
     except ArtifactError as error:
         where = f"artifacts are kept in DISTILLERY_HOME ({home.home()}) or spec.storage.uri: put back what is missing"
@@ -183,6 +190,7 @@ async def _run(options: argparse.Namespace) -> int:
     run = load(options.file)
     console = Console()
     _stop_on_signals(console)
+    await preflight.check_here(run, str(options.file), endpoints=False)  # stage prepare asks them
     with home.database() as (dsn, embedded):
         return await _execute(run, dsn, embedded, console, options)
 
@@ -242,12 +250,15 @@ async def _states(dsn: str, run: DistillationRun) -> dict[Any, Any]:
 
 async def _validate(options: argparse.Namespace) -> int:
     run = load(options.file)
-    spec = run.spec
-    print(
-        f"{options.file} is valid: run {run.key}, {spec.environment.name} with {spec.agent.name}, "
-        f"{spec.environment.tasks.train} training and {spec.environment.tasks.evaluate} held-out tasks, "
-        f"up to {spec.rounds.max} round{'s' * (spec.rounds.max > 1)}, arms {', '.join(spec.evaluation.arms)}"
-    )
+    if options.offline:
+        print(preflight.summary(run, str(options.file)))
+        return 0
+    trial = await preflight.check_here(run, str(options.file), endpoints=True, play=options.play)
+    print(preflight.summary(run, str(options.file)))
+    for line in preflight.remarks(run):
+        print(line)
+    if trial:
+        print(f"\n{preflight.shown(trial)}")
     return 0
 
 
@@ -336,6 +347,13 @@ async def _print_report(console: Console, dsn: str, run: DistillationRun, *, for
     console.print(f"tasks: {where['source']}, split {where['split']}", highlight=False)
     verdict = report["gate"]
     console.print(f"[bold]{verdict['verdict']}[/bold]. {verdict['reason']}", highlight=False)
+    last = report["rounds"][-1]
+    if last["student"] and not last["promoted"]:
+        console.print(
+            f"try its student all the same: distillery serve {run.key} --round {last['round']}",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return folder
 
@@ -384,7 +402,7 @@ async def _hints(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    from distillery.executors.servers import served_to_users
+    from distillery.executors.servers import model_to_serve, served_to_users
     from distillery.serving.vllm import ServerFailed, VllmServer
 
     with home.database() as (dsn, _):
@@ -392,11 +410,9 @@ async def _serve(options: argparse.Namespace) -> int:
             row = await find(database, options.run)
             run = parse(row["document"])
             stages = await stage_rows(database, row["id"])
-            current = plan(run.spec, states_of(stages))
-    if current.serving.trained_by is None:
-        return _complain(f"run {run.key} has promoted no student yet. {current.message}", EXIT_FAILED)
+    chosen = model_to_serve(run, states_of(stages), options.round)
     store = home.store_of(run, str(row["uid"]), stages)
-    model = served_to_users(current.serving, run, store)
+    model = served_to_users(chosen, run, store)
     task = asyncio.current_task()
     assert task is not None
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -408,7 +424,8 @@ async def _serve(options: argparse.Namespace) -> int:
         private=False,
         arguments=run.spec.model_server.arguments,
     )
-    print(f"starting vLLM with the student of {current.serving.trained_by}; its log is {server.log}", flush=True)
+    what = f"the student of {chosen.trained_by}" if chosen.trained_by else "the base model"
+    print(f"starting vLLM with {what}; its log is {server.log}", flush=True)
     try:
         await server.start()
         print(

@@ -165,6 +165,10 @@ class Environment(Protocol):
     thoughts: ClassVar[bool] = True
     """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
+    held_out_split: ClassVar[str] = ""
+    """The split that students are judged on where ``spec.environment.tasks.evaluateSplit`` is left out. Without one the
+    field is required."""
+
     max_steps: int | None = None
     """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""
 
@@ -188,6 +192,14 @@ class Environment(Protocol):
     def source(self) -> str:
         """Where the tasks come from; printed beside every number, for instance ``ALFWorld`` or ``generated``."""
         return self.name
+
+    def splits(self) -> Mapping[str, int | None]:
+        """The names of the splits, each with the most tasks that it can have; None where only prepare finds that out.
+
+        Called before :meth:`prepare` to find mistakes early, so it does no work. By default nothing is known; where
+        :meth:`prepare` is the default too, tasks are counted by :meth:`catalogue`.
+        """
+        return {}
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Write into the folder what is needed to have ``wanted[split]`` tasks of each split, e.g. generate games.

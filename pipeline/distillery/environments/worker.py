@@ -41,7 +41,7 @@ def main() -> None:
     """Serve requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the pool ends its workers itself
     _end_with_parent()
-    requests, pipe = _claim_pipes()
+    requests, pipe = claim_pipes()
     answers = _Answers(pipe)
     desk: _Desk | None = None
     for line in requests:
@@ -142,7 +142,7 @@ class _Seat:
             try:
                 self._leave()
             except (Exception, SystemExit) as again:
-                print(f"a session that had failed couldn't be closed: {_describe(again)}", file=sys.stderr)
+                print(f"a session that had failed couldn't be closed: {describe(again)}", file=sys.stderr)
             return answer
 
     def _opened(self, task: Task) -> Session:
@@ -182,14 +182,15 @@ def _problem(error: BaseException, *, opening: bool) -> Answer:
     kind = "away" if isinstance(error, EnvironmentAway) else "failure"
     if isinstance(error, _CONFIGURATION) and opening:  # in the middle of an episode there is nothing to configure
         kind = "configuration"
-    return {"error": wire.storable(_describe(error)), "kind": kind}
+    return {"error": wire.storable(describe(error)), "kind": kind}
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """An error as it is told to whoever configured the environment: its message says all, or its type is needed."""
     return str(error) if isinstance(error, (*_CONFIGURATION, EnvironmentAway)) else f"{type(error).__name__}: {error}"
 
 
-def _claim_pipes() -> tuple[IO[str], IO[str]]:
+def claim_pipes() -> tuple[IO[str], IO[str]]:
     """Keep the pipes for the protocol; whoever reads standard input finds nothing, whoever prints reaches stderr."""
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

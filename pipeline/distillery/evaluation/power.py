@@ -11,9 +11,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 
-import numpy as np
-from scipy import stats
-
 POWER = 0.8
 """The probability of a verdict, where the student is better by the difference in question."""
 
@@ -40,6 +37,9 @@ def power(tasks: int, *, difference: float, discordant: float, confidence: float
         discordant: the share of tasks that only one of the two solves, at least ``difference``.
         confidence: of the gate.
     """
+    import numpy as np  # here, for SciPy takes a second to import, and the checks of every run import this module
+    from scipy import stats
+
     mean = tasks * discordant
     spread = _DEVIATIONS * math.sqrt(mean * (1 - discordant)) + _DEVIATIONS
     pairs = np.arange(max(0, math.floor(mean - spread)), min(tasks, math.ceil(mean + spread)) + 1)

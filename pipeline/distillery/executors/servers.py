@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from distillery.api import DistillationRun, Spec
 from distillery.api.models import Endpoint
 from distillery.artifacts import Store
 from distillery.models import resolve
-from distillery.planning import Model
+from distillery.planning import Model, StageId, StageState, plan
+from distillery.planning.stages import BASE, candidate_of
 from distillery.serving.arguments import ServedModel
 from distillery.serving.choice import has_gpu, served
 from distillery.serving.vllm import ServerFailed, VllmServer
@@ -104,6 +106,39 @@ def served_here(model: Model, spec: Spec, store: Store) -> ServedModel:
         artifacts, digest = str(folder.parent), manifest["student"]
     wanted = served(model, spec, gpu=has_gpu(), artifacts=artifacts, digest=digest)
     return replace(wanted, base=str(resolve(wanted.base, wanted.revision)), revision=None)
+
+
+class NothingToServe(RuntimeError):
+    """The run has no such student; the message says which there are."""
+
+
+def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState], round: int | None) -> Model:
+    """What ``distillery serve`` starts: the student promoted last, or that of a round, whatever the gate said of it.
+
+    Args:
+        run: the run.
+        observed: its stages.
+        round: whose student; 0 is the base model, None the one promoted last.
+
+    Raises:
+        NothingToServe: no student was promoted, or the round has trained none.
+    """
+    trained = [
+        sid.round
+        for sid, state in sorted(observed.items())
+        if sid == candidate_of(sid.round).trained_by and state.result and state.result["student"]
+    ]
+    others = f" There are students of round {', '.join(map(str, trained))}: serve one by --round." if trained else ""
+    if round is None:
+        current = plan(run.spec, observed)
+        if current.serving.trained_by is None:
+            raise NothingToServe(f"run {run.key} has promoted no student yet. {current.message}{others}")
+        return current.serving
+    if round == 0:
+        return BASE
+    if round not in trained:
+        raise NothingToServe(f"round {round} of run {run.key} has trained no student.{others}")
+    return candidate_of(round)
 
 
 def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:

@@ -66,6 +66,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
         raise StageFailure(
             f"{len(failures)} of {len(episodes)} episodes failed and gave no hint "
             f"({unusable[0]['n']} unusable replies, kept in the table extraction): there is nothing to distil"
+            + ("; give spec.models.extractor, which reads failures by a language model" if name == "miner" else "")
         )
     return {
         "failures": len(failures),

@@ -9,20 +9,26 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distillery import plugins
-from distillery.api import Spec
+from distillery.agents import Agent
+from distillery.api import CannotRun, Spec
 from distillery.artifacts import digest_of
 from distillery.environments import wire
 from distillery.environments.base import Environment, Report, Task
 from distillery.hints.categories import categorised
 from distillery.hints.embed import Embedder
 from distillery.models import resolve
-from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage, secret
+from distillery.preflight import endpoints
+from distillery.preflight.checks import check
+from distillery.preflight.endpoints import ask_endpoints
+from distillery.preflight.facts import gather, held_out_split
+from distillery.preflight.inspect import inspect
+from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
 
 _log = logging.getLogger(__name__)
 
@@ -30,20 +36,24 @@ _log = logging.getLogger(__name__)
 async def main(context: StageContext) -> tuple[Result, Path]:
     """Check plug-ins, models and secrets; generate what the environment needs; pin the tasks."""
     spec = context.spec
-    _check_plugins(spec)
-    _check_secrets(spec)
+    problems = check(spec, gather(spec, await asyncio.to_thread(inspect, spec, trainer=True), gpu=None))
+    if problems:
+        raise CannotRun(problems, "the run")
+    if refused := await ask_endpoints(spec, seconds=endpoints.SECONDS):
+        raise CannotRun(refused, "the run")
     base = _check_model(spec)
 
     draft = context.store.draft(context.config.stage)
     folder = draft / "environment"
     folder.mkdir()
     environment = context.environment_in(folder)
-    tasks = spec.environment.tasks
+    tasks, split = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     wanted = {"train": tasks.train}
-    wanted[tasks.evaluate_split] = wanted.get(tasks.evaluate_split, 0) + tasks.evaluate
+    wanted[split] = wanted.get(split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
     found = pin(environment, spec)
     pinned = await _categorised(context, found.tasks)
+    _check_agent(environment, spec, pinned["train"][0])
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
     )
@@ -51,7 +61,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "environment": {
             "name": spec.environment.name,
             "source": environment.source,
-            "split": tasks.evaluate_split,
+            "split": split,
         },
         "tasks": {
             purpose: {
@@ -97,15 +107,15 @@ def pin(environment: Environment, spec: Spec) -> Pinned:
     Raises:
         StageFailure: a split has too few tasks, or holds what is none.
     """
-    tasks = spec.environment.tasks
+    tasks, held_out_name = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     train = _ordered(_checked(environment, "train"), tasks.seed)
-    if tasks.evaluate_split == "train":
+    if held_out_name == "train":
         held_out = train[tasks.train :]
     else:
-        held_out = _ordered(_checked(environment, tasks.evaluate_split), tasks.seed)
+        held_out = _ordered(_checked(environment, held_out_name), tasks.seed)
     for field, split, available, number in (
         ("train", "train", train, tasks.train),
-        ("evaluate", tasks.evaluate_split, held_out, tasks.evaluate),
+        ("evaluate", held_out_name, held_out, tasks.evaluate),
     ):
         if len(available) < number:
             raise StageFailure(
@@ -114,7 +124,7 @@ def pin(environment: Environment, spec: Spec) -> Pinned:
             )
     evaluate, repeated = _take(held_out, tasks.evaluate, environment, distinct=True)
     ids, contents = {task.id for task in evaluate}, {_content(task, environment) for task in evaluate}
-    others = [task for task in train if not (tasks.evaluate_split == "train" and task.id in ids)]
+    others = [task for task in train if not (held_out_name == "train" and task.id in ids)]
     learned, same = _take(others, tasks.train, environment, without=contents)
     for field, wanted, taken, what in (
         ("evaluate", tasks.evaluate, evaluate, "different"),
@@ -184,25 +194,15 @@ def _ordered(tasks: Sequence[Task], seed: int) -> list[Task]:
     return random.Random(seed).sample(list(tasks), len(tasks))  # noqa: S311 - no secret
 
 
-def _check_plugins(spec: Spec) -> None:
-    plugins.load("agents", spec.agent.name)
-    plugins.load("retrievers", spec.hints.retriever)
-    plugins.load("extractors", spec.hints.extractor or ("llm" if spec.models.extractor else "miner"))
-    plugins.load("trainers", spec.training.trainer)
-
-
-def _check_secrets(spec: Spec) -> None:
-    models = spec.models
-    endpoints = [
-        models.student.endpoint,
-        models.teacher.endpoint if models.teacher else None,
-        models.extractor.endpoint if models.extractor else None,
-    ]
-    for endpoint in endpoints:
-        if endpoint and endpoint.api_key_secret_ref:
-            secret((endpoint.api_key_secret_ref.name, endpoint.api_key_secret_ref.key))
-    if token := spec.environment.token_secret_ref:
-        secret((token.name, token.key))
+def _check_agent(environment: Environment, spec: Spec, task: Task) -> None:
+    """The agent can render a prompt for the environment, with as many worked examples as are asked for."""
+    kind: Callable[[Environment], Agent] = plugins.load("agents", spec.agent.name)
+    agent = kind(environment)
+    examples = agent.examples if spec.agent.examples is None else spec.agent.examples
+    try:
+        agent.head(task, task.goal, hints=(), examples=examples)
+    except ValueError as error:
+        raise StageFailure(str(error)) from error
 
 
 def _check_model(spec: Spec) -> dict[str, Any]:

@@ -16,7 +16,10 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distribution.mkdir(parents=True)
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-environment\nVersion: 1.0\n")
     (distribution / "entry_points.txt").write_text(
-        "[distillery.environments]\nfake = tests.unit.environments.fakes:FakeEnvironment\n"
+        "[distillery.environments]\n"
+        "fake = tests.unit.environments.fakes:FakeEnvironment\n"
+        "counted = tests.unit.environments.fakes:Counted\n"
+        "broken = tests.unit.environments.no_such_module:Nothing\n"
     )
     path = [str(distribution.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
+from distillery.environments.base import Environment, EnvironmentConfigurationError, Observation, Session, Task
 
 
 def die() -> Observation:
@@ -145,3 +145,26 @@ class FakeEnvironment:
         if task.goal == "missing":
             raise FileNotFoundError("game.tw-pddl")
         return FakeSession(task)
+
+
+class Counted(Environment):
+    """Has nothing to prepare, one split, and a wrong choice of the other; its session answers a reset with a text."""
+
+    name = "counted"
+    instructions = "Count."
+    held_out_split = "held"
+
+    def catalogue(self, split: str) -> Sequence[Task]:
+        if split != "train":
+            raise EnvironmentConfigurationError(f"there is no split {split!r}; there is train")
+        return [Task(f"{split}/{number}", split, "count", "count") for number in range(10)]
+
+    def open(self, task: Task) -> Session:
+        return cast(Session, TextSession(task))
+
+
+class TextSession(FakeSession):
+    """Forgets to make an observation."""
+
+    def reset(self) -> Observation:
+        return cast(Observation, "how many?")

@@ -58,6 +58,7 @@ class ALFWorld:
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = True
+    held_out_split: ClassVar[str] = "valid_unseen"
     goal_is_task: ClassVar[bool] = False
     max_steps: int | None = None
 
@@ -74,6 +75,12 @@ class ALFWorld:
     def source(self) -> str:
         """``ALFWorld``, or which generated games."""
         return str(self._recipe) if self._generated else "ALFWorld"
+
+    def splits(self) -> Mapping[str, int | None]:
+        """The splits. ALFWorld's own have the number of their games, a few of which can't be won."""
+        if self._generated:
+            return dict.fromkeys(generation.SPLITS)
+        return {split: len(games.files(self._root, split)) for split in games.splits(self._root)}
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Generate games until each split has ``wanted[split]``; nothing where the games are ALFWorld's own."""

@@ -49,16 +49,19 @@ def catalogue(root: Path, split: str) -> list[Task]:
         UnreadableGameError: a game file isn't a whole game.
     """
     tasks = []
-    for file in sorted((root / split).glob(f"*/*/{GAME_FILE}")):
-        kind = file.parts[-3]
-        category = CATEGORIES.get(kind.partition("-")[0])
-        if category is None or "movable" in kind or "Sliced" in kind:
-            continue
+    for file in files(root, split):
         content = read_game(file)
         if content.get("solvable"):
-            task_id = file.parent.relative_to(root).as_posix()
+            task_id, category = file.parent.relative_to(root).as_posix(), CATEGORIES[_task_type(file)]
             tasks.append(Task(id=task_id, split=split, category=category, goal=_goal(file, content["grammar"])))
     return tasks
+
+
+def files(root: Path, split: str) -> list[Path]:
+    """The game files of a split, sorted, without those that stock ALFWorld's loader leaves out by their names."""
+    found = sorted((root / split).glob(f"*/*/{GAME_FILE}"))
+    unwanted = ("movable", "Sliced")
+    return [f for f in found if _task_type(f) in CATEGORIES and not any(word in f.parts[-3] for word in unwanted)]
 
 
 def read_game(file: Path) -> dict[str, Any]:
@@ -71,6 +74,10 @@ def read_game(file: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(part), str):
             raise UnreadableGameError(f"the game {file} has no {part}")
     return content
+
+
+def _task_type(file: Path) -> str:
+    return file.parts[-3].partition("-")[0]
 
 
 def _goal(file: Path, grammar: str) -> str:

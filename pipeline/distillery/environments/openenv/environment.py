@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from distillery.environments.base import (
+    Environment,
     EnvironmentAway,
     EnvironmentConfigurationError,
     Example,
-    Fact,
     Observation,
     Report,
     Task,
@@ -42,6 +42,7 @@ class OpenEnv:
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}", "{number}")
     thoughts: ClassVar[bool] = True
+    held_out_split: ClassVar[str] = ""
     concurrent: ClassVar[bool] = True
     max_steps: int | None = None
 
@@ -75,6 +76,10 @@ class OpenEnv:
     def goal_is_task(self) -> bool:
         """Whether a goal is all that the server lists of a task. The opening of a seed may hide what sets it apart."""
         return bool(self._prepared["splits"]) and not self._options.goal
+
+    def splits(self) -> Mapping[str, int | None]:
+        """Nothing: the server is first asked by :meth:`prepare`."""
+        return {}
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Ask the server what it has, and write it down; seeds are each reset once, for their openings.
@@ -136,9 +141,8 @@ class OpenEnv:
         """None: where a server's observations state the goal is not known."""
         return ""
 
-    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """None: what the texts mean isn't known, so hints take the extractor ``llm``."""
-        return []
+    read = Environment.read
+    """The default: what the texts mean isn't known, so hints take the extractor ``llm``."""
 
     @cached_property
     def _prepared(self) -> dict[str, Any]:

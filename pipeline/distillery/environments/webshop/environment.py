@@ -28,6 +28,7 @@ class WebShop:
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = False
+    held_out_split: ClassVar[str] = "test"
     goal_is_task: ClassVar[bool] = True
     max_steps: int | None = None
 
@@ -57,6 +58,10 @@ class WebShop:
     def instructions(self) -> str:
         """The commands, and how many of them there are."""
         return prompts.instructions(self.max_steps)
+
+    def splits(self) -> Mapping[str, int | None]:
+        """The original's splits; how many goals they have is known once the shop is compiled."""
+        return dict.fromkeys(goals.splits(0))
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
         """Generate products where WebShop's own aren't wanted; then compile the shop that the worker processes share.

@@ -1,0 +1,160 @@
+"""What has to hold before a run starts. Pure; :data:`CHECKS` reads as the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from distillery.api import Spec
+from distillery.api.infrastructure import asks_for_gpu
+from distillery.api.problems import Problem, near, shown
+from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
+from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
+
+Check = Callable[[Spec, Facts], Iterator[Problem]]
+
+
+def plugins_are_installed(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """Every plug-in that is named is installed."""
+    for group, (path, name) in named_plugins(spec).items():
+        installed = facts.installed[group]
+        if name not in installed:
+            yield Problem(path, shown(name), f"no {group[:-1]} of this name is installed; {near(name, installed)}")
+
+
+def plugins_can_be_loaded(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """Every plug-in can be imported, and the environment can be built with its options."""
+    values = {path: shown(name) for path, name in named_plugins(spec).values()}
+    values["spec.environment.options"] = shown(spec.environment.options)
+    for path, error in facts.plugins.errors.items():
+        yield Problem(path, values.get(path, ""), error)
+
+
+def held_out_split_is_named(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """The split of the held-out tasks is known."""
+    environment = facts.plugins.environment
+    if environment and not held_out_split(spec, environment.held_out_split):
+        known = f": {', '.join(environment.splits)}" if environment.splits else ""
+        yield Problem(
+            "spec.environment.tasks.evaluateSplit",
+            "",
+            f"is missing; {spec.environment.name} has no default: name the split of the held-out tasks{known}",
+        )
+
+
+def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """The splits exist and hold as many tasks as are asked for."""
+    environment, tasks = facts.plugins.environment, spec.environment.tasks
+    if environment is None:
+        return
+    held_out = held_out_split(spec, environment.held_out_split)
+    written = "" if tasks.evaluate_split is None else shown(tasks.evaluate_split)
+    fields = {"train": ("spec.environment.tasks.train", "")}
+    if held_out and held_out != "train":
+        fields[held_out] = ("spec.environment.tasks.evaluateSplit", written)
+    for split, (path, value) in fields.items():
+        if split in environment.split_errors:
+            yield Problem(path, value, environment.split_errors[split])
+        elif environment.splits and split not in environment.splits:
+            known = ", ".join(environment.splits)
+            yield Problem(path, value, f"there is no split {split!r} of {environment.source}; there are {known}")
+    wanted = {"spec.environment.tasks.train": ("train", tasks.train, 0)}
+    if held_out:
+        wanted["spec.environment.tasks.evaluate"] = (
+            (held_out, tasks.evaluate, tasks.train) if held_out == "train" else (held_out, tasks.evaluate, 0)
+        )
+    for path, (split, number, taken) in wanted.items():
+        available = environment.splits.get(split)
+        if available is not None and number > (left := max(0, available - taken)):
+            yield Problem(
+                path,
+                str(number),
+                f"{environment.source} has {left} tasks {'left ' if taken else ''}in the split {split}; "
+                "write at most that",
+            )
+
+
+def models_are_there(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """The folders of models hold models."""
+    for path, error in facts.model_errors.items():
+        yield Problem(path, "", error)
+
+
+def secrets_are_there(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """The keys of endpoints and environments can be read."""
+    for path, error in facts.secret_errors.items():
+        yield Problem(path, "", error)
+
+
+def failures_can_be_mined(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """The extractor ``miner`` finds something in the environment's episodes."""
+    environment = facts.plugins.environment
+    if extractor_of(spec) == "miner" and environment and not environment.reads_facts:
+        yield Problem(
+            "spec.models.extractor",
+            "",
+            f"is missing; {spec.environment.name} has no method `read`, so the extractor miner would find no hints: "
+            "give spec.models.extractor.endpoint, or add `read` to the environment",
+        )
+
+
+def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """There are enough held-out tasks for the gate to promote a student that wins them all."""
+    gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
+    if spec.promotion.policy == "Auto" and number < (least := min_tasks(gate.confidence)):
+        yield Problem(
+            "spec.environment.tasks.evaluate",
+            str(number),
+            f"{number} held-out tasks can never promote a student: with {100 * gate.confidence:g} % confidence the "
+            f"gate needs {least} at least; write more, or spec.promotion.policy: Never",
+        )
+
+
+def quantization_has_a_gpu(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """Training in nf4 has a GPU."""
+    if spec.training.quantization == "nf4" and facts.gpu is False:
+        yield Problem(
+            "spec.training.quantization", '"nf4"', "needs a GPU, and this machine has none (no nvidia-smi); write none"
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    plugins_are_installed,
+    plugins_can_be_loaded,
+    held_out_split_is_named,
+    splits_hold_the_tasks,
+    models_are_there,
+    secrets_are_there,
+    failures_can_be_mined,
+    gate_can_promote,
+    quantization_has_a_gpu,
+)
+
+
+def check(spec: Spec, facts: Facts) -> list[Problem]:
+    """Everything that is wrong."""
+    return [problem for one in CHECKS for problem in one(spec, facts)]
+
+
+def power_line(spec: Spec) -> str:
+    """What the held-out tasks can show; empty where the gate's test is not one of success, task by task."""
+    gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
+    if gate.metric != "success" or spec.evaluation.seeds != 1:
+        return ""
+    points = smallest_difference(number, confidence=gate.confidence)
+    if points is None:
+        return f"power: {number} held-out tasks hardly show any difference; ask for more"
+    return (
+        f"power: {number} held-out tasks can show a difference of {points} points "
+        f"(with {100 * POWER:g} % probability at {100 * gate.confidence:g} % confidence, "
+        f"if the student loses {100 * LOST:g} of 100 tasks that the baseline solves)"
+    )
+
+
+def gpu_line(spec: Spec) -> str:
+    """A warning where only the model servers ask for GPUs; empty otherwise."""
+    if not asks_for_gpu(spec.model_server.resources) or asks_for_gpu(spec.stages.train.resources):
+        return ""
+    return (
+        "warning: spec.modelServer.resources ask for a GPU and spec.stages.train.resources do not: "
+        "on a cluster students are then trained on a CPU"
+    )
