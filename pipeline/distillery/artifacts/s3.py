@@ -187,8 +187,8 @@ class S3Store:
         """Put a manifest; False if another one was put meanwhile, which stays. Raises :class:`StoreUnavailable`."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        put = {"Bucket": self._bucket, "Key": self._key(name, MANIFEST)}
-        put["Body"] = json.dumps(manifest, indent=1).encode() + b"\n"
+        body = json.dumps(manifest, indent=1).encode() + b"\n"
+        put: dict[str, Any] = {"Bucket": self._bucket, "Key": self._key(name, MANIFEST), "Body": body}
         if not replace:
             try:
                 self._client.put_object(**put, IfNoneMatch="*")
