@@ -1,13 +1,13 @@
 """Why replies ended, and what extraction costs.
 
 Revision ID: 0006
-Revises: 0003
+Revises: 0005
 """
 
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0005"
 
 UP = """
 ALTER TABLE turn ADD COLUMN finish_reason text NOT NULL DEFAULT '';    -- the server's word; '' where it gives none
