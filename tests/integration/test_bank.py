@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from distillery import plugins
+from distillery.api import parse
+from distillery.cli import main as commands
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.environments.base import Task
 from distillery.hints.bank import HintBank
 from distillery.hints.base import Mention
+from tests.unit.documents import document
 from tests.unit.fakes import task
 
 PUT = [
@@ -54,6 +59,28 @@ async def test_retrieve_takes_a_goal_of_any_length(database: Database, episodes:
     for _ in range(2):  # computed, then found
         assert (await retrieve("embedding", database, page, k=1)) == [PUT[3]]
     assert await database.fetch("SELECT count(*) AS n FROM embedding WHERE length(sha256) = 32") == [{"n": 5}]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
+    terminal: bool, database: Database, dsn: str, run_id: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    text = "look for a pillow in coffeetable, countertop, bathtubbasin and in every drawer of the bedroom"
+    await database.execute(
+        """INSERT INTO hint (bank, environment, agent, category, text, round, extractor, embedding)
+           VALUES ('default/test', 'alfworld', %s, 'put', %s, 1, 'miner', %s::halfvec)""",
+        parse(document()).spec.agent.name, text, str([0.5] * 384),
+    )  # fmt: skip
+    monkeypatch.setenv("DISTILLERY_DATABASE", dsn)
+    monkeypatch.setenv("COLUMNS", "80")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    await commands._hints(argparse.Namespace(run="test", limit=30))
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "pillow" in shown
+    assert terminal or text in shown
 
 
 async def test_hints_of_other_categories_are_not_retrieved(database: Database, episodes: list[int]):
