@@ -7,10 +7,10 @@ import contextlib
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 from distillery.api.problems import lookup
+from distillery.artifacts import Identity
 from distillery.cli import cluster
 from distillery.database import Database, Row
 from distillery.database.runs import RunLock, UnknownRun, delete, find
@@ -45,7 +45,7 @@ async def _delete_here(dsn: str, row: Row, *, sure: bool) -> int:
                       (SELECT count(*) FROM hint WHERE bank = %s) AS hints""",
             row["id"], row["key"],
         )  # fmt: skip
-        folders, stays = _folders(row["key"], row["document"])
+        folders, stays = _folders(row)
         found = ", ".join(f"the folder {folder}" for folder in folders) or "no folder"
         what = f"{counts[0]['episodes']:,} episodes, {counts[0]['hints']:,} hints, {found}"
         if not (sure or _confirm(f"delete run {row['key']} for good: {what}")):
@@ -61,15 +61,15 @@ async def _delete_here(dsn: str, row: Row, *, sure: bool) -> int:
     return 0
 
 
-def _folders(key: str, document: dict[str, Any]) -> tuple[list[Path], str]:
-    """A run's folders on this machine, and what stays elsewhere. An earlier run of a name has none of its own."""
-    uri = str(lookup(document, "spec.storage.uri") or "")
-    stays = f"; its artifacts stay at {uri}/{key.partition('@')[0]}" if uri.startswith("s3:") else ""
-    if "@" in key:
-        return [], stays
-    folders = [home.folder_of_key(key)]
+def _folders(row: Row) -> tuple[list[Path], str]:
+    """A run's folders on this machine, and what stays elsewhere. An earlier run of a name has none that bears it."""
+    name, _, former = row["key"].partition("@")
+    uri = str(lookup(row["document"], "spec.storage.uri") or "")
+    stays = f"; its artifacts stay at {uri}/{name}" if uri.startswith("s3:") else ""
+    folders = [] if former else [home.folder_of_key(name)]
     if uri.startswith("file:"):
-        folders.append(Path(unquote(urlparse(uri).path)) / key)
+        shared = Path(unquote(urlparse(uri).path)) / name
+        folders += sorted(shared.glob(f"{Identity(str(row['uid']), '').key}*"))
     return [folder for folder in folders if folder.exists()], stays
 
 
