@@ -149,7 +149,7 @@ def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...
         if field == ARGUMENTS:
             yield field, _same(field, may_lack, f".filter(a, !a.matches('{_MUTABLE_ARGUMENT}'))")
         elif not any(mutable.startswith(f"{field}.") for mutable in MUTABLE):
-            yield field, _same(field, may_lack) if _is_known(part) else _same_but_for_siblings(path, parts)
+            yield field, _same(field, may_lack) if _is_known(part) else _same_but_for_siblings(path, parts, optional)
         else:
             yield from _fixed_fields(part, field, may_lack)
 
@@ -172,15 +172,15 @@ def _is_known(part: Mapping[str, Any]) -> bool:
     return "x-kubernetes-preserve-unknown-fields" not in part and (values is None or _is_known(values))
 
 
-def _same_but_for_siblings(path: str, parts: Mapping[str, Any]) -> str:
+def _same_but_for_siblings(path: str, parts: Mapping[str, Any], optional: tuple[str, ...]) -> str:
     """That a field is what it was that CEL can't name: what it stands in is equal as a whole.
 
     A change of it that comes with one of a sibling that may change passes; the database notices it when the next stage
     starts.
     """
     siblings = [f"{path}.{name}" for name in parts if f"{path}.{name}" in MUTABLE]
-    unchanged = " && ".join(f"({_same(sibling, (sibling,))})" for sibling in siblings)
-    return f"!({unchanged}) || self.spec.{path} == oldSelf.spec.{path}"
+    unchanged = " && ".join(f"({_same(sibling, (*optional, sibling))})" for sibling in siblings)
+    return f"!({unchanged}) || ({_same(path, optional)})"
 
 
 class _Structural:
