@@ -33,7 +33,7 @@ import yaml
 from benchmarks.figures import Figure, conclude, options
 from distillery.agents import Episode, history
 from distillery.api import load
-from distillery.artifacts import store_at
+from distillery.artifacts import Identity, store_at
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import read_episodes
@@ -146,7 +146,9 @@ async def measure(folder: Path, dsn: str, document: Path) -> dict[str, Any]:
     run = load(document)
     async with Database(dsn) as database:
         traces, cache = await read(database, run.metadata.name), await prefixes(database)
-    store = store_at(folder.as_uri(), cache=folder / "cache", endpoint_url=None)  # the base model asks nothing of it
+    store = store_at(
+        folder.as_uri(), Identity("none", "0" * 64), cache=folder / "cache"
+    )  # the base model asks nothing of it
     servers = Servers(run.spec, store, folder / "server.log")
     try:
         server = await servers.serve(BASE)

@@ -137,10 +137,10 @@ async def test_statistics_tell_provenance_and_effect(database: Database, run_id:
     ids = {hint.text: hint.id for hint in await bank(database).all()}
     for number, (text, success) in enumerate([(PUT[0], True), (PUT[0], False), (PUT[1], False)]):
         await database.execute(
-            "UPDATE episode SET phase = 'finished', success = %s, hint_ids = %s WHERE id = %s",
+            "UPDATE episode SET phase = 'finished', arm = 'teacher', success = %s, hint_ids = %s WHERE id = %s",
             success, [ids[text]], episodes[number],
         )  # fmt: skip
-    first = (await bank(database).statistics())[0]
+    first = (await bank(database).statistics(plays_alike=False))[0]
     assert (first["text"], first["mentions"], first["uses"]) == (PUT[0], 3, 2)
     assert (first["success_with"], first["success_without"]) == (0.5, 0.0)
     assert (first["round"], first["extractor"]) == (1, "miner")

@@ -12,7 +12,7 @@ import pytest
 from distillery.agents import Head, Turn
 from distillery.agents.plain import Plain
 from distillery.api import parse
-from distillery.artifacts import FolderStore
+from distillery.artifacts import FolderStore, Identity
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.runs import register
@@ -48,7 +48,7 @@ class Selecting:
         store = FolderStore(folder / "store")
         config = StageConfig.of(
             run, Stage(StageId(2, Kind.TRAIN, "distilled")), server=None, store=store.root.as_uri(), cache=folder,
-            work=folder, outcome=folder / "outcome",
+            identity=Identity("uid", "a" * 64), work=folder, outcome=folder / "outcome",
         )  # fmt: skip
         self.context = StageContext(config, run_id, database, store, Status("r2-train-distilled"))
 

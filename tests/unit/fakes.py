@@ -14,7 +14,7 @@ class FakeEnvironment:
     """A made-up environment with one worked example a category."""
 
     name: ClassVar[str] = "fake"
-    instructions: ClassVar[str] = "You live in a test. Commands: go to PLACE, take THING from PLACE."
+    instructions: str = "You live in a test. Commands: go to PLACE, take THING from PLACE."
     verbs: ClassVar[tuple[str, ...]] = ("go to", "take", "look")
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "current location")
     placeholders: ClassVar[tuple[str, ...]] = ("{object}",)

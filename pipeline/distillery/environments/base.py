@@ -150,9 +150,6 @@ class Environment(Protocol):
 
     name: ClassVar[str]
 
-    instructions: ClassVar[str]
-    """What an agent is told about the environment: its role and the commands."""
-
     verbs: ClassVar[tuple[str, ...]] = ()
     """What a command can begin with: the agent ``plain`` finds commands by it. Without any, each line is a command."""
 
@@ -171,6 +168,11 @@ class Environment(Protocol):
 
     max_steps: int | None = None
     """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""
+
+    @property
+    def instructions(self) -> str:
+        """What an agent is told about the environment: its role and the commands."""
+        ...
 
     @property
     def goal_is_task(self) -> bool:

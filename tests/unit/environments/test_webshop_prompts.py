@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from distillery.api import parse
+from distillery.artifacts import Identity
 from distillery.environments.base import Environment
 from distillery.environments.webshop import actions, pages, prompts
 from distillery.environments.webshop.environment import WebShop
@@ -42,8 +43,9 @@ def test_instructions_state_the_limit_when_a_stage_plays(tmp_path: Path, steps: 
     limits = {"name": "webshop", "maxSteps": steps, "options": {"catalogue": "generated"}}
     run = parse(document(environment=limits))
     config = StageConfig.of(
-        run, Stage(PREPARE), server=None, store=tmp_path.as_uri(), cache=tmp_path, work=tmp_path, outcome=tmp_path / "o"
-    )
+        run, Stage(PREPARE), identity=Identity("uid", "a" * 64), server=None, store=tmp_path.as_uri(), cache=tmp_path,
+        work=tmp_path, outcome=tmp_path / "o",
+    )  # fmt: skip
     unused: Any = None
     context = StageContext(config, 1, unused, unused, unused)
     assert f"You have {steps} commands, and without" in context.environment_in(tmp_path).instructions

@@ -18,7 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from distillery.api import parse
 from distillery.planning import Kind, Model, Stage, StageId
-from distillery.planning.stages import BASE, round_stages
+from distillery.planning.stages import BASE, PREPARE, round_stages
 from distillery.stages.config import StageConfig
 from distillery_gateway import main as gateway_main
 from distillery_gateway.desired import Adapter, Desired, Target
@@ -140,7 +140,7 @@ def test_two_runs_of_one_name_share_no_artifact(more: dict[str, Any]):
         command = serving_pod(of)["fetch"]["command"]
         assert command[command.index("--run") + 1] == str(of.identity)
         assert command[command.index("--student") + 1] == DIGEST
-    assert len({jobs.job_name(of, stage(Kind.PREPARE), 1) for of in (first, second, reseeded)}) == 3
+    assert len({jobs.job_name(of, PREPARE, 1) for of in (first, second, reseeded)}) == 3
 
 
 def test_a_retained_claim_stays():

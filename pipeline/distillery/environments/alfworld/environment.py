@@ -53,13 +53,13 @@ class ALFWorld:
     """Household tasks in text. See :class:`distillery.environments.base.Environment`."""
 
     name: ClassVar[str] = "alfworld"
-    instructions: ClassVar[str] = prompts.INSTRUCTIONS
+    instructions: str = prompts.INSTRUCTIONS
     verbs: ClassVar[tuple[str, ...]] = prompts.VERBS
     state_keys: ClassVar[tuple[str, ...]] = prompts.STATE_KEYS
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = True
     held_out_split: ClassVar[str] = "valid_unseen"
-    goal_is_task: ClassVar[bool] = False
+    goal_is_task: bool = False
     max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:

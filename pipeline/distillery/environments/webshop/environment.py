@@ -29,7 +29,7 @@ class WebShop:
     placeholders: ClassVar[tuple[str, ...]] = prompts.PLACEHOLDERS
     thoughts: ClassVar[bool] = False
     held_out_split: ClassVar[str] = "test"
-    goal_is_task: ClassVar[bool] = True
+    goal_is_task: bool = True
     max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
