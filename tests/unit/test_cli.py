@@ -64,31 +64,6 @@ def test_an_invalid_document_is_a_configuration_error_with_every_mistake(
     assert 'spec.agent.nmae: "react": unknown field; did you mean name?' in told
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "told"),
-    [
-        ("DISTILLERY_HOME", "{file}", "DISTILLERY_HOME: {file} is no folder that can be written to: File exists\n"),
-        ("DISTILLERY_HOME", "{file}/x", "is no folder that can be written to: Not a directory\n"),
-        ("DISTILLERY_DATABASE", "host=127.0.0.1 port=1", "DISTILLERY_DATABASE: connection failed"),
-        ("DISTILLERY_DATABASE", "nonsense", "DISTILLERY_DATABASE: missing"),
-    ],
-)
-def test_status_names_the_variable_that_can_not_be_used(
-    variable: str,
-    value: str,
-    told: str,
-    file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):
-    monkeypatch.delenv("DISTILLERY_DATABASE", raising=False)
-    monkeypatch.setenv(variable, value.format(file=file))
-    assert call("status") == 78
-    printed = capsys.readouterr().err
-    assert told.format(file=file) in printed
-    assert len(printed.splitlines()) == 1
-
-
 def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
     assert call("frobnicate") == 2
     assert call("report") == 2

@@ -17,7 +17,7 @@ def arm(prefix: str, *outcomes: int) -> ArmOutcomes:
         {
             "task_id": f"{prefix}{number}", "seed": 0, "success": bool(success), "score": float(success),
             "stop": "success" if success else "steps", "steps": 5, "invalid": 0, "prompt_tokens": 90,
-            "completion_tokens": 10, "cached_tokens": None,
+            "completion_tokens": 10, "cached_tokens": None, "calls": 4, "cut_replies": 0,
         }
         for number, success in enumerate(outcomes)
     ]  # fmt: skip

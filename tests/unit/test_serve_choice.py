@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-
 import pytest
 
 from distillery.api import parse
 from distillery.executors.servers import NothingToServe, model_to_serve
 from distillery.planning import Kind, StageId, StageState
 from distillery.planning.stages import BASE, PREPARE, candidate_of, round_stages
-from distillery.serving.arguments import ServedModel
-from distillery.serving.vllm import ServerFailed, VllmServer
 from tests.unit.documents import document
 from tests.unit.test_planning import promote_result, result_of
 
@@ -49,14 +44,3 @@ def test_serve_refuses_a_round_that_trained_no_student():
     states[StageId(1, Kind.TRAIN, "distilled")] = StageState("succeeded", result={"student": None})
     with pytest.raises(NothingToServe, match=r"round 1 of run default/test has trained no student\.$"):
         model_to_serve(RUN, states, 1)
-
-
-async def test_server_refuses_a_port_that_another_program_has(tmp_path: Path):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        server = VllmServer(ServedModel("/nowhere", "base"), tmp_path / "log", port=port)
-        with pytest.raises(ServerFailed, match=f"port {port} is taken by another program; give another one by --port"):
-            await server.start()
-    assert not (tmp_path / "log").exists()
