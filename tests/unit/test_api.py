@@ -212,6 +212,35 @@ def test_a_file_that_is_no_document_is_one_clear_problem(tmp_path: Path, text: s
     assert len(caught.value.problems) == 1
 
 
+def test_load_refuses_a_key_when_it_is_there_twice(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text("metadata: {name: a}\nspec:\n  rounds: {max: 1}\n  rounds: {max: 2}\n")
+    with pytest.raises(InvalidRun, match=r"the key rounds is there twice\s+in \".*/run\.yaml\", line 4, column 3"):
+        load(path)
+
+
+def test_load_takes_an_exponent_without_a_point_for_a_number(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    text = yaml.safe_dump(document(training={"learningRate": 0.125}))
+    path.write_text(text.replace("0.125", "2e-4"))
+    assert load(path).spec.training.learning_rate == 2e-4
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(InvalidRun, match=r"nowhere\.yaml"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_relative_model_folder_is_taken_from_the_documents_place(tmp_path: Path):
+    path = tmp_path / "runs" / "run.yaml"
+    path.parent.mkdir()
+    path.write_text(
+        "{apiVersion: distillery.dev/v1alpha1, kind: DistillationRun, metadata: {name: a},"
+        " spec: {models: {student: {model: ../models/tiny}}}}"
+    )
+    assert load(path).spec.models.student.model == str(tmp_path / "models" / "tiny")
+
+
 def test_load_suggests_the_folder_when_a_model_looks_like_a_repository(tmp_path: Path):
     (tmp_path / "models" / "micro").mkdir(parents=True)
     path = tmp_path / "run.yaml"
