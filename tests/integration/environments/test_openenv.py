@@ -276,23 +276,26 @@ async def test_episodes_continue_when_the_server_restarts(interpreter: Path, tmp
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 3})
         tasks = environment.catalogue("train")
-        pool = pool_of(tmp_path, options)
+        pool = pool_of(tmp_path, options, patience=300)
         await pool.__aenter__()
         opened = [(await pool.open(task))[0] for task in tasks[:2]]
         for session in opened:
             await session.step("seven")
+    again = server(interpreter, "guess", port=int(options["url"].rpartition(":")[2]))
     try:  # the server is gone: two are in the middle, one begins
         waiting = [asyncio.create_task(session.step("eight")) for session in opened]
         beginning = asyncio.create_task(pool.open(tasks[2]))
-        await asyncio.sleep(1)
-        assert pool.waiting
+        async with asyncio.timeout(60):
+            while not pool.waiting:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0.05)
         assert not any(task.done() for task in (*waiting, beginning))
-        with server(interpreter, "guess", port=int(options["url"].rpartition(":")[2])):
-            assert [answer.text for answer in await asyncio.gather(*waiting)] == ["That is no number."] * 2
-            assert (await beginning)[1].text == f"{tasks[2].goal}."
-            assert not pool.waiting
+        await asyncio.to_thread(again.__enter__)
+        assert [answer.text for answer in await asyncio.gather(*waiting)] == ["That is no number."] * 2
+        assert (await beginning)[1].text == f"{tasks[2].goal}."
+        assert not pool.waiting
     finally:
         await pool.__aexit__(None, None, None)
+        again.__exit__(None, None, None)
 
 
 async def test_sessions_of_one_process_step_at_once(interpreter: Path, tmp_path: Path):
