@@ -74,8 +74,8 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
 
-    request, anew = find_request(body, status), starts_over(run, status)
-    resumes = request or anew or was_invalid(status)
+    request, restarts = find_request(body, status), starts_over(run, status)
+    resumes = request or restarts or was_invalid(status)
     if conditions.is_true(writer.conditions, conditions.COMPLETE) or (
         conditions.is_true(writer.conditions, conditions.FAILED) and not resumes
     ):
@@ -83,7 +83,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
 
     decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
     states, records = _stage_states(owner, status, observed, now)
-    if anew:
+    if restarts:
         states, records = {}, {}
     if resumes:
         for name in start_again(records):
@@ -418,7 +418,7 @@ def _running_jobs(observed: Observed) -> list[tuple[Reference, str]]:
 
 
 def _leftovers(observed: Observed) -> list[tuple[Reference, str]]:
-    """The Jobs of a run that ended, and their configurations. Its history goes on."""
+    """The Jobs of a run that ended, and their configurations. Its history continues."""
     gone: list[tuple[Reference, str]] = []
     for job in observed.jobs.values():
         if stage_of(job) != jobs.HISTORY:

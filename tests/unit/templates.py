@@ -1,4 +1,4 @@
-"""What matters in the chat templates of known models, written anew from their published tokenizer configurations.
+"""What matters in the chat templates of known models, written again from their published tokenizer configurations.
 
 Whether a template appends, what ends a turn and where the date comes from is as in the originals (named above each);
 tools, images and default system messages are left out. And a tokenizer that has a token for every character.

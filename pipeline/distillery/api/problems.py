@@ -43,7 +43,7 @@ class InvalidRun(Exception):
 
 
 class CannotRun(InvalidRun):
-    """The document is valid, and what it names is not to be had here. Nothing was started."""
+    """The document is valid, and names what is not here. Nothing was started."""
 
     complaint = "can't run here"
 

@@ -37,8 +37,8 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
     Args:
         database: where.
         run: the resource.
-        uid: who the run is; None for whoever has its name. An earlier run of its name gives way: it keeps what it has
-            under the name ``namespace/name@uid``.
+        uid: who the run is; None for the run that has its name. An earlier run of its name gives way: it keeps what
+            it has under the name ``namespace/name@uid``.
 
     Raises:
         InvalidRun: a run of this name exists that would learn something else, or that this version can't read; or
@@ -91,14 +91,14 @@ async def _row_of(
 
 
 async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> None:
-    """Have whoever else has the name give way."""
+    """Take the name from an earlier run, if one has it."""
     cursor = await connection.execute(
         "SELECT id, uid::text, uid_is_provisional, holder FROM run WHERE key = %s FOR UPDATE", (key,)
     )
     row = await cursor.fetchone()
     if row is None or row["uid"] == uid:
         return
-    if row["uid_is_provisional"]:  # older than the column: whoever comes first was it
+    if row["uid_is_provisional"]:  # older than the column: the first that comes was it
         await connection.execute("UPDATE run SET uid = %s, uid_is_provisional = false WHERE id = %s", (uid, row["id"]))
         return
     cursor = await connection.execute("SELECT 1 FROM run WHERE key = %s", (f"{key}@{uid}",))
@@ -150,7 +150,7 @@ async def uid_of(database: Database, run_id: int) -> str:
 class RunLock:
     """Held while a process drives a run. The server frees it when the process or its connection dies.
 
-    The lock is held by a transaction that stays open. A pooler in transaction mode gives a session's lock to whoever
+    The lock is held by a transaction that stays open. A pooler in transaction mode gives a session's lock to whichever
     comes next, so that two processes would drive one run; a transaction keeps its server connection. It has no
     snapshot between its statements and writes nothing, so it holds back no vacuum.
 

@@ -186,7 +186,7 @@ def _problem(error: BaseException, *, opening: bool) -> Answer:
 
 
 def describe(error: BaseException) -> str:
-    """An error as it is told to whoever configured the environment: its message says all, or its type is needed."""
+    """An error for the person who configured the environment: its message says all, or its type is needed."""
     return str(error) if isinstance(error, (*_CONFIGURATION, EnvironmentAway)) else f"{type(error).__name__}: {error}"
 
 

@@ -37,7 +37,7 @@ class PluginFacts:
     """What came of running the plug-ins.
 
     Attributes:
-        errors: by field, why what it asks for can't be had.
+        errors: by field, why what it asks for is not there.
         environment: None if it can't be built, or is not installed.
     """
 
