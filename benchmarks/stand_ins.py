@@ -28,7 +28,7 @@ class Corridor(Environment):
     """As many steps as the task's id says after its colon, each with 260 characters to read, then success."""
 
     name: ClassVar[str] = "corridor"
-    instructions: ClassVar[str] = INSTRUCTIONS
+    instructions = INSTRUCTIONS
 
     def catalogue(self, split: str) -> Sequence[Task]:
         """None: tasks are made by :func:`tasks`."""

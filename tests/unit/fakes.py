@@ -21,10 +21,12 @@ class FakeEnvironment:
     thoughts: ClassVar[bool] = True
     held_out_split: ClassVar[str] = "test"
     goal_is_task: bool = False
-    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any] | None = None, folder: Path = Path()) -> None:
         self.source = "made up"
+
+    def limit_steps(self, number: int) -> None:
+        """Nothing: the instructions state no limit."""
 
     def splits(self) -> Mapping[str, int | None]:
         return {}

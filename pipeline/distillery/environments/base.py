@@ -150,6 +150,9 @@ class Environment(Protocol):
 
     name: ClassVar[str]
 
+    instructions: str
+    """What an agent is told about the environment: its role and the commands."""
+
     verbs: ClassVar[tuple[str, ...]] = ()
     """What a command can begin with: the agent ``plain`` finds commands by it. Without any, each line is a command."""
 
@@ -166,21 +169,9 @@ class Environment(Protocol):
     """The split that students are judged on where ``spec.environment.tasks.evaluateSplit`` is left out. Without one the
     field is required."""
 
-    max_steps: int | None = None
-    """The actions that an episode may have, for instructions that say so. Set by the stage before it reads them."""
-
-    @property
-    def instructions(self) -> str:
-        """What an agent is told about the environment: its role and the commands."""
-        ...
-
-    @property
-    def goal_is_task(self) -> bool:
-        """Whether two tasks with the same goal are the same task: then none is both learned from and judged on.
-
-        By default not: goals name a kind of task, and tasks are compared by their openings once they were played.
-        """
-        return False
+    goal_is_task: bool = False
+    """Whether two tasks with the same goal are the same task: then none is both learned from and judged on. By default
+    goals name a kind of task, and tasks are compared by their openings once they were played."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Check the options; do no heavy work. Raises :class:`EnvironmentConfigurationError`.
@@ -189,6 +180,9 @@ class Environment(Protocol):
         """
         if options:
             raise EnvironmentConfigurationError(f"{self.name} has no options; leave out {', '.join(options)}")
+
+    def limit_steps(self, number: int) -> None:
+        """Take note of how many actions an episode may have, before instructions are read. By default nothing."""
 
     @property
     def source(self) -> str:

@@ -133,7 +133,7 @@ class StageContext:
         environment = self.spec.environment
         kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", environment.name)
         made = kind(environment.plugin_options, folder)
-        made.max_steps = environment.max_steps
+        made.limit_steps(environment.max_steps)
         return made
 
     @cached_property

@@ -15,7 +15,7 @@ class FakeLeast(Environment):
     """No more than the protocol asks for."""
 
     name: ClassVar[str] = "least"
-    instructions: ClassVar[str] = "Do it."
+    instructions = "Do it."
 
     def catalogue(self, split: str) -> Sequence[Task]:
         return [Task("1", split, "", "do it")]

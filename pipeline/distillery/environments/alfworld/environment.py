@@ -60,7 +60,6 @@ class ALFWorld:
     thoughts: ClassVar[bool] = True
     held_out_split: ClassVar[str] = "valid_unseen"
     goal_is_task: bool = False
-    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the games by the options and ``$ALFWORLD_DATA``; ``folder`` is where generated ones go."""
@@ -75,6 +74,9 @@ class ALFWorld:
     def source(self) -> str:
         """``ALFWorld``, or which generated games."""
         return str(self._recipe) if self._generated else "ALFWorld"
+
+    def limit_steps(self, number: int) -> None:
+        """Nothing: the instructions state no limit."""
 
     def splits(self) -> Mapping[str, int | None]:
         """The splits. ALFWorld's own have the number of their games, a few of which can't be won."""

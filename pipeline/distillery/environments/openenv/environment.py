@@ -44,7 +44,6 @@ class OpenEnv:
     thoughts: ClassVar[bool] = True
     held_out_split: ClassVar[str] = ""
     concurrent: ClassVar[bool] = True
-    max_steps: int | None = None
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Check the options; the server is first asked by :meth:`prepare`."""
@@ -140,6 +139,9 @@ class OpenEnv:
     def goal(self, opening: str) -> str:
         """None: where a server's observations state the goal is not known."""
         return ""
+
+    limit_steps = Environment.limit_steps
+    """The default: a server's description says what it says."""
 
     read = Environment.read
     """The default: what the texts mean isn't known, so hints take the extractor ``llm``."""

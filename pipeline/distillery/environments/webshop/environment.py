@@ -30,7 +30,7 @@ class WebShop:
     thoughts: ClassVar[bool] = False
     held_out_split: ClassVar[str] = "test"
     goal_is_task: bool = True
-    max_steps: int | None = None
+    instructions: str
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         """Choose the products by the options and ``$WEBSHOP_DATA``.
@@ -39,6 +39,7 @@ class WebShop:
         """
         self._options = Options.parse(options)
         self._folder = folder
+        self.instructions = prompts.instructions(None)
         marker = compilation.read_marker(folder)
         self._recipe = self._choose(marker.recipe if marker else None)
         if marker and marker.recipe != self._recipe:
@@ -54,10 +55,9 @@ class WebShop:
         marker = compilation.read_marker(self._folder)
         return str(marker) if marker else f"{self._recipe.catalogue} products, not prepared"
 
-    @property
-    def instructions(self) -> str:
-        """The commands, and how many of them there are."""
-        return prompts.instructions(self.max_steps)
+    def limit_steps(self, number: int) -> None:
+        """State in the instructions how many commands an episode may have."""
+        self.instructions = prompts.instructions(number)
 
     def splits(self) -> Mapping[str, int | None]:
         """The original's splits; how many goals they have is known once the shop is compiled."""
