@@ -7,12 +7,16 @@ import re
 
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import EVALUATE, NAME, TRAIN
-from tests.e2e.test_loop import STAGES, ask, assert_ended_as_undisturbed
+from tests.e2e.test_loop import STAGES, ask, assert_nothing_was_lost
 
 
 def test_the_run_ends_as_if_nothing_had_died(adapters: Namespace):
-    status = assert_ended_as_undisturbed(adapters, NAME, train=TRAIN, evaluate=EVALUATE, phase="Waiting")
-    assert [stage["attempts"] for stage in status["stages"]] == [1] * len(STAGES)
+    assert_nothing_was_lost(adapters, NAME, train=TRAIN, evaluate=EVALUATE)
+    status = adapters.status(NAME)
+    assert status["phase"] == "Waiting"
+    jobs = [job for stage in STAGES for job in adapters.list("jobs", f"distillery.dev/stage={stage}")]
+    assert [job["metadata"]["labels"]["distillery.dev/stage"] for job in jobs] == STAGES  # one attempt at each
+    assert [job["status"].get("succeeded") for job in jobs] == [1] * len(STAGES)
     assert re.fullmatch(r"\d+\.\d", status["scores"]["base"])
 
 
