@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -123,3 +125,14 @@ def test_the_gate_asks_for_the_least_improvement():
     verdict = judge(Gate.model_validate({"minImprovement": 0.5}), paired(*discordant(only_a=40, only_b=5, both=50)))
     assert verdict.verdict == "Inconclusive"
     assert "50 points asked for" in verdict.reason
+
+
+def test_memory_stays_bounded_when_there_are_many_tasks():
+    random = np.random.default_rng(0)
+    a, b = ({str(task): list(random.random(2)) for task in range(1200)} for _ in range(2))
+    tracemalloc.start()
+    try:
+        assert paired(a, b).test == "sign-flip permutation"
+        assert tracemalloc.get_traced_memory()[1] < 250e6
+    finally:
+        tracemalloc.stop()

@@ -12,6 +12,8 @@ from scipy import stats
 
 _RESAMPLES = 10_000
 _SEED = 0
+_MOST_NUMBERS = 2_000_000
+"""Of resampled tasks in memory at once: tens of megabytes, however many tasks there are."""
 
 
 Outcomes = Mapping[str, Sequence[float]]
@@ -122,6 +124,7 @@ def _bootstrap(differences: NDArray[np.float64], confidence: float) -> tuple[flo
         n_resamples=_RESAMPLES,
         confidence_level=confidence,
         method="percentile",
+        batch=_batch(len(differences)),
         rng=np.random.default_rng(_SEED),
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -141,9 +144,15 @@ def _permutation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         permutation_type="samples",
         n_resamples=_RESAMPLES,
         vectorized=True,
+        batch=_batch(len(x)),
         rng=np.random.default_rng(_SEED),
     )
     return float(test.pvalue)
+
+
+def _batch(tasks: int) -> int:
+    """The resamples that are taken at once."""
+    return max(1, _MOST_NUMBERS // tasks)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
