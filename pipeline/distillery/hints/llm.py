@@ -51,7 +51,7 @@ class LanguageModel:
         assert context.spec.models.extractor is not None, "the resource's rules see to it"
         self._endpoint = context.spec.models.extractor.endpoint
         self._max_tokens = context.spec.models.extractor.max_tokens
-        self._formats = self._schemas()
+        self._formats = response_formats(context.spec.hints.per_failure)
         """How JSON is asked for, the strictest first; what the server refuses is dropped for all later requests."""
 
     @property
@@ -146,11 +146,6 @@ class LanguageModel:
             return [], f"no hint of 1 to {settings.max_length} characters"
         return usable, ""
 
-    def _schemas(self) -> list[dict[str, Any] | None]:
-        """JSON by a schema; by one without bounds, which some servers do not know; in words alone."""
-        bounds = {"minItems": 1, "maxItems": self._context.spec.hints.per_failure}
-        return [_response_format(bounds), _response_format({}), None]
-
     def _prompt(self, episode: Episode) -> str:
         settings = self._context.spec.hints
         lines = [episode.opening]
@@ -166,6 +161,15 @@ class LanguageModel:
             transcript=_shortened("\n".join(lines)),
             stop=_STOPS.get(episode.stop, episode.stop),
         )
+
+
+def response_formats(most: int) -> list[dict[str, Any] | None]:
+    """JSON by a schema; by one without bounds, which some servers do not know; in words alone.
+
+    Args:
+        most: hints that are wanted at most.
+    """
+    return [_response_format({"minItems": 1, "maxItems": most}), _response_format({}), None]
 
 
 def _response_format(bounds: dict[str, int]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from distillery.api.models import Endpoint
 from distillery.api.problems import Problem, shown
 from distillery.hints import llm
 from distillery.preflight.facts import extractor_of
-from distillery.rollouts.client import ChatClient, PromptRefused, RequestRefused, ServerUnavailable
+from distillery.rollouts.client import ChatClient, ParameterRefused, PromptRefused, RequestRefused, ServerUnavailable
 from distillery.secrets import SecretNotFound, read_secret
 
 SECONDS = 60.0
@@ -53,7 +53,12 @@ def requests(spec: Spec) -> list[Request]:
             Request("spec.models.teacher.endpoint", models.teacher.endpoint, {**play, "temperature": temperature})
         )
     if models.extractor and extractor_of(spec) == llm.LanguageModel.name:
-        parameters = {"max_tokens": models.extractor.max_tokens, "temperature": 0.0}
+        strictest, *_ = llm.response_formats(spec.hints.per_failure)
+        parameters = {
+            "max_tokens": models.extractor.max_tokens,
+            "temperature": 0.0,
+            "response_format": strictest,
+        }
         made.append(Request("spec.models.extractor.endpoint", models.extractor.endpoint, parameters))
     return made
 
@@ -87,6 +92,8 @@ async def _ask(request: Request, seconds: float) -> Problem | None:
         async with asyncio.timeout(seconds), client:
             await client.complete([{"role": "user", "content": _QUESTION}], **request.parameters)
     except (RequestRefused, PromptRefused) as error:
+        if isinstance(error, ParameterRefused) and error.parameter == "response_format":
+            return None  # the extractor asks in other ways then
         return Problem(request.path, shown(endpoint.model), f"refused a chat completion: {error}")
     except ServerUnavailable as error:
         raise EndpointAway(Problem(request.path, shown(endpoint.model), str(error))) from error
