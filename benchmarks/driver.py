@@ -140,7 +140,7 @@ def main() -> None:
     figures = []
     for case, microseconds in medians.items():
         what = f"{'with' if case.pool else 'without'} the pool's pipes, {case.concurrency:,} in flight"
-        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=3))
+        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=10))
     for pool in {case.pool for case in kinds}:
         ratio = medians[Case(MANY, pool)] / medians[Case(FEW, pool)]
         what = f"CPU a step, {'with' if pool else 'without'} the pool's pipes, {MANY:,} / {FEW} in flight"

@@ -156,8 +156,8 @@ def main() -> None:
             ),
             Figure(f"hints found of the 3 asked for, {way}", statistics.mean(one.found for one in found), n),
             Figure(f"a search, p50, {way}", p50, n, unit="ms"),
-            Figure(f"a search, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=4),
-            Figure(f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=4),
+            Figure(f"a search, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=10),
+            Figure(f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=10),
         ]
     name = "hint_search_million" if million else "hint_search"
     conclude(name, figures, chosen, {way: [asdict(one) for one in found] for way, found in results.items()})
