@@ -1,4 +1,4 @@
-"""Runs that end early: by patience, before anything is played, or until users' failures have gathered."""
+"""Runs that end early: before anything is played, by a failure, until users' failures have gathered, by patience."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from tests.integration import gate
 from tests.integration.loop import MICRO, Home, document, rows
 
 
@@ -37,19 +38,30 @@ def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, dsn: s
     assert re.search(told, refused.stderr)
 
 
-def test_a_round_waits_for_failures_of_users_and_patience_ends_the_run(folder: Path, dsn: str):
+def test_a_run_that_failed_is_retried_waits_for_failures_of_users_and_ends_by_patience(folder: Path, dsn: str):
     """What users would have played is taken from the run's own failures: real texts, under other names."""
-    home = Home(folder, {"DISTILLERY_DATABASE": dsn})
+    home = Home(folder, {"DISTILLERY_DATABASE": dsn, **gate.install(folder / "plugins")})
+    key = folder / "key"
     run = document(
         "fed-back",
         evaluation={"arms": ["base", "distilled"], "gate": {"minImprovement": 0.99}},
         rounds={"max": 3, "patience": 2, "trigger": {"failures": 2}},
         promotion={"service": {"feedback": {}}},
     )
+    run["spec"]["environment"] |= {"name": "gate", "options": {"key": str(key)}}
     run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 6}
     run["spec"]["training"]["epochs"] = 1
     path = home.write(run)
-    done = home.call("run", path)
+    failed = home.call("run", path)
+    assert failed.returncode == 78
+    assert f"Stage prepare failed after 1 attempt: the key {key} is not there" in failed.stderr
+    assert f"Fix the cause; to resume: distillery run {path}" in failed.stderr
+    status = " ".join(home.call("status", "fed-back").stdout.split())
+    assert "Failed. Stage prepare failed after 1 attempt" in status
+    assert "To try again: distillery retry default/fed-back" in status
+
+    key.touch()
+    done = home.call("retry", "fed-back")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Inconclusive" in done.stdout
     assert "Round 2 of 3 waits for 2 failures of users. 0 are there: run it again once enough" in done.stdout

@@ -2,103 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distillery.database.embedded import EmbeddedPostgres
+from tests.integration import gate
 from tests.integration.loop import Home, document, rows, wait_for
 
-MODULE = """
-from pathlib import Path
 
-from distillery.environments.base import Environment, EnvironmentConfigurationError, Task
-
-
-class Gate(Environment):
-    name = "gate"
-    instructions = "Open the gate."
-
-    def __init__(self, options, folder):
-        self.key = Path(options["key"])
-
-    def prepare(self, wanted, *, report=lambda done, total: None):
-        if not self.key.exists():
-            raise EnvironmentConfigurationError(f"the key {self.key} is not there")
-
-    def catalogue(self, split):
-        return [Task(f"{split}/{number}", split, "gate", f"open gate {number}") for number in range(9)]
-
-    def open(self, task):
-        raise NotImplementedError
-
-    def read(self, opening, steps):
-        return ()
-"""
-
-
-@pytest.fixture(scope="module")
-def home(folder: Path) -> Home:
+@pytest.fixture
+def home(dsn: str, tmp_path: Path) -> Home:
     """With an environment whose tasks can't be prepared before a file is there, which nothing but a stage notices."""
-    plugins = folder / "plugins"
-    information = plugins / "gate-1.0.dist-info"
-    information.mkdir(parents=True)
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: gate\nVersion: 1.0\n")
-    (information / "entry_points.txt").write_text("[distillery.environments]\ngate = gate:Gate\n")
-    (plugins / "gate.py").write_text(MODULE)
-    return Home(folder, {"PYTHONPATH": os.pathsep.join(filter(None, [str(plugins), os.environ.get("PYTHONPATH", "")]))})
-
-
-@pytest.fixture(scope="module")
-def dsn(home: Home) -> Generator[str]:
-    """The home's database, kept open, so that no command has to start it."""
-    with EmbeddedPostgres(home.folder / "home" / "postgres") as server:
-        yield server.dsn
+    return Home(tmp_path, {"DISTILLERY_DATABASE": dsn, **gate.install(tmp_path / "plugins")})
 
 
 def gated(home: Home, name: str, **spec: Any) -> dict[str, Any]:
     run = document(name, **spec)
-    run["spec"]["environment"] = {
-        "name": "gate",
-        "tasks": {"train": 4, "evaluate": 6, "evaluateSplit": "test"},
-        "options": {"key": str(home.folder / f"{name}.key")},
-    }
+    run["spec"]["environment"] |= {"name": "gate", "options": {"key": str(home.folder / f"{name}.key")}}
     return run
 
 
-def prepare_of(dsn: str, name: str) -> str:
-    """How the run's stage prepare stands."""
-    query = "SELECT stage.phase FROM stage JOIN run ON run.id = run_id WHERE key = %s AND name = 'prepare'"
-    return next((row["phase"] for row in rows(dsn, query, f"default/{name}")), "")
-
-
-def test_run_resumes_at_once_when_the_cause_was_removed(home: Home, dsn: str):
-    path, key = home.write(gated(home, "fixed")), home.folder / "fixed.key"
-    failed = home.call("run", path)
-    assert failed.returncode == 78
-    assert f"Stage prepare failed after 1 attempt: the key {key} is not there" in failed.stderr
-    assert f"Fix the cause; to resume: distillery run {path}" in failed.stderr
-    status = " ".join(home.call("status", "fixed").stdout.split())
-    assert "Failed. Stage prepare failed after 1 attempt" in status
-    assert "To try again: distillery retry default/fixed" in status
-
-    key.touch()
-    with home.start("retry", "fixed") as process:
-        wait_for("prepare to succeed", lambda: prepare_of(dsn, "fixed") == "succeeded", process=process)
-        refused = home.call("delete", "fixed", "--yes")
-        assert (refused.returncode, "run default/fixed is driven by process" in refused.stderr) == (75, True)
+def test_interrupted_retry_says_how_to_resume(home: Home, dsn: str):
+    path, key = home.write(gated(home, "stuck")), home.folder / "stuck.key"
+    assert home.call("run", path).returncode == 78
+    key.write_text("stuck")
+    with home.start("retry", "stuck") as process:
+        running = "SELECT FROM stage WHERE name = 'prepare' AND phase = 'running'"
+        wait_for("prepare to run again", lambda: bool(rows(dsn, running)), process=process)
+        refused = home.call("delete", "stuck", "--yes")
+        assert (refused.returncode, "run default/stuck is driven by process" in refused.stderr) == (75, True)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=300)
     assert "stopping: stages save what they need to resume" in output
-    assert "interrupted; to resume: distillery retry fixed" in output
+    assert "interrupted; to resume: distillery retry stuck" in output
     assert process.returncode == 130
-    status = " ".join(home.call("status", "fixed").stdout.split())
-    assert "Interrupted. Round 1 of 1" in status
-    assert "Nobody drives it now; to resume: distillery retry default/fixed" in status
+    status = " ".join(home.call("status", "stuck").stdout.split())
+    assert "Interrupted." in status
+    assert "Nobody drives it now; to resume: distillery retry default/stuck" in status
 
 
 def test_run_takes_another_document_when_only_prepare_began(home: Home, dsn: str):
@@ -113,7 +55,7 @@ def test_run_takes_another_document_when_only_prepare_began(home: Home, dsn: str
     assert row["document"]["spec"]["training"]["seed"] == 7
 
 
-def test_delete_frees_the_name(home: Home, dsn: str):
+def test_delete_frees_the_name(home: Home):
     assert home.call("run", home.write(gated(home, "gone"))).returncode == 78
     kept = home.folder / "home" / "runs" / "default" / "gone"
     assert (kept / "logs").is_dir()

@@ -159,10 +159,12 @@ async def test_a_hanging_step_keeps_its_process_when_concurrent(cancelled: bool)
         await asyncio.sleep(0.2)
         if cancelled:
             hanging.cancel()
-        with pytest.raises(
-            (EnvironmentFailure, asyncio.CancelledError), match="" if cancelled else "no answer within 5"
-        ):
-            await hanging
+        failure = (await asyncio.gather(hanging, return_exceptions=True))[0]
+        if cancelled:
+            assert isinstance(failure, asyncio.CancelledError)
+        else:
+            assert isinstance(failure, EnvironmentFailure)
+            assert "no answer within 5" in str(failure)
         await assert_goes_on(second, before, same_process=True)
 
 
