@@ -35,7 +35,7 @@ from distillery.api.learned import digest_of_learned
 from distillery.artifacts import Identity, store_at
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.planning.stages import BASE, OWN, Kind, Stage, StageId
+from distillery.planning.stages import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.serving.process import die_with_parent
 from distillery.stages.config import Server, StageConfig
 
@@ -86,11 +86,13 @@ class Case:
 
     def _publish_prepared(self) -> None:
         store = store_at((self._folder / "artifacts").as_uri(), self._identity, cache=self._folder / "cache")
-        draft = store.draft("prepare")
+        draft = store.draft(str(PREPARE))
         (draft / "environment").mkdir()
         pinned = {"train": [asdict(task) for task in self._tasks], "evaluate": []}
         (draft / "tasks.json").write_text(json.dumps(pinned))
-        store.publish("prepare", draft, {"environment": {"name": "corridor", "source": "corridor"}})
+        store.publish(
+            artifact_of(PREPARE, self._run.spec), draft, {"environment": {"name": "corridor", "source": "corridor"}}
+        )
 
     def _write_config(self, base_url: str) -> Path:
         config = StageConfig.of(

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from distillery.api import GROUP, KIND, RESERVED, VERSION, DistillationRun
-from distillery.api.learned import ARGUMENTS, MUTABLE, MUTABLE_ARGUMENTS
+from distillery.api.learned import ARGUMENTS, GROWING, MUTABLE, MUTABLE_ARGUMENTS
 from distillery.api.rules import RULES
 from distillery_operator.status_schema import STATUS
 
@@ -115,6 +115,10 @@ def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             message += "; arguments for parallelism, memory and batching can change, written as --name=value"
         rule = same if made_at_once else f"{_NOT_BEGUN} || {same}"
         rules.append({"rule": rule, "message": message, "fieldPath": f".spec.{path}"})
+    for path in GROWING:
+        grows = f"{_NOT_BEGUN} || self.spec.{path} >= oldSelf.spec.{path}"
+        message = f"spec.{path} can only grow once the run has started a stage other than prepare"
+        rules.append({"rule": grows, "message": message, "fieldPath": f".spec.{path}"})
     size = "quantity({0}.spec.storage.claim.size)"
     grows = f"{size.format('self')}.compareTo({size.format('oldSelf')}) >= 0"
     message = "spec.storage.claim.size can only grow, as volumes do"
@@ -144,14 +148,18 @@ def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...
         field = f"{path}.{name}" if path else name
         absent = name not in schema.get("required", ()) and "default" not in part
         may_lack = (*optional, field) if absent else optional
-        if field in MUTABLE:
+        if field in MUTABLE or field in GROWING:
             continue
         if field == ARGUMENTS:
             yield field, _same(field, may_lack, f".filter(a, !a.matches('{_MUTABLE_ARGUMENT}'))")
-        elif not any(mutable.startswith(f"{field}.") for mutable in MUTABLE):
+        elif not _holds_mutable(field):
             yield field, _same(field, may_lack) if _is_known(part) else _same_but_for_siblings(path, parts, optional)
         else:
             yield from _fixed_fields(part, field, may_lack)
+
+
+def _holds_mutable(field: str) -> bool:
+    return any(path.startswith(f"{field}.") for path in (*MUTABLE, *GROWING))
 
 
 _MUTABLE_ARGUMENT = f"^({'|'.join(MUTABLE_ARGUMENTS)})(=.*)?$"
@@ -178,7 +186,8 @@ def _same_but_for_siblings(path: str, parts: Mapping[str, Any], optional: tuple[
     A change of it that comes with one of a sibling that may change passes; the database notices it when the next stage
     starts.
     """
-    siblings = [f"{path}.{name}" for name in parts if f"{path}.{name}" in MUTABLE]
+    fields = [f"{path}.{name}" for name in parts]
+    siblings = [field for field in fields if field in MUTABLE or _holds_mutable(field)]
     unchanged = " && ".join(f"({_same(sibling, (*optional, sibling))})" for sibling in siblings)
     return f"!({unchanged}) || ({_same(path, optional)})"
 

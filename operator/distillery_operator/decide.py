@@ -32,7 +32,9 @@ from distillery_operator.retries import (
     INVALID_SPEC,
     failed_helpers,
     find_request,
+    judge_again,
     learned_digest,
+    outgrown_round,
     start_again,
     starts_over,
     was_invalid,
@@ -73,6 +75,9 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         return Decision(status=writer.finish("Failed", str(error)))
     writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
+    if outgrown := outgrown_round(run, status):
+        status = {**status, "rounds": status["rounds"][:-1]}
+        writer.reopen(outgrown)
 
     request, restarts = find_request(body, status), starts_over(run, status)
     resumes = request or restarts or was_invalid(status)
@@ -85,6 +90,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     states, records = _stage_states(owner, status, observed, now)
     if restarts:
         states, records = {}, {}
+    judge_again(run, states, records)
     if resumes:
         for name in start_again(records):
             del states[StageId.parse(name)]

@@ -1,8 +1,9 @@
 """When stages of a run start again, and how. Pure.
 
 A new value of the annotation ``distillery.dev/retry-requested`` starts the failed ones again; the status keeps the
-value that was acted on. The Jobs of failed attempts stay, for their logs; another attempt is another Job. And as long
-as nothing but ``prepare`` has started, a change of what is learned starts that again.
+value that was acted on. The Jobs of failed attempts stay, for their logs; another attempt is another Job. As long as
+nothing but ``prepare`` has started, a change of what is learned starts that again. And where the number of held-out
+tasks grows, what depends on it does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 from distillery.api import RETRY_ANNOTATION, DistillationRun
 from distillery.api.learned import digest_of_learned
+from distillery.planning import Kind, StageId, StageState
+from distillery.planning.plan import find_outgrown
 from distillery.planning.stages import PREPARE
 from distillery_operator import conditions
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
@@ -57,6 +60,25 @@ def start_again(records: dict[str, dict[str, Any]]) -> list[str]:
     for name in names:
         records[name] = {"name": name, "phase": "Pending", "attempts": records[name].get("attempts", 1) + 1}
     return names
+
+
+def outgrown_round(run: DistillationRun, status: Mapping[str, Any]) -> int:
+    """The last round that ended, if it is to be judged again on more held-out tasks; else 0."""
+    rounds, wanted = status.get("rounds", []), run.spec.environment.tasks.evaluate
+    if not rounds or rounds[-1]["promoted"]:
+        return 0
+    number: int = rounds[-1]["round"]
+    records = {record["name"]: record for record in status.get("stages", [])}
+    judged = records.get(str(StageId(number, Kind.PROMOTE)), {}).get("result", {})
+    return 0 if judged.get("heldOutTasks", wanted) == wanted else number
+
+
+def judge_again(run: DistillationRun, states: dict[StageId, StageState], records: dict[str, dict[str, Any]]) -> None:
+    """Have the stages that know of fewer held-out tasks be of their next attempts."""
+    for sid in find_outgrown(run.spec, states):
+        del states[sid]
+        attempts = records[str(sid)].get("attempts", 1)
+        records[str(sid)] = {"name": str(sid), "phase": "Pending", "attempts": attempts + 1}
 
 
 def failed_helpers(observed: Observed) -> tuple[tuple[Reference, str], ...]:

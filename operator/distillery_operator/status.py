@@ -23,6 +23,8 @@ RETRY_REQUESTED = "RetryRequested"
 """Why a run that had failed runs again: its annotation has a new value."""
 SPEC_CHANGED = "SpecChanged"
 """The same, for its specification was changed before a stage other than prepare had started."""
+TASKS_ADDED = "TasksAdded"
+"""Why a run that was complete runs again: it has more held-out tasks."""
 SUSPICION_SECONDS = 15.0
 """Events are not watched: what is stuck is asked about now and then."""
 
@@ -79,12 +81,9 @@ class StatusWriter:
             self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
             self._score(result.get("arms", {}))
         self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
-        ended = set(rounds)
-        self.status["stages"] = [
-            record
-            for name, record in sorted(records.items())
-            if record.get("phase") and (StageId.parse(name).round not in ended or current.round in ended)
-        ]
+        of_round = {name: StageId.parse(name).round for name, record in records.items() if record.get("phase")}
+        last = max(of_round.values(), default=0)
+        self.status["stages"] = [records[name] for name in sorted(of_round) if of_round[name] in (0, last)]
         self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
         self.status["stage"] = ",".join(str(sid) for sid in current.running)
 
@@ -105,6 +104,14 @@ class StatusWriter:
             self.set(conditions.FAILED, False, RETRY_REQUESTED if request else SPEC_CHANGED, message)
             self.status.pop("completionTime", None)
 
+    def reopen(self, round: int) -> None:
+        """A round that ended is judged again, on more held-out tasks."""
+        self.status["rounds"] = [ended for ended in self.status["rounds"] if ended["round"] != round]
+        if conditions.is_true(self.conditions, conditions.COMPLETE):
+            message = f"spec.environment.tasks.evaluate grew: round {round} is judged again."
+            self.set(conditions.COMPLETE, False, TASKS_ADDED, message)
+            self.status.pop("completionTime", None)
+
     def note_learned(self, run: DistillationRun) -> None:
         """Keep what the run learns, as long as it can change."""
         if not has_begun(self.status):
@@ -113,7 +120,12 @@ class StatusWriter:
     def start(self, stage: Stage, job: str, attempt: int) -> None:
         """Record that a stage is started."""
         record = {"name": str(stage.id), "phase": "Running", "job": job, "attempts": attempt, "startTime": self._now}
-        others = [r for r in self.status.get("stages", []) if r["name"] != record["name"]]
+        others = [
+            other
+            for other in self.status.get("stages", [])
+            # a round that ended stays until the next one begins
+            if other["name"] != record["name"] and not 0 < StageId.parse(other["name"]).round < stage.id.round
+        ]
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
 

@@ -137,8 +137,10 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
         {"modelServer": {"arguments": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
         {"environment": {"tokenSecretRef": secret}},
         {"storage": {"claim": {"size": "900Gi"}, "retain": True}},
+        {"environment": {"tasks": {"evaluate": 500}}},
     ):
         assert patch(change) == "", change
+    assert "spec.environment.tasks.evaluate can only grow" in patch({"environment": {"tasks": {"evaluate": 499}}})
     assert "spec.storage.claim.size can only grow" in patch({"storage": {"claim": {"size": "800Gi"}}})
     assert "size can only grow" not in patch({"storage": {"claim": {"size": "1Ti"}}})
 

@@ -104,7 +104,8 @@ class Home:
 
     def artifact(self, name: str, stage: str) -> Path:
         """The folder of a stage's artifact."""
-        (manifest,) = (self.folder / "home" / "runs" / "default" / name).glob(f"*/{stage}/result.json")
+        runs = self.folder / "home" / "runs" / "default" / name
+        (manifest,) = (path for path in runs.glob("*/*/result.json") if json.loads(path.read_text())["stage"] == stage)
         return manifest.parent
 
     def result(self, name: str, stage: str) -> dict[str, Any]:

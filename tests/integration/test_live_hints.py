@@ -60,7 +60,7 @@ async def prepared(database: Database, tmp_path: Path) -> StageContext:
     run_id = await register(database, RUN)
     made = context(database, run_id, tmp_path, 0, Kind.PREPARE)
     result, draft = await prepare.main(made)
-    made.store.publish("prepare", draft, result)
+    made.store.publish(made.config.artifact, draft, result)
     await evaluate(context(database, run_id, tmp_path, 1, Kind.HINTS))
     return made
 

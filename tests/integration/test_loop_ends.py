@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,16 @@ def test_a_run_that_failed_is_retried_waits_for_failures_of_users_and_ends_by_pa
     assert "Round 2 of 3 waits for 2 failures of users. 0 are there: run it again once enough" in done.stdout
     assert "Waiting" in home.call("status", "fed-back").stdout
 
+    # more held-out tasks: the round that ended is judged again before the next one begins
     fail_as_users(dsn)
-    done = home.call("run", path)
+    run["spec"]["environment"]["tasks"]["evaluate"] = 8
+    done = home.call("run", home.write(run))
     assert done.returncode == 0, done.stdout + done.stderr
+    (first,) = rows(dsn, "SELECT result FROM stage WHERE name = 'r1-promote'")
+    assert [look["heldOutTasks"] for look in first["result"]["earlierLooks"]] == [6]
+    assert {arm["n"] for arm in first["result"]["arms"].values()} == {8 - first["result"]["leftOut"]}
+    few, many = (pinned_tasks(home, number) for number in (6, 8))
+    assert (many["train"], many["evaluate"][:6], len(many["evaluate"])) == (few["train"], few["evaluate"], 8)
     assert home.result("fed-back", "r2-hints")["live"] == {"claimed": 3}
     live = rows(dsn, "SELECT round, category, goal, task_id FROM episode WHERE arm = 'live' ORDER BY task_id")
     assert [(row["round"], row["task_id"]) for row in live] == [(2, f"live/user-{number}") for number in range(3)]
@@ -78,6 +86,11 @@ def test_a_run_that_failed_is_retried_waits_for_failures_of_users_and_ends_by_pa
     status = home.call("status", "fed-back").stdout
     assert "No promotion in 2 rounds in a row." in status
     assert "r3-rollout" not in status
+
+
+def pinned_tasks(home: Home, number: int) -> dict[str, Any]:
+    (tasks,) = (home.folder / "home" / "runs").glob(f"default/fed-back/*/prepare-{number}/tasks.json")
+    return json.loads(tasks.read_text())
 
 
 def fail_as_users(dsn: str) -> None:

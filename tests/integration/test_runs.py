@@ -9,11 +9,11 @@ import pytest
 from psycopg.types.json import Json
 
 from distillery.agents import Head
-from distillery.api import InvalidRun, parse
+from distillery.api import DistillationRun, InvalidRun, parse
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.retries import forgive_failed, forgive_stage
-from distillery.database.runs import RunHeld, RunLock, begin_stage, delete, end_stage, find, observe, register
+from distillery.database.runs import RunHeld, RunLock, begin_stage, delete, end_stage, find, observe, register, uid_of
 from distillery.planning import StageId, StageState
 from distillery.planning.stages import PREPARE
 from tests.unit.documents import document
@@ -64,6 +64,29 @@ async def test_register_keeps_prepare_when_only_the_how_changes(database: Databa
     await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
     await register(database, parse(document(suspend=True)))
     assert set(await observe(database, run_id)) == {PREPARE}
+
+
+async def test_register_lets_the_held_out_tasks_become_more_and_never_fewer(database: Database, run_id: int):
+    def wanting(number: int) -> DistillationRun:
+        return parse(document(environment={"tasks": {"train": 2, "evaluate": number}}))
+
+    await register(database, wanting(100))
+    await begin_stage(database, run_id, ROLLOUT, 1)
+    await register(database, wanting(200))
+    with pytest.raises(InvalidRun, match=r"tasks\.evaluate: 100: the run exists with 200 here, and .* can only grow"):
+        await register(database, wanting(100))
+    # a worker that was started before is no user who takes tasks away
+    uid = await uid_of(database, run_id)
+    assert await register(database, wanting(100), uid=uid) == run_id
+    assert (await stored(database))["environment"]["tasks"]["evaluate"] == 200
+
+
+async def test_result_of_an_earlier_look_stays_when_the_next_attempt_fails(database: Database, run_id: int):
+    await begin_stage(database, run_id, PREPARE, 1)
+    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={"heldOutTasks": 2}))
+    await begin_stage(database, run_id, PREPARE, 1)
+    await end_stage(database, run_id, PREPARE, StageState("failed", message="out of memory"))
+    assert (await observe(database, run_id))[PREPARE].result == {"heldOutTasks": 2}
 
 
 async def store(database: Database, run_id: int, change: dict[str, Any]) -> None:

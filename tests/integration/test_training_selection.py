@@ -19,9 +19,10 @@ from distillery.database.runs import register
 from distillery.environments.base import Task
 from distillery.hints.base import Mention
 from distillery.planning import Dataset, Kind, Stage, StageId
-from distillery.planning.stages import OWN, TEACHER
+from distillery.planning.stages import OWN, PREPARE, TEACHER, artifact_of
 from distillery.stages import train
 from distillery.stages.config import StageConfig
+from distillery.stages.held_out import learned_from
 from distillery.stages.runner import StageContext
 from distillery.stages.status import Status
 from tests.unit.documents import document
@@ -84,13 +85,14 @@ async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.Monk
     """Nothing played yet."""
     run_id = await register(database, parse(RUN))
     made = Selecting(database, run_id, tmp_path)
-    draft = made.context.store.draft("prepare")
+    store, artifact = made.context.store, artifact_of(PREPARE, made.context.spec)
+    draft = store.draft(artifact)
     pinned = {
         "train": [asdict(task(n)) for n in range(6)],
         "evaluate": [asdict(task(n, split="test")) for n in range(2)],
     }
     (draft / "tasks.json").write_text(json.dumps(pinned))
-    made.context.store.publish("prepare", draft, {"environment": {"source": "made up"}})
+    store.publish(artifact, draft, {"environment": {"source": "made up"}})
     monkeypatch.setattr(StageContext, "environment_in", lambda self, folder: FakeEnvironment())
     return made
 
@@ -111,6 +113,16 @@ async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecti
 async def test_a_hint_that_was_deleted_is_still_not_quoted(selecting: Selecting):
     await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
     assert (await selecting.choose()).dropped == {"quotes a hint": 1}
+
+
+async def test_held_out_tasks_that_students_learned_from_are_known_by_their_openings(selecting: Selecting):
+    await selecting.play(OWN, task(1), opening="a room with a mug")
+    await selecting.play("base", task(0, split="test"), round=2, opening="a room with a mug")
+    await selecting.play("base", task(1, split="test"), round=2, opening="a room with a pen")
+    assert await learned_from(selecting.context) == {task(0, split="test").id}
+    # as in ALFWorld: what opens alike turns out not to be the same
+    await selecting.play(TEACHER, task(2), opening="a room with a mug", seen="There is nothing.")
+    assert await learned_from(selecting.context) == set()
 
 
 async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):

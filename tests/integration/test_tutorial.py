@@ -60,7 +60,7 @@ def test_the_page_leads_to_a_student_that_is_better(output: str, folder: Path):
     run = folder / "home" / "runs" / "default" / "house"
     report = json.loads((run / "report" / "report.json").read_text())
     assert report["environment"]["source"] == "house"
-    (prepared,) = run.glob("*/prepare/tasks.json")
+    (prepared,) = run.glob("*/prepare-*/tasks.json")
     tasks = json.loads(prepared.read_text())
     assert all(task["category"] for task in tasks["train"] + tasks["evaluate"])
     arms = {name: arm["success"] for name, arm in report["arms"].items()}

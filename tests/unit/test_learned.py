@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillery.api import parse
-from distillery.api.learned import MUTABLE, Change, digest_of_learned, learned_changes
+from distillery.api.learned import GROWING, MUTABLE, Change, digest_of_learned, learned_changes
 from distillery.api.run import DistillationRun
 from tests.unit.documents import document
 
@@ -66,6 +66,13 @@ def test_digest_differs_when_what_is_learned_changes(change: dict[str, Any], exp
     assert found == expected
 
 
+def test_held_out_tasks_can_only_become_more():
+    few, many = run(environment__tasks={"evaluate": 100}), run(environment__tasks={"evaluate": 200})
+    assert digest_of_learned(few) == digest_of_learned(many) == digest_of_learned(run())
+    assert learned_changes(few, many) == []
+    assert learned_changes(many, few) == [Change("spec.environment.tasks.evaluate", 200, 100)]
+
+
 def test_digest_is_the_same_when_a_default_is_written_out():
     assert digest_of_learned(run(training__seed=42, training__lora={"rank": 64})) == digest_of_learned(run())
 
@@ -81,7 +88,7 @@ def test_every_mutable_field_exists_in_the_specification():
         options = [field, *field.get("anyOf", []), *field.get("allOf", [])]
         return next((o["$ref"].rpartition("/")[2] for o in options if "$ref" in o), "")
 
-    for path in MUTABLE:
+    for path in (*MUTABLE, *GROWING):
         kind = "Spec"
         for part in path.split("."):
             assert part in fields(kind), path

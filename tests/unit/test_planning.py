@@ -116,6 +116,52 @@ def test_a_winner_stays_when_a_later_candidate_loses():
     assert end.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
 
 
+def result_on(stage: StageId, verdicts: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """With how many held-out tasks the stage knows of, if it knows of them."""
+    knows = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.PROMOTE)
+    return result_of(stage, verdicts) | ({"heldOutTasks": number} if knows else {})
+
+
+def judged_on(number: int, verdicts: list[dict[str, Any]]) -> dict[StageId, StageState]:
+    """A run that is complete."""
+    spec = wanting(number, len(verdicts))
+    observed: dict[StageId, StageState] = {}
+    while (current := plan(spec, observed)).phase == "Running":
+        for stage in current.start:
+            assert stage.id not in observed
+            observed[stage.id] = StageState("succeeded", result=result_on(stage.id, verdicts, number))
+    return observed
+
+
+def wanting(number: int, rounds: int) -> Spec:
+    return spec_of(rounds={"max": rounds}, environment={"tasks": {"train": 2, "evaluate": number}})
+
+
+def test_the_last_round_is_judged_again_when_there_are_more_held_out_tasks():
+    won, lost = promote_result(), promote_result(promoted=False)
+    observed = judged_on(100, [won, lost])
+    assert plan(wanting(100, 2), observed).phase == "Complete"
+    started = list[str]()
+    while (current := plan(wanting(200, 2), observed)).phase == "Running":
+        # what is served meanwhile is served on
+        assert (current.round, current.serving.trained_by) == (2, StageId(1, Kind.TRAIN, "distilled"))
+        for stage in current.start:
+            assert str(stage.id) not in started
+            started.append(str(stage.id))
+            observed[stage.id] = StageState("succeeded", result=result_on(stage.id, [won, won], 200))
+    assert started == ["prepare", "r2-evaluate-base", "r2-evaluate-sft", "r2-evaluate-distilled", "r2-promote"]
+    assert (current.phase, current.serving.trained_by) == ("Complete", StageId(2, Kind.TRAIN, "distilled"))
+
+
+def test_a_round_that_promoted_keeps_its_verdict_when_there_are_more_held_out_tasks():
+    observed = judged_on(100, [promote_result(promoted=False), promote_result()])
+    assert plan(wanting(200, 2), observed).phase == "Complete"
+    # the next round has them
+    current = plan(wanting(200, 3), observed)
+    assert (current.round, [str(stage.id) for stage in current.start]) == (3, ["prepare"])
+    assert len(current.verdicts) == 2
+
+
 def test_patience_ends_a_run_that_no_longer_improves():
     verdicts = [promote_result(), promote_result(promoted=False), promote_result(promoted=False), promote_result()]
     end, _ = run_to_the_end(spec_of(rounds={"max": 9, "patience": 2}), verdicts)

@@ -53,11 +53,11 @@ class FakeSplits(FakeCatalogue):
         return [task for task in self.tasks if task.split == split]
 
 
-def pinned_of(train: list[str], test: list[str], *, numbers: tuple[int, int]) -> Pinned:
+def pinned_of(train: list[str], test: list[str], *, numbers: tuple[int, int], before: Pinned | None = None) -> Pinned:
     environment = FakeSplits()
     environment.tasks = [*named("train", *train), *named("test", *test)]
     tasks = {"train": numbers[0], "evaluate": numbers[1], "evaluateSplit": "test"}
-    return pin(environment, parse(document(environment={"tasks": tasks})).spec)
+    return pin(environment, parse(document(environment={"tasks": tasks})).spec, before)
 
 
 def test_no_held_out_task_is_learned_from_when_goals_are_the_same():
@@ -74,6 +74,24 @@ def test_a_held_out_task_is_judged_on_once_when_it_has_two_ids():
 def test_fewer_tasks_are_learned_from_when_some_are_held_out():
     pinned = pinned_of(["a", "b", "c"], ["c", "x"], numbers=(3, 2))
     assert (len(pinned.tasks["train"]), pinned.left_out["train"]) == (2, 1)
+
+
+def test_all_that_was_pinned_stays_when_the_held_out_tasks_become_more():
+    before = pinned_of(["a", "b", "c", "d"], ["x", "y"], numbers=(3, 2))
+    learned = [task.goal for task in before.tasks["train"]]
+    # the split grew, was put in another order, and has one of the training tasks, and one of its own, again
+    after = pinned_of(["a", "b", "c", "d"], ["x", "y", "z", learned[0], "v", "y", "w"], numbers=(3, 5), before=before)
+    assert after.tasks["train"] == before.tasks["train"]
+    assert after.tasks["evaluate"][:2] == before.tasks["evaluate"]
+    assert sorted(task.goal for task in after.tasks["evaluate"][2:]) == ["v", "w", "z"]
+
+
+def test_pinning_fails_when_there_are_no_more_held_out_tasks():
+    before = pinned_of(["a"], ["x", "y"], numbers=(1, 2))
+    with pytest.raises(StageFailure, match=r"tasks\.evaluate: 3: .* no held-out tasks beyond the 2 that are pinned"):
+        pinned_of(["a"], ["x", "y", "y"], numbers=(1, 3), before=before)
+    with pytest.raises(StageFailure, match="no longer has 1 tasks of this run, such as 'test/1'"):
+        pinned_of(["a"], ["x"], numbers=(1, 1), before=before)
 
 
 @pytest.mark.parametrize(

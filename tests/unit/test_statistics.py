@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distillery.api.evaluation import Gate
-from distillery.evaluation.gate import judge
+from distillery.evaluation.gate import confidence_of, judge
 from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
 
 
@@ -112,9 +112,20 @@ def test_the_gate_holds_back_a_winner_by_luck():
 def test_the_gate_names_the_tasks_that_would_do_when_inconclusive():
     # 13 tasks won, 5 lost of 40: p = 0.096
     promising = judge(Gate(), paired(*discordant(only_a=13, only_b=5, both=22)))
-    assert promising.reason.endswith("some 93 tasks would show it with 80 % power.")
+    assert "some 111 tasks would show it with 80 % power: spec.environment.tasks.evaluate can" in promising.reason
     worse = judge(Gate(), paired(*discordant(only_a=5, only_b=6, both=29)))
     assert (worse.verdict, "power" in worse.reason) == ("Inconclusive", False)
+
+
+def test_the_gate_asks_for_more_at_each_look():
+    better = paired(*discordant(only_a=16, only_b=5, both=22))  # p = 0.027
+    assert judge(Gate(), better).verdict == "Successful"
+    again = judge(Gate(), better, look=2)
+    assert again.verdict == "Inconclusive"
+    assert "look 2, at 97.5 % confidence" in again.reason
+    looks = range(1, 60)
+    promoted_by_luck = sum((1 - confidence_of(Gate(), look)) / 2 for look in looks)  # one of the test's two sides
+    assert 0.049 < promoted_by_luck <= 0.05
 
 
 def test_the_gate_refuses_a_loser():

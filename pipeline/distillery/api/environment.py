@@ -20,7 +20,8 @@ class Tasks(Part):
     """Tasks of the split ``train`` that the agent learns from."""
 
     evaluate: Annotated[int, Field(ge=1, le=100_000)] = 134
-    """Held-out tasks that every arm is judged on."""
+    """Held-out tasks that every arm is judged on. Can grow while the run exists: unless the last round promoted its
+    student, it is judged again, and what counts as better is corrected for the earlier look."""
 
     evaluate_split: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
     """The split of the held-out tasks. Default: the environment's own choice, ``valid_unseen`` for ``alfworld`` and

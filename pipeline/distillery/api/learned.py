@@ -46,6 +46,9 @@ MUTABLE = (
 """The fields of the specification that may change while a run exists: they say when things happen, how they are carried
 out, or what is served, and never what is learned. A field stands for all below it."""
 
+GROWING = ("environment.tasks.evaluate",)
+"""Numbers that may become larger while a run exists: nothing is learned from the tasks that come with it."""
+
 MUTABLE_ARGUMENTS = (
     "--block-size",
     "--cpu-offload-gb",
@@ -95,9 +98,10 @@ def digest_of_learned(run: DistillationRun) -> str:
 
 
 def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
-    """The fields in which two runs learn differently."""
-    first, second = (_without_mutable(run.model_dump(mode="json", by_alias=True)["spec"], "") for run in (old, new))
-    return list(_changes(first, second, "spec"))
+    """The fields in which two runs learn differently, and numbers that shrank although they can only grow."""
+    documents = [run.model_dump(mode="json", by_alias=True)["spec"] for run in (old, new)]
+    first, second = (_without_mutable(document, "") for document in documents)
+    return [*_changes(first, second, "spec"), *_shrunk(*documents)]
 
 
 def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def _without_mutable(value: Any, path: str, *, prune: bool = False) -> Any:
     kept = dict[str, Any]()
     for key, below in value.items():
         field = f"{path}.{key}" if path else key
-        if field in MUTABLE:
+        if field in MUTABLE or field in GROWING:
             continue
         rest = _without_mutable(below, field, prune=prune)
         if not (prune and below and rest in ({}, [])):
@@ -131,6 +135,15 @@ def _fixed_arguments(arguments: Sequence[str]) -> list[str]:
         if not skipped:
             kept.append(argument)
     return kept
+
+
+def _shrunk(old: Any, new: Any) -> Iterable[Change]:
+    for path in GROWING:
+        before, now = old, new
+        for part in path.split("."):
+            before, now = before[part], now[part]
+        if now < before:
+            yield Change(f"spec.{path}", before, now)
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterable[Change]:

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
 
 from distillery.api import DistillationRun, canonical, parse
-from distillery.api.learned import learned_changes
+from distillery.api.learned import GROWING, learned_changes
 from distillery.api.problems import InvalidRun, Problem, shown
 from distillery.database.connection import Database, Row
 from distillery.planning import StageId, StageState
@@ -32,7 +32,7 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
     """Record a run, or what changed in its specification, and return its id.
 
     All of it can change while no stage but ``prepare`` has started, and ``prepare`` starts again then. From then on
-    only what says how can change. The stored document follows every change.
+    only what says how can change, and the number of held-out tasks can grow. The stored document follows every change.
 
     Args:
         database: where.
@@ -53,6 +53,8 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
             return row["id"]
         begun = await connection.execute("SELECT 1 FROM stage WHERE run_id = %s AND name <> 'prepare'", (row["id"],))
         problems = _changes(row["document"], run)
+        if uid is not None and {problem.path for problem in problems} == {f"spec.{path}" for path in GROWING}:
+            return row["id"]  # a stage that was started before a number grew
         if problems and await begun.fetchone():
             raise InvalidRun(problems, f"run {run.key}")
         if problems:
@@ -121,11 +123,13 @@ def _changes(stored: Mapping[str, Any], run: DistillationRun) -> list[Problem]:
     except InvalidRun as error:
         reason = f"the run exists with this here, which this version of Distillery does not accept: {fix}"
         return [Problem(problem.path, problem.value, reason) for problem in error.problems]
+    kinds = {f"spec.{path}": "and it can only grow" for path in GROWING}
     return [
         Problem(
             change.path,
             shown(change.new),
-            f"the run exists with {shown(change.old)} here, which decides what it learns: {fix}, or undo this change",
+            f"the run exists with {shown(change.old)} here, {kinds.get(change.path, 'which decides what it learns')}: "
+            f"{fix}, or undo this change",
         )
         for change in learned_changes(before, run)
     ]
@@ -262,9 +266,10 @@ async def begin_stage(database: Database, run_id: int, stage: StageId, attempt: 
 
 
 async def end_stage(database: Database, run_id: int, stage: StageId, state: StageState) -> None:
-    """Record how an attempt at a stage ended."""
+    """Record how an attempt at a stage ended. One that failed leaves the result of an earlier one, if there is any."""
     await database.execute(
-        """UPDATE stage SET phase = %s, attempts = %s, permanent = %s, message = %s, result = %s, finished_at = now()
+        """UPDATE stage SET phase = %s, attempts = %s, permanent = %s, message = %s, result = coalesce(%s, result),
+                            finished_at = now()
            WHERE run_id = %s AND name = %s""",
         state.phase, state.attempts, state.permanent, state.message,
         None if state.result is None else Json(dict(state.result)), run_id, str(stage),

@@ -17,22 +17,40 @@ class GateVerdict:
     reason: str
 
 
-def judge(gate: Gate, difference: Difference) -> GateVerdict:
-    """The verdict on a candidate, given how it differs from the incumbent on the pinned tasks."""
-    alpha = 1 - gate.confidence
+def confidence_of(gate: Gate, look: int) -> float:
+    """The confidence that a look at a candidate asks for: the probability of error that is allowed halves each time.
+
+    The test has two sides, of which one promotes. Over any number of looks, a student that is no better is therefore
+    promoted with a probability of at most ``1 - gate.confidence``.
+    """
+    return 1 - (1 - gate.confidence) / 2 ** (look - 1)
+
+
+def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
+    """The verdict on a candidate.
+
+    Args:
+        gate: what it has to show.
+        difference: from the incumbent on the pinned tasks.
+        look: how often the candidate was judged, with this time: each time on more tasks than before.
+    """
+    confidence = confidence_of(gate, look)
+    alpha = 1 - confidence
     d = difference
     numbers = (
         f"{gate.metric} differs by {100 * d.difference:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] "
         f"over {d.tasks} tasks (p = {d.p:.2g}, {d.test})"
     )
+    if look > 1:
+        numbers += f", look {look}, at {100 * confidence:g} % confidence"
     significant = d.p <= alpha
     if significant and d.difference < 0:
         return GateVerdict("Failed", f"The student is worse: {numbers}.")
     if not significant:
         return GateVerdict(
             "Inconclusive",
-            f"The student is not better with {100 * gate.confidence:g} % confidence: {numbers}."
-            + _tasks_to_show(gate, d),
+            f"The student is not better with {100 * confidence:g} % confidence: {numbers}."
+            + _tasks_to_show(d, confidence_of(gate, look + 1)),
         )
     if d.difference <= gate.min_improvement:
         return GateVerdict(
@@ -43,12 +61,15 @@ def judge(gate: Gate, difference: Difference) -> GateVerdict:
     return GateVerdict("Successful", f"The student is better: {numbers}.")
 
 
-def _tasks_to_show(gate: Gate, difference: Difference) -> str:
+def _tasks_to_show(difference: Difference, confidence: float) -> str:
     """A sentence on how many tasks would show a difference as observed; empty where there is no such number."""
     if difference.only_a is None or difference.only_b is None:
         return ""
     discordant = (difference.only_a + difference.only_b) / difference.tasks
-    needed = tasks_needed(difference=difference.difference, discordant=discordant, confidence=gate.confidence)
+    needed = tasks_needed(difference=difference.difference, discordant=discordant, confidence=confidence)
     if needed is None or needed <= difference.tasks:
         return ""
-    return f" If it is as large as it looks, some {needed:,} tasks would show it with {100 * POWER:g} % power."
+    return (
+        f" If it is as large as it looks, some {needed:,} tasks would show it with {100 * POWER:g} % power: "
+        "spec.environment.tasks.evaluate can grow."
+    )

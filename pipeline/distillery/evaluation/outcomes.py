@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,10 @@ class ArmOutcomes:
         for row in self.rows:
             outcomes.setdefault(row["task_id"], []).append(float(row[metric]))
         return outcomes
+
+    def without(self, tasks: Collection[str]) -> ArmOutcomes:
+        """The arm on all other tasks."""
+        return ArmOutcomes([row for row in self.rows if row["task_id"] not in tasks])
 
     def mean(self, metric: str) -> float:
         """The mean over episodes."""

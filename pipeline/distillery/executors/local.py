@@ -35,6 +35,7 @@ from distillery.executors.servers import Servers
 from distillery.executors.workers import work as run_workers
 from distillery.models import ModelNotFound
 from distillery.planning import Kind, Model, Plan, Stage, StageId, StageState, plan
+from distillery.planning.stages import artifact_of
 from distillery.serving.choice import has_gpu, merges
 from distillery.serving.process import die_with_parent
 from distillery.serving.vllm import ServerFailed
@@ -137,7 +138,8 @@ class LocalExecutor:
                 self._show(Progress(self._run, current, await stage_rows(database, run_id)))
                 return current
             for stage in self._startable(current):
-                attempt = 1 + (known[stage.id].attempts if stage.id in known else 0)
+                before = known.get(stage.id)
+                attempt = 1 + (before.attempts if before and before.phase == "failed" else 0)
                 await begin_stage(database, run_id, stage.id, attempt)
                 self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
             self._show(Progress(self._run, current, await stage_rows(database, run_id)))
@@ -282,7 +284,8 @@ class LocalExecutor:
             log = self._folder / "logs" / f"{sid}.log"
             return StageState("failed", attempt, message=f"ended with code {codes[0]} and no word; see {log}")
         try:
-            return StageState("succeeded", attempt, result=await self._published(str(sid)))
+            published = await self._published(artifact_of(sid, self._run.spec))
+            return StageState("succeeded", attempt, result=published)
         except ArtifactError as error:
             return StageState("failed", attempt, message=str(error))
 

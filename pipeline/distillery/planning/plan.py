@@ -82,17 +82,19 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
         observed: the stages that were started.
         failures: sessions of users that failed and that no round has learnt from; matters with ``rounds.trigger`` only.
     """
+    outgrown = find_outgrown(spec, observed)
+    observed = {sid: state for sid, state in observed.items() if sid not in outgrown}
     serving, verdicts = BASE, ()
-    pending = _plan_stages(spec, observed, [prepare()], 1, serving, verdicts)
-    if pending:
-        return pending
     for number in range(1, spec.rounds.max + 1):
         stages = round_stages(spec, number, serving)
         if _waits(spec, stages, observed, failures):
             assert spec.rounds.trigger is not None
             message = f"Round {number} of {spec.rounds.max} waits for {spec.rounds.trigger.failures} failures of users."
             return Plan("Waiting", number, (), (), verdicts, serving, message)
-        pending = _plan_stages(spec, observed, stages, number, serving, verdicts)
+        ended = _has_succeeded(observed, StageId(number, Kind.PROMOTE))
+        # a round that ended has its tasks; more of them are the next one's
+        needed = stages if ended else [prepare(), *stages]
+        pending = _plan_stages(spec, observed, needed, number, serving, verdicts)
         if pending:
             return pending
         verdict = _verdict(number, observed)
@@ -103,6 +105,28 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
         if reason:
             return Plan("Complete", number, (), (), verdicts, serving, f"{reason} {verdict.reason}")
     raise AssertionError("rounds.max is a reason to stop")
+
+
+def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[StageId]:
+    """The stages that succeeded with another number of held-out tasks than is wanted now, and have to start again.
+
+    Rounds before the last that began keep their verdicts, and so does one that promoted its student.
+    """
+    last = max((sid.round for sid in observed), default=0)
+    promote = observed.get(StageId(last, Kind.PROMOTE))
+    promoted = promote is not None and promote.result is not None and promote.result["promoted"]
+    return {
+        sid
+        for sid, state in observed.items()
+        if state.phase == "succeeded"
+        and (sid.kind is Kind.PREPARE or (sid.round == last and not promoted))
+        and (state.result or {}).get("heldOutTasks", spec.environment.tasks.evaluate) != spec.environment.tasks.evaluate
+    }
+
+
+def _has_succeeded(observed: Mapping[StageId, StageState], sid: StageId) -> bool:
+    state = observed.get(sid)
+    return state is not None and state.phase == "succeeded"
 
 
 def _waits(spec: Spec, stages: list[Stage], observed: Mapping[StageId, StageState], failures: int) -> bool:
@@ -135,14 +159,11 @@ def _plan_stages(
     if all(state and state.phase == "succeeded" for state in states.values()):
         return None
 
-    def succeeded(sid: StageId) -> bool:
-        state = observed.get(sid)
-        return state is not None and state.phase == "succeeded"
-
     start = tuple(
         _as_observed(stage, observed)
         for stage in stages
-        if ((state := states[stage.id]) is None or state.phase == "failed") and all(map(succeeded, stage.needs))
+        if ((state := states[stage.id]) is None or state.phase == "failed")
+        and all(_has_succeeded(observed, need) for need in stage.needs)
     )
     room = max(0, spec.stages.parallel - len(running))
     under_way = {*running, *(stage.id for stage in start[:room])}  # the same before they are started and after

@@ -170,6 +170,12 @@ def own_temperatures(spec: Spec) -> list[float]:
     return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
 
 
+def artifact_of(stage: StageId, spec: Spec) -> str:
+    """The name of a stage's artifact. It holds the number of held-out tasks where these decide what is in it."""
+    reads = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.PROMOTE)
+    return f"{stage}-{spec.environment.tasks.evaluate}" if reads else str(stage)
+
+
 def prepare() -> Stage:
     """Done once: check the configuration, pin the tasks, generate games."""
     return Stage(PREPARE)

@@ -12,11 +12,11 @@ from distillery.database import Database
 from distillery.database.extractions import extraction_tokens
 from distillery.database.runs import stage_rows
 from distillery.hints.bank import HintBank
+from distillery.planning.prepared import open_prepared
 from distillery.planning.stages import (
     CANDIDATE,
     OWN,
     PLACEBO_TEACHER,
-    PREPARE,
     TEACHER,
     Kind,
     StageId,
@@ -57,8 +57,8 @@ async def build_report(
             results.setdefault(int(name[1 : name.index("-")]), row["result"])
     if not results:
         raise NoReport(f"no round of run {run.key} has ended yet; see distillery status {run.key}")
-    prepared = store.manifest(str(PREPARE))
     spec = run.spec
+    _, prepared = open_prepared(store, spec)
     bank = HintBank(database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name)
     rounds = [
         {"round": number, **_without_files(results[number]), **_round_facts(number, stages)}

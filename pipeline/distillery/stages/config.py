@@ -19,6 +19,7 @@ from distillery.api import DistillationRun, canonical, parse
 from distillery.api.models import Endpoint
 from distillery.artifacts.identity import Identity
 from distillery.planning import Model, Stage, StageId
+from distillery.planning.stages import artifact_of
 
 
 class Server(BaseModel):
@@ -132,6 +133,11 @@ class StageConfig(BaseModel):
     def run(self) -> DistillationRun:
         """The resource."""
         return parse(self.document)
+
+    @property
+    def artifact(self) -> str:
+        """The name of the stage's artifact."""
+        return artifact_of(self.stage_id, self.run.spec)
 
     @property
     def stage_id(self) -> StageId:

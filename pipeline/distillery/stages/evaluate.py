@@ -11,12 +11,12 @@ from distillery.stages.runner import Result, StageContext, run_stage
 
 async def main(context: StageContext) -> tuple[Result, None]:
     """``evaluation.seeds`` episodes per held-out task and arm; none for a student that could not be trained."""
-    evaluation = context.spec.evaluation
+    evaluation, tasks = context.spec.evaluation, context.spec.environment.tasks
     if context.config.server is None:
-        return {"arms": {}}, None
+        return {"heldOutTasks": tasks.evaluate, "arms": {}}, None
     temperatures = [evaluation.temperature] * evaluation.seeds
     arms = await play_arms(context, context.pinned("evaluate"), temperatures=temperatures)
-    return {"arms": arms}, None
+    return {"heldOutTasks": tasks.evaluate, "arms": arms}, None
 
 
 if __name__ == "__main__":

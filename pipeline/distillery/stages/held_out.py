@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from distillery.agents import Episode
 from distillery.agents.chat import opening_of
 from distillery.database.episodes import read_episodes, read_openings
+from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
 from distillery.stages.runner import StageContext
 
 _COMPARED = 8_000  # characters, as many as are kept of a user's session
@@ -38,6 +39,18 @@ async def held_out_openings(context: StageContext) -> frozenset[str]:
             head = context.agent.head(task, opening, hints=(), examples=0)
             found.add(opening_digest(opening_of(head.messages[-1]["content"])))
     return frozenset(found)
+
+
+async def learned_from(context: StageContext) -> set[str]:
+    """The ids of the held-out tasks of this round that open like what was played to learn from in the rounds so far."""
+    rounds = list(range(1, context.round + 1))
+    arms = [OWN, TEACHER, PLACEBO_TEACHER]
+    played = await read_episodes(context.database, context.run_id, arms=["base"], rounds=[context.round])
+    learned = await read_episodes(context.database, context.run_id, arms=arms, rounds=rounds)
+    if not openings_tell_apart([*played, *learned]):
+        return set()
+    openings = {opening_digest(episode.opening) for episode in learned if episode.opening}
+    return {episode.task.id for episode in played if opening_digest(episode.opening) in openings}
 
 
 async def held_out_test(context: StageContext, learned: Sequence[Episode]) -> Callable[[Episode], bool]:

@@ -20,7 +20,7 @@ _MOST_CHARACTERS = 1000  # of a message: four bytes each at most
 _MOST_TEXT = 700  # bytes of a text in a result: two of them, thirteen arms and two digests fit
 
 # What the planner and a status read of a result; the arms in short.
-_KEYS = ("run", "student", "gate", "promoted", "metric", "environment")
+_KEYS = ("run", "student", "gate", "promoted", "metric", "environment", "heldOutTasks")
 _ARM_KEYS = ("n", "success", "ci")
 
 

@@ -23,6 +23,7 @@ from distillery.environments.base import Environment, Report, Task
 from distillery.hints.categories import categorised
 from distillery.hints.embed import Embedder
 from distillery.models import resolve
+from distillery.planning.stages import PREPARE
 from distillery.preflight import endpoints
 from distillery.preflight.checks import check
 from distillery.preflight.endpoints import ask_endpoints
@@ -51,13 +52,14 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     wanted = {"train": tasks.train}
     wanted[split] = wanted.get(split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
-    found = pin(environment, spec)
+    found = pin(environment, spec, await _pinned_before(context))
     pinned = await _categorised(context, found.tasks)
     _check_agent(environment, spec, pinned["train"][0])
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
     )
     return {
+        "heldOutTasks": tasks.evaluate,
         "environment": {
             "name": spec.environment.name,
             "source": environment.source,
@@ -73,6 +75,20 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         },
         "base": base,
     }, draft
+
+
+async def _pinned_before(context: StageContext) -> Pinned | None:
+    """The shorter list of the run, if the number of held-out tasks grew."""
+    before = await context.earlier_result()
+    wanted = context.spec.environment.tasks.evaluate
+    if not 0 < before.get("heldOutTasks", wanted) < wanted:
+        return None
+    folder, manifest = context.store.open(f"{PREPARE}-{before['heldOutTasks']}")
+    lists = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+    return Pinned(
+        {purpose: [Task(**task) for task in tasks] for purpose, tasks in lists.items()},
+        {purpose: told["leftOut"] for purpose, told in manifest["tasks"].items()},
+    )
 
 
 def _reporter(context: StageContext) -> Report:
@@ -101,8 +117,13 @@ class Pinned:
     left_out: dict[str, int]
 
 
-def pin(environment: Environment, spec: Spec) -> Pinned:
+def pin(environment: Environment, spec: Spec, before: Pinned | None = None) -> Pinned:
     """The tasks to learn from and to be judged on; no held-out task is among the former, under whatever id.
+
+    Args:
+        environment: whose they are.
+        spec: how many, of which split.
+        before: what was pinned for fewer held-out tasks: all of that stays.
 
     Raises:
         StageFailure: a split has too few tasks, or holds what is none.
@@ -110,7 +131,7 @@ def pin(environment: Environment, spec: Spec) -> Pinned:
     tasks, held_out_name = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     train = _ordered(_checked(environment, "train"), tasks.seed)
     if held_out_name == "train":
-        held_out = train[tasks.train :]
+        held_out = train if before else train[tasks.train :]
     else:
         held_out = _ordered(_checked(environment, held_out_name), tasks.seed)
     for field, split, available, number in (
@@ -122,6 +143,8 @@ def pin(environment: Environment, spec: Spec) -> Pinned:
                 f"spec.environment.tasks.{field}: {number}: {environment.source} has {len(available)} tasks left in "
                 f"the split {split}; write at most that"
             )
+    if before:
+        return _add(before, train, held_out, tasks.evaluate, environment)
     evaluate, repeated = _take(held_out, tasks.evaluate, environment, distinct=True)
     ids, contents = {task.id for task in evaluate}, {_content(task, environment) for task in evaluate}
     others = [task for task in train if not (held_out_name == "train" and task.id in ids)]
@@ -138,6 +161,30 @@ def pin(environment: Environment, spec: Spec) -> Pinned:
         if len(taken) < wanted:
             _log.warning("spec.environment.tasks.%s: %d: only %d are %s", field, wanted, len(taken), what)
     return Pinned({"train": learned, "evaluate": evaluate}, {"train": same, "evaluate": repeated})
+
+
+def _add(
+    before: Pinned, train: Sequence[Task], held_out: Sequence[Task], number: int, environment: Environment
+) -> Pinned:
+    """The tasks pinned before, and further held-out ones."""
+    known = {task.id: task for task in (*train, *held_out)}
+    ids = {task.id for tasks in before.tasks.values() for task in tasks}
+    if lost := sorted(ids - known.keys()):
+        raise StageFailure(f"{environment.source} no longer has {len(lost)} tasks of this run, such as {lost[0]!r}")
+    # as the environment has them: what was made up for them, such as a category, is made up again
+    kept, learned = ([known[task.id] for task in before.tasks[purpose]] for purpose in ("evaluate", "train"))
+    contents = {_content(task, environment) for task in (*kept, *learned)}
+    others = [task for task in held_out if task.id not in ids]
+    added, repeated = _take(others, number - len(kept), environment, without=contents, distinct=True)
+    if not added:
+        raise StageFailure(
+            f"spec.environment.tasks.evaluate: {number}: {environment.source} has no held-out tasks beyond the "
+            f"{len(kept)} that are pinned; write {len(kept)}"
+        )
+    if len(kept) + len(added) < number:
+        _log.warning("spec.environment.tasks.evaluate: %d: only %d are different", number, len(kept) + len(added))
+    left_out = {**before.left_out, "evaluate": before.left_out["evaluate"] + repeated}
+    return Pinned({"train": learned, "evaluate": [*kept, *added]}, left_out)
 
 
 def _take(

@@ -5,15 +5,18 @@ python -m distillery.stages.promote CONFIG
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from distillery.evaluation.gate import GateVerdict, judge
+from distillery.evaluation.gate import GateVerdict, confidence_of, judge
 from distillery.evaluation.outcomes import compare, outcomes_of
 from distillery.evaluation.statistics import paired
 from distillery.planning.stages import CANDIDATE, Kind, StageId, student_of
 from distillery.report.data import build_report
 from distillery.report.page import write
+from distillery.stages.held_out import learned_from
 from distillery.stages.runner import Result, StageContext, run_stage
 
 
@@ -22,20 +25,25 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     spec, config = context.spec, context.config
     gate = spec.evaluation.gate
     arms = await outcomes_of(context.database, context.run_id, context.round, spec.evaluation.arms)
+    looks = await _earlier_looks(context)
+    left_out = await _left_out(context, looks)
+    arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
     trained = context.result_of(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
     if trained["student"] is None:
         dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learntFrom"]["dropped"].items())
         verdict = GateVerdict("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
     else:
-        verdict = judge(
-            gate,
-            paired(arms[CANDIDATE].of(gate.metric), arms["base"].of(gate.metric), confidence=gate.confidence),
-        )
+        look = len(looks) + 1
+        candidate, base = arms[CANDIDATE].of(gate.metric), arms["base"].of(gate.metric)
+        verdict = judge(gate, paired(candidate, base, confidence=confidence_of(gate, look)), look=look)
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateVerdict(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
     until = spec.rounds.until
     result = {
+        "heldOutTasks": spec.environment.tasks.evaluate,
+        "earlierLooks": looks,
+        "leftOut": len(left_out),
         "gate": asdict(verdict),
         "promoted": promoted,
         "student": trained["student"],
@@ -47,6 +55,22 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     draft = context.store.draft(config.stage)
     write(report, draft)
     return result, draft
+
+
+async def _earlier_looks(context: StageContext) -> list[dict[str, Any]]:
+    """The verdicts on fewer held-out tasks, oldest first."""
+    before = await context.earlier_result()
+    if before.get("heldOutTasks", 0) in (0, context.spec.environment.tasks.evaluate):
+        return []
+    return [*before["earlierLooks"], {"heldOutTasks": before["heldOutTasks"], "gate": before["gate"]}]
+
+
+async def _left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The held-out tasks that were added after students had learned from the same, under another id."""
+    if not looks:
+        return set()
+    first = context.pinned("evaluate")[: looks[0]["heldOutTasks"]]
+    return await learned_from(context) - {task.id for task in first}
 
 
 def _same_as(context: StageContext) -> dict[str, str]:

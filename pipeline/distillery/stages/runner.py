@@ -37,7 +37,7 @@ from distillery.environments.base import Environment, EnvironmentConfigurationEr
 from distillery.hints.bank import HintBank
 from distillery.models import ModelNotFound
 from distillery.planning import StageState
-from distillery.planning.stages import PREPARE
+from distillery.planning.prepared import open_prepared
 from distillery.rollouts.client import RequestRefused
 from distillery.rollouts.driver import AllEpisodesBroke
 from distillery.secrets import SecretNotFound, read_secret
@@ -110,7 +110,7 @@ class StageContext:
             StageFailure: its tasks come from elsewhere now than when the run began.
         """
         environment = self.environment_in(self.environment_folder)
-        began_with = self.result_of(str(PREPARE))["environment"]["source"]
+        began_with = open_prepared(self.store, self.spec)[1]["environment"]["source"]
         if environment.source != began_with:
             raise StageFailure(
                 f"the run began with tasks of {began_with}, and now they are {environment.source}: "
@@ -126,7 +126,7 @@ class StageContext:
     @cached_property
     def prepared(self) -> Path:
         """What stage prepare left."""
-        return self.store.open(str(PREPARE))[0]
+        return open_prepared(self.store, self.spec)[0]
 
     def environment_in(self, folder: Path) -> Environment:
         """The environment on another folder."""
@@ -158,6 +158,11 @@ class StageContext:
     def result_of(self, stage: str) -> dict[str, Any]:
         """The manifest of a stage that this one needs."""
         return self.store.manifest(stage)
+
+    async def earlier_result(self) -> dict[str, Any]:
+        """The manifest of this stage's last success, with fewer held-out tasks; empty if there is none."""
+        rows = await stage_rows(self.database, self.run_id)
+        return recorded_results(rows).get(self.config.stage, {})
 
     def pinned(self, purpose: str) -> list[Task]:
         """The pinned tasks ``train`` or ``evaluate``, in their order."""
@@ -234,7 +239,7 @@ async def _run(main: StageMain, config: StageConfig) -> int:
                 result, draft = await main(context)
                 draft = draft or store.draft(config.stage)
                 result = {"stage": config.stage, **result}
-                manifest = await asyncio.to_thread(store.publish, config.stage, draft, result)
+                manifest = await asyncio.to_thread(store.publish, config.artifact, draft, result)
             finally:
                 store.close()
             await asyncio.to_thread(_forget_checkpoints, context)

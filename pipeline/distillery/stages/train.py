@@ -21,6 +21,7 @@ from distillery.artifacts import ArtifactError, digest_of
 from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.models import resolve
 from distillery.planning import Dataset
+from distillery.planning.prepared import open_prepared
 from distillery.planning.stages import TEACHER, matched_arms, student_of, student_that_learns
 from distillery.stages.held_out import held_out_test
 from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
@@ -39,7 +40,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     assert context.config.dataset is not None
     dataset = Dataset(*context.config.dataset)
     folder = resolve(spec.models.student.model, spec.models.student.revision)
-    base_digest = context.result_of("prepare")["base"]["sha256"]
+    base_digest = open_prepared(context.store, spec)[1]["base"]["sha256"]
 
     try:
         renderer = _renderer(folder)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillery.api import InvalidRun, Spec
-from distillery.api.learned import ARGUMENTS, MUTABLE
+from distillery.api.learned import ARGUMENTS, GROWING, MUTABLE
 from distillery.api.promotion import GatewayLimits
 from distillery_operator.crd import crd, text
 from distillery_operator.manifests import database
@@ -65,6 +65,11 @@ def test_crd_lets_all_change_when_only_prepare_started(transitions: dict[str, st
     assert always == {"database", "storage.claim.storageClassName", "storage.claim.accessMode", "storage.claim.size"}
 
 
+def test_crd_lets_held_out_tasks_become_more(transitions: dict[str, str]):
+    field = "spec.environment.tasks.evaluate"
+    assert transitions["environment.tasks.evaluate"].endswith(f" || self.{field} >= oldSelf.{field}")
+
+
 def test_crd_compares_optional_parts_by_their_presence(transitions: dict[str, str]):
     rule = transitions["models.teacher.endpoint.model"]
     here = "has(self.spec.models.teacher) && has(self.spec.models.teacher.endpoint)"
@@ -75,7 +80,7 @@ def test_crd_compares_optional_parts_by_their_presence(transitions: dict[str, st
 
 def test_spec_documents_every_field_that_can_change():
     told = " ".join((Spec.__doc__ or "").split())
-    named = [path for path in MUTABLE if "SecretRef" not in path and not path.startswith("rollout.")]
+    named = [p for p in (*MUTABLE, *GROWING) if "SecretRef" not in p and not p.startswith("rollout.")]
     assert [path for path in named if f"``{path}``" not in told] == []
 
 

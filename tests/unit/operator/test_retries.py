@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
@@ -45,6 +46,32 @@ def test_retry_starts_the_failed_stage_as_another_job():
     assert [event.reason for event in cluster.events].count("RetryRequested") == 1
     assert cluster.run() == "Complete"
     assert cluster.created.count("prepare") == 1
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_more_held_out_tasks_have_a_complete_run_judged_again_unless_it_promoted(promoted: bool):
+    """The Jobs of the first look are there still, and their results in the status."""
+
+    def looked(stage: str) -> dict[str, Any]:
+        tasks = cluster.body["spec"]["environment"]["tasks"]["evaluate"]
+        result = result_of(stage, promoted=promoted or tasks == 300)
+        return result | ({"heldOutTasks": tasks} if re.search("prepare|evaluate|promote", stage) else {})
+
+    cluster = FakeCluster(run_object())
+    assert cluster.run(result=looked) == "Complete"
+    before = len(cluster.created)
+    cluster.body["spec"]["environment"]["tasks"]["evaluate"] = 300
+    cluster.reconcile()
+    if promoted:
+        assert (cluster.status["phase"], len(cluster.created)) == ("Complete", before)
+        return
+    complete = cluster.condition("Complete")
+    assert (complete["status"], complete["reason"]) == ("False", "TasksAdded")
+    assert cluster.status["phase"] == "Running"
+    assert cluster.run(result=looked) == "Complete"
+    assert cluster.created[before:] == ["prepare", "r1-evaluate-base", "r1-evaluate-distilled", "r1-promote"]
+    assert [(ended["round"], ended["verdict"]) for ended in cluster.status["rounds"]] == [(1, "Successful")]
+    assert cluster.condition("Promoted")["status"] == "True"
 
 
 def test_retry_is_answered_once():
