@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from distillery.api import InvalidRun, parse
+from distillery.api.rules import warning_of
 from distillery.planning import Plan, Stage, StageId, StageState, plan
 from distillery_operator import canary, conditions
 from distillery_operator.decision import Decision
@@ -73,7 +74,8 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
             return replace(decision, status=writer.finish(status["phase"], str(error)))
         writer.set(conditions.FAILED, True, INVALID_SPEC, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
-    writer.set(conditions.ACCEPTED, True, "Valid", "The resource is valid.")
+    told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
+    writer.set(conditions.ACCEPTED, True, "Valid", told)
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
     if outgrown := outgrown_round(run, status):
         status = {**status, "rounds": status["rounds"][:-1]}

@@ -151,3 +151,11 @@ def test_defaults_are_filled_in(users: Runs):
     assert spec["rollout"]["workers"] == 1
     assert spec["rounds"] == {"max": 1}
     assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}
+
+
+def test_null_in_parameters_is_kept(users: Runs):
+    """It leaves a parameter out of requests; an API server drops the nulls of other fields."""
+    parameters = {"max_tokens": None, "max_completion_tokens": 4000, "reasoning": {"effort": "low"}}
+    extractor = {"endpoint": {**ENDPOINT, "parameters": parameters}}
+    users.apply(small("nulls", suspend=True, models={"student": STUDENT, "extractor": extractor}))
+    assert users.get("nulls")["spec"]["models"]["extractor"]["endpoint"]["parameters"] == parameters

@@ -111,6 +111,16 @@ async def test_driver_fails_early_when_the_first_episodes_all_break(database: Da
     assert (await outcome(database))["finished"] == 8
 
 
+async def test_driver_fails_early_when_no_first_prompt_fits_into_the_servers_context(database: Database, run_id: int):
+    """A server with too small a ``--max-model-len``: nothing is ever played."""
+
+    async def play(lease: Lease) -> Episode:
+        return replace(await play_well(lease), turns=(), success=False, stop="context", error="4,000 tokens, 2,048 fit")
+
+    with pytest.raises(AllEpisodesBroke, match=r"8 of 8 episodes broke, most often: 4,000 tokens, 2,048 fit"):
+        await driver(database, run_id, play, concurrency=2).run()
+
+
 async def test_driver_fails_when_every_episode_of_a_short_stage_breaks(database: Database, run_id: int):
     await database.execute("DELETE FROM episode WHERE task_id NOT IN ('train/1', 'train/2')")
 

@@ -167,6 +167,8 @@ async def test_a_server_that_refuses_a_long_prompt_gets_a_shorter_one():
 async def test_a_head_that_does_not_fit_ends_the_episode_as_a_failure(status: int, told: str):
     episode, _, session = await played(lambda body: refusal(status, told))
     assert (episode.success, episode.stop, episode.turns) == (False, "context", ())
+    assert episode.error.startswith("the first prompt does not fit into the server's context: ")
+    assert told in episode.error
     assert session.closed
 
 

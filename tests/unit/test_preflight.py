@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from distillery.api import parse
-from distillery.preflight.checks import check, gpu_line, power_line
+from distillery.api.rules import warning_of
+from distillery.preflight.checks import check, power_line
 from distillery.preflight.facts import EnvironmentFacts, Facts, PluginFacts, gather
 from distillery.preflight.inspect import inspect
 from tests.unit.documents import document
@@ -161,8 +162,8 @@ def test_power_line_says_what_the_tasks_can_show():
     assert power_line(parse(document(evaluation={"gate": {"metric": "score"}})).spec) == ""
 
 
-def test_gpu_line_warns_when_only_the_model_servers_ask_for_one():
+def test_warning_is_given_when_only_the_model_servers_ask_for_a_gpu():
     asked = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
-    assert gpu_line(parse(document(modelServer=asked)).spec).startswith("warning: spec.modelServer.resources")
-    assert gpu_line(parse(document(modelServer=asked, stages={"train": asked})).spec) == ""
-    assert gpu_line(parse(document()).spec) == ""
+    assert warning_of(parse(document(modelServer=asked)).spec).startswith("Warning: spec.modelServer.resources")
+    assert warning_of(parse(document(modelServer=asked, stages={"train": asked})).spec) == ""
+    assert warning_of(parse(document()).spec) == ""

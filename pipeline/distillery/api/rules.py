@@ -196,3 +196,13 @@ RULES: tuple[Rule, ...] = (
         "is for S3 only; give spec.storage.uri as s3://bucket/prefix, or leave it out",
     ),
 )
+
+
+def warning_of(spec: Spec) -> str:
+    """A sentence on what is allowed, and seldom meant; empty if there is nothing of the kind."""
+    if not asks_for_gpu(spec.model_server.resources) or asks_for_gpu(spec.stages.train.resources):
+        return ""
+    return (
+        "Warning: spec.modelServer.resources ask for a GPU and spec.stages.train.resources do not: "
+        "on a cluster students are then trained on a CPU."
+    )

@@ -252,6 +252,7 @@ async def _validate(options: argparse.Namespace) -> int:
     run = load(options.file)
     if options.offline:
         print(preflight.summary(run, str(options.file)))
+        print(*preflight.remarks(run), sep="\n")
         return 0
     trial = await preflight.check_here(run, str(options.file), endpoints=True, play=options.play)
     print(preflight.summary(run, str(options.file)))

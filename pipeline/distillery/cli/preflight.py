@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distillery.api import CannotRun, DistillationRun
+from distillery.api.rules import warning_of
 
 if TYPE_CHECKING:  # what follows takes a second to import, and most commands don't need it
     from distillery.preflight.trial import Trial
@@ -46,9 +47,9 @@ def summary(run: DistillationRun, where: str) -> str:
 
 def remarks(run: DistillationRun) -> list[str]:
     """What is worth knowing of a run that can start."""
-    from distillery.preflight.checks import gpu_line, power_line
+    from distillery.preflight.checks import power_line
 
-    return [line for line in (power_line(run.spec), gpu_line(run.spec)) if line]
+    return [line for line in (power_line(run.spec), warning_of(run.spec)) if line]
 
 
 def shown(trial: Trial) -> str:

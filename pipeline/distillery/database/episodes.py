@@ -181,9 +181,13 @@ class EpisodeQueue:
         )  # fmt: skip
 
     async def all_broken(self) -> tuple[int, str] | None:
-        """How many episodes finished, and the most frequent error, if every one of them broke; else None."""
+        """How many episodes finished, and the most frequent error, if every one of them broke; else None.
+
+        One whose first prompt did not fit into the server's context broke, too: no model has played it.
+        """
         rows = await self._database.fetch(
-            """SELECT count(*) AS n, bool_and(stop = 'broken') AS broken, mode() WITHIN GROUP (ORDER BY error) AS error
+            """SELECT count(*) AS n, bool_and(stop = 'broken' OR stop = 'context' AND calls = 0) AS broken,
+                      mode() WITHIN GROUP (ORDER BY error) AS error
                FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'""",
             *self._scope,
         )

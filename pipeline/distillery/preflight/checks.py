@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from distillery.api import Spec
-from distillery.api.infrastructure import asks_for_gpu
 from distillery.api.problems import Problem, near, shown
 from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
 from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
@@ -147,14 +146,4 @@ def power_line(spec: Spec) -> str:
         f"power: {number} held-out tasks can show a difference of {points} points "
         f"(with {100 * POWER:g} % probability at {100 * gate.confidence:g} % confidence, "
         f"if the student loses {100 * LOST:g} of 100 tasks that the baseline solves)"
-    )
-
-
-def gpu_line(spec: Spec) -> str:
-    """A warning where only the model servers ask for GPUs; empty otherwise."""
-    if not asks_for_gpu(spec.model_server.resources) or asks_for_gpu(spec.stages.train.resources):
-        return ""
-    return (
-        "warning: spec.modelServer.resources ask for a GPU and spec.stages.train.resources do not: "
-        "on a cluster students are then trained on a CPU"
     )

@@ -43,6 +43,7 @@ async def play_one(spec: Spec) -> Trial:
         environment: Environment = plugins.load("environments", spec.environment.name)(
             spec.environment.plugin_options, folder
         )
+        environment.limit_steps(spec.environment.max_steps)
         environment.prepare({"train": 1})
         agent: Agent = plugins.load("agents", spec.agent.name)(environment)
         task = environment.catalogue("train")[0]

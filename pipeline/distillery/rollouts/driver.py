@@ -68,7 +68,7 @@ class Driver:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._on_progress = on_progress
-        self._any_finished = False
+        self._any_played = False
         """An episode of this worker came to its end."""
         self._playing: dict[asyncio.Task[None], Lease] = {}
         self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
@@ -146,12 +146,16 @@ class Driver:
         except EnvironmentFailure as failure:
             _log.warning("episode of task %s broke: %s", lease.task.id, failure)
             await self._queue.break_off(lease, wire.storable(str(failure)), max_attempts=self._max_attempts)
-            if not self._any_finished:
-                await self._refuse_if_all_broke(at_least=_FIRST_EPISODES)
+            await self._refuse_if_none_was_played()
             return
-        self._any_finished = True
+        self._any_played = self._any_played or bool(episode.turns)
         if not await self._queue.finish(lease, episode):
             _log.warning("the lease on task %s was lost; its episode is not counted", lease.task.id)
+        await self._refuse_if_none_was_played()
+
+    async def _refuse_if_none_was_played(self) -> None:
+        if not self._any_played:
+            await self._refuse_if_all_broke(at_least=_FIRST_EPISODES)
 
     async def _refuse_if_all_broke(self, *, at_least: int) -> None:
         broken = await self._queue.all_broken()

@@ -58,8 +58,9 @@ async def play(
             first_turn = _first_turn_that_fits(turns, first_turn, budget)
             try:
                 completion, first_turn = await _reply(client, head, turns, first_turn, agent, budget)
-            except PromptTooLong:
+            except PromptTooLong as refusal:
                 stop = "context"
+                problem = "" if turns else f"the first prompt does not fit into the server's context: {refusal}"
                 break
             except PromptRefused as refusal:
                 stop, problem = "refused", str(refusal)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
+import ctypes
+import functools
+import os
 
 from distillery.api import Spec
 from distillery.planning import Model
 from distillery.serving.arguments import ServedModel
 
 
+@functools.cache
 def has_gpu() -> bool:
-    """Whether this machine has an NVIDIA GPU with a driver; asked without loading torch."""
-    return shutil.which("nvidia-smi") is not None
+    """Whether NVIDIA's driver has a GPU for this process; asked without loading torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    try:
+        driver = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    number = ctypes.c_uint()
+    return driver.nvmlInit_v2() == 0 and driver.nvmlDeviceGetCount_v2(ctypes.byref(number)) == 0 and number.value > 0
 
 
 def merges(spec: Spec, *, gpu: bool) -> bool:

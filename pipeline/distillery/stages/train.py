@@ -173,7 +173,7 @@ async def _train(
 
     from distillery.training.architecture import ArchitectureError
     from distillery.training.lora import Interrupted
-    from distillery.training.weights import write_adapter, write_student
+    from distillery.training.weights import NoGPU, write_adapter, write_student
 
     spec, loop = context.spec, asyncio.get_running_loop()
     # not cancelled at once: the step under way is finished and a checkpoint written first
@@ -191,7 +191,7 @@ async def _train(
     except Interrupted as error:
         await asyncio.to_thread(_keep, context)
         raise Terminated(str(error)) from error
-    except ArchitectureError as error:
+    except (ArchitectureError, NoGPU) as error:
         raise StageFailure(str(error)) from error
     finally:
         keeping.cancel()

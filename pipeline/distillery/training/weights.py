@@ -32,6 +32,10 @@ _COMPANIONS = (
 )
 
 
+class NoGPU(Exception):
+    """What was asked for needs a GPU."""
+
+
 def compute_dtype(device: torch.device) -> torch.dtype:
     """float32 on a CPU, where bfloat16 is slower and less exact, bfloat16 on a GPU."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
@@ -48,12 +52,14 @@ def load_base(folder: Path, device: torch.device) -> Any:
 
 
 def load_quantized(folder: Path) -> Any:
-    """The base model in 4 bits (nf4, double quantisation), computing in bfloat16. Needs a GPU."""
+    """The base model in 4 bits (nf4, double quantisation), computing in bfloat16. Raises :class:`NoGPU`."""
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     if not torch.cuda.is_available():
-        raise RuntimeError("spec.training.quantization: nf4 needs a GPU, and there is none here; write none")
+        raise NoGPU(
+            "spec.training.quantization: nf4 needs a GPU that torch can use, and there is none here; write none"
+        )
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
