@@ -138,3 +138,12 @@ def _stop(postgres: EmbeddedPostgres) -> None:
     server = postgres._server
     command = [str(server.bin_path / "pg_ctl"), "-D", str(server.pgdata), "-m", "immediate", "stop"]
     subprocess.run(command, check=True, user=server.system_user)
+
+
+async def test_every_reference_has_an_index_so_that_deletions_read_no_whole_table(database: Database):
+    bare = await database.fetch(
+        """SELECT conrelid::regclass::text AS "table", conkey FROM pg_constraint
+           WHERE contype = 'f' AND NOT EXISTS (
+               SELECT FROM pg_index WHERE indrelid = conrelid AND indkey[0] = conkey[1])"""
+    )
+    assert bare == []

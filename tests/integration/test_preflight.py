@@ -42,6 +42,14 @@ async def test_probe_shows_a_reset_that_returns_a_text_when_playing():
     assert "the environment answered with 'how many?', not with an Observation" in problem.mend
 
 
+async def test_probe_shows_the_prompt_that_the_run_will_send():
+    """WebShop's instructions state the limit of steps."""
+    shop = {"name": "webshop", "maxSteps": 7, "options": {"catalogue": "generated", "products": 50}}
+    found = await probe(parse(document(environment=shop, agent={"name": "react"})), endpoints=False, play=True)
+    assert found.trial is not None
+    assert "You have 7 commands" in "".join(message["content"] for message in found.trial.prompt)
+
+
 @pytest.mark.parametrize(("reply", "problems"), [(answer, 0), (refuse, 2)])
 async def test_probe_asks_each_endpoint_with_the_runs_parameters(reply: Any, problems: int):
     async with FakeServer(reply) as server:
