@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 
 from tests.cluster.places import NODE_ADDRESS, Places
 
+_PATIENCE = 60.0  # seconds; machines vary tenfold, and a node has two cores for all that runs on it
+
 
 class ApiError(Exception):
     """The server refused, or can't be reached (``status`` 0)."""
@@ -75,7 +77,7 @@ class Api:
     def _request(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, content: str = "application/json"
     ) -> Any:
-        connection = self._connect(timeout=10)
+        connection = self._connect(timeout=_PATIENCE)
         try:
             answer = self._send(connection, method, path, body, content).read()
         except (OSError, HTTPException) as error:
