@@ -262,9 +262,16 @@ def stuck(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
 def failed(stuck: Namespace) -> Namespace:
     """The same once a node took it, for a while, and it failed for want of its model."""
     stuck.wait_for("the condition", lambda: stuck.condition(STUCK, "Stalled").get("status") == "True")
-    stuck.kubectl("label", "nodes", "--all", "pool=nosuch")
-    try:
+    with room_for_stuck(stuck):
         stuck.wait_for("the failure", lambda: stuck.condition(STUCK, "Failed").get("status") == "True")
-    finally:
-        stuck.kubectl("label", "nodes", "--all", "pool-")
     return stuck
+
+
+@contextmanager
+def room_for_stuck(namespace: Namespace) -> Generator[None]:
+    """A node takes the pods of the run that none takes."""
+    namespace.kubectl("label", "nodes", "--all", "pool=nosuch")
+    try:
+        yield
+    finally:
+        namespace.kubectl("label", "nodes", "--all", "pool-")

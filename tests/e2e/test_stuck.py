@@ -6,7 +6,7 @@ import time
 
 from distillery.api import RETRY_ANNOTATION
 from tests.e2e.cluster import RUN, Namespace
-from tests.e2e.conftest import STUCK
+from tests.e2e.conftest import STUCK, room_for_stuck
 from tests.e2e.test_loop import query
 
 MINUTE = 60.0
@@ -41,12 +41,13 @@ def test_an_idle_run_costs_no_writes(failed: Namespace):
 
 
 def test_a_failed_run_tries_again_when_it_is_asked_to(failed: Namespace):
-    """The last test of this run: no node takes its pods any more."""
     assert failed.stage(STUCK, "prepare")["attempts"] == 1
     failed.kubectl("annotate", RUN, STUCK, f"{RETRY_ANNOTATION}=once")
     failed.wait_for("another attempt", lambda: failed.stage(STUCK, "prepare").get("attempts") == 2)
     status, condition = failed.status(STUCK), failed.condition(STUCK, "Failed")
     assert (status["phase"], status["retryRequest"]) == ("Running", "once")
     assert (condition["status"], condition["reason"]) == ("False", "RetryRequested")
-    jobs = failed.list("jobs", "distillery.dev/stage=prepare")
-    assert len(jobs) == 2  # the first one stays, for its log
+    assert len(failed.list("jobs", "distillery.dev/stage=prepare")) == 2  # the first one stays, for its log
+    with room_for_stuck(failed):
+        failed.wait_for("the same end", lambda: failed.status(STUCK)["phase"] == "Failed")
+    assert "/no/such/model: there is no such folder" in failed.condition(STUCK, "Failed")["message"]
