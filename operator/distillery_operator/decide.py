@@ -18,6 +18,7 @@ from distillery_operator import canary, conditions
 from distillery_operator.decision import Decision
 from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
 from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.pods import claim_name
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import (
     RESULT_UNAVAILABLE,
@@ -27,7 +28,7 @@ from distillery_operator.observed import (
     stage_of,
     state_of_job,
 )
-from distillery_operator.problems import YOUTH, find_problem, suspects
+from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.retries import (
     INVALID_SPEC,
@@ -167,7 +168,7 @@ def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
     if spec.pods.service_account_name is None:
         wanted.append(storage.service_account(owner))
     if spec.storage.uri is None:
-        wanted.append(storage.claim(owner))
+        wanted.append(storage.claim(owner, observed.claims.get(claim_name(owner))))
     own_database = spec.database.dsn_secret_ref is None
     if own_database:
         wanted += [
@@ -400,6 +401,11 @@ def _look_after(
             decision = replace(decision, apply=(database.network_policy(owner),))
         decision = _serve(owner, current, observed, settings, decision, now, writer)
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
+    if refused := next(iter(find_refusals(observed)), None):
+        writer.set(conditions.STALLED, True, refused.reason, refused.message)
+        requeue = _sooner(settings.resync_seconds, requeue)
+    else:
+        writer.clear(conditions.STALLED)
     if ttl is not None and observed.jobs:
         due = datetime.fromisoformat(status["completionTime"]) + timedelta(seconds=ttl)
         if now >= due:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient
 
@@ -22,11 +23,15 @@ CONTROLLER = "distillery"
 """Field manager of everything but progress."""
 
 
+PAGE = 500
+"""Objects that are listed at once."""
+
+
 class ApiError(Exception):
-    """The API server said no.
+    """The API server said no, or nothing.
 
     Attributes:
-        status: HTTP status code.
+        status: HTTP status code; 0 where no answer came.
         reason: the server's word for it, such as ``AlreadyExists``.
     """
 
@@ -34,6 +39,11 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.reason = reason
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the server understood the request and will not carry it out, however often it is asked."""
+        return 400 <= self.status < 500 and self.status not in (401, 408, 429)
 
 
 class Kube:
@@ -115,9 +125,20 @@ class Kube:
 
     async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
         """The objects of a kind in a namespace; ``labelSelector`` and ``fieldSelector`` narrow them down."""
-        reference = Reference(api_version, kind, namespace, "")
-        found = await self.request("GET", reference.collection, query=selectors)
-        return [{"apiVersion": api_version, "kind": kind, **item} for item in found["items"]]
+        found = await self.list_all(Reference(api_version, kind, namespace, "").collection, **selectors)
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in found]
+
+    async def list_all(self, collection: str, **selectors: str) -> list[Object]:
+        """The objects of a collection, in pages."""
+        found: list[Object] = []
+        query = {**selectors, "limit": str(PAGE)}
+        while True:
+            page = await self.request("GET", collection, query=query)
+            found += page["items"]
+            following = page["metadata"].get("continue")
+            if not following:
+                return found
+            query["continue"] = following
 
     async def _patch(self, path: str, manifest: Object, manager: str) -> Object:
         query = {"fieldManager": manager, "force": "true"}
@@ -135,8 +156,11 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self.client.call_api(*serialized, _request_timeout=60)
-        raw = await response.read()
+        try:
+            response = await self.client.call_api(*serialized, _request_timeout=60)
+            raw = await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ApiError(0, "NoAnswer", f"the API server does not answer: {error or type(error).__name__}") from error
         try:
             answer: Object = json.loads(raw)
         except ValueError:

@@ -21,7 +21,7 @@ from distillery.api import GROUP, VERSION
 from distillery_operator.cache import CHILDREN
 from distillery_operator.crd import PLURAL
 from distillery_operator.election import Election
-from distillery_operator.kube import Kube
+from distillery_operator.kube import PAGE, Kube
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import MANAGED_BY
 from distillery_operator.metrics import Metrics
@@ -182,6 +182,10 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.progress_storage = _NoProgress()
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
+    settings.watching.chunk_size = PAGE
+    for _, _, plural in CHILDREN:
+        # on the server's side: other people's pods are none of our memory
+        settings.watching.label_selectors[plural] = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
     settings.scanning.disabled = True  # kinds and namespaces are known; finding them out takes more rights
     return settings
 

@@ -95,8 +95,8 @@ class Manager:
         found: list[Object] = []
         for namespace in _scopes(self._settings.namespaces):
             path = f"/apis/{GROUP}/{VERSION}{namespace}/{PLURAL}"
-            answer = await self._kube.request("GET", path)
-            found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **i} for i in answer["items"]]
+            listed = await self._kube.list_all(path)
+            found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **body} for body in listed]
         return found
 
     def _count(self, before: Object | None, after: Object | None) -> None:

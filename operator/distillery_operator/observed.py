@@ -37,6 +37,7 @@ class Observed:
         failures: sessions of users that failed and that no round has learnt from, where a run waits for them.
         live: what became of the traffic of what they serve, by the name of the pod and the label of the student.
         silence: seconds since a serving pod said anything; of those that were asked.
+        refusals: what the API server refused at the last attempt, in its words, by kind and name of the object.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class Observed:
     failures: int = 0
     live: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
     silence: float = 0.0
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""

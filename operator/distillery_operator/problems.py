@@ -56,7 +56,14 @@ def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | No
     return next(_problems(observed, born), None)
 
 
+def find_refusals(observed: Observed) -> Iterator[Problem]:
+    """What the API server refuses of what the run needs."""
+    for what, message in observed.refusals.items():
+        yield Problem("Refused", f"The API server refuses the {what}: {message}")
+
+
 def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
+    yield from find_refusals(observed)
     for claim in _grown(observed.claims.values(), born):
         if claim.get("status", {}).get("phase") == "Bound":
             continue

@@ -44,7 +44,10 @@ class ProgressWatcher:
         room = asyncio.Semaphore(_AT_ONCE)
         async with answers.session() as session:
             while True:
-                await asyncio.gather(*(self._look(key, session, room) for key in list(self._cache.runs)))
+                looks = [self._look(key, session, room) for key in list(self._cache.runs)]
+                for ended in await asyncio.gather(*looks, return_exceptions=True):
+                    if isinstance(ended, Exception):
+                        _log.warning("the progress of a run was not looked at", exc_info=ended)
                 await asyncio.sleep(SECONDS)
 
     async def _look(self, key: RunKey, session: aiohttp.ClientSession, room: asyncio.Semaphore) -> None:

@@ -9,7 +9,7 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.1  # changes come in bursts; one look is enough for all of them
 _FIRST_RETRY, _LAST_RETRY = 1.0, 120.0
 _PASSWORD_BYTES = 24
+_MOST_CHARACTERS = 2000  # of what the API server says to an object
 
 
 class Reconciler:
@@ -68,6 +69,7 @@ class Reconciler:
         self._failures, self._counted = 0, -math.inf
         self._looked = -math.inf
         self._heard = time.monotonic()
+        self._refusals: dict[str, str] = {}
 
     def wake(self) -> None:
         """Something changed."""
@@ -100,8 +102,16 @@ class Reconciler:
         started = time.monotonic()
         self._meet(body)
         observed = await self._gather(body)
-        decision = decide(body, self._status, observed, self._settings, datetime.now(UTC))
-        await self._act(body, decision)
+        now = datetime.now(UTC)
+        decision = decide(body, self._status, observed, self._settings, now)
+        refusals = await self._act(body, decision)
+        if refusals != self._refusals:
+            self._refusals = refusals
+            self._metrics.failures.inc(len(refusals))
+            told = decide(body, self._status, replace(observed, refusals=refusals), self._settings, now)
+            decision = replace(decision, status=told.status, requeue=told.requeue)
+        # last, for it says what was done
+        await self._write_status(body, decision.status)
         self._metrics.reconciled(started)
         return decision.requeue
 
@@ -112,6 +122,7 @@ class Reconciler:
         self._status = dict(body.get("status", {}))
         self._uid = body["metadata"]["uid"]
         self._applied.clear()
+        self._refusals = {}
         self._listed = 0.0
         self._counted = -math.inf
 
@@ -123,16 +134,18 @@ class Reconciler:
             self._listed = time.monotonic()
         observed = self._cache.observed(self._key, self._uid)
         events: dict[str, tuple[Object, ...]] = {}
+        by_kind: dict[tuple[str, str], list[Reference]] = {}
         for suspect in suspects(observed) if active else ():
-            found = await self._kube.list(
-                "v1", "Event", suspect.namespace,
-                fieldSelector=f"involvedObject.kind={suspect.kind},involvedObject.name={suspect.name}",
-            )  # fmt: skip
+            by_kind.setdefault((suspect.namespace, suspect.kind), []).append(suspect)
+        for (namespace, kind), (suspect, *others) in by_kind.items():
+            # one list for all of a kind: the API server reads a namespace's events from its database each time
+            selector = f"involvedObject.kind={kind}" + ("" if others else f",involvedObject.name={suspect.name}")
+            found = await self._kube.list("v1", "Event", namespace, fieldSelector=selector)
             for event in sorted(found, key=_event_time):
                 uid = event["involvedObject"].get("uid", "")
                 events[uid] = (*events.get(uid, ()), event)
         failures = await self._count_failures(observed)
-        return await self._ask(replace(observed, events=events, failures=failures))
+        return await self._ask(replace(observed, events=events, failures=failures, refusals=self._refusals))
 
     async def _count_failures(self, observed: Observed) -> int:
         """How many failures of users have gathered, where the run waits for them; asked for now and then.
@@ -177,27 +190,35 @@ class Reconciler:
             children += await self._kube.list(version, kind, namespace, labelSelector=f"{RUN_LABEL}={name}")
         return children
 
-    async def _act(self, body: Object, decision: Decision) -> None:
-        """Carry a decision out. Each act is idempotent; the status comes last, and events after it.
+    async def _act(self, body: Object, decision: Decision) -> dict[str, str]:
+        """Carry a decision out, and return what the API server refuses of it: the rest is done all the same.
 
-        What was found of a newcomer comes first: pods that are told of it forget the counts that it was found by.
+        Each act is idempotent. What was found of a newcomer comes first: pods that are told of it forget the counts
+        that it was found by.
         """
+        refusals: dict[str, str] = {}
         if _trial(decision.status) != _trial(self._status):
             await self._write_status(body, decision.status)
         if decision.secret:
             owner = Owner(parse({key: value for key, value in body.items() if key != "status"}), self._uid)
-            await self._kube.create(database.secret(owner, secrets.token_hex(_PASSWORD_BYTES)))
+            secret = database.secret(owner, secrets.token_hex(_PASSWORD_BYTES))
+            with _noting(refusals, secret):
+                await self._kube.create(secret)
         for wanted in decision.apply:
-            await self._apply(wanted)
+            with _noting(refusals, wanted):
+                await self._apply(wanted)
         for reference, generation in decision.annotate:
             await self._kube.annotate(reference, {GENERATION: str(generation)})
         for wanted in decision.create:
-            if await self._kube.create(wanted):
-                self._metrics.created.labels(wanted["kind"]).inc()
+            if f"ConfigMap {wanted['metadata']['name']}" in refusals:
+                continue  # a Job without its configuration
+            with _noting(refusals, wanted):
+                if await self._kube.create(wanted):
+                    self._metrics.created.labels(wanted["kind"]).inc()
         for reference, uid in decision.delete:
             await self._kube.delete(reference, uid=uid)
             self._applied.pop(reference, None)
-        await self._write_status(body, decision.status)
+        return refusals
 
     async def _apply(self, wanted: Object) -> None:
         """Apply a manifest, unless this very one was applied a short while ago and is still there."""
@@ -223,6 +244,17 @@ class Reconciler:
             await self._kube.create(manifest(event, body, now))
         # what was just done may allow more
         self.wake()
+
+
+@contextlib.contextmanager
+def _noting(refusals: dict[str, str], wanted: Object) -> Generator[None]:
+    """Note that the API server refuses an object, which its author can mend, and go on."""
+    try:
+        yield
+    except ApiError as error:
+        if not error.refuses:
+            raise
+        refusals[f"{wanted['kind']} {wanted['metadata']['name']}"] = str(error)[:_MOST_CHARACTERS]
 
 
 def _trial(status: Mapping[str, Any]) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubernetes.utils.quantity import parse_quantity
+
 from distillery_operator.manifests.names import Owner
 from distillery_operator.manifests.pods import claim_name
+from distillery_operator.objects import Object
 
 
 def service_account(owner: Owner) -> dict[str, Any]:
@@ -18,12 +21,20 @@ def service_account(owner: Owner) -> dict[str, Any]:
     }
 
 
-def claim(owner: Owner) -> dict[str, Any]:
-    """The volume claim with the run's artifacts."""
+def claim(owner: Owner, present: Object | None = None) -> dict[str, Any]:
+    """The volume claim with the run's artifacts.
+
+    Args:
+        owner: the run.
+        present: the claim as it is, whose request may have been raised by hand: volumes do not shrink.
+    """
     storage = owner.run.spec.storage
+    sizes = [storage.claim.size]
+    if present is not None:
+        sizes.append(present["spec"]["resources"]["requests"]["storage"])
     spec: dict[str, Any] = {
         "accessModes": [storage.claim.access_mode],
-        "resources": {"requests": {"storage": storage.claim.size}},
+        "resources": {"requests": {"storage": max(sizes, key=parse_quantity)}},
     }
     if storage.claim.storage_class_name is not None:
         spec["storageClassName"] = storage.claim.storage_class_name

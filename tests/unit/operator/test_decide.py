@@ -426,3 +426,14 @@ def test_feedback_that_is_switched_on_in_the_end_opens_the_database_to_recorders
         assert len(peers()) == number
         containers = cluster.objects["Deployment", "test"]["spec"]["template"]["spec"]["initContainers"]
         assert [c["name"] for c in containers if c["name"] == "recorder"] == ["recorder"] * (number - 1)
+
+
+@pytest.mark.parametrize(("present", "applied"), [("100Gi", "100Gi"), ("1Ti", "1Ti"), ("10Gi", "50Gi")])
+def test_a_volume_that_was_grown_by_hand_is_not_shrunk(present: str, applied: str):
+    cluster = FakeCluster(run_object())
+    cluster.reconcile()
+    claim = cluster.objects["PersistentVolumeClaim", "test-artifacts"]
+    claim["spec"]["resources"]["requests"]["storage"] = present
+    cluster.reconcile()
+    claim = cluster.objects["PersistentVolumeClaim", "test-artifacts"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == applied

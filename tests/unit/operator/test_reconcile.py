@@ -28,17 +28,25 @@ class FakeKube(Kube):
 
     Attributes:
         generation: of what serving pods are told.
-        full: no Job has room.
+        down: no Job can be created, for the API server does not work.
+        refuses: what it says to an object, by kind.
     """
 
     def __init__(self, cache: Cache) -> None:
         self.asked: list[tuple[str, str, str]] = []
+        self.listed: list[str] = []
         self.statuses: list[Object] = []
-        self.full = False
+        self.down = False
+        self.refuses: dict[str, str] = {}
         self.generation = 0
         self._cache = cache
 
+    def _admit(self, manifest: Object) -> None:
+        if message := self.refuses.get(manifest["kind"]):
+            raise ApiError(403, "Forbidden", message)
+
     async def apply(self, manifest: Object) -> Object:
+        self._admit(manifest)
         self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
         if (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", "test-serving"):
             self.generation = json.loads(manifest["data"]["desired"])["generation"]
@@ -56,11 +64,14 @@ class FakeKube(Kube):
         return manifest
 
     async def create(self, manifest: Object) -> bool:
-        if self.full and manifest["kind"] == "Job":
-            raise ApiError(403, "Forbidden", "exceeded quota")
+        self._admit(manifest)
+        if self.down and manifest["kind"] == "Job":
+            raise ApiError(500, "InternalError", "etcd is away")
+        self.asked.append(("create", manifest["kind"], manifest["metadata"]["name"]))
         return True
 
     async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
+        self.listed.append(kind)
         found = self._cache._children[namespace, "test"]
         return [thing for (known, _), thing in found.items() if known == kind]
 
@@ -176,16 +187,85 @@ async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest
     said["generation"] = cluster.desired()["generation"]
     said["live"] = {OLD: GOOD, NEW: BAD}
     reconciler, kube, _ = reconciler_of(cluster)
-    kube.full = True
-    with pytest.raises(ApiError, match="quota"):
+    kube.down = True
+    with pytest.raises(ApiError, match="etcd"):
         await reconciler._reconcile()
     assert kube.statuses[-1]["serving"]["canary"]["outcome"] == "Failed"
     told = [ask for ask in kube.asked if ask[0] == "status" or ask[1] == "ConfigMap"]
-    assert [ask[0] for ask in told] == ["status", "apply"]
+    assert [ask[0] for ask in told] == ["status", "apply", "create"]
     said["generation"] = 0
-    with pytest.raises(ApiError, match="quota"):
+    with pytest.raises(ApiError, match="etcd"):
         await reconciler._reconcile()
     assert len(kube.statuses) == 1, "it is not tried again"
+
+
+def condition_of(kube: FakeKube, kind: str) -> dict[str, Any]:
+    return next((c for c in kube.statuses[-1]["conditions"] if c["type"] == kind), {"status": "False"})
+
+
+async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: dict[str, Any]):
+    reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
+    kube.refuses["PersistentVolumeClaim"] = "exceeded quota: team, requested: requests.storage=50Gi, limited: 10Gi"
+    assert await reconciler._reconcile() == 15.0
+    stalled = condition_of(kube, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "Refused")
+    refused = (
+        f"The API server refuses the PersistentVolumeClaim test-artifacts: {kube.refuses['PersistentVolumeClaim']}"
+    )
+    assert stalled["message"] == kube.statuses[-1]["message"] == refused
+    assert ("apply", "StatefulSet", "test-database") in kube.asked
+
+    writes = len(kube.statuses)
+    assert await reconciler._reconcile() == 15.0
+    assert len(kube.statuses) == writes, "it is told once"
+    kube.refuses.clear()
+    await reconciler._reconcile()
+    assert condition_of(kube, "Stalled")["status"] == "False"
+    assert ("apply", "PersistentVolumeClaim", "test-artifacts") in kube.asked
+
+
+async def test_no_job_is_created_when_its_configuration_is_refused(said: dict[str, Any]):
+    cluster = FakeCluster(run_object())
+    while not cluster.created:
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            cluster.end_job(job, "Complete")
+    for kind, name in list(cluster.objects):
+        if kind == "ConfigMap" or (kind == "Job" and "prepare" in name):
+            del cluster.objects[kind, name]
+    reconciler, kube, _ = reconciler_of(cluster)
+    kube.refuses["ConfigMap"] = "must have at most 1048576 bytes"
+    await reconciler._reconcile()
+    assert "at most 1048576 bytes" in condition_of(kube, "Stalled")["message"]
+    assert not [name for _, kind, name in kube.asked if kind == "Job"]
+    kube.refuses.clear()
+    await reconciler._reconcile()
+    assert [kind for _, kind, _ in kube.asked if kind in ("ConfigMap", "Job")] == ["ConfigMap", "Job"]
+
+
+async def test_what_serves_an_ended_run_is_refused_by_name(said: dict[str, Any]):
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    reconciler, kube, _ = reconciler_of(cluster)
+    kube.refuses["Service"] = "quota"
+    await reconciler._reconcile()
+    assert "refuses the Service test: quota" in condition_of(kube, "Stalled")["message"]
+    kube.refuses.clear()
+    await reconciler._reconcile()
+    assert condition_of(kube, "Stalled")["status"] == "False"
+
+
+async def test_events_of_many_pods_are_listed_at_once(said: dict[str, Any]):
+    cluster = FakeCluster(run_object())
+    reconciler, kube, cache = reconciler_of(cluster)
+    labels = {"distillery.dev/run": "test"}
+    for number in range(50):
+        metadata = {"name": f"p{number}", "namespace": "team", "labels": labels, "uid": str(number)}
+        metadata["creationTimestamp"] = "2026-11-25T11:00:00Z"
+        cache.keep({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending"}})
+    await reconciler._reconcile()
+    assert kube.listed.count("Event") == 1
 
 
 async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
