@@ -400,6 +400,9 @@ def _look_after(
             # whether recorders are among those that may come in can change still
             decision = replace(decision, apply=(database.network_policy(owner),))
         decision = _serve(owner, current, observed, settings, decision, now, writer)
+        if "serving" in writer.status:
+            # Services and ConfigMaps are not watched: one that was deleted comes back at the next look
+            decision = replace(decision, requeue=_sooner(settings.heal_seconds, decision.requeue))
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if refused := next(iter(find_refusals(observed)), None):
         writer.set(conditions.STALLED, True, refused.reason, refused.message)

@@ -11,7 +11,7 @@ from distillery_operator.cache import Cache, RunKey, key_of
 from distillery_operator.crd import PLURAL
 from distillery_operator.kube import Kube
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object
+from distillery_operator.objects import Object, Reference
 from distillery_operator.progress import ProgressWatcher
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings
@@ -66,7 +66,10 @@ class Manager:
         """An object of a run was made, changed or deleted."""
         key = self.cache.drop(child) if gone else self.cache.keep(child)
         if key in self._reconcilers:
-            self._reconcilers[key][0].wake()
+            reconciler, _ = self._reconcilers[key]
+            if gone or child["metadata"].get("deletionTimestamp"):
+                reconciler.forget(Reference.to(child))
+            reconciler.wake()
 
     async def stop(self) -> None:
         """End all reconcilers."""

@@ -53,6 +53,26 @@ class Reference:
         return f"{self.collection}/{self.name}"
 
 
+def stranger(thing: Object, wanted: Object) -> str:
+    """Whose an object is that has the name of one that a run wants; empty where it is the run's own.
+
+    Own is what has the same controller. What is wanted without one (a volume that outlives its run) is own if it has
+    the run's labels and no other controller.
+    """
+    theirs, ours = _controller(thing), _controller(wanted)
+    if theirs and theirs == ours:
+        return ""
+    labels, wanted_labels = thing["metadata"].get("labels", {}), wanted["metadata"].get("labels", {})
+    if not theirs and not ours and wanted_labels.items() <= labels.items():
+        return ""
+    return f"the {theirs[0]} {theirs[1]}" if theirs else "somebody else"
+
+
+def _controller(thing: Object) -> tuple[str, str, str] | None:
+    owners = thing["metadata"].get("ownerReferences", [])
+    return next(((o["kind"], o["name"], o["uid"]) for o in owners if o.get("controller")), None)
+
+
 def address(pod: Object) -> str:
     """A pod's host in a URL."""
     ip: str = pod["status"]["podIP"]

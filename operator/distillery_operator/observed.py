@@ -21,6 +21,21 @@ _JOB_LABEL = "batch.kubernetes.io/job-name"
 RESULT_UNAVAILABLE = "its Job is complete, and no pod is left to tell the result"
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An object that can't be made what the run needs.
+
+    Attributes:
+        what: its kind and name.
+        reason: one word for programs.
+        message: why, in a sentence.
+    """
+
+    what: str
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True)
 class Observed:
     """The objects of a run, all owned by it.
@@ -37,7 +52,7 @@ class Observed:
         failures: sessions of users that failed and that no round has learnt from, where a run waits for them.
         live: what became of the traffic of what they serve, by the name of the pod and the label of the student.
         silence: seconds since a serving pod said anything; of those that were asked.
-        refusals: what the API server refused at the last attempt, in its words, by kind and name of the object.
+        refusals: what the API server refused at the last attempt, or would have done to objects of others.
     """
 
     jobs: Mapping[str, Object] = field(default_factory=dict)
@@ -51,7 +66,7 @@ class Observed:
     failures: int = 0
     live: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
     silence: float = 0.0
-    refusals: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[Refusal, ...] = ()
 
     def pods_of(self, job: str) -> list[Object]:
         """The pods of a Job."""

@@ -57,9 +57,8 @@ def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | No
 
 
 def find_refusals(observed: Observed) -> Iterator[Problem]:
-    """What the API server refuses of what the run needs."""
-    for what, message in observed.refusals.items():
-        yield Problem("Refused", f"The API server refuses the {what}: {message}")
+    """What the run needs and does not get."""
+    return (Problem(refusal.reason, refusal.message) for refusal in observed.refusals)
 
 
 def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:

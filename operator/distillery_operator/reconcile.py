@@ -25,8 +25,8 @@ from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference
-from distillery_operator.observed import Observed, serving_pods
+from distillery_operator.objects import Object, Reference, stranger
+from distillery_operator.observed import Observed, Refusal, serving_pods
 from distillery_operator.problems import suspects
 from distillery_operator.promotion import to_ask
 from distillery_operator.settings import Settings
@@ -69,7 +69,7 @@ class Reconciler:
         self._failures, self._counted = 0, -math.inf
         self._looked = -math.inf
         self._heard = time.monotonic()
-        self._refusals: dict[str, str] = {}
+        self._refusals: tuple[Refusal, ...] = ()
 
     def wake(self) -> None:
         """Something changed."""
@@ -122,7 +122,7 @@ class Reconciler:
         self._status = dict(body.get("status", {}))
         self._uid = body["metadata"]["uid"]
         self._applied.clear()
-        self._refusals = {}
+        self._refusals = ()
         self._listed = 0.0
         self._counted = -math.inf
 
@@ -190,13 +190,13 @@ class Reconciler:
             children += await self._kube.list(version, kind, namespace, labelSelector=f"{RUN_LABEL}={name}")
         return children
 
-    async def _act(self, body: Object, decision: Decision) -> dict[str, str]:
-        """Carry a decision out, and return what the API server refuses of it: the rest is done all the same.
+    async def _act(self, body: Object, decision: Decision) -> tuple[Refusal, ...]:
+        """Carry a decision out, and return what can't be done of it: the rest is done all the same.
 
         Each act is idempotent. What was found of a newcomer comes first: pods that are told of it forget the counts
         that it was found by.
         """
-        refusals: dict[str, str] = {}
+        refusals: list[Refusal] = []
         if _trial(decision.status) != _trial(self._status):
             await self._write_status(body, decision.status)
         if decision.secret:
@@ -210,7 +210,7 @@ class Reconciler:
         for reference, generation in decision.annotate:
             await self._kube.annotate(reference, {GENERATION: str(generation)})
         for wanted in decision.create:
-            if f"ConfigMap {wanted['metadata']['name']}" in refusals:
+            if any(refusal.what == f"ConfigMap {wanted['metadata']['name']}" for refusal in refusals):
                 continue  # a Job without its configuration
             with _noting(refusals, wanted):
                 if await self._kube.create(wanted):
@@ -218,16 +218,36 @@ class Reconciler:
         for reference, uid in decision.delete:
             await self._kube.delete(reference, uid=uid)
             self._applied.pop(reference, None)
-        return refusals
+        return tuple(refusals)
 
     async def _apply(self, wanted: Object) -> None:
-        """Apply a manifest, unless this very one was applied a short while ago and is still there."""
+        """Apply a manifest, unless this very one was applied a short while ago and is still there.
+
+        Nothing is applied over an object of another owner, nor over one that is on its way out.
+        """
         reference, content = Reference.to(wanted), digest(wanted)
         known = self._applied.get(reference)
         if known and known[0] == content and time.monotonic() - known[1] < self._settings.resync_seconds * 0.9:
             return
+        if not await self._may_apply(wanted):
+            return
         await self._kube.apply(wanted)
         self._applied[reference] = (content, time.monotonic())
+
+    async def _may_apply(self, wanted: Object) -> bool:
+        """Whether an object may be applied now. Raises :class:`NameTaken` where another's has its name."""
+        present = await self._kube.get(Reference.to(wanted))
+        if present is None:
+            return True
+        if present["metadata"].get("deletionTimestamp"):
+            return False
+        if owner := stranger(present, wanted):
+            raise NameTaken(owner)
+        return True
+
+    def forget(self, reference: Reference) -> None:
+        """An object is gone, or on its way out: it is applied again at the next look."""
+        self._applied.pop(reference, None)
 
     async def _write_status(self, body: Object, status: Mapping[str, Any]) -> None:
         before = {key: value for key, value in self._status.items() if key != "progress"}
@@ -246,15 +266,24 @@ class Reconciler:
         self.wake()
 
 
+class NameTaken(Exception):
+    """Somebody else's object has the name of one that a run needs."""
+
+
 @contextlib.contextmanager
-def _noting(refusals: dict[str, str], wanted: Object) -> Generator[None]:
-    """Note that the API server refuses an object, which its author can mend, and go on."""
+def _noting(refusals: list[Refusal], wanted: Object) -> Generator[None]:
+    """Note that an object can't be had, which its author can mend, and go on."""
+    what = f"{wanted['kind']} {wanted['metadata']['name']}"
     try:
         yield
+    except NameTaken as taken:
+        message = f"The {what} belongs to {taken} and is left alone: remove it, or make a run of another name."
+        refusals.append(Refusal(what, "NameTaken", message))
     except ApiError as error:
         if not error.refuses:
             raise
-        refusals[f"{wanted['kind']} {wanted['metadata']['name']}"] = str(error)[:_MOST_CHARACTERS]
+        message = f"The API server refuses the {what}: {str(error)[:_MOST_CHARACTERS]}"
+        refusals.append(Refusal(what, "Refused", message))
 
 
 def _trial(status: Mapping[str, Any]) -> Any:

@@ -30,6 +30,7 @@ class Settings:
         port: of health and metrics.
         lease_seconds: after so long without a word of the leader another replica leads.
         resync_seconds: how often an active run is looked at without cause.
+        heal_seconds: how often what serves is, so that what somebody deleted comes back.
         metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     port: int = 8080
     lease_seconds: int = 15
     resync_seconds: float = 60.0
+    heal_seconds: float = 600.0
     metrics_from: tuple[Object, ...] = ()
 
     @classmethod

@@ -501,7 +501,7 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     settle(cluster)
     assert {kind for kind, name in cluster.objects if name == "test-canary"} == set()
     later(cluster, 60)
-    assert cluster.reconcile().requeue is None
+    assert cluster.reconcile().requeue == cluster.settings.heal_seconds
     assert ("Service", "test") in cluster.objects
     assert ("ConfigMap", "test-serving") in cluster.objects
 

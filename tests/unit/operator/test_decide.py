@@ -161,7 +161,7 @@ def test_a_finished_run_is_left_alone():
     cluster.reconcile()
     for _ in range(5):
         decision = cluster.reconcile()
-        assert decision.requeue is None
+        assert decision.requeue == cluster.settings.heal_seconds
     assert (cluster.writes, len(cluster.events)) == (writes, told)
 
 
@@ -285,7 +285,7 @@ def test_jobs_go_after_their_time_and_nothing_else():
     (left,) = [thing for (kind, _), thing in cluster.objects.items() if kind == "Job"]
     assert left["metadata"]["labels"][STAGE_LABEL] == HISTORY
     assert [name for kind, name in cluster.objects if kind == "ConfigMap"] == ["test-serving"]
-    assert cluster.reconcile().requeue is None
+    assert cluster.reconcile().requeue == cluster.settings.heal_seconds
     assert cluster.status["phase"] == "Complete"
 
 

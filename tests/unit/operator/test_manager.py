@@ -8,7 +8,9 @@ import pytest
 
 from distillery_operator.kube import Kube
 from distillery_operator.manager import Manager
+from distillery_operator.manifests.names import RUN_LABEL
 from distillery_operator.metrics import Metrics
+from distillery_operator.objects import Reference
 from distillery_operator.reconcile import Reconciler
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
 
@@ -36,3 +38,17 @@ async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.Monke
         await all_seen.wait()
     await manager.stop()
     assert 1 < most <= 32
+
+
+@pytest.mark.parametrize(("gone", "dying"), [(True, False), (False, True), (False, False)])
+async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyPatch, gone: bool, dying: bool):
+    forgotten: list[Reference] = []
+    monkeypatch.setattr(Reconciler, "forget", lambda self, reference: forgotten.append(reference))
+    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager.run_changed(run_object())
+    metadata = {"name": "test", "namespace": "team", "labels": {RUN_LABEL: "test"}}
+    if dying:
+        metadata["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+    manager.child_changed({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}, gone=gone)
+    await manager.stop()
+    assert forgotten == [Reference("apps/v1", "Deployment", "team", "test")] * (gone or dying)

@@ -30,11 +30,13 @@ class FakeKube(Kube):
         generation: of what serving pods are told.
         down: no Job can be created, for the API server does not work.
         refuses: what it says to an object, by kind.
+        present: what it has of what the run is not told of by watches, by kind and name.
     """
 
     def __init__(self, cache: Cache) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.listed: list[str] = []
+        self.present: dict[tuple[str, str], Object] = {}
         self.statuses: list[Object] = []
         self.down = False
         self.refuses: dict[str, str] = {}
@@ -57,6 +59,9 @@ class FakeKube(Kube):
         pod = copy.deepcopy(self._cache._children["team", "test"][reference.kind, reference.name])
         pod["metadata"]["annotations"] = dict(annotations)
         self._cache.keep(pod)
+
+    async def get(self, reference: Reference) -> Object | None:
+        return self.present.get((reference.kind, reference.name))
 
     async def apply_status(self, manifest: Object, *, manager: str = "") -> Object:
         self.asked.append(("status", manifest["kind"], manifest["metadata"]["name"]))
@@ -222,6 +227,78 @@ async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: 
     await reconciler._reconcile()
     assert condition_of(kube, "Stalled")["status"] == "False"
     assert ("apply", "PersistentVolumeClaim", "test-artifacts") in kube.asked
+
+
+def present(kind: str, name: str, **metadata: Any) -> dict[tuple[str, str], Object]:
+    return {(kind, name): {"kind": kind, "metadata": {"name": name, "namespace": "team", **metadata}}}
+
+
+RELEASE = {"kind": "StatefulSet", "name": "postgres", "uid": "7", "controller": True}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "whose"),
+    [
+        ({"ownerReferences": [RELEASE]}, "the StatefulSet postgres"),
+        ({"labels": {"app": "theirs"}}, "somebody else"),
+        ({"ownerReferences": [{**RELEASE, "kind": "DistillationRun", "name": "test"}]}, "the DistillationRun test"),
+    ],
+)
+async def test_nothing_is_applied_over_an_object_of_another_owner(
+    said: dict[str, Any], metadata: dict[str, Any], whose: str
+):
+    reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
+    kube.present = present("Service", "test-database", **metadata)
+    await reconciler._reconcile()
+    assert ("apply", "Service", "test-database") not in kube.asked
+    assert ("apply", "StatefulSet", "test-database") in kube.asked
+    stalled = condition_of(kube, "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "NameTaken")
+    assert f"The Service test-database belongs to {whose} and is left alone" in stalled["message"]
+    kube.present.clear()
+    await reconciler._reconcile()
+    assert ("apply", "Service", "test-database") in kube.asked
+
+
+async def test_nothing_is_applied_onto_an_object_that_is_on_its_way_out(said: dict[str, Any]):
+    reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
+    kube.present = present("Service", "test-database", deletionTimestamp="2026-11-25T12:00:00Z")
+    await reconciler._reconcile()
+    assert ("apply", "Service", "test-database") not in kube.asked
+    assert condition_of(kube, "Stalled")["status"] == "False"
+    kube.present.clear()
+    await reconciler._reconcile()
+    assert ("apply", "Service", "test-database") in kube.asked
+
+
+async def test_a_claim_that_outlived_an_earlier_run_is_taken_over(said: dict[str, Any]):
+    cluster = FakeCluster(run_object(storage={"retain": True}))
+    cluster.reconcile()
+    claim = cluster.objects["PersistentVolumeClaim", "test-artifacts"]
+    assert "ownerReferences" not in claim["metadata"]
+    reconciler, kube, _ = reconciler_of(cluster)
+    kube.present = {("PersistentVolumeClaim", "test-artifacts"): claim}
+    await reconciler._reconcile()
+    assert ("apply", "PersistentVolumeClaim", "test-artifacts") in kube.asked
+
+
+async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dict[str, Any]):
+    """At once where the kind is watched, and within ten minutes in any case."""
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    said["generation"] = cluster.desired()["generation"]
+    reconciler, kube, _ = reconciler_of(cluster)
+    deployment = ("apply", "Deployment", "test")
+    for _ in range(3):
+        await reconciler._reconcile()
+        said["generation"] = kube.generation
+    assert await reconciler._reconcile() == cluster.settings.heal_seconds == 600
+    applied = kube.asked.count(deployment)
+    await reconciler._reconcile()
+    assert kube.asked.count(deployment) == applied, "it was applied a short while ago"
+    reconciler.forget(Reference("apps/v1", "Deployment", "team", "test"))
+    await reconciler._reconcile()
+    assert kube.asked.count(deployment) == applied + 1
 
 
 async def test_no_job_is_created_when_its_configuration_is_refused(said: dict[str, Any]):
