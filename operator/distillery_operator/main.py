@@ -68,7 +68,7 @@ async def _serve(settings: Settings) -> int:
 
 async def _lead(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Wait for the lead, then operate as long as it is ours."""
-    election = Election(kube, "distillery-operator", settings.namespace, settings.identity, settings.lease_seconds)
+    election = Election(kube, settings.lease_name, settings.namespace, settings.identity, settings.lease_seconds)
     waiting = asyncio.create_task(_stay_ready(metrics))
     try:
         await election.acquire()

@@ -28,6 +28,7 @@ class Settings:
         image_pull_policy: of all of them.
         identity: tells replicas apart.
         port: of health and metrics.
+        lease_name: the Lease that the replicas of one release share.
         lease_seconds: after so long without a word of the leader another replica leads.
         resync_seconds: how often an active run is looked at without cause.
         heal_seconds: how often what serves is, so that what somebody deleted comes back.
@@ -44,6 +45,7 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     identity: str = field(default_factory=socket.gethostname)
     port: int = 8080
+    lease_name: str = "distillery-operator"
     lease_seconds: int = 15
     resync_seconds: float = 60.0
     heal_seconds: float = 600.0

@@ -22,6 +22,9 @@ PATIENCE = 1800.0
 
 RUN = "drun"
 
+RELEASE = "distillery"
+"""Of the chart, and so the name of the operator's Deployment and Lease."""
+
 
 @dataclass(frozen=True)
 class Cluster:

@@ -24,6 +24,7 @@ from tests.cluster.api import Api, ProxiedApi
 from tests.cluster.kubectl import eventually
 from tests.cluster.places import Places
 from tests.e2e import caps, serving
+from tests.e2e.cluster import RELEASE as RELEASE
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.documents import small
 from tests.e2e.mode import why_no_node
@@ -32,7 +33,6 @@ from tests.e2e.prometheus import Monitor, Prometheus, scraping
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
 SYSTEM = "distillery-system"
-RELEASE = "distillery"
 STUCK = "stuck"
 
 _ORDER = (

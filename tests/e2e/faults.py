@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.e2e.cluster import Namespace
+from tests.e2e.cluster import RELEASE, Namespace
 
 
 def leader(operator: Namespace) -> str:
     """The pod of the replica that leads."""
-    return operator.get("lease", "distillery-operator")["spec"]["holderIdentity"]
+    return operator.get("lease", RELEASE)["spec"]["holderIdentity"]
 
 
 def kill(namespace: Namespace, pod: str) -> None:

@@ -60,6 +60,20 @@ def test_named_namespaces_get_roles_and_nothing_is_granted_elsewhere(cluster: Cl
     assert places == {"team-a", "team-b", SYSTEM}
 
 
+def test_two_releases_have_leases_of_their_own(cluster: Cluster):
+    leases = set[str]()
+    for release in ("distillery", "other"):
+        manifests = list(yaml.safe_load_all(cluster.helm("template", release, str(CHART), f"--namespace={SYSTEM}")))
+        (lead,) = (m for m in manifests if m["kind"] == "Role" and m["metadata"]["name"].endswith("-lead"))
+        (granted,) = (rule["resourceNames"] for rule in lead["rules"] if "resourceNames" in rule)
+        (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        (used,) = (v["value"] for v in container["env"] if v["name"] == "DISTILLERY_LEASE_NAME")
+        assert granted == [used]
+        leases.add(used)
+    assert leases == {"distillery", "other-distillery"}
+
+
 def test_what_is_optional_is_off(cluster: Cluster):
     optional = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap", "PodDisruptionBudget"}
     assert not optional & kinds(template(cluster))
