@@ -201,7 +201,8 @@ def _stage_states(
         if record.get("job", jobs.job_name(owner, sid, attempt)) != job["metadata"]["name"]:
             continue  # an earlier attempt
         timeout = f"spec.stages.{sid.kind}.timeoutSeconds"
-        state = state_of_job(job, observed.pods_of(job["metadata"]["name"]), attempt=attempt, timeout_field=timeout)
+        pods = observed.pods_of(job["metadata"]["name"])
+        state = state_of_job(job, pods, attempt=attempt, timeout_field=timeout, now=now)
         if state.message == RESULT_UNAVAILABLE and attempt < _MOST_ATTEMPTS:
             # what it did is in the store and in the database: another attempt only tells it again
             record |= {"attempts": attempt + 1, "phase": "Running"}

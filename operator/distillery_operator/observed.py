@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from distillery.api import Spec
@@ -17,6 +18,9 @@ from distillery_operator.objects import Object
 
 _WORKER = "worker"
 _JOB_LABEL = "batch.kubernetes.io/job-name"
+
+_LAG = timedelta(minutes=2)
+"""That a watch may lag behind; in that time all objects of an active run are listed twice."""
 
 RESULT_UNAVAILABLE = "its Job is complete, and no pod is left to tell the result"
 
@@ -93,12 +97,21 @@ def word_of(pods: Iterable[Object], *, attempt: int) -> StageState | None:
     return said
 
 
-def state_of_job(job: Object, pods: Iterable[Object], *, attempt: int, timeout_field: str) -> StageState:
-    """How a stage stands by its Job. Kubernetes retried already: a failure is final."""
+def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_field: str, now: datetime) -> StageState:
+    """How a stage stands by its Job. Kubernetes retried already: a failure is final.
+
+    Jobs and pods are watched apart: what is known of pods may be older than the end of their Job, and then they are
+    waited for.
+    """
     word = word_of(pods, attempt=attempt)
-    if job_condition(job, "Complete"):
+    if complete := job_condition(job, "Complete"):
         if word and word.phase == "succeeded":
             return word
+        if any(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods):
+            return StageState("running", attempt)
+        ended = complete.get("lastTransitionTime")
+        if not pods and ended and now - datetime.fromisoformat(ended) < _LAG:
+            return StageState("running", attempt)
         return StageState("failed", attempt, permanent=True, message=RESULT_UNAVAILABLE)
     failed = job_condition(job, "Failed")
     if failed:

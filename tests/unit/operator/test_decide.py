@@ -10,6 +10,7 @@ import pytest
 from distillery.api import parse
 from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL, Owner
+from distillery_operator.objects import text_of
 from tests.unit.operator.fake_cluster import UID, FakeCluster, result_of, run_object
 
 
@@ -231,6 +232,30 @@ def test_a_result_that_got_lost_is_asked_for_once_more_and_then_is_a_failure():
                 cluster.end_job(job, "Complete", word={"result": {}})
     assert lost == 2
     assert "no pod is left to tell the result" in cluster.condition("Failed")["message"]
+
+
+@pytest.mark.parametrize("known", ["running", "none"])
+def test_a_pod_that_the_watch_has_not_told_the_end_of_is_waited_for(known: str):
+    cluster = FakeCluster(run_object())
+    while not (prepare := [j for j in cluster.running_jobs() if j["metadata"]["labels"][STAGE_LABEL] == "prepare"]):
+        cluster.reconcile()
+        cluster.get_ready()
+        for job in cluster.running_jobs():
+            if job["metadata"]["labels"][STAGE_LABEL] == "migrate":
+                cluster.end_job(job, "Complete")
+    (job,) = prepare
+    cluster.end_job(job, "Complete", word={"result": result_of("prepare")})
+    job["status"]["conditions"][0]["lastTransitionTime"] = text_of(cluster.now)
+    told = cluster.objects.pop(("Pod", f"{job['metadata']['name']}-0-x"))
+    if known == "running":
+        behind = {**told, "status": {"phase": "Running"}}
+        cluster.objects["Pod", told["metadata"]["name"]] = behind
+    for _ in range(5):
+        cluster.reconcile()
+    assert cluster.created.count("prepare") == 1
+    cluster.objects["Pod", told["metadata"]["name"]] = told
+    assert cluster.run() == "Complete"
+    assert cluster.created.count("prepare") == 1
 
 
 def test_a_suspended_run_stops_and_goes_on():
