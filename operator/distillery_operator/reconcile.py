@@ -64,7 +64,7 @@ class Reconciler:
         self._uid = ""
         self._status: dict[str, Any] = {}
         self._applied: dict[Reference, tuple[str, float]] = {}
-        self._listed = 0.0
+        self._listed = -math.inf
         self._said: dict[str, gateways.Said] = {}
         self._failures, self._counted = 0, -math.inf
         self._looked = -math.inf
@@ -123,13 +123,17 @@ class Reconciler:
         self._uid = body["metadata"]["uid"]
         self._applied.clear()
         self._refusals = ()
-        self._listed = 0.0
+        self._listed = -math.inf
         self._counted = -math.inf
 
     async def _gather(self, body: Object) -> Observed:
-        """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion."""
+        """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion.
+
+        At the first sight of a run that is served the watches may not have told of its servers yet.
+        """
         active = self._status.get("phase") not in ("Complete", "Failed")
-        if active and time.monotonic() - self._listed > self._settings.resync_seconds:
+        unseen = self._listed == -math.inf and "serving" in self._status
+        if unseen or (active and time.monotonic() - self._listed > self._settings.resync_seconds):
             self._cache.replace(self._key, await self._list_children())
             self._listed = time.monotonic()
         observed = self._cache.observed(self._key, self._uid)

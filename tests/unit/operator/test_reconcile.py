@@ -301,6 +301,25 @@ async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dic
     assert kube.asked.count(deployment) == applied + 1
 
 
+async def test_a_restart_does_not_tell_that_a_served_run_is_down(said: dict[str, Any]):
+    """The run is told of by its watch before the watches of its objects tell anything."""
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    for _ in range(3):
+        cluster.reconcile()
+    said["generation"] = cluster.desired()["generation"]
+    cache = Cache()
+    cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
+    there = Cache()
+    for thing in cluster.objects.values():
+        there.keep(copy.deepcopy(thing))
+    kube = FakeKube(there)
+    reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore())
+    for _ in range(3):
+        await reconciler._reconcile()
+    assert kube.statuses == []
+
+
 async def test_no_job_is_created_when_its_configuration_is_refused(said: dict[str, Any]):
     cluster = FakeCluster(run_object())
     while not cluster.created:
