@@ -24,6 +24,9 @@ YOUTH = timedelta(seconds=10)
 """What is younger is given its time: a volume that is not there yet, or room that a pod on its way out still takes, is
 no news, and each would cost two writes of the status."""
 
+_LEAVING = timedelta(minutes=5)
+"""Beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
+
 _SECRET = re.compile(
     r'(secret "[^"]+" not found|references non-existent secret key: \S+|couldn\'t find key \S+ in Secret \S+)'
 )
@@ -82,16 +85,25 @@ def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
                 yield Problem("PodsNotCreated", f"No pod of {_who(owner)} can be made: {event['message']}")
                 break
     for pod in _grown(observed.pods, born):
-        yield from _problems_of_pod(pod, observed.events.get(pod["metadata"]["uid"], ()))
+        yield from _problems_of_pod(pod, observed.events.get(pod["metadata"]["uid"], ()), born)
 
 
 def _grown(things: Iterable[Object], born: datetime) -> Iterator[Object]:
     return (t for t in things if datetime.fromisoformat(t["metadata"]["creationTimestamp"]) <= born)
 
 
-def _problems_of_pod(pod: Object, events: tuple[Object, ...]) -> Iterator[Problem]:
+def _problems_of_pod(pod: Object, events: tuple[Object, ...], born: datetime) -> Iterator[Problem]:
     status, who = pod.get("status", {}), _who(pod)
-    if status.get("phase") in ("Succeeded", "Failed") or pod["metadata"].get("deletionTimestamp"):
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return
+    if leaves := pod["metadata"].get("deletionTimestamp"):  # when it should have been gone at the latest
+        if datetime.fromisoformat(leaves) + _LEAVING <= born:
+            node = pod["spec"].get("nodeName", "its node")
+            yield Problem(
+                "PodStuckTerminating",
+                f"A pod of {who} does not end, and takes the place of its successor: {node} does not answer. If the "
+                f"node is lost for good, delete it, or the pod: kubectl delete pod {pod['metadata']['name']} --force",
+            )
         return
     for condition in status.get("conditions", []):
         unscheduled = condition["type"] == "PodScheduled" and condition["status"] == "False"

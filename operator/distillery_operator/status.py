@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
 from distillery_operator.retries import has_begun
+from distillery_operator.status_schema import MOST_OF_STAGE
 
 ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
 RETRY_REQUESTED = "RetryRequested"
@@ -85,7 +86,7 @@ class StatusWriter:
         last = max(of_round.values(), default=0)
         self.status["stages"] = [records[name] for name in sorted(of_round) if of_round[name] in (0, last)]
         self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
-        self.status["stage"] = ",".join(str(sid) for sid in current.running)
+        self.status["stage"] = _fitted(str(sid) for sid in current.running)
 
     def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
         scores = {
@@ -127,7 +128,7 @@ class StatusWriter:
             if other["name"] != record["name"] and not 0 < StageId.parse(other["name"]).round < stage.id.round
         ]
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
-        self.status["stage"] = ",".join(filter(None, (self.status.get("stage", ""), str(stage.id))))
+        self.status["stage"] = _fitted(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
     def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "") -> None:
         """What is served, and by how many replicas; and the newcomer beside it.
@@ -189,3 +190,11 @@ class StatusWriter:
             self.status.setdefault("completionTime", self._now)
             self.status["stage"] = ""
         return self.status
+
+
+def _fitted(stages: Iterable[str]) -> str:
+    """The names of stages, as many as the column holds: nine evaluations at once can be too many."""
+    joined = ",".join(stages)
+    if len(joined) <= MOST_OF_STAGE:
+        return joined
+    return joined[: MOST_OF_STAGE - 3].rpartition(",")[0] + ",..."

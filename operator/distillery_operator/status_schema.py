@@ -11,6 +11,8 @@ MOST_HISTORY = 20
 """Of what was served."""
 
 MAX_RETRY_REQUEST = 64
+MOST_OF_STAGE = 256
+"""Characters of the names of the stages under way."""
 """Characters of the annotation that requests a retry; more are not looked at."""
 
 
@@ -117,7 +119,7 @@ STATUS: dict[str, Any] = {
         "message": _text(4096, "What is going on, in a sentence."),
         "round": {**_NUMBER, "description": "The round under way, or the last one."},
         "roundOf": _text(32, "The same, of how many."),
-        "stage": _text(256, "The stages under way."),
+        "stage": _text(MOST_OF_STAGE, "The stages under way."),
         "stages": {
             "type": "array",
             "maxItems": 64,

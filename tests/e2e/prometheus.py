@@ -52,11 +52,15 @@ class Monitor:
         services = manifest["kind"] == "ServiceMonitor"
         (endpoint,) = spec["endpoints" if services else "podMetricsEndpoints"]
         assert endpoint["path"] == "/metrics"
-        return cls(_selector(spec["selector"]["matchLabels"]), endpoint["port"], services)
+        return cls(_selector(spec["selector"]), endpoint["port"], services)
 
 
-def _selector(labels: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in labels.items())
+def _selector(selector: dict[str, Any]) -> str:
+    chosen = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+    for expression in selector.get("matchExpressions", []):
+        assert expression["operator"] == "In"
+        chosen.append(f"{expression['key']} in ({','.join(expression['values'])})")
+    return ",".join(chosen)
 
 
 @dataclass(frozen=True)

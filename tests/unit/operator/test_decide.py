@@ -11,6 +11,7 @@ from distillery.api import parse
 from distillery_operator.manifests.jobs import HISTORY
 from distillery_operator.manifests.names import STAGE_LABEL, Owner
 from distillery_operator.objects import text_of
+from distillery_operator.status_schema import MOST_OF_STAGE
 from tests.unit.operator.fake_cluster import UID, FakeCluster, result_of, run_object
 
 
@@ -462,3 +463,23 @@ def test_a_volume_that_was_grown_by_hand_is_not_shrunk(present: str, applied: st
     cluster.reconcile()
     claim = cluster.objects["PersistentVolumeClaim", "test-artifacts"]
     assert claim["spec"]["resources"]["requests"]["storage"] == applied
+
+
+def test_the_column_of_stages_holds_as_many_as_fit():
+    """All 13 arms at once; the API server refuses a status with a longer text, and with it all else in it."""
+    arms = [
+        "base", "sft", "distilled", "placebo-distilled", "distilled-matched", "placebo-distilled-matched",
+        "sft-matched", "sft-unfiltered", "distilled-unfiltered", "placebo-distilled-unfiltered", "rag", "placebo",
+        "distilled+rag",
+    ]  # fmt: skip
+    cluster = FakeCluster(run_object(stages={"parallel": 16}, evaluation={"arms": arms}))
+    for _ in range(60):
+        cluster.reconcile()
+        cluster.get_ready()
+        assert len(cluster.status["stage"]) <= MOST_OF_STAGE
+        for job in cluster.running_jobs():
+            stage = job["metadata"]["labels"][STAGE_LABEL]
+            if "evaluate" not in stage or stage == "r1-evaluate-base":
+                cluster.end_job(job, "Complete", word={"result": result_of(stage)})
+    assert len(cluster.running_jobs()) == 9
+    assert cluster.status["stage"].endswith(",...")

@@ -150,3 +150,17 @@ def test_only_what_may_be_stuck_is_asked_about():
     assert suspects(Observed(pods=(running,), jobs={"a": active, "c": complete})) == []
     names = {reference.kind for reference in suspects(Observed(pods=(pod(),), jobs={"j": job()}))}
     assert names == {"Pod", "Job"}
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(4, False), (6, True)])
+def test_a_pod_that_does_not_end_is_told(minutes: int, told: bool):
+    """Its node is lost: Kubernetes starts its successor only once it has ended."""
+    leaving = pod(phase="Running")
+    leaving["metadata"]["deletionTimestamp"] = MADE
+    leaving["spec"] = {"nodeName": "gpu-7"}
+    found = find_problem(Observed(pods=(leaving,)), datetime.fromisoformat(MADE) + timedelta(minutes=minutes))
+    assert (found is not None) == told
+    if found:
+        assert found.reason == "PodStuckTerminating"
+        assert "gpu-7 does not answer" in found.message
+        assert "kubectl delete pod p --force" in found.message
