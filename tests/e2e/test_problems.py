@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import Cluster, Namespace
+from tests.e2e.cluster import RUN, Cluster, Namespace
 from tests.e2e.conftest import namespace
 from tests.e2e.documents import small
 
@@ -21,6 +21,21 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-class": ({"storage": {"claim": {"storageClassName": "nosuch"}}}, "VolumeNotProvisioned", "nosuch"),
     "no-runtime": ({"pods": {"runtimeClassName": "nosuch"}}, "PodsNotCreated", "nosuch"),
     "no-image": ({"pods": {"image": "distillery/nosuch:1"}}, "ImageNotPulled", "distillery/nosuch:1"),
+    "too-large": ({"storage": {"claim": {"size": "2Ti"}}}, "Refused", "exceeded quota"),
+    "taken": ({}, "NameTaken", "The Service taken-database belongs to somebody else and is left alone"),
+}
+QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "small-volumes"},
+    "spec": {"hard": {"requests.storage": "1Ti"}},
+}
+THEIRS = {"app": "theirs"}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "taken-database"},
+    "spec": {"selector": THEIRS, "ports": [{"port": 80}]},
 }
 
 
@@ -28,6 +43,8 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
 def wrong(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
     """A namespace with a run for each thing that can be wrong."""
     with namespace(cluster, "e2e-problems") as made:
+        made.apply(QUOTA)
+        made.apply(SERVICE)
         for name, (spec, _, _) in WRONG.items():
             made.apply(small(name, **spec))
         yield made
@@ -43,6 +60,25 @@ def test_what_keeps_a_run_from_getting_on_is_told(wrong: Namespace, name: str):
     )
     assert told in wrong.condition(name, "Stalled")["message"]
     assert wrong.status(name)["message"] == wrong.condition(name, "Stalled")["message"]
+
+
+def test_what_was_refused_is_made_once_it_is_allowed(wrong: Namespace):
+    """And nothing else had to wait for it."""
+    assert wrong.get("statefulset", "too-large-database")
+    wrong.kubectl("delete", "resourcequota", "small-volumes")
+    wrong.wait_for("the claim", lambda: wrong.get("pvc", "too-large-artifacts"), seconds=MINUTE * 5)
+    wrong.wait_for(
+        "no complaint", lambda: wrong.condition("too-large", "Stalled").get("reason") != "Refused", seconds=MINUTE * 5
+    )
+
+
+def test_an_object_of_somebody_else_outlives_the_run_of_its_name(wrong: Namespace):
+    assert wrong.get("service", "taken-database")["spec"]["selector"] == THEIRS
+    wrong.kubectl("delete", RUN, "taken", "--timeout=300s")
+    wrong.wait_for("the end of its own", lambda: not wrong.get("statefulset", "taken-database"), seconds=MINUTE * 5)
+    kept = wrong.get("service", "taken-database")
+    assert kept["spec"]["selector"] == THEIRS
+    assert "ownerReferences" not in kept["metadata"]
 
 
 def test_a_gpu_that_is_not_there_is_told_and_waited_for(team: Namespace):
