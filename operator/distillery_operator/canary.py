@@ -303,7 +303,9 @@ def _look(
     over = seconds >= step.timeout_seconds
     runs = trial.outcome == RUNNING  # else it waits for pods or for the user, but harm is not waited for
     last = seconds >= step.seconds and runs
-    finding = judge(newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last)
+    finding = judge(
+        newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last, steps=len(canary.steps), explain=over
+    )
     if finding.outcome in (FAILED, SUCCESSFUL):
         return replace(trial, outcome=finding.outcome, message=finding.message)
     if over and trial.outcome == STARTING:
