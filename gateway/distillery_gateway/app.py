@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from distillery_gateway import outcomes
+from distillery_gateway.attempts import Attempt
 from distillery_gateway.capture import Capture, Tape
 from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal, no_such_model
@@ -20,7 +21,7 @@ from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
 from distillery_gateway.live import Answer
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.requests import CHAT, ENDPOINTS, parse
+from distillery_gateway.requests import CHAT, ENDPOINTS, demands_format, parse
 from distillery_gateway.routing import Routes
 
 _log = logging.getLogger("distillery_gateway.requests")
@@ -142,9 +143,13 @@ class Gateway:
         if self._capture and _SESSION in exchange.headers and path == CHAT:
             named = exchange.headers[_SESSION]
             exchange.tape = self._capture.tape(body, session=named, model=target.called, size=len(sent))
+        exchange.formatted = demands_format(body)
+        client, named = exchange.key.name if exchange.key else "", exchange.headers.get(_SESSION, "")
+        exchange.attempt = Attempt.of(exchange.headers, client, named, path, sent)
         if shadow := self._routes.shadow(alias):
             self._send_shadow(exchange, shadow, path, body)
-        with self._routes.live.request(target) as seen, self._routes.running(target.model):
+        live = self._routes.live.request(target, exchange.attempt, formatted=exchange.formatted)
+        with live as seen, self._routes.running(target.model):
             try:
                 await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange), seen)
             finally:
@@ -199,16 +204,18 @@ class Gateway:
         """Send a copy whose answer nobody waits for; none where too many are under way."""
         if len(self._shadows) >= _SHADOWS_AT_ONCE:
             return
-        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-        sent, headers, live = _body_for(target, whole), _headers_for(target, exchange), self._routes.live
+        # streamed or not as the client asked for it: else the first token would not come when the client's does
+        sent, headers, live = _body_for(target, body), _headers_for(target, exchange), self._routes.live
 
         async def copy() -> None:
             try:
-                with live.request(target), self._routes.running(target.model):
+                request = live.request(target, exchange.attempt, formatted=exchange.formatted)
+                with request as seen, self._routes.running(target.model):
                     async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
-                        raw = await answer.read()
                         if answer.status >= 400:
-                            raise self._refusal(answer.status, raw, exchange)
+                            raise self._refusal(answer.status, await answer.read(), exchange)
+                        async for chunk in answer.content.iter_any():
+                            seen.see(chunk)
             except (Refusal, aiohttp.ClientError, TimeoutError) as error:
                 _log.info("a shadow failed: %s", error.status if isinstance(error, Refusal) else type(error).__name__)
 
@@ -220,6 +227,10 @@ class Gateway:
         """What the client is told of an error of the server behind: its words about the request, nothing of itself."""
         if status == 404:
             return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
+        if status == 500 and exchange.formatted:
+            # vLLM says no more than that where its grammar refuses all tokens; a retry would end the same way
+            message = "The model could not write the format that the request demands."
+            return Refusal(422, "format_not_generated", message)
         if status >= 500:
             return Refusal(503, "upstream_failed", "The model's server failed; try again.")
         try:

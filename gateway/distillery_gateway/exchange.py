@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from distillery_gateway.attempts import Attempt
 from distillery_gateway.capture import Tape
 from distillery_gateway.errors import Refusal
 from distillery_gateway.keys import Key
@@ -41,6 +42,8 @@ class Exchange:
     model: str = ""
     status: int = 0
     tape: Tape | None = None
+    attempt: Attempt = field(default_factory=Attempt)
+    formatted: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

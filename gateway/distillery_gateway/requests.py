@@ -6,7 +6,7 @@ What is not known is refused, for vLLM knows parameters that read files, run for
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from distillery_gateway.errors import Refusal
@@ -62,6 +62,13 @@ def parse(path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = ()
         if not isinstance(body.get(name), bool):
             _check_number(body, name, _MOST_LOGPROBS, least=0)
     return body
+
+
+def demands_format(body: Mapping[str, Any]) -> bool:
+    """Whether the server behind holds the model to a grammar, which may leave it nothing to say."""
+    given, choice = body.get("response_format"), body.get("tool_choice")
+    formatted = isinstance(given, dict) and given.get("type") not in (None, "text")
+    return formatted or isinstance(choice, dict) or choice == "required"
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:

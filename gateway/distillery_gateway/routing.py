@@ -74,7 +74,8 @@ class Routes:
             if _incumbents(desired) - self._held:
                 return False
             _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
-            self._table, self.live, self._whole = desired, Live(desired.targets), False
+            live = Live(desired.targets, desired.max_first_token_seconds)
+            self._table, self.live, self._whole = desired, live, False
         self._whole = self._whole or not _models(desired.targets) - self._held
         return self._whole
 

@@ -88,12 +88,14 @@ class Newcomer:
         digest: of its adapter.
         weight: per cent of the sessions; 0 for copies.
         step: tells a step from every other: a pod counts from 0 with a new table, even where the shares are the same.
+        max_first_token_seconds: gateways count a request that waits longer as slow.
     """
 
     student: Model
     digest: str
     weight: int
     step: str
+    max_first_token_seconds: float = 10.0
 
 
 def desired(
@@ -111,7 +113,7 @@ def desired(
     adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
     wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
     if newcomer:
-        wanted["step"] = newcomer.step
+        wanted |= {"step": newcomer.step, "maxFirstTokenSeconds": newcomer.max_first_token_seconds}
         adapters += _held(newcomer.student, newcomer.digest, adapter=adapter)
         target = _target(owner, newcomer.digest, adapter=adapter)
         if not adapter:
