@@ -56,12 +56,10 @@ class Site:
     Attributes:
         component: what their pods are labelled as.
         suffix: of the names of their Deployment and Service.
-        few: one pod, whatever ``promotion.service.replicas`` says.
     """
 
     component: str
     suffix: str = ""
-    few: bool = False
 
     def named(self, owner: Owner) -> str:
         """The Deployment, and the Service."""
@@ -75,7 +73,7 @@ class Site:
 SERVING = Site("serving")
 """Those that clients reach."""
 
-CANARY = Site("canary", "-canary", few=True)
+CANARY = Site("canary", "-canary")
 """Those of a newcomer, where weights are merged and one vLLM can't hold two students."""
 
 
@@ -95,7 +93,7 @@ class Newcomer:
     digest: str
     weight: int
     step: str
-    max_first_token_seconds: float = 10.0
+    max_first_token_seconds: float
 
 
 def desired(

@@ -72,7 +72,8 @@ class CanaryStep(Part):
     """What a newcomer gets for a while."""
 
     weight: Annotated[int, Field(ge=0, le=99)] = 0
-    """Per cent of the sessions that the newcomer answers."""
+    """Per cent of the sessions that the newcomer answers. Merged weights get servers of their own for it, this share of
+    ``service.replicas`` rounded up; a larger share begins once they are available."""
 
     shadow: bool = False
     """The newcomer gets a copy of every request instead, and nobody sees its answers."""
@@ -81,7 +82,7 @@ class CanaryStep(Part):
     """The least time that the step takes."""
 
     timeout_seconds: Annotated[int, Field(ge=10, le=31 * 24 * 3600)] = 3600
-    """The time after which the step is inconclusive: it stays as it is until you decide."""
+    """The time after which the step is inconclusive; ``inconclusivePolicy`` says what follows."""
 
 
 Allowance = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -129,6 +130,10 @@ class Canary(Part):
 
     paused: bool = False
     """Stay at the step, whatever the analysis says."""
+
+    inconclusive_policy: Literal["Pause", "Abort"] = "Pause"
+    """inconclusivePolicy is what follows when a step is over without a verdict. ``Pause`` keeps the newcomer's share
+    until you decide; ``Abort`` sends all traffic back to the student that was served before."""
 
     analysis: CanaryAnalysis = CanaryAnalysis()
     """What it has to show."""

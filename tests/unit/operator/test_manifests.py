@@ -98,7 +98,7 @@ def everything(of: Owner) -> Iterator[Object]:
     yield gateway.network_policy(of, SETTINGS)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):
-        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
+        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
 
 
 def pod_specs(of: Owner) -> Iterator[Object]:
@@ -520,11 +520,11 @@ def test_a_newcomers_port_for_operators_is_open_to_whom_the_chart_names_alone():
     assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
 
 
-def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
+def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
     of = owner(promotion={"weights": "merged", "service": {"replicas": 3}})
-    policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
+    policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
     assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
-    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["replicas"] == 2
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
@@ -547,7 +547,7 @@ def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
-    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now")
+    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now", 5.0)
     told = gateway.desired(of, BASE, "", adapter=adapter, newcomer=tried)
     wanted = Desired.parse(json.dumps(told))
     assert [(target.student, target.weight) for target in wanted.aliases["test"]] == shares
