@@ -21,19 +21,23 @@ class Attempt:
 
     Attributes:
         number: of the retry, from 0 for the first attempt; None where the client doesn't say.
-        parts: what a retry has in common with its first attempt.
+        content: digest of what a retry has in common with its first attempt.
     """
 
     number: int | None = None
-    parts: tuple[bytes, ...] = ()
+    content: bytes = b""
 
     @classmethod
     def of(cls, headers: Mapping[str, str], *parts: str | bytes) -> Attempt:
-        """Return the attempt of a request with these headers."""
+        """Return the attempt of a request with these headers, and these parts in common with its retries."""
         said = headers.get(RETRY_COUNT, "")
-        number = int(said) if said.isascii() and said.isdigit() and len(said) < 4 else None
-        # a client may send halves of characters
-        return cls(number, tuple(p if isinstance(p, bytes) else p.encode("utf-8", "surrogatepass") for p in parts))
+        if said.isascii() and said.isdigit() and len(said) < 4:
+            return cls(int(said))
+        content = hashlib.sha256()
+        for part in parts:
+            raw = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")  # halves of characters
+            content.update(hashlib.sha256(raw).digest())
+        return cls(content=content.digest())
 
 
 class Failures:
@@ -54,26 +58,17 @@ class Failures:
         """Whether the request is a retry; uses up one of those that its failure allows."""
         if attempt.number is not None:
             return attempt.number > 0
-        if not self._failures:
-            return False
-        name = _name(attempt)
-        failed_at, retries = self._failures.get(name, (0.0, 0))
+        failed_at, retries = self._failures.get(attempt.content, (0.0, 0))
         if not retries or self._clock() - failed_at > _RETRY_SECONDS:
             return False
-        self._failures[name] = (failed_at, retries - 1)
+        self._failures[attempt.content] = (failed_at, retries - 1)
         return True
 
     def add(self, attempt: Attempt) -> None:
         """Remember a first attempt that failed."""
-        if attempt.number is not None or not attempt.parts:
+        if attempt.number is not None:
             return
-        name = _name(attempt)
-        self._failures.pop(name, None)
-        self._failures[name] = (self._clock(), _MAX_RETRIES)
+        self._failures.pop(attempt.content, None)
+        self._failures[attempt.content] = (self._clock(), _MAX_RETRIES)
         if len(self._failures) > _MAX_FAILURES:
             del self._failures[next(iter(self._failures))]
-
-
-def _name(attempt: Attempt) -> bytes:
-    parts = (hashlib.sha256(part).digest() for part in attempt.parts)
-    return hashlib.sha256(b"".join(parts)).digest()
