@@ -23,11 +23,10 @@ from distillery_gateway.live import Answer
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.requests import CHAT, ENDPOINTS, demands_format, parse
 from distillery_gateway.routing import Routes
-from distillery_gateway.sessions import HEADER as SESSION
-from distillery_gateway.sessions import session_of
 
 _log = logging.getLogger("distillery_gateway.requests")
 
+_SESSION = "x-session-id"
 _SHADOWS_AT_ONCE = 8
 
 
@@ -137,16 +136,16 @@ class Gateway:
 
     async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
         alias = body["model"]
-        client = exchange.key.name if exchange.key else ""
-        session = session_of(exchange.headers, body, key=client, identity=exchange.identity)
+        session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
         target = self._target(exchange.key, alias, session)
         exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
-        if self._capture and SESSION in exchange.headers and path == CHAT:
-            named = exchange.headers[SESSION]
+        if self._capture and _SESSION in exchange.headers and path == CHAT:
+            named = exchange.headers[_SESSION]
             exchange.tape = self._capture.tape(body, session=named, model=target.called, size=len(sent))
         exchange.formatted = demands_format(body)
-        exchange.attempt = Attempt.of(exchange.headers, client, exchange.headers.get(SESSION, ""), path, sent)
+        client, named = exchange.key.name if exchange.key else "", exchange.headers.get(_SESSION, "")
+        exchange.attempt = Attempt.of(exchange.headers, client, named, path, sent)
         if shadow := self._routes.shadow(alias):
             self._send_shadow(exchange, shadow, path, body)
         live = self._routes.live.request(target, exchange.attempt, formatted=exchange.formatted)
@@ -271,5 +270,5 @@ def _body_for(target: Target, body: dict[str, Any]) -> bytes:
 def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "X-Request-ID": exchange.identity}
     if target.upstream:
-        headers |= {name: exchange.headers[name] for name in ("authorization", SESSION) if name in exchange.headers}
+        headers |= {name: exchange.headers[name] for name in ("authorization", _SESSION) if name in exchange.headers}
     return headers

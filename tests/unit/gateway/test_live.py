@@ -18,7 +18,6 @@ from distillery_gateway import attempts
 from distillery_gateway.desired import Desired, Target
 from distillery_gateway.keys import digest_of
 from distillery_gateway.live import Live
-from distillery_gateway.sessions import session_of
 from tests.unit.gateway.conftest import Serve, Served, desired
 
 BODY = {"model": "bot", "messages": [{"role": "user", "content": "a secret task"}]}
@@ -67,39 +66,6 @@ async def test_an_outcome_counts_for_the_target_that_answers_its_session(serve: 
     assert new["requests"] > 0
     assert len(served.vllm.requests) == 40, "outcomes are not forwarded"
     assert served.metrics.outcomes.labels("bot", "student-0123456789ab", "true")._value.get() == new["outcomes"]
-
-
-async def test_a_conversation_without_a_name_stays_with_one_student(serve: Serve):
-    served = await serve()
-    take_over(served, split())
-    models: list[set[str]] = []
-    for number in range(20):
-        messages = [{"role": "system", "content": "You are."}, {"role": "user", "content": f"task {number}"}]
-        found: set[str] = set()
-        for turn in range(5):
-            _, answer = await served.post({"model": "bot", "messages": messages})
-            found.add(answer["model"])
-            messages = [*messages, {"role": "assistant", "content": "a"}, {"role": "user", "content": str(turn)}]
-        models.append(found)
-    assert {len(found) for found in models} == {1}
-    assert set.union(*models) == {"base", "new"}
-
-
-async def test_the_same_task_of_other_keys_is_another_session(serve: Serve, tmp_path: Path):
-    names = [f"key-{number}" for number in range(20)]
-    for name in names:
-        (tmp_path / name).write_text(json.dumps({"sha256": digest_of(name)}))
-    served = await serve(keys=tmp_path)
-    take_over(served, split())
-    answers = [(await served.post(BODY, Authorization=f"Bearer {name}"))[1]["model"] for name in names]
-    assert set(answers) == {"base", "new"}
-
-
-@pytest.mark.parametrize("body", [{"prompt": "x"}, {"messages": []}, {"messages": "x"}, {"messages": ["user"]}])
-def test_a_request_without_a_conversation_is_a_session_of_its_own(body: dict[str, Any]):
-    assert session_of({}, body, key="", identity="r-1") == "r-1"
-    assert session_of({}, {**body, "user": "ann"}, key="", identity="r-1") == "ann"
-    assert session_of({"x-session-id": "s"}, {**body, "user": "ann"}, key="", identity="r-1") == "s"
 
 
 async def test_an_outcome_that_is_told_twice_counts_once_until_the_table_changes(serve: Serve):
