@@ -91,6 +91,7 @@ class Gateway:
         if method != ("GET" if path == "/v1/models" else "POST"):
             raise Refusal(405, "method_not_allowed", "The endpoint knows another method.")
         exchange.key = self._authenticate(exchange)
+        exchange.trust()
         if path == "/v1/models":
             await exchange.answer(200, self._models(exchange.key))
             return

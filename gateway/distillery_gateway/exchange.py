@@ -50,6 +50,11 @@ class Exchange:
         given = self.headers.get("x-request-id", "")
         self.identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
+    def trust(self) -> None:
+        """Let the connection stay open between requests, for this one was admitted."""
+        if trust := self.scope.get("state", {}).get("trust"):
+            trust()
+
     async def read(self, limits: Limits) -> bytes:
         """The whole body. Raises :class:`Refusal` where it is too large or too slow."""
         too_large = Refusal(413, "body_too_large", f"A body has at most {limits.body_bytes} bytes.")

@@ -22,6 +22,11 @@ class Limits:
         choices: that may be asked for.
         requests_per_minute: of a key; None for no limit.
         concurrency: requests of a key at once.
+        head_bytes: of a request's line and headers.
+        head_seconds: for them to arrive.
+        send_seconds: for a client that stopped reading its answer to go on.
+        waiting_connections: connections that have not sent a request yet.
+        max_connections_per_address: connections of an address; of a network of 64 bits for IPv6.
     """
 
     body_bytes: int = 2_000_000
@@ -30,6 +35,11 @@ class Limits:
     choices: int = 8
     requests_per_minute: int | None = None
     concurrency: int = 256
+    head_bytes: int = 32_768
+    head_seconds: float = 10.0
+    send_seconds: float = 60.0
+    waiting_connections: int = 512
+    max_connections_per_address: int = 1024
 
 
 @dataclass
