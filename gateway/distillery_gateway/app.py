@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -20,13 +21,22 @@ from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
 from distillery_gateway.live import Answer
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.requests import CHAT, ENDPOINTS, parse
+from distillery_gateway.requests import CHAT, ENDPOINTS, dump, parse
 from distillery_gateway.routing import Routes
 
 _log = logging.getLogger("distillery_gateway.requests")
 
 _SESSION = "x-session-id"
 _SHADOWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request as it is sent on."""
+
+    target: Target
+    url: str
+    sent: bytes
 
 
 class Gateway:
@@ -95,12 +105,15 @@ class Gateway:
         if path == "/v1/models":
             await exchange.answer(200, self._models(exchange.key))
             return
-        with self._meter.admitted(exchange.key):
-            raw = await exchange.read(self._limits)
+        with self._meter.admitted(exchange.key), self._meter.bodies(exchange.key) as hold:
+            raw = await exchange.read(self._limits, hold)
             if path == outcomes.PATH:
                 await exchange.answer(200, self._count(exchange.key, outcomes.parse(raw)))
                 return
-            await self._route(exchange, path, parse(path, raw, self._limits, denied=self._denied))
+            prepared = self._prepare(exchange, path, raw)
+            del raw
+            hold(len(prepared.sent))
+            await self._answer(exchange, prepared)
 
     def _authenticate(self, exchange: Exchange) -> Key | None:
         if self._keys.open:
@@ -134,20 +147,28 @@ class Gateway:
             self._metrics.outcomes.labels(alias, target.called, str(outcome.success).lower()).inc()
         return json.dumps({"session": outcome.session, "model": alias}).encode()
 
-    async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
+    def _prepare(self, exchange: Exchange, path: str, raw: bytes) -> _Prepared:
+        """What is sent for a request. Its objects, many times as large, end here: answers can take minutes."""
+        body = parse(path, raw, self._limits, denied=self._denied, context=self._routes.context)
         alias = body["model"]
         session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
         target = self._target(exchange.key, alias, session)
         exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:
-            named = exchange.headers[_SESSION]
-            exchange.tape = self._capture.tape(body, session=named, model=target.called, size=len(sent))
-        if shadow := self._routes.shadow(alias):
-            self._send_shadow(exchange, shadow, path, body)
+            named, stream = exchange.headers[_SESSION], bool(body.get("stream"))
+            exchange.tape = self._capture.tape(sent, session=named, alias=alias, model=target.called, stream=stream)
+        shadow = self._routes.shadow(alias)
+        if shadow and len(self._shadows) < _SHADOWS_AT_ONCE:
+            whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+            self._send_shadow(exchange, shadow, path, _body_for(shadow, whole))
+        return _Prepared(target, self._url(target, path), sent)
+
+    async def _answer(self, exchange: Exchange, prepared: _Prepared) -> None:
+        target = prepared.target
         with self._routes.live.request(target) as seen, self._routes.running(target.model):
             try:
-                await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange), seen)
+                await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
             finally:
                 self._keep(exchange.tape)
 
@@ -196,12 +217,9 @@ class Gateway:
                 raise  # the answer has begun: it ends here, broken, and the client sees that
             raise Refusal(503, "upstream_failed", "The model's server failed; try again.") from error
 
-    def _send_shadow(self, exchange: Exchange, target: Target, path: str, body: dict[str, Any]) -> None:
-        """Send a copy whose answer nobody waits for; none where too many are under way."""
-        if len(self._shadows) >= _SHADOWS_AT_ONCE:
-            return
-        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-        sent, headers, live = _body_for(target, whole), _headers_for(target, exchange), self._routes.live
+    def _send_shadow(self, exchange: Exchange, target: Target, path: str, sent: bytes) -> None:
+        """Send a copy whose answer nobody waits for."""
+        headers, live = _headers_for(target, exchange), self._routes.live
 
         async def copy() -> None:
             try:
@@ -254,7 +272,7 @@ def _may_use(key: Key | None, alias: str) -> bool:
 
 def _body_for(target: Target, body: dict[str, Any]) -> bytes:
     """Another gateway knows the alias, not what stands behind it here."""
-    return json.dumps(body if target.upstream else {**body, "model": target.model}).encode()
+    return dump(body if target.upstream else {**body, "model": target.model})
 
 
 def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:

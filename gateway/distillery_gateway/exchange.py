@@ -55,8 +55,13 @@ class Exchange:
         if trust := self.scope.get("state", {}).get("trust"):
             trust()
 
-    async def read(self, limits: Limits) -> bytes:
-        """The whole body. Raises :class:`Refusal` where it is too large or too slow."""
+    async def read(self, limits: Limits, hold: Callable[[int], None]) -> bytes:
+        """The whole body. Raises :class:`Refusal` where it is too large or too slow.
+
+        Args:
+            limits: the gateway's.
+            hold: told how many bytes there are by now.
+        """
         too_large = Refusal(413, "body_too_large", f"A body has at most {limits.body_bytes} bytes.")
         announced = self.headers.get("content-length", "0")
         if not announced.isdigit() or int(announced) > limits.body_bytes:
@@ -72,6 +77,7 @@ class Exchange:
                     size += len(parts[-1])
                     if size > limits.body_bytes:
                         raise too_large
+                    hold(size)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:

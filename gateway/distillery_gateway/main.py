@@ -40,7 +40,7 @@ from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
-from distillery_gateway.upstream import served
+from distillery_gateway.upstream import served_with_context
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +165,7 @@ async def _refresh(
             changed = desired.current.generation != routes.generation
             if changed or now - looked >= _LOOK_SECONDS:
                 looked = now
-                held = await served(session, settings.upstream)
+                held, routes.context = await served_with_context(session, settings.upstream)
                 heard = time.monotonic()
                 routes.see(held)
                 if changed and routes.offer(desired.current, held):

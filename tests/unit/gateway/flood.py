@@ -2,7 +2,7 @@
 
     python -m tests.unit.gateway.flood PORT SOCKETS SECONDS
 
-Four kinds of sockets come from addresses other than 127.0.0.1. Each comes back a second after the gateway closed it.
+Four kinds of sockets come from addresses other than 127.0.0.1. Each comes back some time after it was closed.
 Prints as JSON how many sockets of each kind were opened, how many of them the gateway closed, and bytes sent.
 """
 
@@ -11,18 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import sys
 from collections import Counter
 
 KINDS = ("headers", "url", "half", "silence")
 _ADDRESSES = 50
 _CHUNK = 64 * 1024
-_PAUSE_SECONDS = 1.0
+_START_SECONDS = 2.0
+_PAUSE_SECONDS = (0.5, 5.0)
 
 
 async def _play(kind: str, number: int, port: int, seen: Counter[str]) -> None:
     """One socket, over and over, until cancelled."""
     address = f"127.0.0.{2 + number % _ADDRESSES}"
+    await asyncio.sleep(random.uniform(0, _START_SECONDS))
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
@@ -44,7 +47,7 @@ async def _play(kind: str, number: int, port: int, seen: Counter[str]) -> None:
             finally:
                 writer.transport.abort()
                 seen[f"{kind} closed"] += 1
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))
 
 
 async def _flood(port: int, sockets: int, seconds: float) -> Counter[str]:

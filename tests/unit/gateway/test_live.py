@@ -257,7 +257,7 @@ async def test_a_shadow_gets_a_copy_that_nobody_sees_and_counts_its_errors(serve
     assert (status, told["model"]) == (200, "base")
     await until(lambda: served.routes.live.told()["0123456789ab"]["requests"])
     sent = {request["model"]: request for request in served.vllm.requests}
-    assert sent["new"] == {**BODY, "model": "new"}, "whole, for nobody reads a stream"
+    assert sent["new"] == {**BODY, "model": "new", "max_completion_tokens": 8192}, "whole, for nobody reads a stream"
     assert served.routes.live.told() == {
         "base": {**NOTHING, "requests": 1},
         "0123456789ab": {**NOTHING, "requests": 1, "errors": 1},
