@@ -71,9 +71,13 @@ class Meter:
 
     @contextmanager
     def admitted(self, key: Key | None) -> Generator[None]:
-        """Count a request while it runs. Raises :class:`Refusal` (429) on entering where it is one too many."""
-        rate = key.requests_per_minute if key and key.requests_per_minute else self.limits.requests_per_minute
-        most = key.concurrency if key and key.concurrency else self.limits.concurrency
+        """Count a request while it runs. Raises :class:`Refusal` (429, or 403 where a limit is 0) on entering."""
+        rate, most = self.limits.requests_per_minute, self.limits.concurrency
+        if key:
+            rate = rate if key.requests_per_minute is None else key.requests_per_minute
+            most = most if key.concurrency is None else key.concurrency
+        if rate == 0 or most == 0:
+            raise Refusal(403, "key_blocked", "This key may send no requests.")
         account = self._account(key.name if key else "", rate)
         if account.running >= most:
             raise Refusal(429, "concurrency_limit", f"At most {most} requests at once.", headers={"Retry-After": "1"})

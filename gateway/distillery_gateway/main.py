@@ -159,7 +159,7 @@ async def _refresh(
     while True:
         now, problem = time.monotonic(), ""
         try:
-            if keys.refresh():
+            if await asyncio.to_thread(keys.refresh):
                 _log.info("the keys changed")
             desired.refresh()
             changed = desired.current.generation != routes.generation
