@@ -19,9 +19,9 @@ from distillery_gateway.errors import Refusal, no_such_model
 from distillery_gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
-from distillery_gateway.live import Answer
+from distillery_gateway.live import Answer, session_id
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.requests import CHAT, ENDPOINTS, dump, parse
+from distillery_gateway.requests import CHAT, ENDPOINTS, dump, opening, parse
 from distillery_gateway.routing import Routes
 
 _log = logging.getLogger("distillery_gateway.requests")
@@ -37,6 +37,7 @@ class _Prepared:
     target: Target
     url: str
     sent: bytes
+    session: bytes | None
 
 
 class Gateway:
@@ -136,37 +137,43 @@ class Gateway:
         return self._routes.target(alias, session)
 
     def _count(self, key: Key | None, outcome: outcomes.Outcome) -> bytes:
-        """Count how a session ended for the target that answers it."""
+        """Count how a session ended, if it was answered here, for the target that answered it."""
         alias = outcome.model
-        target = self._target(key, alias, outcome.session)
+        self._target(key, alias, outcome.session)  # refuses a key that may not know of the alias
         if self._capture:
             self._capture.keep_outcome(
                 session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
             )
-        if self._routes.live.outcome(target, alias, outcome.session, success=outcome.success):
+        session = session_id(key.name if key else "", alias, outcome.session)
+        target = self._routes.live.outcome(session, success=outcome.success)
+        if target:
             self._metrics.outcomes.labels(alias, target.called, str(outcome.success).lower()).inc()
-        return json.dumps({"session": outcome.session, "model": alias}).encode()
+        return json.dumps({"session": outcome.session, "model": alias, "counted": target is not None}).encode()
 
     def _prepare(self, exchange: Exchange, path: str, raw: bytes) -> _Prepared:
         """What is sent for a request. Its objects, many times as large, end here: answers can take minutes."""
         body = parse(path, raw, self._limits, denied=self._denied, context=self._routes.context)
         alias = body["model"]
-        session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
-        target = self._target(exchange.key, alias, session)
+        key = exchange.key.name if exchange.key else ""
+        named = exchange.headers.get(_SESSION) or str(body.get("user") or "")
+        begun = f"{key}\0{start}" if not named and (start := opening(body)) else ""
+        target = self._target(exchange.key, alias, named or begun or exchange.identity)
         exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:
-            named, stream = exchange.headers[_SESSION], bool(body.get("stream"))
-            exchange.tape = self._capture.tape(sent, session=named, alias=alias, model=target.called, stream=stream)
+            kept, stream = exchange.headers[_SESSION], bool(body.get("stream"))
+            exchange.tape = self._capture.tape(sent, session=kept, alias=alias, model=target.called, stream=stream)
         shadow = self._routes.shadow(alias)
         if shadow and len(self._shadows) < _SHADOWS_AT_ONCE:
             whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
             self._send_shadow(exchange, shadow, path, _body_for(shadow, whole))
-        return _Prepared(target, self._url(target, path), sent)
+        session = session_id(key, alias, named) if named else None
+        return _Prepared(target, self._url(target, path), sent, session)
 
     async def _answer(self, exchange: Exchange, prepared: _Prepared) -> None:
         target = prepared.target
-        with self._routes.live.request(target) as seen, self._routes.running(target.model):
+        live, session = self._routes.live, prepared.session
+        with live.request(target, session=session) as seen, self._routes.running(target.model):
             try:
                 await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
             finally:

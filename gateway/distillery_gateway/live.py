@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal
 from distillery_gateway.exchange import ClientGone
 
-_MOST_SESSIONS = 10_000  # remembered, so that an outcome that is sent twice counts once
+_MAX_SESSIONS = 50_000  # remembered, so that an outcome counts once, and only for a session that sent requests
 _FAILURE = b'data: {"error"'  # an event of vLLM's: in the words of an answer the quotes would be escaped
 
 
@@ -45,11 +46,26 @@ class Answer:
 
     begun: bool = False
     failed: bool = False
+    _end: bytes = b""  # of the chunk before: an event may be cut anywhere
 
     def see(self, chunk: bytes) -> None:
         """Some more came."""
         self.begun = True
-        self.failed = self.failed or _FAILURE in chunk
+        self.failed = self.failed or _FAILURE in self._end + chunk
+        self._end = (self._end + chunk[-len(_FAILURE) :])[1 - len(_FAILURE) :]
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that sent requests: to whom at last, and whether its client said how it ended."""
+
+    target: Target
+    told: bool = False
+
+
+def session_id(key: str, alias: str, name: str) -> bytes:
+    """A session as it is remembered: a client of another key can't speak for it."""
+    return hashlib.sha256(f"{key}\0{alias}\0{name}".encode("utf-8", "surrogatepass")).digest()
 
 
 class Live:
@@ -61,11 +77,18 @@ class Live:
 
     def __init__(self, targets: Iterable[Target] = ()) -> None:
         self._counts = {target.label: Counts() for target in targets}
-        self._sessions: dict[bytes, None] = {}
+        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
 
     @contextmanager
-    def request(self, target: Target) -> Generator[Answer]:
-        """Count a request when it ended, and whether what stands behind the gateway failed it."""
+    def request(self, target: Target, *, session: bytes | None = None) -> Generator[Answer]:
+        """Count a request when it ended, and whether what stands behind the gateway failed it.
+
+        Args:
+            target: who answers.
+            session: that it belongs to, by :func:`session_id`; None if nobody may say how it ended.
+        """
+        if session:  # now, for a client may say how it ended before the end of its last answer is seen here
+            self._remember(session, target)
         answer, ended = Answer(), True
         try:
             yield answer
@@ -83,18 +106,26 @@ class Live:
             counts.requests += ended
             counts.errors += ended and answer.failed
 
-    def outcome(self, target: Target, alias: str, session: str, *, success: bool) -> bool:
-        """Count how a session ended; False if it was counted already."""
-        seen = hashlib.sha256(f"{alias}\0{session}".encode()).digest()
-        if seen in self._sessions:
-            return False
-        self._sessions[seen] = None
-        if len(self._sessions) > _MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        counts = self._counts[target.label]
+    def _remember(self, session: bytes, target: Target) -> None:
+        known = self._sessions.setdefault(session, _Session(target))
+        known.target = target
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def outcome(self, session: bytes, *, success: bool) -> Target | None:
+        """Count how a session ended for the target that answered it last.
+
+        None if it counts nowhere: it sent no request, or its client said so before.
+        """
+        known = self._sessions.get(session)
+        if known is None or known.told:
+            return None
+        known.told = True
+        counts = self._counts[known.target.label]
         counts.outcomes += 1
         counts.successes += success
-        return True
+        return known.target
 
     def told(self) -> Mapping[str, Mapping[str, int]]:
         """The counts by the label of the target, as the operator reads them."""

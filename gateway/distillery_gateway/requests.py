@@ -123,6 +123,16 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
+def opening(body: dict[str, Any]) -> str:
+    """How a conversation begins, which all of its requests have in common: its messages up to the first of its user.
+
+    Empty where it has none.
+    """
+    messages: list[dict[str, Any]] = body.get("messages", [])
+    first = next((index for index, message in enumerate(messages) if message.get("role") == "user"), None)
+    return "" if first is None else json.dumps(messages[: first + 1], sort_keys=True)
+
+
 def dump(body: dict[str, Any]) -> bytes:
     """A body as it is sent. Raises :class:`Refusal` for a number that JSON does not have: 1e999 is read as infinity."""
     try:
