@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from distillery_gateway.desired import MAX_FIRST_TOKEN_SECONDS, Target
 from distillery_gateway.errors import Refusal
 from distillery_gateway.exchange import ClientGone
 
-_MOST_SESSIONS = 10_000  # remembered, so that an outcome that is sent twice counts once
+_MAX_SESSIONS = 50_000  # remembered, so that an outcome counts once, and only for a session that sent requests
 _FAILURE = b'data: {"error"'  # an event of vLLM's: in the words of an answer the quotes would be escaped
 _SERVERS_FAULT = frozenset([401, 403, 408, 429])  # this gateway knows the key, has the body, and keeps the limits
 _PATIENCE_SECONDS = 1.0  # a client that leaves earlier changed its mind
@@ -58,12 +59,14 @@ class Answer:
         self._formatted = formatted
         self._started = time.monotonic()
         self._begun = self._counted = self._failed = self._excused = False
+        self._tail = b""  # of the chunk before: an event may be cut anywhere
 
     def see(self, chunk: bytes) -> None:
         """Some more came. Headers are no sign: a server that hangs has sent them too."""
         self._begun = True
-        if _FAILURE in chunk:
+        if _FAILURE in self._tail + chunk:
             self._failed, self._excused = not self._formatted, self._formatted
+        self._tail = (self._tail + chunk[-len(_FAILURE) :])[1 - len(_FAILURE) :]
 
     def be_late(self) -> None:
         """The time for the first token is over."""
@@ -101,6 +104,19 @@ class Answer:
         self._counts.slow += slow
 
 
+@dataclass(slots=True)
+class _Session:
+    """A session that sent requests: to whom at last, and whether its client said how it ended."""
+
+    target: Target
+    told: bool = False
+
+
+def session_id(key: str, alias: str, name: str) -> bytes:
+    """A session as it is remembered: a client of another key can't speak for it."""
+    return hashlib.sha256(f"{key}\0{alias}\0{name}".encode("utf-8", "surrogatepass")).digest()
+
+
 class Live:
     """The counts of one table; the next table gets another.
 
@@ -115,19 +131,27 @@ class Live:
         self._counts = {target.label: Counts() for target in targets}
         self._max_first_token_seconds = max_first_token_seconds
         self._failures = {label: Failures() for label in self._counts}
-        self._sessions: dict[bytes, None] = {}
+        self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
 
     @contextmanager
     def request(
-        self, target: Target, attempt: Attempt = FIRST_ATTEMPT, *, formatted: bool = False
+        self,
+        target: Target,
+        attempt: Attempt = FIRST_ATTEMPT,
+        *,
+        session: bytes | None = None,
+        formatted: bool = False,
     ) -> Generator[Answer]:
         """Count a request, and whether what stands behind the gateway failed it or let it wait.
 
         Args:
             target: who answers.
             attempt: a retry is not counted.
+            session: that it belongs to, by :func:`session_id`; None if nobody may say how it ended.
             formatted: the request demands a format.
         """
+        if session:  # now, for a client may say how it ended before the end of its last answer is seen here
+            self._remember(session, target)
         failures = self._failures[target.label]
         is_retry = failures.is_retry(attempt)
         answer = Answer(Counts() if is_retry else self._counts[target.label], formatted=formatted)
@@ -148,18 +172,26 @@ class Live:
             if answer.end() and not is_retry:
                 failures.add(attempt)
 
-    def outcome(self, target: Target, alias: str, session: str, *, success: bool) -> bool:
-        """Count how a session ended; False if it was counted already."""
-        seen = hashlib.sha256(f"{alias}\0{session}".encode()).digest()
-        if seen in self._sessions:
-            return False
-        self._sessions[seen] = None
-        if len(self._sessions) > _MOST_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
-        counts = self._counts[target.label]
+    def _remember(self, session: bytes, target: Target) -> None:
+        known = self._sessions.setdefault(session, _Session(target))
+        known.target = target
+        self._sessions.move_to_end(session)
+        if len(self._sessions) > _MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+
+    def outcome(self, session: bytes, *, success: bool) -> Target | None:
+        """Count how a session ended for the target that answered it last.
+
+        None if it counts nowhere: it sent no request, or its client said so before.
+        """
+        known = self._sessions.get(session)
+        if known is None or known.told:
+            return None
+        known.told = True
+        counts = self._counts[known.target.label]
         counts.outcomes += 1
         counts.successes += success
-        return True
+        return known.target
 
     def told(self) -> Mapping[str, Mapping[str, int]]:
         """The counts by the label of the target, as the operator reads them."""

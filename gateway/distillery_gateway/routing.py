@@ -19,12 +19,14 @@ class Routes:
 
     Attributes:
         live: counts of the table in use. Whoever counts holds on to it: what began under a table counts for that one.
+        context: tokens that a prompt and its answer may have together, as vLLM says; None before it did.
     """
 
     def __init__(self) -> None:
         self._table = Desired()
         self._whole = False
         self.live = Live()
+        self.context: int | None = None
         self._held: frozenset[str] = frozenset()
         self._running: Counter[str] = Counter()
 

@@ -9,6 +9,7 @@ from typing import Any
 from distillery.api import Spec
 from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
+from distillery.api.promotion import GatewayLimits
 from distillery.planning import Model
 from distillery.serving.choice import student_name
 from distillery_operator.manifests import names, recorder
@@ -39,10 +40,9 @@ _DRAIN_SECONDS = 110  # what is under way may take so long: the gateway's own li
 _LEAVE_SECONDS = 5  # until no Service sends requests any more
 GRACE_SECONDS = _LEAVE_SECONDS + _DRAIN_SECONDS + 15  # and the servers behind end after the gateway
 
-_GATEWAY_RESOURCES = Resources(
-    requests={"cpu": "100m", "memory": "128Mi"},
-    limits={"cpu": "2", "memory": "1Gi"},
-)
+_BODY_BYTES = 2_000_000
+_MEMORY_OF_A_BODY = 16
+"""The gateway holds two of the largest bodies at least, up to three times each, and reads one more at a time."""
 _SYNCER_RESOURCES = Resources(
     requests={"cpu": "20m", "memory": "96Mi"},
     limits={"cpu": "1", "memory": "512Mi"},
@@ -192,7 +192,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=environment,
-        resources=_GATEWAY_RESOURCES,
+        resources=_gateway_resources(spec.limits),
         ports=[
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
@@ -205,6 +205,15 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         },
         livenessProbe=liveness(ADMIN_PORT),
         lifecycle={"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
+    )
+
+
+def _gateway_resources(limits: GatewayLimits) -> Resources:
+    """1 GiB does for all that bodies of the default's size take at once; larger ones take more."""
+    mebibytes = 1024 + _MEMORY_OF_A_BODY * max(0, limits.body_bytes - _BODY_BYTES) // 2**20
+    return Resources(
+        requests={"cpu": "100m", "memory": "128Mi"},
+        limits={"cpu": "2", "memory": f"{mebibytes}Mi"},
     )
 
 

@@ -32,6 +32,10 @@ class GatewayLimits(Part):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
     """Requests of a key at once, in each pod."""
 
+    max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """maxConnectionsPerAddress is the number of connections that each pod accepts from one client address. An ingress
+    is one address: set the number above what all clients behind it need together."""
+
 
 Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_length=63)]
 """The name of a parameter of OpenAI's API."""

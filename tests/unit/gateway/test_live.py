@@ -57,7 +57,7 @@ async def test_an_outcome_counts_for_the_target_that_answers_its_session(serve: 
             {**OUTCOME, "session": session, "success": answer["model"] == "new", "reward": 0.5, "task": "put it there"},
             "/v1/outcomes",
         )
-        assert (status, told) == (200, {"session": session, "model": "bot"})
+        assert (status, told) == (200, {"session": session, "model": "bot", "counted": True})
     counts = served.routes.live.told()
     old, new = counts["base"], counts["0123456789ab"]
     assert old["requests"] + new["requests"] == 40
@@ -72,18 +72,70 @@ async def test_an_outcome_that_is_told_twice_counts_once_until_the_table_changes
     served = await serve()
     for table in (split(2), split(3, weight=10)):
         take_over(served, table)
+        await served.post(BODY, X_Session_ID="s-1")
         assert [await tell(served, "s-1"), await tell(served, "s-1", success=False)] == [200, 200]
         counts = served.routes.live.told().values()
         assert [sum(c[name] for c in counts) for name in ("outcomes", "successes")] == [1, 1]
 
 
-def test_sessions_are_remembered_within_bounds():
+def outcomes(served: Served) -> int:
+    return sum(counts["outcomes"] for counts in served.routes.live.told().values())
+
+
+async def test_an_outcome_of_a_session_that_was_not_answered_counts_nowhere(serve: Serve):
+    served = await serve()
+    take_over(served, split())
+    body = {**OUTCOME, "session": "made-up"}
+    assert await served.post(body, "/v1/outcomes") == (200, {"session": "made-up", "model": "bot", "counted": False})
+    assert outcomes(served) == 0
+    await served.post(BODY, X_Session_ID="made-up")
+    assert (await served.post(body, "/v1/outcomes"))[1]["counted"]
+    assert outcomes(served) == 1
+    take_over(served, split(3, weight=10))
+    assert not (await served.post(body, "/v1/outcomes"))[1]["counted"], "it was answered under another table"
+
+
+async def test_an_outcome_of_a_session_of_another_key_counts_nowhere(serve: Serve, tmp_path: Path):
+    for name in ("ann", "bob"):
+        (tmp_path / name).write_text(digest_of(name))
+    served = await serve(keys=tmp_path)
+    take_over(served, split())
+    await served.post(BODY, X_Session_ID="s-1", Authorization="Bearer ann")
+    assert await tell(served, "s-1", Authorization="Bearer bob") == 200
+    assert outcomes(served) == 0
+    assert await tell(served, "s-1", Authorization="Bearer ann") == 200
+    assert outcomes(served) == 1
+
+
+async def test_an_outcome_counts_for_who_answered_where_the_newcomer_was_away(serve: Serve):
+    served = await serve()
+    take_over(served, split(weight=99))
+    served.routes.see({"base"})
+    sessions = [f"s-{number}" for number in range(10)]
+    for session in sessions:
+        assert (await served.post(BODY, X_Session_ID=session))[1]["model"] == "base"
+    served.routes.see({"base", "new"})
+    for session in sessions:
+        await tell(served, session)
+    assert served.routes.live.told()["base"]["outcomes"] == 10
+
+
+async def test_a_session_may_be_named_by_the_field_user(serve: Serve):
+    served = await serve()
+    await served.post({**BODY, "user": "u-1"})
+    await tell(served, "u-1")
+    assert outcomes(served) == 1
+
+
+async def test_sessions_are_remembered_within_bounds():
     target = Target("base")
-    counts = Live([target])
-    for number in range(10_001):
-        assert counts.outcome(target, "bot", f"s-{number}", success=True)
-    assert not counts.outcome(target, "bot", "s-10000", success=True)
-    assert counts.outcome(target, "bot", "s-0", success=True), "the oldest is forgotten"
+    live = Live([target])
+    for number in range(50_001):
+        with live.request(target, session=f"s-{number}".encode()):
+            pass
+    assert live.outcome(b"s-50000", success=True) == target
+    assert live.outcome(b"s-50000", success=True) is None
+    assert live.outcome(b"s-0", success=True) is None, "the oldest is forgotten"
 
 
 @pytest.mark.parametrize(
@@ -350,18 +402,21 @@ async def test_a_format_that_fails_behind_the_newcomers_gateway_is_no_error(serv
 
 
 @pytest.mark.parametrize(
-    ("event", "more", "counted"),
+    ("events", "more", "counted"),
     [
-        (b'data: {"error": {"message": "Internal server error", "code": 500}}\n\n', {}, FAILED),
-        (b'data: {"error": {"message": "Internal server error", "code": 500}}\n\n', FORMATS[0], NOTHING),
-        (b'data: {"choices": [{"delta": {"content": "data: {\\"error\\": 1}"}}]}\n\n', {}, {**FAILED, "errors": 0}),
+        ([b'data: {"error": {"message": "Internal server error", "code": 500}}\n\n'], {}, FAILED),
+        ([b'data: {"er', b'ror": {"message": "Internal server error", "code": 500}}\n\n'], {}, FAILED),
+        ([b"d", b"a", b"ta", b': {"error', b'": 1}\n\n'], {}, FAILED),
+        ([b'data: {"error": {"message": "Internal server error", "code": 500}}\n\n'], FORMATS[0], NOTHING),
+        ([b'data: {"choices": [{"delta": {"content": "data: {\\"error\\": 1}"}}]}\n\n'], {}, {**FAILED, "errors": 0}),
     ],
 )
 async def test_a_stream_that_tells_of_a_failure_is_an_error(
-    serve: Serve, event: bytes, more: dict[str, Any], counted: dict[str, int]
+    serve: Serve, events: list[bytes], more: dict[str, Any], counted: dict[str, int]
 ):
     served = await serve()
-    served.vllm.chunks = [b"data: {}\n\n", event, b"data: [DONE]\n\n"]
+    served.vllm.chunks = [b"data: {}\n\n", *events, b"data: [DONE]\n\n"]
+    served.vllm.pause = 0.02
     async with served.session.post(
         f"{served.url}/v1/chat/completions", json={**BODY, **more, "stream": True}
     ) as answer:
@@ -373,7 +428,7 @@ async def test_a_stream_that_tells_of_a_failure_is_an_error(
 async def test_metrics_tell_merged_students_apart_which_share_a_name(serve: Serve):
     served = await serve()
     assert served.routes.offer(desired(2, bot=(Target("base", student="0123456789ab"),)), {"base"})
-    assert (await served.post(BODY))[0] == 200
+    assert (await served.post(BODY, X_Session_ID="s-1"))[0] == 200
     assert await tell(served, "s-1") == 200
     student = "student-0123456789ab"
     await until(lambda: served.metrics.requests.labels("bot", student, "", "200")._value.get())
@@ -409,7 +464,9 @@ async def test_a_shadow_gets_a_copy_that_nobody_sees_and_counts_its_errors(serve
     await until(lambda: served.routes.live.told()["0123456789ab"]["requests"])
     sent = {request["model"]: request for request in served.vllm.requests}
     asked = {**BODY, "stream": True, "stream_options": {"include_usage": True}}
-    assert sent["new"] == {**asked, "model": "new"}, "as the client asked: else its first token comes at the end"
+    assert sent["new"] == {**asked, "model": "new", "max_completion_tokens": 8192}, (
+        "as the client asked: else its first token comes at the end"
+    )
     assert served.routes.live.told() == {
         "base": {**NOTHING, "requests": 1},
         "0123456789ab": {**NOTHING, "requests": 1, "errors": 1},
@@ -424,3 +481,32 @@ async def test_a_shadow_behind_another_gateway_is_asked_for_the_alias_with_the_c
     await until(lambda: served.routes.live.told()["0123456789ab"]["requests"])
     found = {r["model"]: h.get("authorization") for r, h in zip(served.vllm.requests, served.vllm.headers, strict=True)}
     assert found == {"base": None, "bot": "Bearer x"}
+
+
+def conversation(first: str, turns: int) -> dict[str, Any]:
+    """An agent's request after so many turns."""
+    played = [{"role": "assistant", "content": "go"}, {"role": "user", "content": "You went."}]
+    opening = [{"role": "system", "content": "Be good."}, {"role": "user", "content": first}]
+    return {"model": "bot", "messages": opening + played * turns}
+
+
+async def test_a_conversation_stays_with_one_student_without_a_header(serve: Serve):
+    served = await serve()
+    take_over(served, split())
+    students = set[str]()
+    for number in range(20):
+        first = f"task {number}"
+        answered = {(await served.post(conversation(first, turns)))[1]["model"] for turns in range(6)}
+        assert len(answered) == 1
+        students |= answered
+    assert students == {"base", "new"}
+
+
+async def test_conversations_of_two_keys_are_not_one(serve: Serve, tmp_path: Path):
+    names = [f"key-{number}" for number in range(20)]
+    for name in names:
+        (tmp_path / name).write_text(digest_of(name))
+    served = await serve(keys=tmp_path)
+    take_over(served, split())
+    answered = [await served.post(BODY, Authorization=f"Bearer {name}") for name in names]
+    assert {answer["model"] for _, answer in answered} == {"base", "new"}

@@ -569,3 +569,9 @@ def test_what_is_mounted_is_there(spec: dict[str, Any]):
             assert len(set(volumes)) == len(volumes)
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+
+
+@pytest.mark.parametrize(("size", "memory"), [(2_000_000, "1024Mi"), (1024, "1024Mi"), (100_000_000, "2519Mi")])
+def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
+    pod = serving_pod(owner(promotion={"service": {"gateway": {"limits": {"bodyBytes": size}}}}))
+    assert pod["gateway"]["resources"]["limits"]["memory"] == memory
