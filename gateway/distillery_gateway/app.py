@@ -7,26 +7,38 @@ import json
 import logging
 import re
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from distillery_gateway import outcomes
+from distillery_gateway.attempts import Attempt
 from distillery_gateway.capture import Capture, Tape
 from distillery_gateway.desired import Target
 from distillery_gateway.errors import Refusal, no_such_model
 from distillery_gateway.exchange import ClientGone, Exchange, Receive, Scope, Send
 from distillery_gateway.keys import Key, KeyRing
 from distillery_gateway.limits import Limits, Meter
-from distillery_gateway.live import Answer
+from distillery_gateway.live import Answer, session_id
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.requests import CHAT, ENDPOINTS, parse
+from distillery_gateway.requests import CHAT, ENDPOINTS, demands_format, dump, opening, parse
 from distillery_gateway.routing import Routes
 
 _log = logging.getLogger("distillery_gateway.requests")
 
 _SESSION = "x-session-id"
 _SHADOWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request as it is sent on."""
+
+    target: Target
+    url: str
+    sent: bytes
+    session: bytes | None
 
 
 class Gateway:
@@ -91,15 +103,19 @@ class Gateway:
         if method != ("GET" if path == "/v1/models" else "POST"):
             raise Refusal(405, "method_not_allowed", "The endpoint knows another method.")
         exchange.key = self._authenticate(exchange)
+        exchange.trust()
         if path == "/v1/models":
             await exchange.answer(200, self._models(exchange.key))
             return
-        with self._meter.admitted(exchange.key):
-            raw = await exchange.read(self._limits)
+        with self._meter.admitted(exchange.key), self._meter.bodies(exchange.key) as hold:
+            raw = await exchange.read(self._limits, hold)
             if path == outcomes.PATH:
                 await exchange.answer(200, self._count(exchange.key, outcomes.parse(raw)))
                 return
-            await self._route(exchange, path, parse(path, raw, self._limits, denied=self._denied))
+            prepared = self._prepare(exchange, path, raw)
+            del raw
+            hold(len(prepared.sent))
+            await self._answer(exchange, prepared)
 
     def _authenticate(self, exchange: Exchange) -> Key | None:
         if self._keys.open:
@@ -122,31 +138,48 @@ class Gateway:
         return self._routes.target(alias, session)
 
     def _count(self, key: Key | None, outcome: outcomes.Outcome) -> bytes:
-        """Count how a session ended for the target that answers it."""
+        """Count how a session ended, if it was answered here, for the target that answered it."""
         alias = outcome.model
-        target = self._target(key, alias, outcome.session)
+        self._target(key, alias, outcome.session)  # refuses a key that may not know of the alias
         if self._capture:
             self._capture.keep_outcome(
                 session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
             )
-        if self._routes.live.outcome(target, alias, outcome.session, success=outcome.success):
+        session = session_id(key.name if key else "", alias, outcome.session)
+        target = self._routes.live.outcome(session, success=outcome.success)
+        if target:
             self._metrics.outcomes.labels(alias, target.called, str(outcome.success).lower()).inc()
-        return json.dumps({"session": outcome.session, "model": alias}).encode()
+        return json.dumps({"session": outcome.session, "model": alias, "counted": target is not None}).encode()
 
-    async def _route(self, exchange: Exchange, path: str, body: dict[str, Any]) -> None:
+    def _prepare(self, exchange: Exchange, path: str, raw: bytes) -> _Prepared:
+        """What is sent for a request. Its objects, many times as large, end here: answers can take minutes."""
+        body = parse(path, raw, self._limits, denied=self._denied, context=self._routes.context)
         alias = body["model"]
-        session = exchange.headers.get(_SESSION) or str(body.get("user") or exchange.identity)
-        target = self._target(exchange.key, alias, session)
+        key = exchange.key.name if exchange.key else ""
+        named = exchange.headers.get(_SESSION) or str(body.get("user") or "")
+        begun = f"{key}\0{start}" if not named and (start := opening(body)) else ""
+        target = self._target(exchange.key, alias, named or begun or exchange.identity)
         exchange.alias, exchange.model = alias, target.called
         sent = _body_for(target, body)
         if self._capture and _SESSION in exchange.headers and path == CHAT:
-            named = exchange.headers[_SESSION]
-            exchange.tape = self._capture.tape(body, session=named, model=target.called, size=len(sent))
-        if shadow := self._routes.shadow(alias):
-            self._send_shadow(exchange, shadow, path, body)
-        with self._routes.live.request(target) as seen, self._routes.running(target.model):
+            kept, stream = exchange.headers[_SESSION], bool(body.get("stream"))
+            exchange.tape = self._capture.tape(sent, session=kept, alias=alias, model=target.called, stream=stream)
+        exchange.formatted = demands_format(body)
+        exchange.attempt = Attempt.of(exchange.headers, key, named, path, sent)
+        shadow = self._routes.shadow(alias)
+        if shadow and len(self._shadows) < _SHADOWS_AT_ONCE:
+            # streamed or not as the client asked for it: else the first token would not come when the client's does
+            self._send_shadow(exchange, shadow, path, _body_for(shadow, body))
+        session = session_id(key, alias, named) if named else None
+        return _Prepared(target, self._url(target, path), sent, session)
+
+    async def _answer(self, exchange: Exchange, prepared: _Prepared) -> None:
+        target = prepared.target
+        live, session = self._routes.live, prepared.session
+        counted = live.request(target, exchange.attempt, session=session, formatted=exchange.formatted)
+        with counted as seen, self._routes.running(target.model):
             try:
-                await self._relay(exchange, self._url(target, path), sent, _headers_for(target, exchange), seen)
+                await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
             finally:
                 self._keep(exchange.tape)
 
@@ -195,20 +228,19 @@ class Gateway:
                 raise  # the answer has begun: it ends here, broken, and the client sees that
             raise Refusal(503, "upstream_failed", "The model's server failed; try again.") from error
 
-    def _send_shadow(self, exchange: Exchange, target: Target, path: str, body: dict[str, Any]) -> None:
-        """Send a copy whose answer nobody waits for; none where too many are under way."""
-        if len(self._shadows) >= _SHADOWS_AT_ONCE:
-            return
-        whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-        sent, headers, live = _body_for(target, whole), _headers_for(target, exchange), self._routes.live
+    def _send_shadow(self, exchange: Exchange, target: Target, path: str, sent: bytes) -> None:
+        """Send a copy whose answer nobody waits for."""
+        headers, live = _headers_for(target, exchange), self._routes.live
 
         async def copy() -> None:
             try:
-                with live.request(target), self._routes.running(target.model):
+                request = live.request(target, exchange.attempt, formatted=exchange.formatted)
+                with request as seen, self._routes.running(target.model):
                     async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
-                        raw = await answer.read()
                         if answer.status >= 400:
-                            raise self._refusal(answer.status, raw, exchange)
+                            raise self._refusal(answer.status, await answer.read(), exchange)
+                        async for chunk in answer.content.iter_any():
+                            seen.see(chunk)
             except (Refusal, aiohttp.ClientError, TimeoutError) as error:
                 _log.info("a shadow failed: %s", error.status if isinstance(error, Refusal) else type(error).__name__)
 
@@ -220,6 +252,10 @@ class Gateway:
         """What the client is told of an error of the server behind: its words about the request, nothing of itself."""
         if status == 404:
             return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
+        if status == 500 and exchange.formatted:
+            # vLLM says no more than that where its grammar refuses all tokens; a retry would end the same way
+            message = "The model could not write the format that the request demands."
+            return Refusal(422, "format_not_generated", message)
         if status >= 500:
             return Refusal(503, "upstream_failed", "The model's server failed; try again.")
         try:
@@ -253,7 +289,7 @@ def _may_use(key: Key | None, alias: str) -> bool:
 
 def _body_for(target: Target, body: dict[str, Any]) -> bytes:
     """Another gateway knows the alias, not what stands behind it here."""
-    return json.dumps(body if target.upstream else {**body, "model": target.model}).encode()
+    return dump(body if target.upstream else {**body, "model": target.model})
 
 
 def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:

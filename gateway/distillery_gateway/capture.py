@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ class Tape:
         session: as the client names it.
         alias: what it asked for.
         model: that answers.
-        messages: of the request.
+        request: the body that was sent; empty where it is too large to be kept.
         stream: whether the answer comes event by event.
         room: bytes for the answer.
     """
@@ -61,7 +61,7 @@ class Tape:
     session: str
     alias: str
     model: str
-    messages: Sequence[Any]
+    request: bytes
     stream: bool
     room: int
     _parts: list[bytes] = field(default_factory=list)
@@ -107,18 +107,19 @@ class Capture:
         self._looked = -_LOOK_SECONDS
         self._count()  # what an earlier gateway of the pod left lies in the same volume
 
-    def tape(self, body: Mapping[str, Any], *, session: str, model: str, size: int) -> Tape:
+    def tape(self, request: bytes, *, session: str, alias: str, model: str, stream: bool) -> Tape:
         """For a request of a session.
 
         Args:
-            body: of the request.
+            request: the body that is sent.
             session: as the header ``X-Session-ID`` names it. Raises :class:`Refusal` where that can't be kept.
+            alias: what it asked for.
             model: that answers.
-            size: of the body, in bytes.
+            stream: whether the answer comes event by event.
         """
-        messages = body["messages"] if isinstance(body["messages"], list) else []
         named = check_session(session, "X-Session-ID")
-        return Tape(named, body["model"], model, messages, bool(body.get("stream")), self._room.record_bytes - size)
+        room = self._room.record_bytes - len(request)
+        return Tape(named, alias, model, request if room >= 0 else b"", stream, room)
 
     def keep(self, tape: Tape) -> None:
         """Keep a request whose answer has passed through. One that is not whole is found out when it is read."""
@@ -168,7 +169,7 @@ class Capture:
                 "session": record.session,
                 "alias": record.alias,
                 "model": record.model,
-                "messages": [self._plain(message) for message in record.messages],
+                "messages": [self._plain(message) for message in json.loads(record.request)["messages"]],
                 "answer": self._redactor(answer),
             }
         else:

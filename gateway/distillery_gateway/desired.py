@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+MAX_FIRST_TOKEN_SECONDS = 10.0
+"""Where a document doesn't say when a request is slow."""
+
 
 class InvalidDesired(ValueError):
     """The document is not one; what was desired before stands."""
@@ -69,12 +72,14 @@ class Desired:
         adapters: what vLLM holds.
         aliases: what clients may ask for.
         shadows: alias -> who gets a copy of every request, whose answer nobody sees; has no weight.
+        max_first_token_seconds: a request that waits longer for its first token is slow.
     """
 
     generation: int = 0
     adapters: tuple[Adapter, ...] = ()
     aliases: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
     shadows: Mapping[str, Target] = field(default_factory=dict)
+    max_first_token_seconds: float = MAX_FIRST_TOKEN_SECONDS
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -89,6 +94,7 @@ class Desired:
                     for alias, targets in document.get("aliases", {}).items()
                 },
                 shadows={alias: Target(**target) for alias, target in document.get("shadows", {}).items()},
+                max_first_token_seconds=float(document.get("maxFirstTokenSeconds", MAX_FIRST_TOKEN_SECONDS)),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDesired(f"not a document of what is desired: {error}") from error

@@ -28,7 +28,7 @@ class Refusal(Exception):
     @property
     def body(self) -> bytes:
         """The response's body."""
-        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
+        kind = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}.get(
             self.status, "invalid_request_error" if self.status < 500 else "server_error"
         )
         error = {"message": self.message, "type": kind, "param": self.parameter, "code": self.code}

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from distillery_gateway.attempts import Attempt
 from distillery_gateway.capture import Tape
 from distillery_gateway.errors import Refusal
 from distillery_gateway.keys import Key
@@ -41,6 +42,8 @@ class Exchange:
     model: str = ""
     status: int = 0
     tape: Tape | None = None
+    attempt: Attempt = field(default_factory=Attempt)
+    formatted: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,8 +53,18 @@ class Exchange:
         given = self.headers.get("x-request-id", "")
         self.identity = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
-    async def read(self, limits: Limits) -> bytes:
-        """The whole body. Raises :class:`Refusal` where it is too large or too slow."""
+    def trust(self) -> None:
+        """Let the connection stay open between requests, for this one was admitted."""
+        if trust := self.scope.get("state", {}).get("trust"):
+            trust()
+
+    async def read(self, limits: Limits, hold: Callable[[int], None]) -> bytes:
+        """The whole body. Raises :class:`Refusal` where it is too large or too slow.
+
+        Args:
+            limits: the gateway's.
+            hold: told how many bytes there are by now.
+        """
         too_large = Refusal(413, "body_too_large", f"A body has at most {limits.body_bytes} bytes.")
         announced = self.headers.get("content-length", "0")
         if not announced.isdigit() or int(announced) > limits.body_bytes:
@@ -67,6 +80,7 @@ class Exchange:
                     size += len(parts[-1])
                     if size > limits.body_bytes:
                         raise too_large
+                    hold(size)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:

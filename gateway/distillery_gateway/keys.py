@@ -4,19 +4,20 @@
 
 A folder holds one file a key, as a mounted Secret does: the file's name is the key's, its content is the digest, or a
 JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ...}``. Changes take effect
-within seconds.
+within seconds. A limit of 0 blocks the key; one that is no whole number makes it unusable.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Key:
         name: for logs and metrics.
         digest: SHA-256 of the key.
         models: aliases that it may use; None for all.
-        requests_per_minute: None for the gateway's default.
+        requests_per_minute: None for the gateway's default, 0 for none at all.
         concurrency: likewise.
     """
 
@@ -53,8 +54,9 @@ class KeyRing:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._version = ""
         self._seen: dict[str, str] = {}
-        self._keys: tuple[Key, ...] = ()
+        self._keys: dict[str, Key] = {}
         self.refresh()
 
     @property
@@ -66,6 +68,9 @@ class KeyRing:
         """Read the folder again; True if something changed. A file that can't be read is no key, and is told of."""
         if self._folder is None:
             return False
+        version = _version(self._folder)
+        if version and version == self._version:
+            return False
         found = (
             {
                 path.name: path.read_text(encoding="utf-8", errors="replace").strip()
@@ -75,28 +80,37 @@ class KeyRing:
             if self._folder.is_dir()
             else {}
         )
+        self._version = version
         if found == self._seen:
             return False
         self._seen = found
-        keys = []
+        keys = {}
         for name, text in found.items():
             try:
-                keys.append(_parse(name, text))
+                key = _parse(name, text)
+                keys[key.digest] = key
             except ValueError as error:
                 _log.error("the key %s is not usable: %s", name, error)
-        self._keys = tuple(keys)
+        self._keys = keys
         return True
 
     def find(self, authorization: str) -> Key | None:
-        """The key that an ``Authorization`` header brings, if it is one of ours. Takes as long for each."""
+        """The key that an ``Authorization`` header brings, if it is one of ours.
+
+        How long it takes says nothing of a key: what is compared are digests, which nobody can choose.
+        """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
             return None
-        digest, found = digest_of(token.strip()), None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found
+        return self._keys.get(digest_of(token.strip()))
+
+
+def _version(folder: Path) -> str:
+    """What a mounted Secret holds, by the link that the kubelet moves when it changes; empty for another folder."""
+    try:
+        return str((folder / "..data").readlink())
+    except OSError:
+        return ""
 
 
 def _parse(name: str, text: str) -> Key:
@@ -109,13 +123,22 @@ def _parse(name: str, text: str) -> Key:
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]}")
     models = document.get("models")
+    if models is not None and not (isinstance(models, list) and all(isinstance(model, str) for model in models)):
+        raise ValueError("models is a list of names")
     return Key(
         name,
         document["sha256"],
-        None if models is None else frozenset(map(str, models)),
-        document.get("requestsPerMinute"),
-        document.get("concurrency"),
+        None if models is None else frozenset(models),
+        _limit(document, "requestsPerMinute"),
+        _limit(document, "concurrency"),
     )
+
+
+def _limit(document: Mapping[str, Any], name: str) -> int | None:
+    value = document.get(name)
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(f"{name} is a whole number; 0 blocks the key")
+    return value
 
 
 def main() -> None:

@@ -22,6 +22,12 @@ class Limits:
         choices: that may be asked for.
         requests_per_minute: of a key; None for no limit.
         concurrency: requests of a key at once.
+        bytes_in_flight: of the bodies of all requests under way, or two bodies if they are larger; a key may have half.
+        head_bytes: of a request's line and headers.
+        head_seconds: for them to arrive.
+        send_seconds: for a client that stopped reading its answer to go on.
+        waiting_connections: connections that have not sent a request yet.
+        max_connections_per_address: connections of an address; of a network of 64 bits for IPv6.
     """
 
     body_bytes: int = 2_000_000
@@ -30,6 +36,12 @@ class Limits:
     choices: int = 8
     requests_per_minute: int | None = None
     concurrency: int = 256
+    bytes_in_flight: int = 128_000_000
+    head_bytes: int = 32_768
+    head_seconds: float = 10.0
+    send_seconds: float = 60.0
+    waiting_connections: int = 512
+    max_connections_per_address: int = 1024
 
 
 @dataclass
@@ -39,6 +51,7 @@ class _Account:
     tokens: float
     updated: float
     running: int = 0
+    body_bytes: int = 0
 
 
 @dataclass
@@ -48,17 +61,23 @@ class Meter:
     Args:
         limits: the gateway's.
         clock: monotonic seconds.
+        body_bytes: of all requests under way.
     """
 
     limits: Limits
     clock: Callable[[], float] = time.monotonic
+    body_bytes: int = 0
     _accounts: dict[str, _Account] = field(default_factory=dict)
 
     @contextmanager
     def admitted(self, key: Key | None) -> Generator[None]:
-        """Count a request while it runs. Raises :class:`Refusal` (429) on entering where it is one too many."""
-        rate = key.requests_per_minute if key and key.requests_per_minute else self.limits.requests_per_minute
-        most = key.concurrency if key and key.concurrency else self.limits.concurrency
+        """Count a request while it runs. Raises :class:`Refusal` (429, or 403 where a limit is 0) on entering."""
+        rate, most = self.limits.requests_per_minute, self.limits.concurrency
+        if key:
+            rate = rate if key.requests_per_minute is None else key.requests_per_minute
+            most = most if key.concurrency is None else key.concurrency
+        if rate == 0 or most == 0:
+            raise Refusal(403, "key_blocked", "This key may send no requests.")
         account = self._account(key.name if key else "", rate)
         if account.running >= most:
             raise Refusal(429, "concurrency_limit", f"At most {most} requests at once.", headers={"Retry-After": "1"})
@@ -73,6 +92,33 @@ class Meter:
             yield
         finally:
             account.running -= 1
+
+    @contextmanager
+    def bodies(self, key: Key | None) -> Generator[Callable[[int], None]]:
+        """Count the bytes that a request holds until its end, as they come. The function raises :class:`Refusal`."""
+        account, held = self._account(key.name if key else "", None), 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            more = size - held
+            if self.body_bytes + more > self._budget:
+                raise Refusal(503, "overloaded", "Too many large requests; try again.", headers={"Retry-After": "1"})
+            if account.body_bytes + more > self._budget // 2:
+                message = f"At most {self._budget // 2} bytes of requests at once."
+                raise Refusal(429, "bytes_limit", message, headers={"Retry-After": "1"})
+            held += more
+            account.body_bytes += more
+            self.body_bytes += more
+
+        try:
+            yield hold
+        finally:
+            account.body_bytes -= held
+            self.body_bytes -= held
+
+    @property
+    def _budget(self) -> int:
+        return max(self.limits.bytes_in_flight, 2 * self.limits.body_bytes)
 
     def _account(self, name: str, rate: int | None) -> _Account:
         now = self.clock()

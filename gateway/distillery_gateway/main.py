@@ -8,7 +8,7 @@ DISTILLERY_KEYS          folder with keys; without it everybody may ask
 DISTILLERY_DENIED        parameters that are refused, with commas
 DISTILLERY_CAPTURE       folder for what sessions play; without it nothing is kept
 DISTILLERY_REDACT        JSON: expressions whose matches are not kept
-DISTILLERY_LIMITS        JSON: bodyBytes, bodySeconds, maxTokens, choices, requestsPerMinute, concurrency
+DISTILLERY_LIMITS        JSON: the fields of limits.Limits, as bodyBytes, maxTokens or maxConnectionsPerAddress
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import logging
 import math
 import os
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ import uvicorn
 from distillery_gateway import admin
 from distillery_gateway.app import Gateway
 from distillery_gateway.capture import Capture
+from distillery_gateway.connections import Gate
 from distillery_gateway.desired import DesiredFile, InvalidDesired
 from distillery_gateway.expressions import InvalidExpression, compile_expression
 from distillery_gateway.keys import KeyRing
@@ -38,7 +40,7 @@ from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
-from distillery_gateway.upstream import served
+from distillery_gateway.upstream import served_with_context
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,9 @@ def main() -> None:
         settings = Settings.from_environment()
     except ValueError as error:
         sys.exit(str(error))
+    # each client takes a descriptor, and so does its request to the server behind
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     import uvloop
 
     uvloop.run(_serve(settings))
@@ -130,10 +135,11 @@ async def _serve(settings: Settings) -> None:
         beside = [asyncio.create_task(_refresh(settings, session, routes, keys, metrics))]
         if capture:
             beside.append(asyncio.create_task(capture.run()))
+        gate = Gate(settings.limits, lambda reason: metrics.closed.labels(reason).inc())
         config = uvicorn.Config(
             gateway, host="", port=settings.port, lifespan="off", log_config=None, access_log=False,
             timeout_keep_alive=75, timeout_graceful_shutdown=110, server_header=False,
-            loop="none", http="httptools", ws="none",
+            loop="none", http=gate.protocol(), ws="none",
         )  # fmt: skip
         try:
             await uvicorn.Server(config).serve()
@@ -153,13 +159,13 @@ async def _refresh(
     while True:
         now, problem = time.monotonic(), ""
         try:
-            if keys.refresh():
+            if await asyncio.to_thread(keys.refresh):
                 _log.info("the keys changed")
             desired.refresh()
             changed = desired.current.generation != routes.generation
             if changed or now - looked >= _LOOK_SECONDS:
                 looked = now
-                held = await served(session, settings.upstream)
+                held, routes.context = await served_with_context(session, settings.upstream)
                 heard = time.monotonic()
                 routes.see(held)
                 if changed and routes.offer(desired.current, held):

@@ -28,6 +28,10 @@ class Metrics:
         )  # fmt: skip
         self.running = Gauge("distillery_gateway_running", "Requests under way.", registry=registry)
         self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
+        self.closed = Counter(
+            "distillery_gateway_connections_closed", "Connections that the gateway ended, by reason.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
         self.captured = Counter(
             "distillery_gateway_captured", "Requests and outcomes of sessions: kept, or why not.", ["result"],
             registry=registry,

@@ -19,12 +19,14 @@ class Routes:
 
     Attributes:
         live: counts of the table in use. Whoever counts holds on to it: what began under a table counts for that one.
+        context: tokens that a prompt and its answer may have together, as vLLM says; None before it did.
     """
 
     def __init__(self) -> None:
         self._table = Desired()
         self._whole = False
         self.live = Live()
+        self.context: int | None = None
         self._held: frozenset[str] = frozenset()
         self._running: Counter[str] = Counter()
 
@@ -74,7 +76,8 @@ class Routes:
             if _incumbents(desired) - self._held:
                 return False
             _log.info("serving generation %d: %s", desired.generation, dict(desired.aliases))
-            self._table, self.live, self._whole = desired, Live(desired.targets), False
+            live = Live(desired.targets, desired.max_first_token_seconds)
+            self._table, self.live, self._whole = desired, live, False
         self._whole = self._whole or not _models(desired.targets) - self._held
         return self._whole
 

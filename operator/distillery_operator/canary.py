@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from math import ceil
 from typing import Any, Self
 
 from distillery.api.promotion import Canary, CanaryStep
@@ -231,20 +232,21 @@ def _try(
     elif trial.configuration != configuration:
         trial = _begin(choice, canary, min(trial.step, len(canary.steps)), configuration, now)
     step = canary.steps[trial.step - 1]
-    guest = _guest(owner, choice, step, trial, observed)
+    guest = _guest(owner, choice, canary, trial, observed)
+    grows = _grows(owner, choice, canary, trial, observed)
     generation = _generation(owner, served, guest)
     pods = [pod["metadata"]["name"] for pod in serving_pods(observed)]
     telling = [name for name in pods if observed.generations.get(name) == generation]
     live = [observed.live.get(name, {}) for name in telling]
     newcomer, incumbent = (Counts.sum(said.get(who.student, Counts()) for said in live) for who in (choice, served))
-    known = guest is not None and bool(pods) and len(telling) == len(pods)
+    known = guest is not None and not grows and bool(pods) and len(telling) == len(pods)
     looked = _look(trial, canary, step, newcomer, incumbent, known=known, silence=observed.silence, now=now)
     if looked.outcome != trial.outcome:
         looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
     if looked.outcome == SUCCESSFUL and looked.step < looked.steps:
         looked = _begin(choice, canary, looked.step + 1, configuration, now)
         looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
-        guest = _guest(owner, choice, canary.steps[looked.step - 1], looked, observed)
+        guest = _guest(owner, choice, canary, looked, observed)
     if looked.outcome == SUCCESSFUL:
         reason = f"{choice.reason} Successful in every step on live traffic ({looked.steps}). {looked.message}"
         news = News(False, "Promoted", f"{_called(choice)} is served to all. {looked.message}")
@@ -264,16 +266,39 @@ def _begin(choice: Choice, canary: Canary, number: int, configuration: str, now:
     )  # fmt: skip
 
 
-def _guest(owner: Owner, choice: Choice, step: CanaryStep, trial: Trial, observed: Observed) -> Newcomer | None:
+def _guest(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed: Observed) -> Newcomer | None:
     """What pods are told of the newcomer.
 
     Nothing before the servers of its own that merged weights need are there. Once traffic goes to them it stays, and
-    what they fail then counts.
+    what they fail then counts. A share that needs more servers begins with them.
     """
+    step = canary.steps[trial.step - 1]
     there = servers.serves_adapters(owner.run.spec) or trial.begun
-    if not there and not holds(_own_servers(observed), choice, 1):
+    if not there and not holds(_own_servers(observed), choice, _replicas(owner, step)):
         return None
-    return Newcomer(choice.model, choice.digest, step.weight, trial.decided)
+    if _grows(owner, choice, canary, trial, observed):
+        step = canary.steps[trial.step - 2]
+    slow = canary.analysis.max_first_token_seconds
+    return Newcomer(choice.model, choice.digest, step.weight, trial.decided, slow)
+
+
+def _grows(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed: Observed) -> bool:
+    """Whether a step waits for servers that the one before it did not need."""
+    if servers.serves_adapters(owner.run.spec) or trial.outcome != STARTING or trial.step == 1:
+        return False
+    before, wanted = (_replicas(owner, canary.steps[number]) for number in (trial.step - 2, trial.step - 1))
+    return wanted > before and not holds(_own_servers(observed), choice, wanted)
+
+
+def replicas_of(owner: Owner, course: Course) -> int:
+    """Return how many servers of its own the newcomer on trial gets: its share of those that serve."""
+    canary, trial = owner.run.spec.promotion.canary, course.trial
+    return _replicas(owner, canary.steps[trial.step - 1]) if canary and trial else 1
+
+
+def _replicas(owner: Owner, step: CanaryStep) -> int:
+    """Copies of requests get one server: each gateway has eight of them under way at most."""
+    return max(1, ceil(owner.run.spec.promotion.service.replicas * step.weight / 100))
 
 
 def _generation(owner: Owner, served: Choice, guest: Newcomer | None) -> int:
@@ -303,15 +328,18 @@ def _look(
     over = seconds >= step.timeout_seconds
     runs = trial.outcome == RUNNING  # else it waits for pods or for the user, but harm is not waited for
     last = seconds >= step.seconds and runs
-    finding = judge(newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last)
+    finding = judge(
+        newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last, steps=len(canary.steps), explain=over
+    )
     if finding.outcome in (FAILED, SUCCESSFUL):
         return replace(trial, outcome=finding.outcome, message=finding.message)
+    undecided = FAILED if canary.inconclusive_policy == "Abort" else INCONCLUSIVE
     if over and trial.outcome == STARTING:
         message = f"Not every pod served it within {step.timeout_seconds} s."
-        return replace(trial, outcome=INCONCLUSIVE, message=message)
+        return replace(trial, outcome=undecided, message=message)
     if over and runs:
         message = f"Neither better nor worse is shown after {step.timeout_seconds} s: {finding.message}."
-        return replace(trial, outcome=INCONCLUSIVE, message=message)
+        return replace(trial, outcome=undecided, message=message)
     return trial
 
 

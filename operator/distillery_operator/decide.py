@@ -331,7 +331,8 @@ def _serve(
         servers.service(owner),
     )
     if course.newcomer and not adapter:
-        manifests += newcomer.manifests(owner, course.newcomer.model, course.newcomer.digest, settings)
+        tried, replicas = course.newcomer, canary.replicas_of(owner, course)
+        manifests += newcomer.manifests(owner, tried.model, tried.digest, settings, replicas=replicas)
     requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
     leaving = canary.to_delete(owner, course, observed, generation, complete=how_far.complete)
     history = _keep_history(owner, observed, settings, writer)

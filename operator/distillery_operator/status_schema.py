@@ -81,7 +81,7 @@ _SERVED = {
 _COUNTS = {
     "type": "object",
     "description": "What became of live traffic in the step, when the outcome last changed.",
-    "properties": dict.fromkeys(("requests", "errors", "outcomes", "successes"), _NUMBER),
+    "properties": dict.fromkeys(("requests", "errors", "outcomes", "successes", "slow"), _NUMBER),
 }
 
 _CANARY = {

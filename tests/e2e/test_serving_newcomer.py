@@ -20,7 +20,13 @@ pytestmark = pytest.mark.full
 
 STEPS = [{"shadow": True, "seconds": 10}, {"weight": 50, "seconds": 10}]
 # as little as can be shown: twenty sessions of either side
-ANALYSIS = {"minRequests": 20, "maxErrorIncrease": 0.2, "minSessions": 20, "maxSuccessLoss": 0.4}
+ANALYSIS = {
+    "minRequests": 20,
+    "maxErrorIncrease": 0.2,
+    "maxSlowRateIncrease": 0.4,
+    "minSessions": 20,
+    "maxSuccessLoss": 0.4,
+}
 SESSIONS = 24
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from distillery.api import Spec
 from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
+from distillery.api.promotion import GatewayLimits
 from distillery.planning import Model
 from distillery.serving.choice import student_name
 from distillery_operator.manifests import names, recorder
@@ -39,10 +40,9 @@ _DRAIN_SECONDS = 110  # what is under way may take so long: the gateway's own li
 _LEAVE_SECONDS = 5  # until no Service sends requests any more
 GRACE_SECONDS = _LEAVE_SECONDS + _DRAIN_SECONDS + 15  # and the servers behind end after the gateway
 
-_GATEWAY_RESOURCES = Resources(
-    requests={"cpu": "100m", "memory": "128Mi"},
-    limits={"cpu": "2", "memory": "1Gi"},
-)
+_BODY_BYTES = 2_000_000
+_MEMORY_OF_A_BODY = 16
+"""The gateway holds two of the largest bodies at least, up to three times each, and reads one more at a time."""
 _SYNCER_RESOURCES = Resources(
     requests={"cpu": "20m", "memory": "96Mi"},
     limits={"cpu": "1", "memory": "512Mi"},
@@ -56,12 +56,10 @@ class Site:
     Attributes:
         component: what their pods are labelled as.
         suffix: of the names of their Deployment and Service.
-        few: one pod, whatever ``promotion.service.replicas`` says.
     """
 
     component: str
     suffix: str = ""
-    few: bool = False
 
     def named(self, owner: Owner) -> str:
         """The Deployment, and the Service."""
@@ -75,7 +73,7 @@ class Site:
 SERVING = Site("serving")
 """Those that clients reach."""
 
-CANARY = Site("canary", "-canary", few=True)
+CANARY = Site("canary", "-canary")
 """Those of a newcomer, where weights are merged and one vLLM can't hold two students."""
 
 
@@ -88,12 +86,14 @@ class Newcomer:
         digest: of its adapter.
         weight: per cent of the sessions; 0 for copies.
         step: tells a step from every other: a pod counts from 0 with a new table, even where the shares are the same.
+        max_first_token_seconds: gateways count a request that waits longer as slow.
     """
 
     student: Model
     digest: str
     weight: int
     step: str
+    max_first_token_seconds: float
 
 
 def desired(
@@ -111,7 +111,7 @@ def desired(
     adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
     wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
     if newcomer:
-        wanted["step"] = newcomer.step
+        wanted |= {"step": newcomer.step, "maxFirstTokenSeconds": newcomer.max_first_token_seconds}
         adapters += _held(newcomer.student, newcomer.digest, adapter=adapter)
         target = _target(owner, newcomer.digest, adapter=adapter)
         if not adapter:
@@ -192,7 +192,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=environment,
-        resources=_GATEWAY_RESOURCES,
+        resources=_gateway_resources(spec.limits),
         ports=[
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
@@ -205,6 +205,15 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         },
         livenessProbe=liveness(ADMIN_PORT),
         lifecycle={"preStop": {"sleep": {"seconds": _LEAVE_SECONDS}}},
+    )
+
+
+def _gateway_resources(limits: GatewayLimits) -> Resources:
+    """1 GiB does for all that bodies of the default's size take at once; larger ones take more."""
+    mebibytes = 1024 + _MEMORY_OF_A_BODY * max(0, limits.body_bytes - _BODY_BYTES) // 2**20
+    return Resources(
+        requests={"cpu": "100m", "memory": "128Mi"},
+        limits={"cpu": "2", "memory": f"{mebibytes}Mi"},
     )
 
 

@@ -15,7 +15,9 @@ from distillery_operator.objects import Object, Reference
 from distillery_operator.settings import Settings
 
 
-def manifests(owner: Owner, student: Model, digest: str, settings: Settings) -> tuple[dict[str, Any], ...]:
+def manifests(
+    owner: Owner, student: Model, digest: str, settings: Settings, *, replicas: int
+) -> tuple[dict[str, Any], ...]:
     """All that serves it.
 
     Args:
@@ -23,12 +25,13 @@ def manifests(owner: Owner, student: Model, digest: str, settings: Settings) -> 
         student: the newcomer.
         digest: of its adapter.
         settings: images.
+        replicas: how many servers.
     """
     wanted = gateway.desired(owner, student, digest, adapter=False)
     return (
         gateway.network_policy(owner, settings, CANARY),
         gateway.config_map(owner, wanted, CANARY),
-        servers.deployment(owner, student, digest, settings, CANARY),
+        servers.deployment(owner, student, digest, settings, CANARY, replicas=replicas),
         servers.service(owner, CANARY),
     )
 

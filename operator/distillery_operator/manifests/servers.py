@@ -151,7 +151,15 @@ def serves_adapters(spec: Spec) -> bool:
     return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
 
 
-def deployment(owner: Owner, student: Model, digest: str, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+def deployment(
+    owner: Owner,
+    student: Model,
+    digest: str,
+    settings: Settings,
+    site: Site = SERVING,
+    *,
+    replicas: int | None = None,
+) -> dict[str, Any]:
     """The servers of the promoted student, or of a newcomer.
 
     As an adapter a new student changes nothing here: the syncers load it. As merged weights it replaces the servers one
@@ -163,6 +171,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
         digest: of its adapter; empty for the base model.
         settings: images.
         site: which servers.
+        replicas: how many. Default: ``promotion.service.replicas``.
     """
     spec = owner.run.spec
     resources = _resources(spec)
@@ -219,7 +228,7 @@ def deployment(owner: Owner, student: Model, digest: str, settings: Settings, si
         "kind": "Deployment",
         "metadata": owner.metadata(site.named(owner), site.component),
         "spec": {
-            "replicas": 1 if site.few else spec.promotion.service.replicas,
+            "replicas": spec.promotion.service.replicas if replicas is None else replicas,
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": owner.selector(site.component)},
             "template": template,

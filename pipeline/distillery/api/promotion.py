@@ -32,6 +32,10 @@ class GatewayLimits(Part):
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
     """Requests of a key at once, in each pod."""
 
+    max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """maxConnectionsPerAddress is the number of connections that each pod accepts from one client address. An ingress
+    is one address: set the number above what all clients behind it need together."""
+
 
 Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_length=63)]
 """The name of a parameter of OpenAI's API."""
@@ -72,7 +76,8 @@ class CanaryStep(Part):
     """What a newcomer gets for a while."""
 
     weight: Annotated[int, Field(ge=0, le=99)] = 0
-    """Per cent of the sessions that the newcomer answers."""
+    """Per cent of the sessions that the newcomer answers. Merged weights get servers of their own for it, this share of
+    ``service.replicas`` rounded up; a larger share begins once they are available."""
 
     shadow: bool = False
     """The newcomer gets a copy of every request instead, and nobody sees its answers."""
@@ -81,7 +86,7 @@ class CanaryStep(Part):
     """The least time that the step takes."""
 
     timeout_seconds: Annotated[int, Field(ge=10, le=31 * 24 * 3600)] = 3600
-    """The time after which the step is inconclusive: it stays as it is until you decide."""
+    """The time after which the step is inconclusive; ``inconclusivePolicy`` says what follows."""
 
 
 Allowance = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -95,8 +100,17 @@ class CanaryAnalysis(Part):
     """Requests that the newcomer has to have answered."""
 
     max_error_increase: Allowance = 0.02
-    """How much larger, as a fraction of requests, its share of errors may be. An error is a server that failed. Without
-    any it takes some 190 requests to show 0.02 with a confidence of 0.95."""
+    """How much larger, as a fraction of requests, its share of errors may be. An error is a server that failed or had
+    no capacity. To show 0.02 for two equal students at a confidence of 0.95 takes 220 requests without any error, and
+    about 1000 where one of 100 fails."""
+
+    max_first_token_seconds: Annotated[float, Field(gt=0.0, le=600.0)] = 10.0
+    """maxFirstTokenSeconds is the time after which a request without a first token is slow. A request whose client
+    leaves after a second or more without a token is slow as well."""
+
+    max_slow_rate_increase: Allowance = 0.1
+    """maxSlowRateIncrease is how much larger, as a fraction of requests, the share of slow requests of the newcomer
+    may be."""
 
     min_sessions: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     """Sessions of either side whose outcome clients must have told at /v1/outcomes. 0 judges no outcomes; a step with
@@ -104,10 +118,12 @@ class CanaryAnalysis(Part):
 
     max_success_loss: Allowance = 0.05
     """How much smaller, as a fraction of sessions, its share of successes may be. Where four of five succeed it takes
-    some 500 sessions of either side to show 0.05."""
+    about 1900 sessions of either side to show 0.05 for two equal students, and 3400 with a probability of 0.9."""
 
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
-    """Of the intervals of the differences, by Newcombe."""
+    """confidence is one minus the probability of a mistake over the whole canary, however often the operator looks. A
+    student that is worse than allowed is promoted at most so rarely, and one within what is allowed is rolled back at
+    most so rarely."""
 
 
 class Canary(Part):
@@ -118,6 +134,10 @@ class Canary(Part):
 
     paused: bool = False
     """Stay at the step, whatever the analysis says."""
+
+    inconclusive_policy: Literal["Pause", "Abort"] = "Pause"
+    """inconclusivePolicy is what follows when a step is over without a verdict. ``Pause`` keeps the newcomer's share
+    until you decide; ``Abort`` sends all traffic back to the student that was served before."""
 
     analysis: CanaryAnalysis = CanaryAnalysis()
     """What it has to show."""

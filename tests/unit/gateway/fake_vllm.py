@@ -20,6 +20,7 @@ class FakeVllm:
         requests: bodies of completions, in order.
         cancelled: completions whose client went away.
         breaks: streams end without their last chunks.
+        context: tokens that it takes, as it says.
     """
 
     def __init__(self, base: str = "base") -> None:
@@ -31,10 +32,11 @@ class FakeVllm:
         self.chunks = [b"data: one\n\n", b"data: \xc3", b"\xa9two\n\n", b"data: [DONE]\n\n"]
         self.pause = 0.0
         self.breaks = False
+        self.context: int | None = None
         self.answer: Callable[[dict[str, Any]], Awaitable[web.StreamResponse]] | None = None
 
     async def __aenter__(self) -> Self:
-        app = web.Application()
+        app = web.Application(client_max_size=100_000_000)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/completions", self._complete)
@@ -54,7 +56,8 @@ class FakeVllm:
         await self._runner.cleanup()
 
     async def _models(self, _: web.Request) -> web.Response:
-        data = [{"id": self.base, "parent": None}, *({"id": name, "parent": self.base} for name in self.adapters)]
+        base = {"id": self.base, "parent": None, "max_model_len": self.context}
+        data = [base, *({"id": name, "parent": self.base} for name in self.adapters)]
         return web.json_response({"object": "list", "data": data})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:

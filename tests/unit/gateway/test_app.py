@@ -25,7 +25,7 @@ async def test_the_alias_becomes_the_model_behind_it(serve: Serve):
     served = await serve()
     status, answer = await served.post(BODY, X_Request_ID="r-1")
     assert (status, answer["choices"][0]["message"]["content"]) == (200, "hi")
-    assert served.vllm.requests == [{**BODY, "model": "base"}]
+    assert served.vllm.requests == [{**BODY, "model": "base", "max_completion_tokens": 8192}]
     assert served.vllm.headers[0]["x-request-id"] == "r-1"
 
 

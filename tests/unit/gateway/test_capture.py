@@ -205,7 +205,7 @@ async def test_pictures_and_tools_are_not_kept(serve: Serve, tmp_path: Path):
     served = await serve(capture=tmp_path)
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,xyz"}}
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"arguments": "secret"}}]}
-    messages = [{"role": "user", "content": [{"type": "text", "text": "Look:"}, picture]}, call, "odd"]
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Look:"}, picture]}, call, {"odd": 1}]
     await served.post({"model": "bot", "messages": messages}, X_Session_ID="s")
     (record,) = await kept(tmp_path)
     assert record["messages"] == [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +83,60 @@ def test_one_keys_requests_are_not_anothers():
         pass
     with meter.admitted(Key("a", "")):
         pass
+
+
+@pytest.mark.parametrize("limit", ["requestsPerMinute", "concurrency"])
+def test_a_limit_of_0_blocks_a_key(tmp_path: Path, limit: str):
+    (tmp_path / "blocked").write_text(json.dumps({"sha256": digest_of("blocked"), limit: 0}))
+    key = KeyRing(tmp_path).find("Bearer blocked")
+    assert key
+    with pytest.raises(Refusal) as refused, Meter(Limits()).admitted(key):
+        pass
+    assert refused.value.status == 403
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"concurrency": "5"}, {"concurrency": 5.0}, {"concurrency": True}, {"concurrency": -1},
+        {"requestsPerMinute": "60"}, {"requestsPerMinute": -1}, {"models": "bot"}, {"models": [1]},
+    ],
+)  # fmt: skip
+def test_a_key_with_a_wrong_limit_is_told_of_and_opens_nothing(
+    tmp_path: Path, wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "odd").write_text(json.dumps({"sha256": digest_of("odd"), **wrong}))
+    assert KeyRing(tmp_path).find("Bearer odd") is None
+    assert f"the key odd is not usable: {next(iter(wrong))}" in caplog.text
+
+
+def mount(folder: Path, **keys: str) -> None:
+    """As the kubelet does: links to files in a folder of a new name, which a link that moves points to."""
+    version = folder / f"..{time.monotonic_ns()}"
+    version.mkdir()
+    for name, digest in keys.items():
+        (version / name).write_text(digest)
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"..data/{name}")
+    (folder / "..new").symlink_to(version.name)
+    (folder / "..new").rename(folder / "..data")
+
+
+def test_mounted_keys_are_read_only_when_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mount(tmp_path, a=digest_of("first"), b=digest_of("b"))
+    ring, read = KeyRing(tmp_path), list[Path]()
+    read_text = Path.read_text
+
+    def count(path: Path, *args: Any, **more: Any) -> str:
+        read.append(path)
+        return read_text(path, *args, **more)
+
+    monkeypatch.setattr(Path, "read_text", count)
+    for _ in range(10):
+        assert not ring.refresh()
+    assert read == []
+    mount(tmp_path, a=digest_of("second"), b=digest_of("b"))
+    assert ring.refresh()
+    assert len(read) == 2
+    assert ring.find("Bearer first") is None
+    assert ring.find("Bearer second")

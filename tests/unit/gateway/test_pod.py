@@ -187,7 +187,7 @@ async def test_a_newcomer_is_counted_beside_the_incumbent_as_the_operator_reads_
     old, new = student(pod, 1), student(pod, 2)
     pod.tell(old)
     await pod.until_ready()
-    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), new.digest, 50, "now")
+    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), new.digest, 50, "now", 10.0)
     await pod.until_served(pod.tell(old, tried))
     for number in range(20):
         headers = {"X-Session-ID": f"s-{number}"}
@@ -207,7 +207,7 @@ async def test_a_newcomer_is_counted_beside_the_incumbent_as_the_operator_reads_
 
 async def test_a_newcomer_that_can_not_be_had_keeps_no_pod_from_serving(pod: Pod):
     old, new = student(pod, 1), student(pod, 2)
-    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), "0" * 64, 50, "now")
+    tried = gateway.Newcomer(Model("student", StageId.parse(new.artifact)), "0" * 64, 50, "now", 10.0)
     generation = pod.tell(old, tried)
     await pod.until_ready()
     for _ in range(20):

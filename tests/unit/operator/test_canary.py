@@ -506,6 +506,80 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     assert ("ConfigMap", "test-serving") in cluster.objects
 
 
+@pytest.mark.parametrize("weights", ["adapter", "merged"])
+def test_a_newcomer_that_hangs_is_taken_back_at_once(weights: str):
+    cluster = on_trial(weights=weights, steps=STEPS[1:], analysis={"maxFirstTokenSeconds": 4})
+    assert cluster.desired()["maxFirstTokenSeconds"] == 4
+    traffic(cluster, Counts(30, slow=30), Counts(300, slow=3))
+    later(cluster, 1)
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    assert trial(cluster)["newcomer"]["slow"] == 30
+    assert trial(cluster)["message"].startswith("Slow requests are up by at least")
+
+
+def test_an_inconclusive_step_is_taken_back_where_the_policy_says_so():
+    cluster = on_trial(inconclusivePolicy="Abort")
+    traffic(cluster, Counts(50))
+    later(cluster, 3600)
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    assert news(cluster) == ("False", "RolledBack")
+    assert "Neither better nor worse is shown after 3600 s" in trial(cluster)["message"]
+    later(cluster, 3600)
+    assert targets(cluster) == [(OLD, 100)]
+
+
+def test_a_newcomer_that_no_pod_can_hold_is_given_up_where_the_policy_says_so():
+    canary = {"steps": STEPS, "inconclusivePolicy": "Abort"}
+    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter", "canary": canary}))
+    play(cluster, 2)
+    for _ in range(3):
+        later(cluster, 1800)
+    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+
+
+def test_merged_weights_get_as_many_servers_as_their_share_needs():
+    canary = {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}
+    promotion = {"weights": "merged", "service": {"replicas": 10}, "canary": canary}
+    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=promotion))
+    play(cluster, 2)
+    settle(cluster)
+    deployment = canary_deployment(cluster)
+    assert deployment
+    assert (deployment["spec"]["replicas"], trial(cluster)["outcome"]) == (1, "Running")
+    traffic(cluster, GOOD)
+    later(cluster)
+    cluster.reconcile()
+    deployment = canary_deployment(cluster)
+    assert deployment
+    assert (deployment["spec"]["replicas"], targets(cluster)) == (5, [(OLD, 90), (NEW, 10)])
+    generation: int = cluster.desired()["generation"]
+    cluster.generations = dict.fromkeys(cluster.generations, generation)
+    later(cluster)
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Starting"), "the new servers are not there yet"
+    traffic(cluster, BAD)
+    cluster.reconcile()
+    assert trial(cluster)["outcome"] == "Failed", "harm is not waited for"
+
+
+def test_a_larger_share_begins_once_its_servers_are_there():
+    canary = {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}
+    promotion = {"weights": "merged", "service": {"replicas": 10}, "canary": canary}
+    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=promotion))
+    play(cluster, 2)
+    settle(cluster)
+    traffic(cluster, GOOD)
+    later(cluster)
+    settle(cluster)
+    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Running")
+    assert targets(cluster) == [(OLD, 50), (NEW, 50)]
+    deployment = canary_deployment(cluster)
+    assert deployment
+    deployment["status"]["availableReplicas"] = 4
+    before = cluster.desired()
+    cluster.reconcile()
+    assert cluster.desired() == before, "what its servers fail counts against it"
+
+
 @pytest.mark.parametrize("shares", ["Inconclusive", "Starting"])
 def test_a_newcomers_server_that_goes_away_keeps_its_traffic_once_it_had_some(shares: str):
     cluster = on_trial(weights="merged")

@@ -98,7 +98,7 @@ def everything(of: Owner) -> Iterator[Object]:
     yield gateway.network_policy(of, SETTINGS)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):
-        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
+        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
 
 
 def pod_specs(of: Owner) -> Iterator[Object]:
@@ -520,11 +520,11 @@ def test_a_newcomers_port_for_operators_is_open_to_whom_the_chart_names_alone():
     assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
 
 
-def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
+def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
     of = owner(promotion={"weights": "merged", "service": {"replicas": 3}})
-    policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS)
+    policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
     assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
-    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["replicas"] == 2
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= labels.items()
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
@@ -547,7 +547,7 @@ def test_a_newcomers_servers_are_the_servers_but_one_and_for_gateways_alone():
 @pytest.mark.parametrize("adapter", [True, False])
 def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
-    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now")
+    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now", 5.0)
     told = gateway.desired(of, BASE, "", adapter=adapter, newcomer=tried)
     wanted = Desired.parse(json.dumps(told))
     assert [(target.student, target.weight) for target in wanted.aliases["test"]] == shares
@@ -569,3 +569,9 @@ def test_what_is_mounted_is_there(spec: dict[str, Any]):
             assert len(set(volumes)) == len(volumes)
             for container in [*pod.get("initContainers", []), *pod["containers"]]:
                 assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+
+
+@pytest.mark.parametrize(("size", "memory"), [(2_000_000, "1024Mi"), (1024, "1024Mi"), (100_000_000, "2519Mi")])
+def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
+    pod = serving_pod(owner(promotion={"service": {"gateway": {"limits": {"bodyBytes": size}}}}))
+    assert pod["gateway"]["resources"]["limits"]["memory"] == memory
