@@ -42,6 +42,7 @@ class Exchange:
     status: int = 0
     tape: Tape | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    heard: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.headers = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ class Counts:
     """Of a target.
 
     Attributes:
-        requests: that ended. One whose client left before the first words shows nothing, and is left out.
-        errors: those that the server behind failed. What clients did wrong, or did not wait for, is none.
+        requests: that ended. One whose client soon left without a word shows nothing, and is left out.
+        errors: those that the server behind failed, or did not begin to answer for 30 s until the client left. What
+            clients did wrong is none.
         outcomes: sessions whose clients told how they ended.
         successes: those that succeeded.
     """
@@ -73,9 +75,11 @@ class Live:
 
     Args:
         targets: of the table: each counts from 0.
+        patience: seconds without a word after which a client that leaves was failed.
     """
 
-    def __init__(self, targets: Iterable[Target] = ()) -> None:
+    def __init__(self, targets: Iterable[Target] = (), *, patience: float = 30.0) -> None:
+        self._patience = patience
         self._counts = {target.label: Counts() for target in targets}
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()
 
@@ -89,7 +93,7 @@ class Live:
         """
         if session:  # now, for a client may say how it ended before the end of its last answer is seen here
             self._remember(session, target)
-        answer, ended = Answer(), True
+        answer, ended, began = Answer(), True, time.monotonic()
         try:
             yield answer
         except Refusal as refusal:
@@ -99,7 +103,8 @@ class Live:
             answer.failed = True
             raise
         except ClientGone:
-            ended = answer.begun
+            late = time.monotonic() - began >= self._patience
+            ended, answer.failed = answer.begun or late, answer.failed or not answer.begun
             raise
         finally:
             counts = self._counts[target.label]

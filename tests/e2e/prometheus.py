@@ -52,11 +52,14 @@ class Monitor:
         services = manifest["kind"] == "ServiceMonitor"
         (endpoint,) = spec["endpoints" if services else "podMetricsEndpoints"]
         assert endpoint["path"] == "/metrics"
-        return cls(_selector(spec["selector"]["matchLabels"]), endpoint["port"], services)
+        return cls(_selector(spec["selector"]), endpoint["port"], services)
 
 
-def _selector(labels: dict[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in labels.items())
+def _selector(selector: dict[str, Any]) -> str:
+    """As the API server reads it in a query."""
+    equal = [f"{key}={value}" for key, value in selector["matchLabels"].items()]
+    among = [f"{rule['key']} in ({','.join(rule['values'])})" for rule in selector.get("matchExpressions", [])]
+    return ",".join([*equal, *among])
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def _pods(api: str, monitor: Monitor) -> Iterator[tuple[dict[str, Any], int]]:
     for service in _list(api, "/api/v1/services", monitor.selector):
         port = next(p["targetPort"] for p in service["spec"]["ports"] if p["name"] == monitor.port)
         path = f"/api/v1/namespaces/{service['metadata']['namespace']}/pods"
-        yield from _with_port(_list(api, path, _selector(service["spec"]["selector"])), port)
+        yield from _with_port(_list(api, path, _selector({"matchLabels": service["spec"]["selector"]})), port)
 
 
 def _with_port(pods: list[dict[str, Any]], name: str) -> Iterator[tuple[dict[str, Any], int]]:
