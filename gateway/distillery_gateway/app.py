@@ -94,6 +94,9 @@ class Gateway:
         except Refusal as refusal:
             if exchange.status == 0:
                 await exchange.answer(refusal.status, refusal.body, refusal.headers.items())
+        except (aiohttp.ClientError, TimeoutError):  # of the server behind, within an answer
+            if not await exchange.cut():
+                raise
         except ClientGone:
             self._metrics.cancelled.inc()
             exchange.status = exchange.status or 499

@@ -56,6 +56,14 @@ class Exchange:
         if trust := self.scope.get("state", {}).get("trust"):
             trust()
 
+    async def cut(self) -> bool:
+        """Close the connection within an answer, so that the client sees that it is broken; False if that can't be."""
+        if close := self.scope.get("state", {}).get("cut"):
+            close()
+            await self.disconnected()
+            return True
+        return False
+
     async def read(self, limits: Limits, hold: Callable[[int], None]) -> bytes:
         """The whole body. Raises :class:`Refusal` where it is too large or too slow.
 
