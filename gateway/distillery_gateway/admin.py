@@ -16,6 +16,7 @@ async def serve(
     waits_for: Callable[[], str],
     state: Callable[[], Mapping[str, Any]],
     registry: CollectorRegistry | None = None,
+    upstream: Callable[[], str] | None = None,
 ) -> web.AppRunner:
     """Serve /healthz, /readyz, /state and, with a registry, /metrics.
 
@@ -24,6 +25,7 @@ async def serve(
         waits_for: why requests are not to be sent here; empty once they are.
         state: what /state tells.
         registry: of metrics.
+        upstream: what is wrong with the server behind, at /upstream for its own probe; empty where nothing is.
     """
 
     async def healthy(_: web.Request) -> web.Response:
@@ -31,6 +33,11 @@ async def serve(
 
     async def ready(_: web.Request) -> web.Response:
         reason = waits_for()
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
+
+    async def show_upstream(_: web.Request) -> web.Response:
+        assert upstream is not None
+        reason = upstream()
         return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
 
     async def show_state(_: web.Request) -> web.Response:
@@ -46,6 +53,8 @@ async def serve(
     app.router.add_get("/state", show_state)
     if registry is not None:
         app.router.add_get("/metrics", show_metrics)
+    if upstream is not None:
+        app.router.add_get("/upstream", show_upstream)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()

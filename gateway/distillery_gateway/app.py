@@ -7,6 +7,8 @@ import json
 import logging
 import re
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from distillery_gateway.live import Answer, session_id
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.requests import CHAT, ENDPOINTS, demands_format, dump, opening, parse
 from distillery_gateway.routing import Routes
+from distillery_gateway.upstream import Progress
 
 _log = logging.getLogger("distillery_gateway.requests")
 
@@ -53,6 +56,7 @@ class Gateway:
         metrics: what is counted.
         denied: parameters that the server behind can't stand.
         capture: keeps what sessions play; None where nothing is to be kept.
+        progress: of the vLLM beside this process.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Gateway:
         *,
         denied: frozenset[str] = frozenset(),
         capture: Capture | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._session = session
         self._upstream = upstream
@@ -76,6 +81,7 @@ class Gateway:
         self._metrics = metrics
         self._denied = denied
         self._capture = capture
+        self._progress = progress
         self._shadows: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,6 +95,9 @@ class Gateway:
         except Refusal as refusal:
             if exchange.status == 0:
                 await exchange.answer(refusal.status, refusal.body, refusal.headers.items())
+        except (aiohttp.ClientError, TimeoutError):  # of the server behind, within an answer
+            if not await exchange.cut():
+                raise
         except ClientGone:
             self._metrics.cancelled.inc()
             exchange.status = exchange.status or 499
@@ -178,8 +187,12 @@ class Gateway:
         live, session = self._routes.live, prepared.session
         counted = live.request(target, exchange.attempt, session=session, formatted=exchange.formatted)
         with counted as seen, self._routes.running(target.model):
+            local = self._progress if self._progress and not target.upstream else None
+            if local:
+                exchange.heard = local.heard
             try:
-                await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
+                with local.request() if local else nullcontext():
+                    await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
             finally:
                 self._keep(exchange.tape)
 
@@ -212,11 +225,14 @@ class Gateway:
         try:
             async with self._session.post(url, data=body, headers=headers) as answer:
                 if answer.status >= 400:
-                    raise self._refusal(answer.status, await answer.read(), exchange)
+                    exchange.heard()
+                    raise self._refusal(answer.status, await answer.read(), exchange, answer.headers)
                 passed = [(n, answer.headers[n]) for n in ("content-type", "content-length") if n in answer.headers]
                 await exchange.begin(answer.status, passed)
-                self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
                 async for chunk in answer.content.iter_any():
+                    if not seen.begun:  # vLLM sends its headers before it generates
+                        self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
+                    exchange.heard()
                     seen.see(chunk)
                     if exchange.tape:
                         exchange.tape.add(chunk)
@@ -238,7 +254,7 @@ class Gateway:
                 with request as seen, self._routes.running(target.model):
                     async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
                         if answer.status >= 400:
-                            raise self._refusal(answer.status, await answer.read(), exchange)
+                            raise self._refusal(answer.status, await answer.read(), exchange, answer.headers)
                         async for chunk in answer.content.iter_any():
                             seen.see(chunk)
             except (Refusal, aiohttp.ClientError, TimeoutError) as error:
@@ -248,16 +264,20 @@ class Gateway:
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    def _refusal(self, status: int, raw: bytes, exchange: Exchange) -> Refusal:
+    def _refusal(self, status: int, raw: bytes, exchange: Exchange, headers: Mapping[str, str]) -> Refusal:
         """What the client is told of an error of the server behind: its words about the request, nothing of itself."""
+        given = headers.get("Retry-After", "")
+        later = {"Retry-After": given if given.isdigit() else "1"}
         if status == 404:
-            return Refusal(503, "model_not_ready", "The model is not being served at the moment; try again.")
+            message = "The model is not being served at the moment; try again."
+            return Refusal(503, "model_not_ready", message, headers=later)
         if status == 500 and exchange.formatted:
             # vLLM says no more than that where its grammar refuses all tokens; a retry would end the same way
             message = "The model could not write the format that the request demands."
             return Refusal(422, "format_not_generated", message)
         if status >= 500:
-            return Refusal(503, "upstream_failed", "The model's server failed; try again.")
+            return Refusal(503, "upstream_failed", "The model's server failed; try again.", headers=later)
+        later = later if status == 429 else {}
         try:
             document = json.loads(raw)
             error = document.get("error", document)
@@ -266,9 +286,9 @@ class Gateway:
             message = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", exchange.alias, str(error["message"])[:1000])
             code = str(error.get("code") or "")
             told = "invalid_request" if not code or code.isdigit() else code
-            return Refusal(status, told, message, error.get("param"))
+            return Refusal(status, told, message, error.get("param"), later)
         except (ValueError, KeyError, TypeError, AttributeError):
-            return Refusal(status, "invalid_request", "The model's server refused the request.")
+            return Refusal(status, "invalid_request", "The model's server refused the request.", headers=later)
 
     def _tell(self, exchange: Exchange) -> None:
         """Count and log a request that ended: who and what, never its content."""

@@ -166,14 +166,15 @@ class Capture:
             if answer is None:
                 return "unreadable"
             record = {
-                "session": record.session,
+                "session": self._redactor.name(record.session),
                 "alias": record.alias,
                 "model": record.model,
                 "messages": [self._plain(message) for message in json.loads(record.request)["messages"]],
                 "answer": self._redactor(answer),
             }
         else:
-            record = {**record, "task": self._redactor(record["task"])}
+            session, task = self._redactor.name(record["session"]), self._redactor(record["task"])
+            record = {**record, "session": session, "task": task}
         text = json.dumps({**record, "time": now.isoformat()})
         if not self._has_room(len(text)):
             return "full"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,6 +19,9 @@ from typing import ClassVar, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from distillery_gateway.limits import Limits
+
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.ERROR)  # uvicorn warns of each malformed request, which a flood has many of; metrics count them
 
 _SLICE = 16 * 1024
 """Bytes that the parser gets at once. A loop hands over 256 kB, of which each connection could hold back all."""
@@ -86,7 +90,8 @@ class Gate:
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with limits. See the module.
 
-    An application that admitted a request calls ``scope["state"]["trust"]``.
+    An application that admitted a request calls ``scope["state"]["trust"]``, and ``scope["state"]["cut"]`` where an
+    answer that has begun can't be ended.
     """
 
     gate: ClassVar[Gate]
@@ -105,6 +110,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See :class:`asyncio.Protocol`."""
         super().connection_made(transport)
+        self.logger = _log
         self._address = _network(self.client[0]) if self.client else ""
         if self.gate.enter(self._address):
             self._wait()
@@ -145,7 +151,7 @@ class Connection(HttpToolsProtocol):
         """See httptools."""
         super().on_message_begin()
         self._head_begun, self._message_done, self._headers_seen = True, False, 0
-        self.scope["state"]["trust"] = self._trust  # type: ignore[typeddict-item]
+        self.scope["state"] |= {"trust": self._trust, "cut": self.transport.close}  # type: ignore[typeddict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools; the trailers of a body come here too."""

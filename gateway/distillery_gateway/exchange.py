@@ -45,6 +45,7 @@ class Exchange:
     attempt: Attempt = field(default_factory=Attempt)
     formatted: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    heard: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.headers = {
@@ -57,6 +58,14 @@ class Exchange:
         """Let the connection stay open between requests, for this one was admitted."""
         if trust := self.scope.get("state", {}).get("trust"):
             trust()
+
+    async def cut(self) -> bool:
+        """Close the connection within an answer, so that the client sees that it is broken; False if that can't be."""
+        if close := self.scope.get("state", {}).get("cut"):
+            close()
+            await self.disconnected()
+            return True
+        return False
 
     async def read(self, limits: Limits, hold: Callable[[int], None]) -> bytes:
         """The whole body. Raises :class:`Refusal` where it is too large or too slow.

@@ -52,25 +52,28 @@ class Answer:
     Args:
         counts: where it counts.
         formatted: the request demands a format, which the model may be unable to write.
+
+    Attributes:
+        begun: something of it came.
     """
 
     def __init__(self, counts: Counts, *, formatted: bool = False) -> None:
         self._counts = counts
         self._formatted = formatted
         self._started = time.monotonic()
-        self._begun = self._counted = self._failed = self._excused = False
+        self.begun = self._counted = self._failed = self._excused = False
         self._tail = b""  # of the chunk before: an event may be cut anywhere
 
     def see(self, chunk: bytes) -> None:
         """Some more came. Headers are no sign: a server that hangs has sent them too."""
-        self._begun = True
+        self.begun = True
         if _FAILURE in self._tail + chunk:
             self._failed, self._excused = not self._formatted, self._formatted
         self._tail = (self._tail + chunk[-len(_FAILURE) :])[1 - len(_FAILURE) :]
 
     def be_late(self) -> None:
         """The time for the first token is over."""
-        if not self._begun:
+        if not self.begun:
             self._count(slow=True)
 
     def refuse(self, status: int) -> None:
@@ -84,7 +87,7 @@ class Answer:
 
     def leave(self) -> None:
         """The client went away: without a word it shows slowness, or nothing where it had no patience."""
-        if not self._begun and not self._counted:
+        if not self.begun and not self._counted:
             self._excused = time.monotonic() - self._started < _PATIENCE_SECONDS
             if not self._excused:
                 self._count(slow=True)

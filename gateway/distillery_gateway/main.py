@@ -8,6 +8,7 @@ DISTILLERY_KEYS          folder with keys; without it everybody may ask
 DISTILLERY_DENIED        parameters that are refused, with commas
 DISTILLERY_CAPTURE       folder for what sessions play; without it nothing is kept
 DISTILLERY_REDACT        JSON: expressions whose matches are not kept
+DISTILLERY_HANG_SECONDS  without any progress after which vLLM is said to hang      120
 DISTILLERY_LIMITS        JSON: the fields of limits.Limits, as bodyBytes, maxTokens or maxConnectionsPerAddress
 """
 
@@ -40,7 +41,7 @@ from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.redaction import Redactor
 from distillery_gateway.routing import Routes
-from distillery_gateway.upstream import served_with_context
+from distillery_gateway.upstream import Progress, served_with_context
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     capture: Path | None = None
     redact: tuple[str, ...] = ()
+    hang_seconds: float = 120.0
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -77,6 +79,7 @@ class Settings:
                 denied=frozenset(filter(None, get("DISTILLERY_DENIED", "").split(","))),
                 limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
                 capture=Path(given) if (given := get("DISTILLERY_CAPTURE")) else None,
+                hang_seconds=float(get("DISTILLERY_HANG_SECONDS") or default.hang_seconds),
                 redact=_expressions(json.loads(get("DISTILLERY_REDACT") or "[]")),
             )
         except (ValueError, TypeError) as error:
@@ -119,12 +122,17 @@ async def _serve(settings: Settings) -> None:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4)  # vLLM hangs up after 5 s
     async with aiohttp.ClientSession(timeout=timeout, connector=connector, auto_decompress=False) as session:
         capture = Capture(settings.capture, Redactor(settings.redact), metrics) if settings.capture else None
+        progress = Progress(session, settings.upstream, patience=settings.hang_seconds)
         gateway = Gateway(
-            session, settings.upstream, routes, keys, settings.limits, metrics, denied=settings.denied, capture=capture
+            *(session, settings.upstream, routes, keys, settings.limits, metrics),
+            denied=settings.denied,
+            capture=capture,
+            progress=progress,
         )
         runner = await admin.serve(
             settings.admin_port,
-            waits_for=lambda: routes.waits_for,
+            waits_for=lambda: routes.waits_for or _hang(progress),
+            upstream=lambda: _hang(progress),
             state=lambda: {
                 "generation": routes.generation,
                 "inUse": sorted(routes.in_use),
@@ -132,7 +140,10 @@ async def _serve(settings: Settings) -> None:
             },
             registry=metrics.registry,
         )
-        beside = [asyncio.create_task(_refresh(settings, session, routes, keys, metrics))]
+        beside = [
+            asyncio.create_task(_refresh(settings, session, routes, keys, metrics)),
+            asyncio.create_task(progress.watch()),
+        ]
         if capture:
             beside.append(asyncio.create_task(capture.run()))
         gate = Gate(settings.limits, lambda reason: metrics.closed.labels(reason).inc())
@@ -148,6 +159,10 @@ async def _serve(settings: Settings) -> None:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await runner.cleanup()
+
+
+def _hang(progress: Progress) -> str:
+    return "vLLM makes no progress with its requests" if progress.hangs else ""
 
 
 async def _refresh(

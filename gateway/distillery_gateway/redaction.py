@@ -5,6 +5,7 @@ It finds what has a form. Names of people, places and whatever else words say st
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -51,6 +52,12 @@ class Redactor:
         """The text without them."""
         whole = text.encode("utf-8", "replace").decode()  # halves of characters can't be kept in the end either
         return "".join(map(self._redact, _pieces(whole)))
+
+    def name(self, session: str) -> str:
+        """A session's name: a digest of it where it holds a mail address or what an expression matches."""
+        if "@" in session or any(expression.sub("", session) != session for expression in self._further):
+            return f"sha256:{hashlib.sha256(session.encode()).hexdigest()}"
+        return session
 
     def _redact(self, piece: str) -> str:
         (line,) = piece.splitlines()

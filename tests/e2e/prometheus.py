@@ -130,7 +130,7 @@ def _pods(api: str, monitor: Monitor) -> Iterator[tuple[dict[str, Any], int]]:
     for service in _list(api, "/api/v1/services", monitor.selector):
         port = next(p["targetPort"] for p in service["spec"]["ports"] if p["name"] == monitor.port)
         path = f"/api/v1/namespaces/{service['metadata']['namespace']}/pods"
-        yield from _with_port(_list(api, path, _selector(service["spec"]["selector"])), port)
+        yield from _with_port(_list(api, path, _selector({"matchLabels": service["spec"]["selector"]})), port)
 
 
 def _with_port(pods: list[dict[str, Any]], name: str) -> Iterator[tuple[dict[str, Any], int]]:

@@ -35,6 +35,7 @@ from distillery_operator.manifests.pods import (
 from distillery_operator.settings import Settings
 
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
+_MINUTES_TO_RECOVER = 3  # a server that hangs is ended then
 _ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
 _ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
@@ -146,6 +147,24 @@ def health_check(port: int) -> list[str]:
     return ["python3", "-I", "-S", "-c", program]
 
 
+def hang_check(port: int) -> list[str]:
+    """A command that fails where the gateway says that vLLM hangs: vLLM's front end doesn't know.
+
+    A gateway that is away, or does not answer, says nothing of vLLM.
+    """
+    program = (
+        "import socket\n"
+        "try:\n"
+        f"    s = socket.create_connection(('127.0.0.1', {port}), 5)\n"
+        "    s.sendall(b'GET /upstream HTTP/1.0\\r\\n\\r\\n')\n"
+        "    hangs = b' 503 ' in s.recv(64)\n"
+        "except OSError:\n"
+        "    hangs = False\n"
+        "raise SystemExit(hangs)"
+    )
+    return ["python3", "-I", "-S", "-c", program]
+
+
 def serves_adapters(spec: Spec) -> bool:
     """Whether promoted students are served as adapters, which one server exchanges while it runs."""
     return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
@@ -197,6 +216,13 @@ def deployment(
         arguments=_ADAPTER_ARGUMENTS if adapter else (),
         environment=_ADAPTER_ENVIRONMENT if adapter else {},
         restartPolicy="Always",
+        # the gateway sends a server that hangs no requests from the first minutes on; this ends it
+        livenessProbe={
+            "exec": {"command": hang_check(gateway.ADMIN_PORT)},
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": _MINUTES_TO_RECOVER * 6,
+        },
     )
     image = pipeline_image(spec.pods, settings)
     mounts_of_fetch = files if adapter else [*files, *opens_store]

@@ -33,11 +33,13 @@ class FakeVllm:
         self.pause = 0.0
         self.breaks = False
         self.context: int | None = None
+        self.metrics: Callable[[], str] = str
         self.answer: Callable[[dict[str, Any]], Awaitable[web.StreamResponse]] | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=100_000_000)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/metrics", self._show_metrics)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/load_lora_adapter", self._load)
@@ -59,6 +61,9 @@ class FakeVllm:
         base = {"id": self.base, "parent": None, "max_model_len": self.context}
         data = [base, *({"id": name, "parent": self.base} for name in self.adapters)]
         return web.json_response({"object": "list", "data": data})
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.metrics())
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())

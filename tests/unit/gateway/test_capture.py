@@ -131,6 +131,21 @@ async def test_a_sessions_name_that_cant_be_kept_is_refused_by_the_headers_name(
     assert served.vllm.requests == []
 
 
+@pytest.mark.parametrize(
+    ("name", "stays"), [("ann@example.org", False), ("ORD-77", False), ("1f0c2a54-27b0-4f27-9d50-0e5d8a3f6a11", True)]
+)
+async def test_a_session_named_by_what_is_redacted_is_kept_by_a_digest(
+    serve: Serve, tmp_path: Path, name: str, stays: bool
+):
+    served = await serve(capture=tmp_path)
+    await served.post(BODY, X_Session_ID=name)
+    await served.post({**OUTCOME, "session": name}, "/v1/outcomes")
+    first, second = await kept(tmp_path, 2)
+    assert first["session"] == second["session"]
+    assert (first["session"] == name) == stays
+    assert read(json.dumps(first)).session == first["session"]
+
+
 async def test_names_of_files_are_not_made_of_what_clients_say(serve: Serve, tmp_path: Path):
     served = await serve(capture=tmp_path)
     await served.post(BODY, X_Session_ID="../../etc/passwd")

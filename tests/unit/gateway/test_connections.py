@@ -9,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 import pytest
 
@@ -182,3 +183,14 @@ async def test_a_client_that_stops_reading_loses_its_connection(vllm: FakeVllm, 
                 await asyncio.sleep(0.05)
         assert 'connections_closed_total{reason="send_too_slow"} 1.0' in await process.metrics()
         writer.transport.abort()
+
+
+async def test_a_stream_that_breaks_behind_breaks_without_a_traceback(vllm: FakeVllm, tmp_path: Path):
+    vllm.breaks = True
+    async with gateway(vllm, tmp_path) as process:
+        with pytest.raises(aiohttp.ClientError):
+            await process.ask(stream=True)
+        assert (await process.ask())[0] == 200
+    log = (tmp_path / "log").read_text()
+    assert "upstream failed" in log
+    assert "Traceback" not in log

@@ -575,3 +575,9 @@ def test_what_is_mounted_is_there(spec: dict[str, Any]):
 def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
     pod = serving_pod(owner(promotion={"service": {"gateway": {"limits": {"bodyBytes": size}}}}))
     assert pod["gateway"]["resources"]["limits"]["memory"] == memory
+
+
+def test_a_served_vllm_that_hangs_is_ended_and_a_stages_is_not():
+    probe = serving_pod(owner())["server"]["livenessProbe"]
+    assert probe["exec"]["command"] == servers.hang_check(8002)
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 180
