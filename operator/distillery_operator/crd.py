@@ -5,6 +5,7 @@ python -m distillery_operator.crd    prints it; ``make crds`` writes the files, 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -227,6 +228,9 @@ class _Structural:
                 self._add_properties(made, schema)
             case "object":
                 made["additionalProperties"] = self._values(schema)
+                made |= _rule_for_keys(schema)
+            case "number":
+                made |= _rule_for_fractions(made)
             case None:  # any JSON value; the API server drops nulls that are not allowed
                 made |= {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
             case _:
@@ -241,9 +245,33 @@ class _Structural:
             made["default"] = {}  # the defaults of its parts fill it
 
     def _values(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """Of a mapping. Patterns of its keys are left to the operator, for the API server has no place for them."""
+        """Of a mapping."""
         (values,) = schema.get("patternProperties", {"": schema.get("additionalProperties", {})}).values()
         return self.convert(values)
+
+
+def _rule_for_keys(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule for the pattern of a mapping's keys, for which a schema of Kubernetes has no place."""
+    (pattern,) = schema.get("patternProperties", {"": None})
+    if not pattern:
+        return {}
+    rule = f"self.all(key, key.matches({json.dumps(pattern)}))"
+    return {"x-kubernetes-validations": [{"rule": rule, "message": f"keys must match {pattern}"}]}
+
+
+def _rule_for_fractions(made: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule for bounds that are no whole numbers: the API server lets whole numbers pass them, 0 a minimum of 0.5."""
+    bounds = [(">", "minimum", "exclusiveMinimum"), ("<", "maximum", "exclusiveMaximum")]
+    rules = [
+        f"self {sign}{'' if made.get(exclusive) else '='} {made[bound]}"
+        for sign, bound, exclusive in bounds
+        if bound in made and made[bound] != int(made[bound])
+    ]
+    return (
+        {"x-kubernetes-validations": [{"rule": rule, "message": f"must be {rule[5:]}"} for rule in rules]}
+        if rules
+        else {}
+    )
 
 
 def text() -> str:

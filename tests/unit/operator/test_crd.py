@@ -84,6 +84,19 @@ def test_spec_documents_every_field_that_can_change():
     assert [path for path in named if f"``{path}``" not in told] == []
 
 
+def test_bounds_that_are_no_whole_numbers_are_rules_too(schema: dict[str, Any]):
+    gate = schema["spec"]["properties"]["evaluation"]["properties"]["gate"]["properties"]
+    (rule,) = gate["confidence"]["x-kubernetes-validations"]
+    assert rule == {"rule": "self >= 0.5", "message": "must be >= 0.5"}
+    assert "x-kubernetes-validations" not in gate["minImprovement"]
+
+
+def test_patterns_of_keys_are_rules(schema: dict[str, Any]):
+    selector = schema["spec"]["properties"]["pods"]["properties"]["nodeSelector"]
+    (rule,) = selector["x-kubernetes-validations"]
+    assert rule["rule"].startswith('self.all(key, key.matches("^')
+
+
 def test_null_in_parameters_is_kept_by_the_api_server(schema: dict[str, Any]):
     endpoint = schema["spec"]["properties"]["models"]["properties"]["extractor"]["properties"]["endpoint"]
     values = endpoint["properties"]["parameters"]["additionalProperties"]
