@@ -32,6 +32,7 @@ from tests.e2e.runs import Runs, space
 
 pytestmark = pytest.mark.api
 
+LEASE = "distillery"
 ACCOUNT = "operator"
 NOW = "2026-01-01T00:00:00Z"
 
@@ -103,7 +104,7 @@ def lead_rules() -> list[dict[str, Any]]:
     text = (CHART / "templates" / "rbac.yaml").read_text().partition("# The lead among the replicas.")[2]
     found = re.search(r"^rules:\n((?: .*\n)+)", text, re.MULTILINE)
     assert found
-    return yaml.safe_load(found[1])
+    return yaml.safe_load(found[1].replace("{{ $name }}", LEASE))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,7 @@ def operator(
         path.touch(0o600)
         path.write_text(json.dumps(kubeconfig))
         told = {"KUBECONFIG": path, "DISTILLERY_NAMESPACE": namespace, "DISTILLERY_NAMESPACES": namespace}
+        told["DISTILLERY_LEASE_NAME"] = LEASE
         environment = {**os.environ, **{n: str(v) for n, v in told.items()}, "DISTILLERY_PORT": str(free_port())}
         yield Operator(users, environment, folder / "log")
 
