@@ -82,8 +82,13 @@ class Place:
         """Make the namespace, where no pod is admitted."""
         crd = yaml.safe_load((ROOT / "crds" / f"{GROUP}_{PLURAL}.yaml").read_text())
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
-        query = {"fieldManager": MANAGER, "force": "true"}
-        await self._kube.request("PATCH", path, query=query, body=crd, content="application/apply-patch+yaml")
+        try:
+            await self._kube.request("GET", path)  # the chart's, where one is installed
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            query = {"fieldManager": MANAGER, "force": "true"}
+            await self._kube.request("PATCH", path, query=query, body=crd, content="application/apply-patch+yaml")
         space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         await self._kube.request("POST", "/api/v1/namespaces", body=space)
         quota = {

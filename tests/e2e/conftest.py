@@ -191,7 +191,7 @@ def operator(cluster: Cluster, image_values: list[str]) -> Namespace:
     system.create()
     cluster.helm(
         "upgrade", "--install", RELEASE, str(CHART), f"--namespace={SYSTEM}", "--set=replicas=2", *image_values,
-        "--wait", "--timeout=10m",
+        "--wait", "--timeout=10m", "--force-conflicts",  # with what benchmarks applied of an earlier tree
     )  # fmt: skip
     # what an earlier session left there runs an image that has the same name
     system.kubectl("rollout", "restart", f"deployment/{RELEASE}")
