@@ -90,9 +90,8 @@ class Case:
         (draft / "environment").mkdir()
         pinned = {"train": [asdict(task) for task in self._tasks], "evaluate": []}
         (draft / "tasks.json").write_text(json.dumps(pinned))
-        store.publish(
-            artifact_of(PREPARE, self._run.spec), draft, {"environment": {"name": "corridor", "source": "corridor"}}
-        )
+        name = artifact_of(PREPARE, self._run.spec.environment.tasks.evaluate)
+        store.publish(name, draft, {"environment": {"name": "corridor", "source": "corridor"}})
 
     def _write_config(self, base_url: str) -> Path:
         config = StageConfig.of(

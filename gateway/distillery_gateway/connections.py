@@ -28,7 +28,7 @@ _SLICE = 16 * 1024
 
 _MAX_HEADERS = 100
 _MAX_PIPELINED = 8
-_IPV6_NETWORK = 64  # whoever has an IPv6 address has so many more
+_IPV6_NETWORK = 64  # bits: a client has a network of addresses, not one
 
 
 class Reason(StrEnum):

@@ -40,8 +40,8 @@ class Counts:
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Self:
         """What a pod says. Raises ValueError, TypeError or KeyError where that can't be."""
-        # a gateway of an earlier release counts no slow requests
-        counts = cls(**{field.name: int(({"slow": 0} | dict(said))[field.name]) for field in fields(cls)})
+        told = {"slow": 0, **said}  # a gateway of an earlier release counts no slow requests
+        counts = cls(**{field.name: int(told[field.name]) for field in fields(cls)})
         possible = 0 <= counts.errors <= counts.requests and 0 <= counts.successes <= counts.outcomes
         possible = possible and 0 <= counts.slow <= counts.requests
         if not possible or max(counts.requests, counts.outcomes) > _MOST:
@@ -73,7 +73,7 @@ class _Metric:
     """One way for a canary to be worse.
 
     Attributes:
-        what: goes up or down, as the message begins.
+        what: goes up or down.
         comparison: of the rates of what must not become more.
         allowed: the difference of the rates that may be.
         down: the message names the complement, which goes down.
@@ -119,43 +119,47 @@ def judge(
         compared = metric.comparison
         if compared.events >= _MIN_EVENTS and compared.is_above(metric.allowed, shared):
             least = 100 * compared.lower(shared)
-            return Finding(FAILED, f"{metric.what} are {metric.way} by at least {least:.1f} points ({counts}).")
+            shown = f"{metric.what} are {metric.way} by at least {least:.1f} points"
+            return Finding(FAILED, f"{_capitalized(shown)} ({counts}).")
     if lacks := _lacks(newcomer, incumbent, asked.min_requests, sessions):
         return Finding(RUNNING, lacks)
     for metric in metrics:
         if not metric.comparison.is_below(metric.allowed, level):
             return Finding(RUNNING, _undecided(metric, level) if explain else "")
-    bounds = (
+    shown = ", ".join(
         f"{m.what} are {m.way} by at most {100 * max(0.0, m.comparison.upper(level)):.1f} points" for m in metrics
     )
-    shown = ", ".join(bounds).replace(", Successes", ", successes").replace(", Slow", ", slow")
-    return Finding(SUCCESSFUL if over else RUNNING, f"{shown} ({counts}).")
+    return Finding(SUCCESSFUL if over else RUNNING, f"{_capitalized(shown)} ({counts}).")
 
 
 def _metrics(newcomer: Counts, incumbent: Counts, asked: CanaryAnalysis, *, sessions: bool) -> tuple[_Metric, ...]:
     errors = Comparison(newcomer.errors, newcomer.requests, incumbent.errors, incumbent.requests)
     slow = Comparison(newcomer.slow, newcomer.requests, incumbent.slow, incumbent.requests)
     metrics = (
-        _Metric("Errors", errors, asked.max_error_increase),
-        _Metric("Slow requests", slow, asked.max_slow_rate_increase),
+        _Metric("errors", errors, asked.max_error_increase),
+        _Metric("slow requests", slow, asked.max_slow_rate_increase),
     )
     if not sessions:
         return metrics
     failed, failed_before = newcomer.outcomes - newcomer.successes, incumbent.outcomes - incumbent.successes
     failures = Comparison(failed, newcomer.outcomes, failed_before, incumbent.outcomes)
-    return (*metrics, _Metric("Successes", failures, asked.max_success_loss, down=True))
+    return (*metrics, _Metric("successes", failures, asked.max_success_loss, down=True))
 
 
 def _undecided(metric: _Metric, level: float) -> str:
     """Why there is no verdict, and how much evidence one takes: the power that goes with the level."""
     compared = metric.comparison
-    text = f"{metric.what[0].lower()}{metric.what[1:]} may be {metric.way} by {100 * compared.upper(level):.1f} points"
+    text = f"{metric.what} may be {metric.way} by {100 * compared.upper(level):.1f} points"
     text += f", and {100 * metric.allowed:g} are allowed"
     needed = compared.needed(metric.allowed, level)
     if needed is None:
         return text
     unit = "sessions" if metric.down else "requests"
     return f"{text}; equal rates take about {needed:.0f} {unit} of the canary to show"
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _lacks(newcomer: Counts, incumbent: Counts, requests: int, sessions: int) -> str:

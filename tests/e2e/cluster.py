@@ -23,7 +23,7 @@ PATIENCE = 1800.0
 RUN = "drun"
 
 RELEASE = "distillery"
-"""Of the chart, and so the name of the operator's Deployment and Lease."""
+"""Of the chart, and so the name of the operator's Deployment."""
 
 
 @dataclass(frozen=True)

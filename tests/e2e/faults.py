@@ -7,7 +7,7 @@ from tests.e2e.cluster import RELEASE, Namespace
 
 def leader(operator: Namespace) -> str:
     """The pod of the replica that leads."""
-    return operator.get("lease", RELEASE)["spec"]["holderIdentity"]
+    return operator.get("lease", f"{RELEASE}-operator")["spec"]["holderIdentity"]
 
 
 def kill(namespace: Namespace, pod: str) -> None:

@@ -71,7 +71,7 @@ def test_two_releases_have_leases_of_their_own(cluster: Cluster):
         (used,) = (v["value"] for v in container["env"] if v["name"] == "DISTILLERY_LEASE_NAME")
         assert granted == [used]
         leases.add(used)
-    assert leases == {"distillery", "other-distillery"}
+    assert leases == {"distillery-operator", "other-distillery-operator"}
 
 
 def test_what_is_optional_is_off(cluster: Cluster):

@@ -32,7 +32,7 @@ from tests.e2e.runs import Runs, space
 
 pytestmark = pytest.mark.api
 
-LEASE = "distillery"
+RELEASE, LEASE = "distillery", "distillery-operator"
 ACCOUNT = "operator"
 NOW = "2026-01-01T00:00:00Z"
 
@@ -104,7 +104,7 @@ def lead_rules() -> list[dict[str, Any]]:
     text = (CHART / "templates" / "rbac.yaml").read_text().partition("# The lead among the replicas.")[2]
     found = re.search(r"^rules:\n((?: .*\n)+)", text, re.MULTILINE)
     assert found
-    return yaml.safe_load(found[1].replace("{{ $name }}", LEASE))
+    return yaml.safe_load(found[1].replace("{{ $name }}", RELEASE))
 
 
 @pytest.fixture(scope="module")

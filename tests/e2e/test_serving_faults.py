@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e import serving
-from tests.e2e.cluster import RELEASE, Namespace
+from tests.e2e.cluster import Namespace
 from tests.e2e.serving import NAME, SERVICE, Answer, Phase, clients, failed, is_ready, kill, pods, restarts, serve
 
 SECONDS_TO_LEAVE = (
@@ -108,22 +108,11 @@ def test_a_killed_container_costs_its_pod_a_while_and_lets_no_wrong_model_answer
     assert {name: restarts(pod) for name, pod in after.items()} == expected
 
 
-@pytest.fixture
-def quick_healer(operator: Namespace) -> Generator[None]:
-    """The operator looks at what serves every few seconds, not every ten minutes."""
-    for value in ("DISTILLERY_HEAL_SECONDS=10", "DISTILLERY_HEAL_SECONDS-"):
-        operator.kubectl("set", "env", f"deployment/{RELEASE}", value)
-        operator.kubectl("rollout", "status", f"deployment/{RELEASE}", "--timeout=600s")
-        if value.endswith("10"):
-            yield
-
-
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("service", NAME), ("configmap", f"{NAME}-serving"), ("networkpolicy", f"{NAME}-serving"), ("deployment", NAME)],
 )
-@pytest.mark.usefixtures("quick_healer")
 def test_what_serves_comes_back_when_it_is_deleted(adapters: Namespace, kind: str, name: str):
     before = adapters.get(kind, name)["metadata"]["uid"]
     adapters.kubectl("delete", kind, name, "--wait=false")

@@ -35,6 +35,8 @@ def test_a_model_that_is_not_there_fails_the_run_by_name(failed: Namespace):
 
 
 def test_an_idle_run_costs_no_writes(failed: Namespace):
+    # the progress of the stage that ended goes within ten seconds
+    failed.wait_for("no progress", lambda: "progress" not in failed.status(STUCK))
     before = failed.get(RUN, STUCK)["metadata"]["resourceVersion"]
     time.sleep(RESYNC)
     assert failed.get(RUN, STUCK)["metadata"]["resourceVersion"] == before

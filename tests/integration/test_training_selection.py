@@ -85,7 +85,7 @@ async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.Monk
     """Nothing played yet."""
     run_id = await register(database, parse(RUN))
     made = Selecting(database, run_id, tmp_path)
-    store, artifact = made.context.store, artifact_of(PREPARE, made.context.spec)
+    store, artifact = made.context.store, artifact_of(PREPARE, made.context.spec.environment.tasks.evaluate)
     draft = store.draft(artifact)
     pinned = {
         "train": [asdict(task(n)) for n in range(6)],

@@ -76,7 +76,7 @@ class CanaryStep(Part):
     """What a newcomer gets for a while."""
 
     weight: Annotated[int, Field(ge=0, le=99)] = 0
-    """Per cent of the sessions that the newcomer answers. Merged weights get servers of their own for it, this share of
+    """Per cent of the sessions that the canary answers. Merged weights get servers of their own for it, this share of
     ``service.replicas`` rounded up; a larger share begins once they are available."""
 
     shadow: bool = False
@@ -109,7 +109,7 @@ class CanaryAnalysis(Part):
     leaves after a second or more without a token is slow as well."""
 
     max_slow_rate_increase: Allowance = 0.1
-    """maxSlowRateIncrease is how much larger, as a fraction of requests, the share of slow requests of the newcomer
+    """maxSlowRateIncrease is how much larger, as a fraction of requests, the share of slow requests of the canary
     may be."""
 
     min_sessions: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
@@ -136,8 +136,8 @@ class Canary(Part):
     """Stay at the step, whatever the analysis says."""
 
     inconclusive_policy: Literal["Pause", "Abort"] = "Pause"
-    """inconclusivePolicy is what follows when a step is over without a verdict. ``Pause`` keeps the newcomer's share
-    until you decide; ``Abort`` sends all traffic back to the student that was served before."""
+    """inconclusivePolicy is what follows when a step is over without a verdict. ``Pause`` keeps the canary's share
+    until you decide; ``Abort`` sends all traffic back to the stable student."""
 
     analysis: CanaryAnalysis = CanaryAnalysis()
     """What it has to show."""

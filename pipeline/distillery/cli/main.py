@@ -250,11 +250,9 @@ async def _states(dsn: str, run: DistillationRun) -> dict[Any, Any]:
 
 async def _validate(options: argparse.Namespace) -> int:
     run = load(options.file)
-    if options.offline:
-        print(preflight.summary(run, str(options.file)))
-        print(*preflight.remarks(run), sep="\n")
-        return 0
-    trial = await preflight.check_here(run, str(options.file), endpoints=True, play=options.play)
+    trial = None
+    if not options.offline:
+        trial = await preflight.check_here(run, str(options.file), endpoints=True, play=options.play)
     print(preflight.summary(run, str(options.file)))
     for line in preflight.remarks(run):
         print(line)

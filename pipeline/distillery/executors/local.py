@@ -284,7 +284,7 @@ class LocalExecutor:
             log = self._folder / "logs" / f"{sid}.log"
             return StageState("failed", attempt, message=f"ended with code {codes[0]} and no word; see {log}")
         try:
-            published = await self._published(artifact_of(sid, self._run.spec))
+            published = await self._published(artifact_of(sid, self._run.spec.environment.tasks.evaluate))
             return StageState("succeeded", attempt, result=published)
         except ArtifactError as error:
             return StageState("failed", attempt, message=str(error))

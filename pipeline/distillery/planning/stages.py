@@ -170,10 +170,10 @@ def own_temperatures(spec: Spec) -> list[float]:
     return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
 
 
-def artifact_of(stage: StageId, spec: Spec) -> str:
+def artifact_of(stage: StageId, held_out_tasks: int) -> str:
     """The name of a stage's artifact. It holds the number of held-out tasks where these decide what is in it."""
     reads = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.PROMOTE)
-    return f"{stage}-{spec.environment.tasks.evaluate}" if reads else str(stage)
+    return f"{stage}-{held_out_tasks}" if reads else str(stage)
 
 
 def prepare() -> Stage:

@@ -58,7 +58,7 @@ async def build_report(
     if not results:
         raise NoReport(f"no round of run {run.key} has ended yet; see distillery status {run.key}")
     spec = run.spec
-    _, prepared = open_prepared(store, spec)
+    _, prepared = open_prepared(store, spec.environment.tasks.evaluate)
     bank = HintBank(database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name)
     rounds = [
         {"round": number, **_without_files(results[number]), **_round_facts(number, stages)}

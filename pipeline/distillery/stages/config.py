@@ -137,7 +137,7 @@ class StageConfig(BaseModel):
     @property
     def artifact(self) -> str:
         """The name of the stage's artifact."""
-        return artifact_of(self.stage_id, self.run.spec)
+        return artifact_of(self.stage_id, self.run.spec.environment.tasks.evaluate)
 
     @property
     def stage_id(self) -> StageId:

@@ -23,7 +23,7 @@ from distillery.environments.base import Environment, Report, Task
 from distillery.hints.categories import categorised
 from distillery.hints.embed import Embedder
 from distillery.models import resolve
-from distillery.planning.stages import PREPARE
+from distillery.planning.prepared import open_prepared
 from distillery.preflight import endpoints
 from distillery.preflight.checks import check
 from distillery.preflight.endpoints import ask_endpoints
@@ -83,7 +83,7 @@ async def _pinned_before(context: StageContext) -> Pinned | None:
     wanted = context.spec.environment.tasks.evaluate
     if not 0 < before.get("heldOutTasks", wanted) < wanted:
         return None
-    folder, manifest = context.store.open(f"{PREPARE}-{before['heldOutTasks']}")
+    folder, manifest = open_prepared(context.store, before["heldOutTasks"])
     lists = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
     return Pinned(
         {purpose: [Task(**task) for task in tasks] for purpose, tasks in lists.items()},

@@ -110,7 +110,8 @@ class StageContext:
             StageFailure: its tasks come from elsewhere now than when the run began.
         """
         environment = self.environment_in(self.environment_folder)
-        began_with = open_prepared(self.store, self.spec)[1]["environment"]["source"]
+        _, manifest = open_prepared(self.store, self.spec.environment.tasks.evaluate)
+        began_with = manifest["environment"]["source"]
         if environment.source != began_with:
             raise StageFailure(
                 f"the run began with tasks of {began_with}, and now they are {environment.source}: "
@@ -126,7 +127,7 @@ class StageContext:
     @cached_property
     def prepared(self) -> Path:
         """What stage prepare left."""
-        return open_prepared(self.store, self.spec)[0]
+        return open_prepared(self.store, self.spec.environment.tasks.evaluate)[0]
 
     def environment_in(self, folder: Path) -> Environment:
         """The environment on another folder."""

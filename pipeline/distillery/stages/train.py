@@ -40,7 +40,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     assert context.config.dataset is not None
     dataset = Dataset(*context.config.dataset)
     folder = resolve(spec.models.student.model, spec.models.student.revision)
-    base_digest = open_prepared(context.store, spec)[1]["base"]["sha256"]
+    base_digest = open_prepared(context.store, spec.environment.tasks.evaluate)[1]["base"]["sha256"]
 
     try:
         renderer = _renderer(folder)

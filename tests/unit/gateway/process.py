@@ -24,6 +24,15 @@ BODY: dict[str, Any] = {"model": "bot", "messages": [{"role": "user", "content":
 PATIENCE = 60.0
 
 
+async def is_ready(session: aiohttp.ClientSession, admin: int) -> bool:
+    """What a readiness probe of the gateway with this admin port finds."""
+    try:
+        async with session.get(f"http://127.0.0.1:{admin}/readyz") as answer:
+            return answer.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
 @dataclass
 class Process:
     """A running gateway."""
@@ -49,11 +58,7 @@ class Process:
 
     async def ready(self) -> bool:
         """What the kubelet is told at the readiness probe."""
-        try:
-            async with self.session.get(f"http://127.0.0.1:{self.admin}/readyz") as answer:
-                return answer.status == 200
-        except aiohttp.ClientError:
-            return False
+        return await is_ready(self.session, self.admin)
 
     async def until_ready(self, *, ready: bool = True) -> None:
         """Wait for the readiness probe to say so."""

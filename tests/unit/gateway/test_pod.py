@@ -29,6 +29,7 @@ from distillery_operator.manifests.names import Owner
 from distillery_operator.settings import Settings
 from tests.unit.documents import document
 from tests.unit.gateway.fake_vllm import FakeVllm
+from tests.unit.gateway.process import is_ready
 from tests.unit.gateway.test_syncer import publish
 
 PATIENCE = 60.0
@@ -93,11 +94,7 @@ class Pod:
 
     async def ready(self) -> bool:
         """What the kubelet is told at the readiness probe."""
-        try:
-            async with self.session.get(f"http://127.0.0.1:{self.admin}/readyz") as answer:
-                return answer.status == 200
-        except aiohttp.ClientError:
-            return False
+        return await is_ready(self.session, self.admin)
 
     async def state(self) -> dict[str, Any]:
         """What the operator is told."""

@@ -30,10 +30,9 @@ def play(cluster: FakeCluster, rounds: int, *, promoted: bool = True) -> None:
     raise AssertionError(f"the round does not end: {cluster.status}")
 
 
-def on_trial(*, weights: str = "adapter", rounds: int = 2, **canary: Any) -> FakeCluster:
+def on_trial(*, weights: str = "adapter", rounds: int = 2, replicas: int = 2, **canary: Any) -> FakeCluster:
     """A cluster whose second student has just been told of to every pod, for its first step."""
-    service = {"replicas": 2}
-    promotion = {"weights": weights, "service": service, "canary": {"steps": STEPS, **canary}}
+    promotion = {"weights": weights, "service": {"replicas": replicas}, "canary": {"steps": STEPS, **canary}}
     cluster = FakeCluster(run_object(rounds={"max": rounds}, promotion=promotion))
     play(cluster, 2)
     settle(cluster)
@@ -535,49 +534,6 @@ def test_a_newcomer_that_no_pod_can_hold_is_given_up_where_the_policy_says_so():
     for _ in range(3):
         later(cluster, 1800)
     assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
-
-
-def test_merged_weights_get_as_many_servers_as_their_share_needs():
-    canary = {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}
-    promotion = {"weights": "merged", "service": {"replicas": 10}, "canary": canary}
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=promotion))
-    play(cluster, 2)
-    settle(cluster)
-    deployment = canary_deployment(cluster)
-    assert deployment
-    assert (deployment["spec"]["replicas"], trial(cluster)["outcome"]) == (1, "Running")
-    traffic(cluster, GOOD)
-    later(cluster)
-    cluster.reconcile()
-    deployment = canary_deployment(cluster)
-    assert deployment
-    assert (deployment["spec"]["replicas"], targets(cluster)) == (5, [(OLD, 90), (NEW, 10)])
-    generation: int = cluster.desired()["generation"]
-    cluster.generations = dict.fromkeys(cluster.generations, generation)
-    later(cluster)
-    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Starting"), "the new servers are not there yet"
-    traffic(cluster, BAD)
-    cluster.reconcile()
-    assert trial(cluster)["outcome"] == "Failed", "harm is not waited for"
-
-
-def test_a_larger_share_begins_once_its_servers_are_there():
-    canary = {"steps": [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]}
-    promotion = {"weights": "merged", "service": {"replicas": 10}, "canary": canary}
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=promotion))
-    play(cluster, 2)
-    settle(cluster)
-    traffic(cluster, GOOD)
-    later(cluster)
-    settle(cluster)
-    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Running")
-    assert targets(cluster) == [(OLD, 50), (NEW, 50)]
-    deployment = canary_deployment(cluster)
-    assert deployment
-    deployment["status"]["availableReplicas"] = 4
-    before = cluster.desired()
-    cluster.reconcile()
-    assert cluster.desired() == before, "what its servers fail counts against it"
 
 
 @pytest.mark.parametrize("shares", ["Inconclusive", "Starting"])
