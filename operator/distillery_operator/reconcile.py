@@ -91,7 +91,8 @@ class Reconciler:
                 expected = isinstance(error, ApiError)
                 _log.warning("run %s/%s: %s; trying again in %.1f s", *self._key, error, requeue, exc_info=not expected)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), requeue)
+                async with asyncio.timeout(requeue):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self._wake.wait()
             await asyncio.sleep(_GATHER_SECONDS)
 
     async def _reconcile(self) -> float | None:

@@ -61,7 +61,7 @@ class Chromium:
         self._listener.cancel()
         self._drain.cancel()
         await self._session.close()
-        self._process.terminate()
+        self._process.kill()
         await self._process.wait()
         self._profile.cleanup()
 

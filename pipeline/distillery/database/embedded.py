@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import stat
 import warnings
 from collections.abc import Generator
@@ -31,7 +32,8 @@ class EmbeddedPostgres:
                 "or name a server in DISTILLERY_DATABASE"
             ) from error
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with _kept_private(self.folder, Path(postgres_server.__file__)):
+        library = Path(postgres_server.__file__)
+        with _alone(library), _kept_private(self.folder, library):
             self._server = postgres_server.get_server(self.folder)
         return self
 
@@ -49,6 +51,17 @@ class EmbeddedPostgres:
         """Start the server again if it died."""
         with self._server._lock:
             self._server.ensure_postgres_running()
+
+
+@contextlib.contextmanager
+def _alone(library: Path) -> Generator[None]:
+    """Let one process of this machine start a server at a time.
+
+    Run as root the library makes a system user and changes permissions, and two processes that do so at once fail.
+    """
+    with library.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -272,8 +272,9 @@ async def test_what_is_under_way_is_finished_when_the_gateway_is_told_to_end(pod
     await pod.until_ready()
     vllm.pause = 0.5
     running = asyncio.create_task(pod.ask(stream=True))
-    while not vllm.requests:  # noqa: ASYNC110
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(PATIENCE):
+        while not vllm.requests:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
     pod.processes["gateway"].send_signal(signal.SIGTERM)
     status, text = await running
     assert (status, text) == (200, "".join(["data: one\n\n", "data: étwo\n\n", "data: [DONE]\n\n"]))
