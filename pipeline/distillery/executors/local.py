@@ -127,11 +127,14 @@ class LocalExecutor:
         while True:
             states = await observe(database, run_id)
             ours = {stage.id for stage in self._tasks.values()}
-            # a stage that was running when its driver died simply starts again
+            # a stage that was running when its driver died simply starts again; one that failed may hold the result of
+            # an earlier attempt, which prepared for something else, and has failed all the same
             known = {
                 sid: state
                 for sid, state in states.items()
-                if sid in ours or (state.phase != "running" and self._identity.wrote(state.result))
+                if sid in ours
+                or state.phase == "failed"
+                or (state.phase != "running" and self._identity.wrote(state.result))
             }
             current = plan(self._run.spec, known, failures=await gathered(database, run_id))
             if current.phase != "Running" and not self._tasks:
