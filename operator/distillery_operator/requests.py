@@ -207,7 +207,7 @@ def _serve(word: str, facts: _Facts) -> tuple[str, str]:
     """Promote, or roll back."""
     until = f"until {_FIELDS[SERVE_ANNOTATION]} changes"
     if word == LATEST:
-        return LATEST, f"the student promoted last is served, {until}"
+        return LATEST, f"the student promoted last is to be served, {until}"
     number = _previous(facts.status) if word == PREVIOUS else word
     if not (number.isascii() and number.isdecimal()):
         raise Refused(f"write the number of a round, with 0 the base model, {LATEST} or {PREVIOUS}, and @TOKEN.")
@@ -217,7 +217,7 @@ def _serve(word: str, facts: _Facts) -> tuple[str, str]:
         why = "trained no student" if number in ended else "has not ended"
         raise Refused(f"round {number} {why}. Name a round of status.rounds that has a student.")
     what = f"the student of round {number}" if number != "0" else "the base model"
-    return number, f"{what} is served, {until}"
+    return number, f"{what} is to be served, {until}"
 
 
 def _previous(status: Mapping[str, Any]) -> str:
@@ -244,7 +244,7 @@ def _canary(word: str, facts: _Facts) -> tuple[str, str]:
     if facts.spec.promotion.canary is None:
         raise Refused("the run has no spec.promotion.canary. Add one, or remove the annotation.")
     does = "stays at its step" if word == PAUSE else "continues"
-    return word, f"the canary {does}, until {_FIELDS[CANARY_ANNOTATION]} changes"
+    return word, f"a canary {does}, until {_FIELDS[CANARY_ANNOTATION]} changes"
 
 
 def _stages(word: str, facts: _Facts) -> tuple[str, str]:

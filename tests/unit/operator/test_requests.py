@@ -70,7 +70,7 @@ def test_serve_request_is_reported_with_its_reason():
     cluster = two_rounds()
     request(cluster, SERVE_ANNOTATION, "previous@a")
     message = (
-        "distillery.dev/serve-requested is previous@a: the student of round 1 is served, "
+        "distillery.dev/serve-requested is previous@a: the student of round 1 is to be served, "
         "until spec.promotion.round changes."
     )
     assert accepted(cluster) == ("True", message)
