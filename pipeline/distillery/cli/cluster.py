@@ -122,8 +122,8 @@ def _request(run: str, annotation: str, word: str, *, context: str | None) -> st
             return str(given["message"])
         time.sleep(_POLL_SECONDS)
     raise RuntimeError(
-        f"the operator did not answer {annotation}={value} within {_POLLS * _POLL_SECONDS:.0f} s. It answers once it runs "
-        f"and the spec is valid: kubectl describe drun {_name(run)} shows the condition RequestAccepted"
+        f"the operator did not answer {annotation}={value} within {_POLLS * _POLL_SECONDS:.0f} s. It answers once it "
+        f"runs and the spec is valid: kubectl describe drun {_name(run)} shows the condition RequestAccepted"
     )
 
 

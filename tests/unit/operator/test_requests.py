@@ -25,6 +25,7 @@ from tests.unit.operator.test_canary import (
     traffic,
     trial,
 )
+from tests.unit.operator.test_decide import TRIGGERED, until_waiting
 
 
 def request(cluster: FakeCluster, annotation: str, value: str) -> None:
@@ -251,25 +252,17 @@ def test_paused_stages_finish_and_none_starts_until_they_are_resumed():
     assert cluster.run() == "Complete"
 
 
-def test_paused_stages_wait_for_no_failures_of_users():
-    """The phase decides whether recorders are asked; it must not alternate."""
-    trigger = {"failures": 5}
-    feedback = {"weights": "adapter", "service": {"feedback": {}}, "round": 0}
-    cluster = FakeCluster(run_object(rounds={"max": 2, "trigger": trigger}, promotion=feedback))
-    cluster.failures = 5
-    play(cluster, 1)
-    settle(cluster)
-    cluster.failures = 0
+def test_paused_run_that_waits_for_failures_is_suspended_whatever_their_number():
+    """The phase decides whether recorders are asked, so it must not alternate."""
+    cluster = FakeCluster(run_object(**TRIGGERED))
+    until_waiting(cluster)
     request(cluster, STAGES_ANNOTATION, "pause@a")
-    for _ in range(60):
+    for number in (0, 50, 0):
+        cluster.failures = number
         cluster.reconcile()
-        cluster.get_ready()
-        for job in cluster.running_jobs():
-            cluster.end_job(job, "Complete", word={"result": {}})
-    assert cluster.status["phase"] == "Suspended"
-    cluster.failures = 5
-    cluster.reconcile()
-    assert cluster.status["phase"] == "Suspended"
+        assert cluster.status["phase"] == "Suspended"
+    request(cluster, STAGES_ANNOTATION, "resume@b")
+    assert cluster.status["phase"] == "Waiting"
 
 
 def test_resume_of_stages_is_refused_while_the_spec_suspends():
