@@ -17,8 +17,10 @@ from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
-COMMANDS = ("run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback")
-COMMANDS += ("abort", "pause", "resume")
+COMMANDS = (
+    "run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback", "abort", "pause",
+    "resume",
+)  # fmt: skip
 
 
 def call(*arguments: str) -> int:

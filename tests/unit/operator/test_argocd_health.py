@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
-from lupa.lua51 import LuaRuntime
+from lupa import lua51
 
 from distillery.api import CANARY_ANNOTATION, GROUP, KIND, STAGES_ANNOTATION
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
@@ -18,14 +18,12 @@ from tests.unit.operator.test_decide import TRIGGERED, fail, until_waiting
 from tests.unit.operator.test_requests import request
 
 DOCS = Path(__file__).parents[3] / "docs"
-SCRIPT = yaml.safe_load((DOCS / "argocd-cm.yaml").read_text())["data"][
-    f"resource.customizations.health.{GROUP}_{KIND}"
-]
+SCRIPT = yaml.safe_load((DOCS / "argocd-cm.yaml").read_text())["data"][f"resource.customizations.health.{GROUP}_{KIND}"]
 
 
 def health(cluster: FakeCluster) -> tuple[str, str]:
     """Status and message, from a Lua with the libraries that Argo CD opens: base, table and package."""
-    lua = LuaRuntime(register_eval=False, register_builtins=False)
+    lua = cast("Any", lua51).LuaRuntime(register_eval=False, register_builtins=False)
     lua.execute("getmetatable('').__index = nil; string, math, io, os, debug, coroutine, python = nil")
     lua.globals().obj = lua.table_from({**cluster.body, "status": cluster.status}, recursive=True)
     found = lua.execute(SCRIPT)
