@@ -304,3 +304,9 @@ def test_no_request_costs_no_condition():
     cluster.run()
     assert "requests" not in cluster.status
     assert not [c for c in cluster.status["conditions"] if c["type"] == "RequestAccepted"]
+
+
+def test_serve_request_holds_while_the_spec_suspends():
+    cluster = FakeCluster(run_object(suspend=True))
+    request(cluster, SERVE_ANNOTATION, "0@a")
+    assert (cluster.status["phase"], served(cluster)) == ("Suspended", 0)
