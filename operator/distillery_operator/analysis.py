@@ -23,6 +23,9 @@ from distillery_operator.proportions import Comparison
 RUNNING, SUCCESSFUL, FAILED, INCONCLUSIVE, ERROR = "Running", "Successful", "Failed", "Inconclusive", "Error"
 """Argo Rollouts' words."""
 
+ABORTED = "Aborted"
+"""The user ended the canary, whatever the counts say."""
+
 _MIN_EVENTS = 5  # the first requests of a server that has just started are not independent
 _MOST = 2**53  # what a pod says is not trusted; so much JSON holds exactly
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from distillery.api.promotion import Canary, CanaryStep
 from distillery.planning.stages import BASE, candidate_of
-from distillery_operator.analysis import ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
+from distillery_operator.analysis import ABORTED, ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
 from distillery_operator.manifests import gateway, newcomer, servers
 from distillery_operator.manifests.gateway import CANARY, Newcomer
 from distillery_operator.manifests.names import COMPONENT_LABEL, STUDENT_LABEL, Owner, digest
@@ -27,6 +27,7 @@ LOOK_SECONDS = 5.0
 
 STARTING = "Starting"
 _ACTIVE = (STARTING, RUNNING, INCONCLUSIVE)
+_REJECTED = (FAILED, ERROR, ABORTED)  # not tried again; to serve it, name its round
 _MOST_SILENCE = 120.0
 
 
@@ -130,7 +131,15 @@ def is_watched(status: Mapping[str, Any], observed: Observed) -> bool:
     return (trial is not None and trial.active) or _own_servers(observed) is not None
 
 
-def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Observed, now: datetime) -> Course:
+def plot(
+    owner: Owner,
+    choice: Choice,
+    status: Mapping[str, Any],
+    observed: Observed,
+    now: datetime,
+    *,
+    aborted: bool = False,
+) -> Course:
     """The course of a run whose choice is made.
 
     Args:
@@ -139,17 +148,18 @@ def plot(owner: Owner, choice: Choice, status: Mapping[str, Any], observed: Obse
         status: the run's.
         observed: the run's objects, and what its pods say.
         now: the time, with its zone.
+        aborted: the user requests the end of the canary.
     """
     asked, trial, served = owner.run.spec.promotion, Trial.read(status), incumbent_of(status)
     if served is None or (served.student, served.round) == (choice.student, choice.round) or asked.round is not None:
         return _settled(choice, trial)
-    if trial and trial.of(choice) and trial.outcome in (FAILED, ERROR):
+    if trial and trial.of(choice) and trial.outcome in _REJECTED:
         return Course(served, trial)  # whoever wants it all the same pins it
     if asked.canary is None or not choice.round:
         return _settled(choice, trial)
     if not asked.service.replicas:
         return _put_off(choice, served, trial)
-    return _try(owner, asked.canary, choice, served, trial, observed, now)
+    return _try(owner, asked.canary, choice, served, trial, observed, now, aborted=aborted)
 
 
 def to_delete(
@@ -202,7 +212,7 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
     if trial is None:
         return Course(choice)
     if not trial.active:
-        forgiven = trial.of(choice) and trial.outcome in (FAILED, ERROR)
+        forgiven = trial.of(choice) and trial.outcome in _REJECTED
         return Course(choice, None if forgiven else trial)
     what = "Promoted" if trial.of(choice) else "RolledBack"
     message = f"The canary of student {trial.student} ended in step {trial.step} of {trial.steps}: {choice.reason}"
@@ -223,8 +233,11 @@ def _try(
     trial: Trial | None,
     observed: Observed,
     now: datetime,
+    *,
+    aborted: bool,
 ) -> Course:
     """One look at a newcomer's step."""
+    aborted = aborted and trial is not None and trial.active and trial.of(choice)
     configuration = digest(canary.model_dump(mode="json", exclude={"paused"}))
     replaced = _replaced(trial, choice) if trial and trial.active and not trial.of(choice) else ""
     if trial is None or not trial.of(choice) or not trial.active:
@@ -241,6 +254,8 @@ def _try(
     newcomer, incumbent = (Counts.sum(said.get(who.student, Counts()) for said in live) for who in (choice, served))
     known = guest is not None and not grows and bool(pods) and len(telling) == len(pods)
     looked = _look(trial, canary, step, newcomer, incumbent, known=known, silence=observed.silence, now=now)
+    if aborted:
+        looked = replace(trial, outcome=ABORTED, message="The user aborted it.")
     if looked.outcome != trial.outcome:
         looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
     if looked.outcome == SUCCESSFUL and looked.step < looked.steps:
@@ -253,7 +268,7 @@ def _try(
         return Course(replace(choice, reason=reason), looked, news=news)
     if not looked.active:
         why = f"{_called(choice)} was taken back in step {looked.step} of {looked.steps}. {looked.message}"
-        return Course(served, looked, news=News(False, "RolledBack", why), taken_back=why)
+        return Course(served, looked, news=News(False, ABORTED if aborted else "RolledBack", why), taken_back=why)
     news = News(True, "Replaced", replaced) if replaced else _news(choice, canary, looked)
     return Course(served, looked, choice, guest, news, taken_back=replaced)
 
@@ -347,7 +362,7 @@ def _news(choice: Choice, canary: Canary, trial: Trial) -> News:
     told = f"Step {trial.step} of {trial.steps}: {_called(choice)}"
     share = _share(canary.steps[trial.step - 1])
     if canary.paused:
-        return News(True, "Paused", f"{told} {share}, until spec.promotion.canary.paused is false.")
+        return News(True, "Paused", f"{told} {share}, until you resume it.")
     if trial.outcome == INCONCLUSIVE:
         mend = "Promote it, roll it back, or change spec.promotion.canary."
         return News(True, INCONCLUSIVE, f"{told} {share}. {trial.message} {mend}")

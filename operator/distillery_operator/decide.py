@@ -30,6 +30,7 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.requests import answer
 from distillery_operator.retries import (
     INVALID_SPEC,
     failed_helpers,
@@ -77,16 +78,18 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
-    owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
     if outgrown := outgrown_round(run, status):
         status = {**status, "rounds": status["rounds"][:-1]}
         writer.reopen(outgrown)
+    complete = conditions.is_true(writer.conditions, conditions.COMPLETE)
+    requests = answer(body, run, status, complete=complete, now=now)
+    writer.answer(requests)
+    run = requests.applied_to(run)
+    owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
 
     request, restarts = find_request(body, status), starts_over(run, status)
     resumes = request or restarts or was_invalid(status)
-    if conditions.is_true(writer.conditions, conditions.COMPLETE) or (
-        conditions.is_true(writer.conditions, conditions.FAILED) and not resumes
-    ):
+    if complete or (conditions.is_true(writer.conditions, conditions.FAILED) and not resumes):
         return _look_after(owner, status, observed, settings, now, writer)
 
     decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
@@ -116,6 +119,8 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         writer.clear(conditions.STALLED)
         gone = (*decision.delete, *_running_jobs(observed))
         return replace(decision, create=(), delete=gone, status=writer.finish("Suspended", message))
+    if requests.pauses_stages and current.phase != "Complete":
+        return _pause(owner, decision, current, observed, settings, writer)
     if conditions.find(writer.conditions, conditions.SUSPENDED):
         writer.set(conditions.SUSPENDED, False, "Resumed", "The run goes on.")
 
@@ -125,6 +130,18 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         return _wait(owner, decision, current, observed, settings, writer)
     decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
     return _go_on(decision, waits_for or current.message, observed, settings, writer)
+
+
+def _pause(
+    owner: Owner, decision: Decision, current: Plan, observed: Observed, settings: Settings, writer: StatusWriter
+) -> Decision:
+    """The user paused the stages: those that run finish, and none starts. What is served stays."""
+    running = ", ".join(str(sid) for sid in current.running)
+    finish = f" Under way: {running}." if running else ""
+    message = f"Stages are paused, and none starts.{finish} To resume: distillery resume {owner.run.key} --stages"
+    writer.set(conditions.SUSPENDED, True, "Paused", message)
+    phase = "Running" if running else "Suspended"
+    return _go_on(decision, message, observed, settings, writer, phase=phase)
 
 
 def _go_on(
@@ -308,7 +325,7 @@ def _serve(
     """Serve what is to be served, if there is anything."""
     lacks = ""
     try:
-        choice = choose(owner.run.spec, current, writer.status)
+        choice = choose(owner.run.spec, current, writer.status, pinned_by=writer.requests.pinned_by)
     except NoSuchStudent as error:
         incumbent, lacks = canary.incumbent_of(writer.status), str(error)
         if incumbent is None:
@@ -318,7 +335,7 @@ def _serve(
     if choice is None:
         return decision
     adapter = servers.serves_adapters(owner.run.spec)
-    course = canary.plot(owner, choice, writer.status, observed, now)
+    course = canary.plot(owner, choice, writer.status, observed, now, aborted=writer.requests.aborts)
     served = course.served
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
     generation: int = wanted["generation"]

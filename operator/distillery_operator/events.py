@@ -9,6 +9,7 @@ from typing import Any
 from distillery_operator import conditions
 from distillery_operator.manifests.names import digest
 from distillery_operator.objects import Object
+from distillery_operator.requests import Outcome
 
 # Conditions whose change is worth an event, and whether it is good news when they become true.
 _TOLD = {
@@ -39,7 +40,7 @@ class Event:
 
 def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
     """What a change of the status tells."""
-    return [*_of_stages(before, after), *_of_conditions(before, after)]
+    return [*_of_stages(before, after), *_of_requests(before, after), *_of_conditions(before, after)]
 
 
 def _of_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
@@ -58,6 +59,16 @@ def _of_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[
                 yield Event("StageSucceeded", f"Stage {name} succeeded.", key=key)
             case _:
                 yield Event("StageFailed", f"Stage {name} failed: {record.get('message', '')}", warning=True, key=key)
+
+
+def _of_requests(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    known = {(record["name"], record["value"], record["outcome"]) for record in before.get("requests", [])}
+    for record in after.get("requests", []):
+        said = (record["name"], record["value"], record["outcome"])
+        if said not in known:
+            refused = record["outcome"] == Outcome.REFUSED
+            key = f"{'/'.join(said)}/{record['time']}"
+            yield Event(f"Request{record['outcome']}", record["message"], warning=refused, key=key)
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:

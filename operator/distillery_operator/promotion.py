@@ -47,7 +47,9 @@ class Choice:
         return f"student {self.student}" if self.digest else "the base model"
 
 
-def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | None:
+def choose(
+    spec: Spec, current: Plan, status: Mapping[str, Any], *, pinned_by: str = "spec.promotion.round"
+) -> Choice | None:
     """What the user wants to have served, or else the student promoted last; None where there is neither.
 
     Once something is served, the base model is what is left where there is neither.
@@ -56,13 +58,14 @@ def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | Non
         spec: the run's.
         current: what the planner says.
         status: of the run, with the rounds that ended.
+        pinned_by: the field or annotation that names the round.
 
     Raises:
         NoSuchStudent: the user wants what is not there.
     """
     pinned = spec.promotion.round
     if pinned == 0:
-        return Choice(BASE, "", 0, "spec.promotion.round is 0, the base model.")
+        return Choice(BASE, "", 0, f"{pinned_by} is 0, the base model.")
     promoted = current.serving.trained_by
     number = pinned if pinned is not None else promoted.round if promoted else None
     if number is None:
@@ -70,8 +73,8 @@ def choose(spec: Spec, current: Plan, status: Mapping[str, Any]) -> Choice | Non
     ended = next((r for r in status["rounds"] if r["round"] == number), None)
     if ended is None or not ended.get("student"):
         why = "has not ended" if ended is None else "trained no student"
-        raise NoSuchStudent(f"spec.promotion.round is {number}, and that round {why}: what was served is served on.")
-    reason = ended.get("reason", "") if pinned is None else f"spec.promotion.round is {number}."
+        raise NoSuchStudent(f"{pinned_by} is {number}, and that round {why}: what was served is served on.")
+    reason = ended.get("reason", "") if pinned is None else f"{pinned_by} is {number}."
     return Choice(candidate_of(number), ended["student"], number, reason)
 
 

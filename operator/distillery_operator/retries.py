@@ -20,7 +20,7 @@ from distillery_operator import conditions
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition, stage_of
-from distillery_operator.status_schema import MAX_RETRY_REQUEST
+from distillery_operator.status_schema import MAX_REQUEST
 
 INVALID_SPEC = "InvalidSpec"
 """Why a run is not accepted, and fails if it never was."""
@@ -28,7 +28,7 @@ INVALID_SPEC = "InvalidSpec"
 
 def find_request(body: Object, status: Mapping[str, Any]) -> str:
     """The request to retry that was not acted on yet; empty if there is none."""
-    requested: str = body["metadata"].get("annotations", {}).get(RETRY_ANNOTATION, "")[:MAX_RETRY_REQUEST]
+    requested: str = body["metadata"].get("annotations", {}).get(RETRY_ANNOTATION, "")[:MAX_REQUEST]
     return "" if requested == status.get("retryRequest", "") else requested
 
 

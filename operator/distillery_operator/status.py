@@ -16,6 +16,7 @@ from distillery_operator.manifests import servers
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
+from distillery_operator.requests import Requests
 from distillery_operator.retries import has_begun
 from distillery_operator.status_schema import MOST_OF_STAGE
 
@@ -42,6 +43,7 @@ class StatusWriter:
         self._generation: int = body["metadata"].get("generation", 1)
         self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}
         self.conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions", [])]
+        self.requests = Requests()
 
     def set(self, kind: str, holds: bool | None, reason: str, message: str) -> None:
         """Set a condition."""
@@ -112,6 +114,17 @@ class StatusWriter:
             message = f"spec.environment.tasks.evaluate grew: round {round} is judged again."
             self.set(conditions.COMPLETE, False, TASKS_ADDED, message)
             self.status.pop("completionTime", None)
+
+    def answer(self, requests: Requests) -> None:
+        """Record the answers to requests by annotation."""
+        self.requests = requests
+        self.status.pop("requests", None)
+        if requests.answers:
+            self.status["requests"] = [answer.to_status() for answer in requests.answers]
+        if condition := requests.condition():
+            self.set(conditions.REQUEST_ACCEPTED, *condition)
+        elif conditions.find(self.conditions, conditions.REQUEST_ACCEPTED):
+            self.set(conditions.REQUEST_ACCEPTED, True, "Accepted", "No request is in effect.")
 
     def note_learned(self, run: DistillationRun) -> None:
         """Keep what the run learns, as long as it can change."""

@@ -10,10 +10,11 @@ from typing import Any
 MOST_HISTORY = 20
 """Of what was served."""
 
-MAX_RETRY_REQUEST = 64
+MAX_REQUEST = 64
+"""Characters of an annotation that requests something; more are not looked at."""
+
 MOST_OF_STAGE = 256
 """Characters of the names of the stages under way."""
-"""Characters of the annotation that requests a retry; more are not looked at."""
 
 
 def _text(most: int, description: str) -> dict[str, Any]:
@@ -94,13 +95,27 @@ _CANARY = {
         "steps": _NUMBER,
         "weight": {**_NUMBER, "description": "Per cent of the sessions."},
         "shadow": {"type": "boolean", "description": "It gets a copy of every request instead."},
-        "outcome": _text(32, "Starting, Running, Inconclusive, Successful, Failed or Error."),
+        "outcome": _text(32, "Starting, Running, Inconclusive, Successful, Failed, Error or Aborted."),
         "message": _text(1024, "Why."),
         "decided": {**_TIME, "description": "When the step was decided on."},
         "since": {**_TIME, "description": "When it began for every pod."},
         "configuration": _text(16, "Digest of what was asked for."),
         "newcomer": _COUNTS,
         "incumbent": _COUNTS,
+    },
+}
+
+_REQUEST = {
+    "type": "object",
+    "required": ["name", "value", "outcome", "message", "time"],
+    "properties": {
+        "name": _text(63, "name is the annotation, such as distillery.dev/serve-requested."),
+        "value": _text(MAX_REQUEST, "value is the annotation's value that was answered last."),
+        "outcome": _text(16, "outcome is Accepted, Refused or Ended."),
+        "message": _text(1024, "message says what is in effect, or why the request was refused and the fix."),
+        "time": {**_TIME, "description": "time is when the outcome was decided."},
+        "effect": _text(MAX_REQUEST, "effect is what is in effect in place of the field of the spec."),
+        "replaces": _text(MAX_REQUEST, "replaces is what the field said then: a change of it ends the effect."),
     },
 }
 
@@ -162,7 +177,15 @@ STATUS: dict[str, Any] = {
             },
         },
         "learnedDigest": _text(64, "Digest of what the run learned when its first stage started."),
-        "retryRequest": _text(MAX_RETRY_REQUEST, "The value of distillery.dev/retry-requested that was acted on last."),
+        "retryRequest": _text(MAX_REQUEST, "The value of distillery.dev/retry-requested that was acted on last."),
+        "requests": {
+            "type": "array",
+            "maxItems": 8,
+            "description": "requests are the answers to annotations that request something.",
+            "items": _REQUEST,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
         "startTime": _TIME,
         "completionTime": _TIME,
         "progress": {

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import yaml
 
+from distillery.api import SERVE_ANNOTATION
+from distillery.cli import cluster
 from distillery.serving.process import free_port
 from distillery_operator.manifests.names import MANAGED_BY
 from tests.cluster import audit
@@ -170,6 +172,43 @@ def test_an_operator_that_was_killed_starts_again_and_writes_nothing_new(operato
         )
     assert users.get("first")["metadata"]["resourceVersion"] == before
     assert operator.children("apis/batch/v1", "jobs") == jobs
+
+
+@dataclass(frozen=True)
+class ApiKubectl:
+    """kubectl's annotate and get, by the API server alone."""
+
+    users: Runs
+
+    def __call__(self, run: str, verb: str, *arguments: str, context: str | None) -> str:
+        """Do what the command line asks of kubectl."""
+        if verb == "annotate":
+            manager, assignment = arguments[-2].removeprefix("--field-manager="), arguments[-1]
+            annotation, _, value = assignment.partition("=")
+            path = f"{self.users.collection}/{run}?fieldManager={manager}"
+            self.users.api.merge(path, {"metadata": {"annotations": {annotation: value}}})
+        return json.dumps(self.users.get(run))
+
+
+def test_a_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Operator, monkeypatch: pytest.MonkeyPatch):
+    users = operator.users
+    monkeypatch.setattr(cluster, "_kubectl", ApiKubectl(users))
+
+    def outcome() -> str:
+        answers = users.get("asked").get("status", {}).get("requests", [])
+        return next((one["outcome"] for one in answers if one["name"] == SERVE_ANNOTATION), "")
+
+    with operator.running():
+        users.apply(small("asked", suspend=True), fieldManager="gitops")
+        assert "the base model is to be served" in cluster.promote("asked", 0)
+        with pytest.raises(RuntimeError, match="no canary is on trial"):
+            cluster.abort("asked")
+        users.apply(small("asked", suspend=True), fieldManager="gitops")
+        asked = users.get("asked")
+        assert asked["metadata"]["annotations"][SERVE_ANNOTATION].startswith("0@")
+        assert (asked["metadata"]["generation"], asked["status"]["serving"]["round"]) == (1, 0)
+        users.apply(small("asked", suspend=True, promotion={"round": 1}), fieldManager="gitops")
+        operator.wait_for("the end of the request", lambda: outcome() == "Ended")
 
 
 def test_a_run_is_deleted_while_no_operator_runs(operator: Operator):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 from distillery.api import RETRY_ANNOTATION
@@ -40,6 +42,19 @@ def test_an_idle_run_costs_no_writes(failed: Namespace):
     before = failed.get(RUN, STUCK)["metadata"]["resourceVersion"]
     time.sleep(RESYNC)
     assert failed.get(RUN, STUCK)["metadata"]["resourceVersion"] == before
+
+
+def test_the_command_line_requests_and_prints_the_answer(failed: Namespace):
+    def distillery(command: str, *options: str) -> subprocess.CompletedProcess[str]:
+        context = [f"--context={failed.cluster.context}"] if failed.cluster.context else []
+        program = "from distillery.cli.main import main; main()"
+        return failed.cluster.run(sys.executable, "-c", program, command, f"{failed.name}/{STUCK}", *options, *context)
+
+    assert "none starts" in distillery("pause", "--stages").stdout
+    refused = distillery("abort")
+    assert (refused.returncode, "no canary is on trial" in refused.stderr) == (1, True)
+    assert failed.condition(STUCK, "RequestAccepted")["status"] == "False"
+    assert "stages start again" in distillery("resume", "--stages").stdout
 
 
 def test_a_failed_run_tries_again_when_it_is_asked_to(failed: Namespace):

@@ -11,12 +11,16 @@ import pytest
 import yaml
 
 from distillery.artifacts.folder import FolderStore
+from distillery.cli import cluster
 from distillery.cli import main as commands
 from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
-COMMANDS = ("run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback")
+COMMANDS = (
+    "run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback", "abort", "pause",
+    "resume",
+)  # fmt: skip
 
 
 def call(*arguments: str) -> int:
@@ -101,61 +105,64 @@ test ! -e {tmp_path}/refusal || {{ cat {tmp_path}/refusal >&2; exit 1; }}
 KIND = "distillationruns.distillery.dev"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "number", "where"),
-    [
-        (["promote", "a", "--round", "2"], "2", ""),
-        (["promote", "team/a", "--context", "prod"], "null", " --namespace=team --context=prod"),
-    ],
-)
-def test_a_promotion_is_a_patch_of_the_resource(arguments: list[str], number: str, where: str, kubectl: Path):
-    (kubectl / "answer").write_text("{}")
-    assert call(*arguments) == 0
-    patch = f'{{"spec": {{"promotion": {{"round": {number}}}}}}}'
-    assert (kubectl / "asked").read_text() == f"patch {KIND} a --type=merge --patch={patch} --output=json{where}\n"
+def answer(kubectl: Path, annotation: str, value: str, outcome: str = "Accepted") -> None:
+    """The run as it is once the operator answered."""
+    record = {"name": f"distillery.dev/{annotation}", "value": value, "outcome": outcome, "message": "what it says"}
+    (kubectl / "answer").write_text(json.dumps({"status": {"requests": [record]}}))
 
 
-TRIAL = {"student": "2abc", "round": 2, "step": 1, "steps": 3, "weight": 10, "shadow": False, "outcome": "Running"}
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A request's token, and no waiting."""
+    monkeypatch.setattr(cluster, "_token", lambda: "now")
+    monkeypatch.setattr(cluster, "_POLL_SECONDS", 0.0)
+    return "now"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "patch", "told"),
+    ("arguments", "annotation", "word"),
     [
-        ("promote a", '{"round": null}', "in step 1 of 3, with 10 % of the sessions; --round 2 has it served to all"),
-        ("promote a --round 2", '{"round": 2}', "the canary of student 2abc ends, and the student of round 2 is to be"),
-        ("rollback a", '{"round": 1}', "the canary of student 2abc ends, and the student of round 1 is to be served"),
-        ("pause a", '{"canary": {"paused": true}}', "with 10 % of the sessions, and stays there"),
-        ("resume a", '{"canary": {"paused": false}}', "with 10 % of the sessions, and goes on from there"),
+        ("promote a --round 2", "serve-requested", "2"),
+        ("promote a", "serve-requested", "latest"),
+        ("rollback a", "serve-requested", "previous"),
+        ("abort a", "canary-requested", "abort"),
+        ("pause a", "canary-requested", "pause"),
+        ("resume a", "canary-requested", "resume"),
+        ("pause a --stages", "stages-requested", "pause"),
+        ("resume a --stages", "stages-requested", "resume"),
     ],
 )
-def test_what_is_done_to_a_canary_is_told(
-    arguments: str, patch: str, told: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
+def test_verb_annotates_the_run_and_prints_the_operators_answer(
+    arguments: str, annotation: str, word: str, kubectl: Path, now: str, capsys: pytest.CaptureFixture[str]
 ):
-    history = [{"student": "1abc", "round": 1}, {"student": "base", "round": 0}]
-    (kubectl / "answer").write_text(json.dumps({"status": {"serving": {"history": history, "canary": TRIAL}}}))
+    answer(kubectl, annotation, f"{word}@{now}")
     assert call(*arguments.split()) == 0
-    assert told in capsys.readouterr().out
-    assert patch in (kubectl / "asked").read_text().splitlines()[-1]
+    assert (kubectl / "asked").read_text().splitlines() == [
+        f"annotate {KIND} a --overwrite --field-manager=distillery-cli distillery.dev/{annotation}={word}@{now}",
+        f"get {KIND} a --output=json",
+    ]
+    assert capsys.readouterr().out == "what it says\n"
 
 
-@pytest.mark.parametrize(("command", "told"), [("pause", "waits in its first step"), ("resume", "does not wait")])
-def test_without_a_newcomer_a_pause_is_for_the_next(
-    command: str, told: str, kubectl: Path, capsys: pytest.CaptureFixture[str]
+def test_verb_names_namespace_and_context(kubectl: Path, now: str):
+    answer(kubectl, "serve-requested", f"latest@{now}")
+    assert call("promote", "team/a", "--context", "prod") == 0
+    asked = (kubectl / "asked").read_text().splitlines()
+    assert [line.partition("--namespace")[2] for line in asked] == ["=team --context=prod"] * 2
+
+
+def test_verb_fails_with_the_operators_reason_when_it_refuses(
+    kubectl: Path, now: str, capsys: pytest.CaptureFixture[str]
 ):
-    ended = {"serving": {"history": [], "canary": {**TRIAL, "outcome": "Failed"}}}
-    (kubectl / "answer").write_text(json.dumps({"status": ended}))
-    assert call(command, "a") == 0
-    assert told in capsys.readouterr().out
+    answer(kubectl, "serve-requested", f"9@{now}", "Refused")
+    assert call("promote", "a", "--round", "9") == 1
+    assert capsys.readouterr().err == "what it says\n"
 
 
-@pytest.mark.parametrize(("rounds", "number"), [([3, 2, 1], 2), ([3, 0], 0), ([1], 0), ([2, 2, 1], 1)])
-def test_a_rollback_goes_to_what_was_served_before(rounds: list[int], number: int, kubectl: Path):
-    history = [{"student": "x", "round": served} for served in rounds]
-    (kubectl / "answer").write_text(json.dumps({"status": {"serving": {"history": history}}}))
-    assert call("rollback", "a") == 0
-    got, patched = (kubectl / "asked").read_text().splitlines()
-    assert got == f"get {KIND} a --output=json"
-    assert f'{{"round": {number}}}' in patched
+def test_verb_fails_when_the_operator_does_not_answer(kubectl: Path, now: str, capsys: pytest.CaptureFixture[str]):
+    answer(kubectl, "canary-requested", "abort@before")
+    assert call("abort", "a") == 1
+    assert "the operator did not answer distillery.dev/canary-requested=abort@now" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -172,7 +179,7 @@ def test_retry_annotates_the_run_when_it_is_on_a_cluster(
     assert call("retry", "team/a") == 0
     got, annotated = (kubectl / "asked").read_text().splitlines()
     assert got == f"get {KIND} a --output=json --namespace=team"
-    pattern = rf"annotate {KIND} a --overwrite distillery\.dev/retry-requested=20\S+\+00:00 --namespace=team"
+    pattern = r"annotate \S+ a --overwrite --field-manager=\S+ distillery\.dev/retry-requested=20\S+\+00:00 .*=team"
     assert re.fullmatch(pattern, annotated)
     assert "the failed stages of run team/a start again" in capsys.readouterr().out
     assert not (kubectl / "home").exists()
@@ -204,15 +211,6 @@ def test_delete_asks_kubectl_for_nothing_when_nobody_confirms(
     assert call("delete", "a") == 1
     assert "delete run a on the cluster with its database and its artifacts? Add --yes" in capsys.readouterr().err
     assert len((kubectl / "asked").read_text().splitlines()) == 1
-
-
-def test_what_can_not_be_promoted_or_rolled_back_is_told(kubectl: Path, capsys: pytest.CaptureFixture[str]):
-    (kubectl / "answer").write_text("{}")
-    assert call("rollback", "a") == 1
-    assert "nothing of run a is served" in capsys.readouterr().err
-    (kubectl / "refusal").write_text("spec.promotion.round: must not exceed spec.rounds.max")
-    assert call("promote", "a", "--round", "9") == 1
-    assert "must not exceed spec.rounds.max" in capsys.readouterr().err
 
 
 def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(

@@ -2,13 +2,17 @@
 
 from distillery.api.load import canonical, load, parse
 from distillery.api.problems import CannotRun, InvalidRun, Problem
+from distillery.api.requests import CANARY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.api.run import GROUP, KIND, RESERVED, RETRY_ANNOTATION, VERSION, DistillationRun, Spec
 
 __all__ = [
+    "CANARY_ANNOTATION",
     "GROUP",
     "KIND",
     "RESERVED",
     "RETRY_ANNOTATION",
+    "SERVE_ANNOTATION",
+    "STAGES_ANNOTATION",
     "VERSION",
     "CannotRun",
     "DistillationRun",

@@ -1,73 +1,49 @@
-"""What is done by hand to runs on a cluster: kubectl changes the resource, and the operator does the rest."""
+"""What is done by hand to runs on a cluster: kubectl annotates the resource, and the operator does the rest."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from distillery.api import GROUP, RETRY_ANNOTATION
+from distillery.api import CANARY_ANNOTATION, GROUP, RETRY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.api.problems import lookup
+from distillery.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
 
 _KIND = f"distillationruns.{GROUP}"
+_POLLS, _POLL_SECONDS = 30, 0.5
 _LOG_LINE = re.compile(r"[EWIF]\d{4} ")
 
 
 def promote(run: str, number: int | None, *, context: str | None = None) -> str:
-    """Have the student of a round served, with 0 the base model, or with None the student promoted last.
+    """Serve the student of a round, with 0 the base model, or with None the student promoted last.
 
     Returns:
-        A sentence for the user.
+        The operator's answer.
 
     Raises:
-        RuntimeError: kubectl is not there, or says no.
+        RuntimeError: the operator refuses, or does not answer; or kubectl is not there, or says no.
     """
-    trial = _trial(_patch(run, {"round": number}, context=context))
-    if trial and number is None:
-        return f"{_told(trial)}; --round {trial['round']} has it served to all at once"
-    what = {None: "the student promoted last", 0: "the base model"}.get(number, f"the student of round {number}")
-    ends = f"the canary of student {trial['student']} ends, and " if trial else ""
-    return f"{ends}{what} is to be served; kubectl describe drun {_name(run)} tells when it is"
+    return _request(run, SERVE_ANNOTATION, LATEST if number is None else str(number), context=context)
 
 
 def rollback(run: str, *, context: str | None = None) -> str:
-    """Have served again what was served before; where a newcomer is on trial, only what is served beside it.
-
-    Returns:
-        A sentence for the user.
-
-    Raises:
-        RuntimeError: nothing was; or kubectl is not there, or says no.
-    """
-    found: Mapping[str, Any] = json.loads(_kubectl(run, "get", "--output=json", context=context))
-    history = found.get("status", {}).get("serving", {}).get("history", [])
-    if not history:
-        raise RuntimeError(f"nothing of run {run} is served")
-    served: int = history[0]["round"]
-    if _trial(found):
-        return promote(run, served, context=context)
-    # a newcomer that was taken back left an entry of the student that is served on
-    before = next((entry["round"] for entry in history if entry["round"] != served), 0)
-    return promote(run, before, context=context)
+    """Serve again what was served before; where a canary is on trial, end it. Like :func:`promote`."""
+    return _request(run, SERVE_ANNOTATION, PREVIOUS, context=context)
 
 
-def pause(run: str, *, paused: bool, context: str | None = None) -> str:
-    """Have a newcomer stay at its step of the canary, or go on.
+def abort(run: str, *, context: str | None = None) -> str:
+    """End a canary: the stable student gets all traffic. Like :func:`promote`."""
+    return _request(run, CANARY_ANNOTATION, ABORT, context=context)
 
-    Returns:
-        A sentence for the user.
 
-    Raises:
-        RuntimeError: the run has no canary; or kubectl is not there, or says no.
-    """
-    trial = _trial(_patch(run, {"canary": {"paused": paused}}, context=context))
-    if trial is None:
-        return f"no newcomer is on trial; the next one {'waits in its first step' if paused else 'does not wait'}"
-    return f"{_told(trial)}, {'and stays there' if paused else 'and goes on from there'}"
+def pause(run: str, *, paused: bool, stages: bool = False, context: str | None = None) -> str:
+    """Keep a canary at its step, or start no stage of the run; or resume either. Like :func:`promote`."""
+    annotation = STAGES_ANNOTATION if stages else CANARY_ANNOTATION
+    return _request(run, annotation, PAUSE if paused else RESUME, context=context)
 
 
 def retry(run: str, *, context: str | None = None) -> str:
@@ -83,8 +59,7 @@ def retry(run: str, *, context: str | None = None) -> str:
     phase = lookup(found, "status.phase")
     if phase == "Complete":
         raise RuntimeError(f"run {run} is complete: no stage of it failed")
-    value = datetime.now(UTC).isoformat(timespec="seconds")
-    _kubectl(run, "annotate", "--overwrite", f"{RETRY_ANNOTATION}={value}", context=context)
+    _annotate(run, RETRY_ANNOTATION, _token(), context=context)
     return f"the failed stages of run {run} start again; kubectl describe drun {_name(run)} shows how they do"
 
 
@@ -134,21 +109,33 @@ def _name(run: str) -> str:
     return run.rpartition("/")[2]
 
 
-def _trial(run: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The newcomer that is on trial, if one is."""
-    found = run.get("status", {}).get("serving", {}).get("canary", {})
-    return found if found.get("outcome") in ("Starting", "Running", "Inconclusive") else None
+def _request(run: str, annotation: str, word: str, *, context: str | None) -> str:
+    """Annotate a run, and wait for the operator's answer. Raises RuntimeError."""
+    value = f"{word}@{_token()}"
+    _annotate(run, annotation, value, context=context)
+    for _ in range(_POLLS):
+        found = json.loads(_kubectl(run, "get", "--output=json", context=context))
+        answers = lookup(found, "status.requests") or []
+        if given := next((one for one in answers if (one["name"], one["value"]) == (annotation, value)), None):
+            if given["outcome"] == "Refused":
+                raise RuntimeError(given["message"])
+            return str(given["message"])
+        time.sleep(_POLL_SECONDS)
+    raise RuntimeError(
+        f"the operator did not answer {annotation}={value} within {_POLLS * _POLL_SECONDS:.0f} s. It answers once it "
+        f"runs and the spec is valid: kubectl describe drun {_name(run)} shows the condition RequestAccepted"
+    )
 
 
-def _told(trial: Mapping[str, Any]) -> str:
-    share = "a copy of every request" if trial["shadow"] else f"{trial['weight']} % of the sessions"
-    return f"student {trial['student']} is in step {trial['step']} of {trial['steps']}, with {share}"
+def _token() -> str:
+    """Return what makes a request a new one."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _patch(run: str, promotion: Mapping[str, Any], *, context: str | None) -> Mapping[str, Any]:
-    """Change ``spec.promotion``; the run as it is then."""
-    patch = json.dumps({"spec": {"promotion": promotion}})
-    return json.loads(_kubectl(run, "patch", "--type=merge", f"--patch={patch}", "--output=json", context=context))
+def _annotate(run: str, annotation: str, value: str, *, context: str | None) -> None:
+    """Set an annotation under a field manager of its own: Flux removes what the manager kubectl sets."""
+    set_it = f"{annotation}={value}"
+    _kubectl(run, "annotate", "--overwrite", "--field-manager=distillery-cli", set_it, context=context)
 
 
 def _kubectl(run: str, verb: str, *arguments: str, context: str | None) -> str:

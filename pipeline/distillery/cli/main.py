@@ -48,6 +48,8 @@ examples:
   distillery delete alfworld-micro           delete it and all it has; its name is free again
   distillery promote alfworld-14b --round 2  on a cluster: serve the student of round 2
   distillery rollback alfworld-14b           on a cluster: serve what was served before
+  distillery abort alfworld-14b              on a cluster: end a canary
+  distillery pause alfworld-14b --stages     on a cluster: let stages finish, and start none
 
 exit codes: 0 done; 1 the run failed; 2 wrong usage; 75 another process drives the run; 78 fix the configuration;
 130 interrupted.
@@ -123,28 +125,44 @@ def parser() -> argparse.ArgumentParser:
     promote = command(
         "promote",
         "have a student served on a cluster",
-        "Sets spec.promotion.round by kubectl. Without --round: the student promoted last, whichever that will be. A "
-        "round that is named ends a canary.",
+        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until spec.promotion.round "
+        "changes. Without --round: the student promoted last, whichever that will be. A round that is named ends a "
+        "canary.",
     )
     promote.add_argument("run", help="NAME or NAMESPACE/NAME")
     promote.add_argument("--round", type=int, help="whose student, whatever the gate said of it; 0 is the base model")
     rollback = command(
         "rollback",
         "have served on a cluster what was served before",
-        "Sets spec.promotion.round by kubectl, from status.serving.history; the base model where nothing was before. "
-        "Where a newcomer is on trial that ends.",
+        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until spec.promotion.round "
+        "changes. The base model where nothing was served before. Ends a canary.",
     )
     rollback.add_argument("run", help="NAME or NAMESPACE/NAME")
+    abort = command(
+        "abort",
+        "end a canary on a cluster",
+        "Sets an annotation by kubectl and prints the operator's answer. All traffic goes to the stable student. The "
+        "aborted one is served only when you name its round.",
+    )
+    abort.add_argument("run", help="NAME or NAMESPACE/NAME")
     pause = command(
         "pause",
-        "have a newcomer stay at its step of a canary",
-        "Sets spec.promotion.canary.paused by kubectl: whatever the analysis says, the newcomer keeps its share.",
+        "keep a canary at its step",
+        "Sets an annotation by kubectl and prints the operator's answer. Whatever the analysis says, the canary keeps "
+        "its share, until spec.promotion.canary.paused changes or you resume it.",
     )
-    pause.add_argument("run", help="NAME or NAMESPACE/NAME")
-    resume = command("resume", "let a canary go on", "Sets spec.promotion.canary.paused to false by kubectl.")
-    resume.add_argument("run", help="NAME or NAMESPACE/NAME")
-    for patching in (promote, rollback, pause, resume):
-        patching.add_argument("--context", help="of the kubeconfig (default: its current one)")
+    resume = command(
+        "resume",
+        "continue a canary that was paused",
+        "Sets an annotation by kubectl and prints the operator's answer.",
+    )
+    for either in (pause, resume):
+        either.add_argument("run", help="NAME or NAMESPACE/NAME")
+        either.add_argument(
+            "--stages", action="store_true", help="of the run instead: those under way finish, none starts"
+        )
+    for requesting in (promote, rollback, abort, pause, resume):
+        requesting.add_argument("--context", help="of the kubeconfig (default: its current one)")
     return top
 
 
@@ -452,8 +470,14 @@ async def _rollback(options: argparse.Namespace) -> int:
 
 
 async def _pause(options: argparse.Namespace) -> int:
-    paused = options.command == "pause"
-    return _on_cluster(options, lambda: cluster.pause(options.run, paused=paused, context=options.context))
+    paused, stages = options.command == "pause", options.stages
+    return _on_cluster(
+        options, lambda: cluster.pause(options.run, paused=paused, stages=stages, context=options.context)
+    )
+
+
+async def _abort(options: argparse.Namespace) -> int:
+    return _on_cluster(options, lambda: cluster.abort(options.run, context=options.context))
 
 
 def _on_cluster(options: argparse.Namespace, change: Callable[[], str]) -> int:
@@ -482,6 +506,7 @@ _COMMANDS = {
     "serve": _serve,
     "promote": _promote,
     "rollback": _rollback,
+    "abort": _abort,
     "pause": _pause,
     "resume": _pause,
 }

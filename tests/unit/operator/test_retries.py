@@ -140,7 +140,7 @@ def test_retry_brings_the_schema_up_again_when_that_failed():
     assert cluster.created.count("migrate") == 2
 
 
-def test_retry_changes_nothing_when_the_run_is_complete():
+def test_retry_is_refused_when_the_run_is_complete():
     cluster = FakeCluster(run_object())
     cluster.run()
     cluster.reconcile()
@@ -148,7 +148,8 @@ def test_retry_changes_nothing_when_the_run_is_complete():
     request(cluster, "now")
     for _ in range(3):
         cluster.reconcile()
-    assert (cluster.created, cluster.writes, cluster.status["phase"]) == (created, writes, "Complete")
+    assert (cluster.created, cluster.writes, cluster.status["phase"]) == (created, writes + 1, "Complete")
+    assert "the run is complete, and no stage of it failed" in cluster.condition("RequestAccepted")["message"]
 
 
 def edit(cluster: FakeCluster, **spec: Any) -> None:
