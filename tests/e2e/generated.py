@@ -124,6 +124,7 @@ _MINIMAL: dict[str, Any] = {
 }
 _ODD = ("", " ", "two words", "line\n", "Ünder", "-", "ftp://host/", "https://host?a=1", "https://host/\u00a0x")
 _EXPRESSION = "[0-9]{4}"
+_CHECKS = list(HealthCheck)  # of tests, and this is none
 _LETTERS = st.characters(codec="utf-8", exclude_categories=["C"])
 
 
@@ -286,7 +287,7 @@ def _numbers(schema: Schema) -> SearchStrategy[Any]:
 
 
 def _texts(schema: Schema) -> SearchStrategy[str]:
-    low, high = schema.get("minLength", 0), schema["maxLength"] if "maxLength" in schema else 64
+    low, high = schema.get("minLength", 0), schema.get("maxLength", 64)
     if pattern := schema.get("pattern"):
         return _matching(pattern, low, high)
     return st.text(_LETTERS, min_size=low, max_size=min(high, low + 8)) | st.sampled_from(("ä" * high, "a" * high))
