@@ -33,6 +33,11 @@ class Settings:
         resync_seconds: how often an active run is looked at without cause.
         heal_seconds: how often what serves is, so that what somebody deleted comes back.
         metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
+        allowed_images: registries, folders of them, or images that runs may name; empty for all, as in the next four.
+        allowed_endpoints: hosts, or domains as ``*.example.com``, whose URLs runs may name.
+        allowed_service_accounts: names of accounts that runs may use instead of their own.
+        allowed_priority_classes: names of priority classes.
+        allowed_runtime_classes: names of runtime classes.
     """
 
     namespace: str = "default"
@@ -50,6 +55,11 @@ class Settings:
     resync_seconds: float = 60.0
     heal_seconds: float = 600.0
     metrics_from: tuple[Object, ...] = ()
+    allowed_images: tuple[str, ...] = ()
+    allowed_endpoints: tuple[str, ...] = ()
+    allowed_service_accounts: tuple[str, ...] = ()
+    allowed_priority_classes: tuple[str, ...] = ()
+    allowed_runtime_classes: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -96,6 +96,10 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         _steps({"weight": 10, "seconds": 7200, "timeoutSeconds": 7200}),
     ),
     (
+        {"modelServer": {"arguments": ["--max-num-seqs=8", "--host=0.0.0.0"]}},
+        {"modelServer": {"arguments": ["--max-num-seqs", "8", "--hf-overrides={}"]}},
+    ),
+    (
         {"storage": {"endpointURL": "http://s3:9000"}},
         {"storage": {"endpointURL": "http://s3:9000", "uri": "s3://bucket/prefix"}},
     ),

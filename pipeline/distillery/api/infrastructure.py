@@ -146,7 +146,8 @@ class ModelServer(Part):
     """What a server asks for; its GPUs. Has no effect without a cluster."""
 
     arguments: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
-    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``."""
+    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``. Those that decide where it listens and whom it
+    answers, such as ``--host`` and ``--api-key``, are refused."""
 
 
 class StageSettings(Part):
