@@ -59,6 +59,7 @@ class Gateway:
         denied: parameters that the server behind can't stand.
         capture: keeps what sessions play; None where nothing is to be kept.
         progress: of the vLLM beside this process.
+        per_key_limits: whether keys are held to their limits here.
     """
 
     def __init__(
@@ -73,13 +74,14 @@ class Gateway:
         denied: frozenset[str] = frozenset(),
         capture: Capture | None = None,
         progress: Progress | None = None,
+        per_key_limits: bool = True,
     ) -> None:
         self._session = session
         self._upstream = upstream
         self._routes = routes
         self._keys = keys
         self._limits = limits
-        self._meter = Meter(limits)
+        self._meter = Meter(limits, per_key=per_key_limits)
         self._metrics = metrics
         self._denied = denied
         self._capture = capture

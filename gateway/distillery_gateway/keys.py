@@ -4,8 +4,9 @@
 
 A folder holds one file a key, as a mounted Secret does: the file's name is the key's, its content is the digest, or a
 JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ..., "expires": ...}``. Changes
-take effect within seconds. A limit of 0 blocks the key. ``expires`` is a time as in RFC 3339, such as
-``2027-01-31T00:00:00Z``, from which on the key is refused. A field with a wrong value makes the key unusable.
+take effect within seconds. A limit holds in each pod, and a limit of 0 blocks the key. ``expires`` is a time as in
+RFC 3339, such as ``2027-01-31T00:00:00Z``, from which on the key is refused. A field with a wrong value makes the key
+unusable.
 """
 
 from __future__ import annotations

@@ -539,7 +539,9 @@ def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
     main = serving(of)["spec"]["template"]["spec"]
     own = deployment["spec"]["template"]["spec"]
     assert own["initContainers"] == main["initContainers"]
-    assert own["containers"] == main["containers"]
+    (of_canary,), (of_stable,) = own["containers"], main["containers"]
+    assert variables(of_canary) == {**variables(of_stable), "DISTILLERY_PER_KEY_LIMITS": "false"}
+    assert {**of_canary, "env": []} == {**of_stable, "env": []}
     assert Desired.parse(told["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
 
 
