@@ -76,7 +76,9 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
             if withdrawn := withdraw(body, status, observed, now):
                 course, decision = withdrawn
                 writer.try_out(course)
-            return replace(decision, status=writer.finish(status["phase"], str(error)))
+            stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
+            refused = writer.finish(status["phase"], str(error))
+            return replace(decision, delete=(*decision.delete, *stopped), status=refused)
         writer.set(conditions.FAILED, True, reason, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))

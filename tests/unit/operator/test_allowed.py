@@ -22,7 +22,7 @@ def endpoint(url: str) -> dict[str, Any]:
     return {"models": {"student": STUDENT, "extractor": {"endpoint": {"baseURL": url, "model": "m"}}}}
 
 
-def forbidden(spec: dict[str, Any], **allowed: tuple[str, ...]) -> list[str]:
+def forbidden(spec: dict[str, Any], **allowed: Any) -> list[str]:
     return [problem.path for problem in find_forbidden(parse(document(**spec)).spec, Settings(**allowed))]
 
 
@@ -141,6 +141,20 @@ def test_run_starts_no_stage_and_serves_on_when_its_image_becomes_forbidden():
     assert cluster.condition("Accepted")["reason"] == "NotAllowed"
     cluster.settings = replace(cluster.settings, allowed_images=())
     assert cluster.run() == "Complete"
+
+
+def test_stages_of_a_forbidden_run_stop_when_it_is_suspended():
+    cluster = FakeCluster(run_object(pods={"image": "evil/pipeline"}))
+    while not cluster.running_jobs():
+        cluster.reconcile()
+        cluster.get_ready()
+    forbid(cluster)
+    cluster.reconcile()
+    assert len(cluster.running_jobs()) == 1
+    cluster.body["spec"]["suspend"] = True
+    cluster.reconcile()
+    assert cluster.running_jobs() == []
+    assert ("StatefulSet", "test-database") in cluster.objects
 
 
 def test_run_that_ended_says_so_again_when_its_image_is_allowed_again():
