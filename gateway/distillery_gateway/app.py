@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -32,6 +33,7 @@ _log = logging.getLogger("distillery_gateway.requests")
 
 _SESSION = "x-session-id"
 _SHADOWS_AT_ONCE = 8
+_ASK_FOR_KEY = {"WWW-Authenticate": "Bearer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Gateway:
         denied: parameters that the server behind can't stand.
         capture: keeps what sessions play; None where nothing is to be kept.
         progress: of the vLLM beside this process.
+        per_key_limits: whether keys are held to their limits here.
     """
 
     def __init__(
@@ -71,13 +74,14 @@ class Gateway:
         denied: frozenset[str] = frozenset(),
         capture: Capture | None = None,
         progress: Progress | None = None,
+        per_key_limits: bool = True,
     ) -> None:
         self._session = session
         self._upstream = upstream
         self._routes = routes
         self._keys = keys
         self._limits = limits
-        self._meter = Meter(limits)
+        self._meter = Meter(limits, per_key=per_key_limits)
         self._metrics = metrics
         self._denied = denied
         self._capture = capture
@@ -132,7 +136,10 @@ class Gateway:
         key = self._keys.find(exchange.headers.get("authorization", ""))
         if key is None:
             message = "Send an API key that is valid here, as a bearer token."
-            raise Refusal(401, "invalid_api_key", message, headers={"WWW-Authenticate": "Bearer"})
+            raise Refusal(401, "invalid_api_key", message, headers=_ASK_FOR_KEY)
+        if key.is_expired(datetime.now(UTC)):
+            message = f"This API key expired at {key.expires}. Ask for a new one."
+            raise Refusal(401, "expired_api_key", message, headers=_ASK_FOR_KEY)
         return key
 
     def _models(self, key: Key | None) -> bytes:

@@ -3,8 +3,10 @@
     python -m distillery_gateway.keys    makes a key, and prints it and its digest
 
 A folder holds one file a key, as a mounted Secret does: the file's name is the key's, its content is the digest, or a
-JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ...}``. Changes take effect
-within seconds. A limit of 0 blocks the key; one that is no whole number makes it unusable.
+JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ..., "expires": ...}``. Changes
+take effect within seconds. A limit holds in each pod, and a limit of 0 blocks the key. ``expires`` is a time as in
+RFC 3339, such as ``2027-01-31T00:00:00Z``, from which on the key is refused. A field with a wrong value makes the key
+unusable.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 _log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_FIELDS = frozenset(["sha256", "models", "requestsPerMinute", "concurrency", "expires"])
 PREFIX = "dk-"
 
 
@@ -35,6 +41,7 @@ class Key:
         models: aliases that it may use; None for all.
         requests_per_minute: None for the gateway's default, 0 for none at all.
         concurrency: likewise.
+        expires: the time from which on it is refused; None for never.
     """
 
     name: str
@@ -42,6 +49,11 @@ class Key:
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
     concurrency: int | None = None
+    expires: datetime | None = None
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether it is refused at a time, which has a zone."""
+        return self.expires is not None and now >= self.expires
 
 
 def digest_of(key: str) -> str:
@@ -119,7 +131,7 @@ def _parse(name: str, text: str) -> Key:
     document = json.loads(text)
     if not isinstance(document, dict) or not _DIGEST.fullmatch(str(document.get("sha256"))):
         raise ValueError("write the key's SHA-256 in hexadecimal, alone or as sha256 of a JSON object")
-    unknown = document.keys() - {"sha256", "models", "requestsPerMinute", "concurrency"}
+    unknown = document.keys() - _FIELDS
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]}")
     models = document.get("models")
@@ -131,6 +143,7 @@ def _parse(name: str, text: str) -> Key:
         None if models is None else frozenset(models),
         _limit(document, "requestsPerMinute"),
         _limit(document, "concurrency"),
+        _expiry(document["expires"]) if "expires" in document else None,
     )
 
 
@@ -139,6 +152,13 @@ def _limit(document: Mapping[str, Any], name: str) -> int | None:
     if value is not None and (type(value) is not int or value < 0):
         raise ValueError(f"{name} is a whole number; 0 blocks the key")
     return value
+
+
+def _expiry(value: Any) -> datetime:
+    with suppress(ValueError):
+        if isinstance(value, str) and _TIME.fullmatch(value):
+            return datetime.fromisoformat(value)
+    raise ValueError("expires is a time with its zone, such as 2027-01-31T00:00:00Z")
 
 
 def main() -> None:

@@ -61,17 +61,22 @@ class Meter:
     Args:
         limits: the gateway's.
         clock: monotonic seconds.
+        per_key: whether keys are held to their limits: not where other gateways, which do, send all requests.
         body_bytes: of all requests under way.
     """
 
     limits: Limits
     clock: Callable[[], float] = time.monotonic
+    per_key: bool = True
     body_bytes: int = 0
     _accounts: dict[str, _Account] = field(default_factory=dict)
 
     @contextmanager
     def admitted(self, key: Key | None) -> Generator[None]:
         """Count a request while it runs. Raises :class:`Refusal` (429, or 403 where a limit is 0) on entering."""
+        if not self.per_key:
+            yield
+            return
         rate, most = self.limits.requests_per_minute, self.limits.concurrency
         if key:
             rate = rate if key.requests_per_minute is None else key.requests_per_minute
@@ -103,7 +108,7 @@ class Meter:
             more = size - held
             if self.body_bytes + more > self._budget:
                 raise Refusal(503, "overloaded", "Too many large requests; try again.", headers={"Retry-After": "1"})
-            if account.body_bytes + more > self._budget // 2:
+            if self.per_key and account.body_bytes + more > self._budget // 2:
                 message = f"At most {self._budget // 2} bytes of requests at once."
                 raise Refusal(429, "bytes_limit", message, headers={"Retry-After": "1"})
             held += more

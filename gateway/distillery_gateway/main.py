@@ -9,6 +9,7 @@ DISTILLERY_DENIED        parameters that are refused, with commas
 DISTILLERY_CAPTURE       folder for what sessions play; without it nothing is kept
 DISTILLERY_REDACT        JSON: expressions whose matches are not kept
 DISTILLERY_HANG_SECONDS  without any progress after which vLLM is said to hang      120
+DISTILLERY_PER_KEY_LIMITS  false where other gateways, which hold keys to their limits, send all requests      true
 DISTILLERY_LIMITS        JSON: the fields of limits.Limits, as bodyBytes, maxTokens or maxConnectionsPerAddress
 """
 
@@ -64,6 +65,7 @@ class Settings:
     capture: Path | None = None
     redact: tuple[str, ...] = ()
     hang_seconds: float = 120.0
+    per_key_limits: bool = True
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -80,6 +82,7 @@ class Settings:
                 limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
                 capture=Path(given) if (given := get("DISTILLERY_CAPTURE")) else None,
                 hang_seconds=float(get("DISTILLERY_HANG_SECONDS") or default.hang_seconds),
+                per_key_limits=get("DISTILLERY_PER_KEY_LIMITS", "true") != "false",
                 redact=_expressions(json.loads(get("DISTILLERY_REDACT") or "[]")),
             )
         except (ValueError, TypeError) as error:
@@ -128,6 +131,7 @@ async def _serve(settings: Settings) -> None:
             denied=settings.denied,
             capture=capture,
             progress=progress,
+            per_key_limits=settings.per_key_limits,
         )
         runner = await admin.serve(
             settings.admin_port,

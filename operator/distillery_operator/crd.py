@@ -42,6 +42,10 @@ _NAME_RULES = [
         "rule": " && ".join(f"!self.metadata.name.endsWith('{suffix}')" for suffix in RESERVED),
         "message": f"metadata.name may not end in {' or '.join(RESERVED)}: what belongs to another run is named so",
     },
+    {
+        "rule": "!self.metadata.name.contains('.')",
+        "message": "metadata.name may not have dots: Services and labels take the name, and allow none",
+    },
 ]
 
 
@@ -251,12 +255,14 @@ class _Structural:
 
 
 def _rule_for_keys(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule for the pattern of a mapping's keys, for which a schema of Kubernetes has no place."""
+    """A rule for the pattern and length of a mapping's keys, for which a schema of Kubernetes has no place."""
     (pattern,) = schema.get("patternProperties", {"": None})
     if not pattern:
         return {}
-    rule = f"self.all(key, key.matches({json.dumps(pattern)}))"
-    return {"x-kubernetes-validations": [{"rule": rule, "message": f"keys must match {pattern}"}]}
+    length = schema["propertyNames"]["maxLength"]
+    rule = f"self.all(key, key.matches({json.dumps(pattern)}) && size(key) <= {length})"
+    message = f"keys must match {pattern} and have at most {length} characters"
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
 
 
 def _rule_for_fractions(made: Mapping[str, Any]) -> dict[str, Any]:

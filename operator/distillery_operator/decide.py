@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from distillery.api import InvalidRun, parse
+from distillery.api import CannotRun, InvalidRun, parse
 from distillery.api.rules import warning_of
 from distillery.planning import Plan, Stage, StageId, StageState, plan
 from distillery_operator import canary, conditions
+from distillery_operator.allowed import NOT_ALLOWED, find_forbidden
 from distillery_operator.decision import Decision
 from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
 from distillery_operator.manifests.names import Owner
@@ -40,7 +41,7 @@ from distillery_operator.retries import (
     outgrown_round,
     start_again,
     starts_over,
-    was_invalid,
+    was_refused,
 )
 from distillery_operator.settings import Settings
 from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
@@ -65,16 +66,21 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer = StatusWriter(body, status, now)
     try:
         run = parse({key: value for key, value in body.items() if key != "status"})
+        if forbidden := find_forbidden(run.spec, settings):
+            raise CannotRun(forbidden)
     except InvalidRun as error:
-        writer.set(conditions.ACCEPTED, False, INVALID_SPEC, str(error))
-        if status.get("phase", "Failed") != "Failed":
+        reason = NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
+        writer.set(conditions.ACCEPTED, False, reason, str(error))
+        if status.get("phase") and not was_refused(status):
             # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
             decision = Decision()
             if withdrawn := withdraw(body, status, observed, now):
                 course, decision = withdrawn
                 writer.try_out(course)
-            return replace(decision, status=writer.finish(status["phase"], str(error)))
-        writer.set(conditions.FAILED, True, INVALID_SPEC, str(error))
+            stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
+            refused = writer.finish(status["phase"], str(error))
+            return replace(decision, delete=(*decision.delete, *stopped), status=refused)
+        writer.set(conditions.FAILED, True, reason, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
@@ -88,7 +94,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
 
     request, restarts = find_request(body, status), starts_over(run, status)
-    resumes = request or restarts or was_invalid(status)
+    resumes = request or restarts or was_refused(status)
     if complete or (conditions.is_true(writer.conditions, conditions.FAILED) and not resumes):
         return _look_after(owner, status, observed, settings, now, writer)
 
@@ -434,7 +440,9 @@ def _look_after(
             decision = replace(decision, delete=(*decision.delete, *_leftovers(observed)))
         else:
             requeue = _sooner((due - now).total_seconds(), requeue)
-    phase, message = status.get("phase", ""), status.get("message", "")
+    phase: str = status["phase"]
+    ended = conditions.find(writer.conditions, phase)
+    message = ended["message"] if ended else ""  # the status may still say why the specification was not accepted
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
 
 

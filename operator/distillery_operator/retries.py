@@ -17,6 +17,7 @@ from distillery.planning import Kind, StageId, StageState
 from distillery.planning.plan import find_outgrown
 from distillery.planning.stages import PREPARE
 from distillery_operator import conditions
+from distillery_operator.allowed import NOT_ALLOWED
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition, stage_of
@@ -48,10 +49,10 @@ def has_begun(status: Mapping[str, Any]) -> bool:
     return bool(status.get("rounds")) or any(record["name"] != str(PREPARE) for record in status.get("stages", []))
 
 
-def was_invalid(status: Mapping[str, Any]) -> bool:
-    """Whether the run failed because its specification was invalid, before anything of it started."""
+def was_refused(status: Mapping[str, Any]) -> bool:
+    """Whether the run failed because its specification was invalid or not allowed, before anything of it started."""
     failed = conditions.find(status.get("conditions", []), conditions.FAILED)
-    return failed is not None and failed["status"] == "True" and failed["reason"] == INVALID_SPEC
+    return failed is not None and failed["status"] == "True" and failed["reason"] in (INVALID_SPEC, NOT_ALLOWED)
 
 
 def start_again(records: dict[str, dict[str, Any]]) -> list[str]:

@@ -33,6 +33,12 @@ class Settings:
         resync_seconds: how often an active run is looked at without cause.
         heal_seconds: how often what serves is, so that what somebody deleted comes back.
         metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
+        platform_assigns_ids: users and groups of pods are left to the platform, as OpenShift's ``restricted-v2`` asks.
+        allowed_images: registries, folders of them, or images that runs may name; empty for all, as in the next four.
+        allowed_endpoints: hosts, or domains as ``*.example.com``, whose URLs runs may name.
+        allowed_service_accounts: names of accounts that runs may use instead of their own.
+        allowed_priority_classes: names of priority classes.
+        allowed_runtime_classes: names of runtime classes.
     """
 
     namespace: str = "default"
@@ -50,6 +56,12 @@ class Settings:
     resync_seconds: float = 60.0
     heal_seconds: float = 600.0
     metrics_from: tuple[Object, ...] = ()
+    platform_assigns_ids: bool = False
+    allowed_images: tuple[str, ...] = ()
+    allowed_endpoints: tuple[str, ...] = ()
+    allowed_service_accounts: tuple[str, ...] = ()
+    allowed_priority_classes: tuple[str, ...] = ()
+    allowed_runtime_classes: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -65,12 +77,16 @@ class Settings:
                         given[name] = int(text)
                     case "float":
                         given[name] = float(text)
+                    case "bool":
+                        given[name] = {"true": True, "false": False}[text]
                     case "tuple[Object, ...]":
                         given[name] = tuple(json.loads(text))
                     case "tuple[str, ...]":
                         given[name] = tuple(filter(None, text.split(",")))
                     case _:
                         given[name] = text
+            except KeyError as error:
+                raise ValueError(f"{variable} is {text!r}: write true or false") from error
             except ValueError as error:
                 wanted = "JSON" if parameter.type.startswith("tuple") else "number"
                 raise ValueError(f"{variable} is {text!r}, which is no {wanted}") from error

@@ -43,7 +43,7 @@ def withdraw(
         owner = Owner(parse(_as_made(body)), body["metadata"]["uid"], learned_digest(status))
     except InvalidRun:
         return None
-    served = replace(served, reason="the specification is not valid.")
+    served = replace(served, reason="the specification is not accepted.")
     course = canary.plot(owner, served, status, observed, now)
     adapter = has_syncer(deployment["spec"]["template"])
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,38 +11,20 @@ import pytest
 from distillery.api.rules import RULES
 from tests.cluster.api import Api
 from tests.e2e.documents import small
+from tests.e2e.generated import (
+    ENDPOINT,
+    KNOWN_DIFFERENCES,
+    RULE_CASES,
+    STUDENT,
+    documents,
+    refuses,
+    rules_of_fields,
+)
 from tests.e2e.runs import Runs, space
 
 pytestmark = pytest.mark.api
 
-STUDENT = {"model": "/opt/distillery/models/micro"}
-ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
-
-# For every rule of rules.py, in its order, a specification that breaks it and no other.
-BREAKS: list[dict[str, Any]] = [
-    {"models": {"student": {"model": "Qwen/Qwen2.5-7B-Instruct"}}},
-    {"models": {"student": STUDENT, "teacher": {"model": "/m", "endpoint": ENDPOINT}}},
-    {"models": {"student": STUDENT, "teacher": {"model": "Qwen/Qwen2.5-7B-Instruct"}}},
-    {"hints": {"extractor": "llm"}},
-    {"hints": {"extractor": "miner"}, "models": {"student": STUDENT, "extractor": {"endpoint": ENDPOINT}}},
-    {"hints": {"retriever": "none"}},
-    {"evaluation": {"arms": ["base", "rag"]}},
-    {"evaluation": {"arms": ["base", "distilled", "base"]}},
-    {"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}},
-    {"evaluation": {"arms": ["base", "distilled"], "seeds": 3}},
-    {"teaching": {"attempts": 2}, "rollout": {"temperature": 0}},
-    {"training": {"quantization": "nf4"}},
-    {"agent": {"name": "plain", "maxCalls": 10}},
-    {"rounds": {"max": 1, "patience": 2}},
-    {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
-    {"rounds": {"max": 2, "trigger": {"failures": 9}}},
-    {"promotion": {"round": 2}},
-    {"promotion": {"canary": {"steps": [{"weight": 10, "shadow": True, "seconds": 60}]}}},
-    {"promotion": {"canary": {"steps": [{"weight": 50, "seconds": 60}, {"weight": 10, "seconds": 60}]}}},
-    {"promotion": {"canary": {"steps": [{"weight": 10, "seconds": 7200}]}}},
-    {"storage": {"endpointURL": "http://s3:9000"}},
-    {"storage": {"credentialsSecretRef": {"name": "s3", "key": "credentials"}}},
-]
+_AT_ONCE = 8  # requests of the comparison: most of their time is the server's
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +33,11 @@ def users(api: Api) -> Generator[Runs]:
         yield made
 
 
-@pytest.mark.parametrize(("rule", "broken"), list(zip(RULES, BREAKS, strict=True)), ids=[rule.path for rule in RULES])
+@pytest.mark.parametrize(
+    ("rule", "broken"),
+    [(rule, breaks) for rule, (breaks, _) in zip(RULES, RULE_CASES, strict=True)],
+    ids=[rule.path for rule in RULES],
+)
 def test_every_rule_is_the_api_servers_too(users: Runs, rule: Any, broken: dict[str, Any]):
     message = users.refusal(small(**broken))
     assert rule.mend in message
@@ -79,6 +66,28 @@ def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], told: str):
 
 def test_a_long_name_is_refused(users: Runs):
     assert "at most 40 characters" in users.refusal(small("a" * 41))
+
+
+def test_a_name_with_dots_is_refused(users: Runs):
+    assert "may not have dots" in users.refusal(small("team.run"))
+
+
+def test_api_server_and_python_judge_generated_runs_alike(users: Runs):
+    runs = documents()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = list(pool.map(users.judge, runs))
+    differ = [(run, answer) for run, answer in zip(runs, answers, strict=True) if bool(answer) != refuses(run)]
+    assert differ == []
+    refused = "\n".join(answers)
+    assert [rule.mend for rule in RULES if f"{rule.path}: {rule.mend}" not in refused] == []
+    assert [path for path, _ in rules_of_fields() if f"spec.{path}: Invalid value" not in refused] == []
+
+
+@pytest.mark.parametrize("spec", KNOWN_DIFFERENCES, ids=lambda spec: next(iter(spec)))
+def test_known_differences_are_that_python_refuses_more(users: Runs, spec: dict[str, Any]):
+    run = small(**spec)
+    assert refuses(run)
+    assert users.judge(run) == ""
 
 
 @pytest.mark.parametrize("name", ["small-canary", "small-database"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from distillery_operator.settings import Settings
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, RELEASE, SYSTEM, template
 
@@ -33,6 +34,9 @@ def test_helm_lint_has_nothing_to_say(cluster: Cluster):
         ("logLevel=LOUD", "value must be one of"),
         ("watchNamespaces=team-a", "got string, want array"),
         ("watchNamespaces={Team A}", "does not match pattern"),
+        ("allowed.image={ghcr.io}", "additional properties 'image' not allowed"),
+        ("allowed.images=ghcr.io", "got string, want array"),
+        ("allowed.images={a b}", "does not match pattern"),
     ],
 )
 def test_wrong_values_are_refused_with_their_name(cluster: Cluster, value: str, told: str):
@@ -55,9 +59,54 @@ def test_named_namespaces_get_roles_and_nothing_is_granted_elsewhere(cluster: Cl
     everywhere = template(cluster)
     assert {"ClusterRole", "ClusterRoleBinding"} <= kinds(everywhere)
     narrow = template(cluster, "watchNamespaces={team-a,team-b}")
-    assert not {"ClusterRole", "ClusterRoleBinding"} & kinds(narrow)
+    assert "ClusterRoleBinding" not in kinds(narrow)
+    assert "ClusterRole" not in kinds(template(cluster, "watchNamespaces={team-a}", "aggregatedRoles.enabled=false"))
     places = {manifest["metadata"]["namespace"] for manifest in narrow if manifest["kind"] == "RoleBinding"}
     assert places == {"team-a", "team-b", SYSTEM}
+
+
+def test_roles_are_added_to_view_edit_and_admin(cluster: Cluster):
+    prefix, verbs = "rbac.authorization.k8s.io/aggregate-to-", dict[str, set[str]]()
+    for role in template(cluster):
+        for label in role["metadata"].get("labels", {}):
+            if label.startswith(prefix):
+                verbs[label.removeprefix(prefix)] = set(role["rules"][0]["verbs"])
+                assert all(rule["apiGroups"] == ["distillery.dev"] for rule in role["rules"])
+                assert role["rules"][1] == {
+                    **role["rules"][1],
+                    "resources": ["distillationruns/status"],
+                    "verbs": ["get"],
+                }
+    assert verbs["view"] == {"get", "list", "watch"}
+    assert verbs["edit"] == verbs["admin"] > verbs["view"] | {"create", "patch", "update", "delete"}
+
+
+def test_operator_names_no_ids_when_the_platform_assigns_them(cluster: Cluster):
+    for values, named in (((), True), (("platformAssignsIds=true",), False)):
+        (deployment,) = (m for m in template(cluster, *values) if m["kind"] == "Deployment")
+        pod = deployment["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert ("runAsUser" in pod["securityContext"], "runAsGroup" in pod["securityContext"]) == (named, named)
+        assert read_settings(pod).platform_assigns_ids is not named
+
+
+def test_operator_is_told_what_is_allowed(cluster: Cluster):
+    values = ["allowed.images={ghcr.io/team,docker.io/vllm}", "allowed.endpoints={*.example.com}"]
+    names = ("serviceAccounts", "priorityClasses", "runtimeClasses")
+    values += [f"allowed.{name}={{{name.lower()}}}" for name in names]
+    (deployment,) = (m for m in template(cluster, *values) if m["kind"] == "Deployment")
+    settings = read_settings(deployment["spec"]["template"]["spec"])
+    assert settings.allowed_images == ("ghcr.io/team", "docker.io/vllm")
+    assert settings.allowed_endpoints == ("*.example.com",)
+    assert settings.allowed_service_accounts == ("serviceaccounts",)
+    assert settings.allowed_priority_classes == ("priorityclasses",)
+    assert settings.allowed_runtime_classes == ("runtimeclasses",)
+
+
+def read_settings(pod: dict[str, Any]) -> Settings:
+    """The settings that the operator reads in a pod."""
+    (container,) = pod["containers"]
+    return Settings.from_environment({v["name"]: v["value"] for v in container["env"] if "value" in v})
 
 
 def test_two_releases_have_leases_of_their_own(cluster: Cluster):

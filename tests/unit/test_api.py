@@ -249,3 +249,21 @@ def test_load_suggests_the_folder_when_a_model_looks_like_a_repository(tmp_path:
         load(path)
     told = [str(problem) for problem in caught.value.problems]
     assert told[-1] == 'spec.models.student.model: "models/micro": a folder is written ./models/micro'
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--host", "--host=0.0.0.0", "--hos=::", "--port=80", "--por", "--uds=/tmp/s", "--api-key=k", "--api_key",
+        "--api-k", "--ssl-keyfile=k", "--ssl_certfile", "--root-path=/x", "--grpc", "--middleware=m.M", "--config",
+        "--host=a\nb",
+    ],
+)  # fmt: skip
+def test_an_argument_is_refused_when_it_decides_where_vllm_listens_and_whom_it_answers(argument: str):
+    with pytest.raises(InvalidRun, match=r"spec\.modelServer\.arguments: .*leave out host, port"):
+        parse(document(modelServer={"arguments": ["--max-num-seqs=8", argument]}))
+
+
+def test_other_arguments_of_vllm_are_accepted():
+    arguments = ["--hf-overrides={}", "--pooler-config={}", "--api-server-count=2", "--enable-prefix-caching", "4096"]
+    assert parse(document(modelServer={"arguments": arguments})).spec.model_server.arguments == tuple(arguments)

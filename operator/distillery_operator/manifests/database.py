@@ -111,6 +111,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
                 owner,
                 owner.labels(COMPONENT),
                 spec.pods.model_copy(update={"image": None}),
+                settings,
                 containers=[server],
                 mounts=mounts,
                 user=_USER,

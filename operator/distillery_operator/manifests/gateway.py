@@ -179,6 +179,8 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         "DISTILLERY_DENIED": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
     }
+    if site == CANARY:  # else copies of every pod's requests would be one key's requests in one pod
+        environment["DISTILLERY_PER_KEY_LIMITS"] = "false"
     mounts = [told(owner, site), *(folder := keys(owner.run.spec))]
     if folder:
         environment["DISTILLERY_KEYS"] = folder[0].path

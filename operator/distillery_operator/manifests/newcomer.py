@@ -1,6 +1,7 @@
 """The servers of a newcomer on trial, where weights are merged: one vLLM holds one student, so another one is needed.
 
-Its own gateway gives it the run's name, keys and limits; only the gateways that clients reach are let in.
+Its own gateway gives it the run's name and keys. Only the gateways that clients reach are let in, and these hold keys
+to their limits.
 """
 
 from __future__ import annotations

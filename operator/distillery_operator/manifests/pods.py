@@ -19,7 +19,7 @@ _MODELS = f"{ARTIFACTS}/.models"
 _MODEL_CACHE = "/model-cache"
 
 USER = 65532
-"""Neither root nor anybody: the user and group of every container."""
+"""Neither root nor anybody: the user and group of every container, unless the platform assigns them."""
 
 _CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
@@ -74,6 +74,7 @@ def pod(
     owner: Owner,
     labels: Mapping[str, str],
     pods: Pods,
+    settings: Settings,
     *,
     containers: list[dict[str, Any]],
     init_containers: Iterable[dict[str, Any]] = (),
@@ -82,15 +83,14 @@ def pod(
     **more: Any,
 ) -> dict[str, Any]:
     """A pod template."""
+    ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
     spec: dict[str, Any] = {
         "serviceAccountName": pods.service_account_name or owner.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": user,
-            "runAsGroup": user,
-            "fsGroup": user,
+            **({} if settings.platform_assigns_ids else ids),
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },

@@ -232,6 +232,7 @@ def deployment(
         owner,
         owner.labels(site.component, labels),
         pods,
+        settings,
         containers=[gateway.gateway(owner, gpu=gpu, settings=settings, site=site)],
         init_containers=[
             fetched,

@@ -29,6 +29,9 @@ PluginName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 
+URL_PATTERN = r"^https?://[^\x00-\x20\x7f?#]+$"
+"""Without a class such as \\s: Go, which the API server uses, and Rust, which Pydantic does, mean other characters."""
+
 Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 Seconds = Annotated[int, Field(ge=1, le=31 * 24 * 3600)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.api.base import Name, Part, Seconds, SecretKey, Text
+from distillery.api.base import URL_PATTERN, Name, Part, Seconds, SecretKey, Text
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 """A Kubernetes quantity such as ``500m``, ``4`` or ``16Gi``; always a string."""
@@ -42,12 +42,14 @@ class ModelCache(Part):
 class Storage(Part):
     """Where artifacts go: adapters, merged weights, reports, prepared games."""
 
-    uri: Annotated[str, StringConstraints(pattern=r"^(file:///|s3://[a-z0-9])[^\s]*$", max_length=512)] | None = None
+    uri: (
+        Annotated[str, StringConstraints(pattern=r"^(file:///|s3://[a-z0-9])[^\x00-\x20\x7f]*$", max_length=512)] | None
+    ) = None
     """``s3://bucket/prefix``, or without a cluster a folder as ``file:///...``. Default: a volume claim of the run, or
     without a cluster a folder under ``$DISTILLERY_HOME``."""
 
     endpoint_url: Annotated[
-        str | None, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512), Field(alias="endpointURL")
+        str | None, StringConstraints(pattern=URL_PATTERN, max_length=512), Field(alias="endpointURL")
     ] = None
     """The S3 server's URL; default: AWS's."""
 
@@ -144,7 +146,8 @@ class ModelServer(Part):
     """What a server asks for; its GPUs. Has no effect without a cluster."""
 
     arguments: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
-    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``."""
+    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``. Those that decide where it listens and whom it
+    answers, such as ``--host`` and ``--api-key``, are refused."""
 
 
 class StageSettings(Part):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
-from distillery.api.base import Part, SecretKey, Text
+from distillery.api.base import URL_PATTERN, Part, SecretKey, Text
 
 _OURS = ("model", "messages", "stream", "n")
 
@@ -24,7 +24,7 @@ Parameters = Annotated[dict[str, JsonValue], Field(max_length=32), AfterValidato
 class Endpoint(Part):
     """An OpenAI-compatible server that someone else runs."""
 
-    base_url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#]+$", max_length=512), Field(alias="baseURL")]
+    base_url: Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=512), Field(alias="baseURL")]
     """The URL up to and including ``/v1``."""
 
     model: Text

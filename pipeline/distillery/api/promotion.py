@@ -27,10 +27,12 @@ class GatewayLimits(Part):
     """The most answers that a request may ask for."""
 
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Of a key, and in each pod. Default: no limit."""
+    """requestsPerMinute is the number of requests per minute that each pod accepts from one key. So n pods accept up to
+    n times as many, and a pod that replaces another counts from zero. Default: no limit."""
 
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 256
-    """Requests of a key at once, in each pod."""
+    """concurrency is the number of requests of one key that each pod handles at once. So n pods handle up to n times as
+    many."""
 
     max_connections_per_address: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """maxConnectionsPerAddress is the number of connections that each pod accepts from one client address. An ingress

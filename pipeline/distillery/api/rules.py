@@ -6,6 +6,7 @@ refuses what breaks it at ``kubectl apply``. Tests hold one against the other on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,6 +48,19 @@ _FOLDER = r"^(/|\\./|\\.\\./)"
 _PIN = (
     "pin the model: a repository needs the revision (its commit), a folder (a path that begins with / or ./) has none"
 )
+
+
+def _abbreviations(option: str) -> str:
+    """An expression for an option of vLLM and what its parser takes for it: beginnings, and ``_`` for ``-``."""
+    expression = ""
+    for letter in reversed(option[2:]):
+        expression = f"({letter}{expression})?"
+    return option[:2] + expression.replace("-", "[-_]")
+
+
+_RESERVED_OPTIONS = ("host", "port", "uds", "grpc-port", "api-key", "root-path", "middleware")
+_RESERVED_ARGUMENT = f"(?s)^--({'|'.join(map(_abbreviations, _RESERVED_OPTIONS))}|ssl[-_a-z]*|config)(=.*)?$"
+"""Arguments of vLLM, in the syntax of Python's re and of RE2, that decide where it listens and whom it answers."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -182,6 +196,13 @@ RULES: tuple[Rule, ...] = (
         lambda s: all(step.timeout_seconds >= step.seconds for step in _steps(s)),
         "!has(self.promotion.canary) || self.promotion.canary.steps.all(s, s.timeoutSeconds >= s.seconds)",
         "timeoutSeconds (default: 3600) must be at least the step's seconds",
+    ),
+    Rule(
+        "spec.modelServer.arguments",
+        lambda s: not any(re.match(_RESERVED_ARGUMENT, argument) for argument in s.model_server.arguments),
+        f"self.modelServer.arguments.all(a, !a.matches('{_RESERVED_ARGUMENT}'))",
+        "leave out host, port, uds, grpc-port, api-key, ssl-*, root-path, middleware and config: where the server "
+        "listens and whom it answers is not the run's to decide",
     ),
     Rule(
         "spec.storage.endpointURL",

@@ -81,13 +81,19 @@ async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
         denied: frozenset[str] = frozenset(),
         capture: Path | None = None,
         room: Room | None = None,
+        per_key_limits: bool = True,
         **limits: Any,
     ) -> Served:
         upstream, client = aiohttp.ClientSession(), aiohttp.ClientSession()
         routes, metrics = Routes(), Metrics()
         routes.offer(desired(bot=(Target("base"),)), {"base"})
         kept = Capture(capture, Redactor([r"ORD-\d+"]), metrics, room=room) if capture else None
-        app = Gateway(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics, denied=denied, capture=kept)
+        app = Gateway(
+            *(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics),
+            denied=denied,
+            capture=kept,
+            per_key_limits=per_key_limits,
+        )
         writing = asyncio.create_task(kept.run()) if kept else None
         port = free_port()
         config = uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="off", log_config=None, ws="none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distillery_gateway import keys
 from distillery_gateway.errors import Refusal
 from distillery_gateway.keys import Key, KeyRing, digest_of
 from distillery_gateway.limits import Limits, Meter
+from tests.unit.gateway.conftest import Serve
 
 
 def test_a_key_that_is_made_is_found_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -100,6 +102,8 @@ def test_a_limit_of_0_blocks_a_key(tmp_path: Path, limit: str):
     [
         {"concurrency": "5"}, {"concurrency": 5.0}, {"concurrency": True}, {"concurrency": -1},
         {"requestsPerMinute": "60"}, {"requestsPerMinute": -1}, {"models": "bot"}, {"models": [1]},
+        {"expires": "2027-01-31"}, {"expires": "2027-01-31T00:00:00"}, {"expires": "2027-13-31T00:00:00Z"},
+        {"expires": 1801353600}, {"expires": None}, {"expires": ""}, {"expires": "never"},
     ],
 )  # fmt: skip
 def test_a_key_with_a_wrong_limit_is_told_of_and_opens_nothing(
@@ -108,6 +112,30 @@ def test_a_key_with_a_wrong_limit_is_told_of_and_opens_nothing(
     (tmp_path / "odd").write_text(json.dumps({"sha256": digest_of("odd"), **wrong}))
     assert KeyRing(tmp_path).find("Bearer odd") is None
     assert f"the key odd is not usable: {next(iter(wrong))}" in caplog.text
+
+
+@pytest.mark.parametrize("expires", ["2027-01-31T12:00:00Z", "2027-01-31T13:00:00.000+01:00"])
+def test_key_expires_at_the_time_that_it_names(tmp_path: Path, expires: str):
+    (tmp_path / "brief").write_text(json.dumps({"sha256": digest_of("brief"), "expires": expires}))
+    key, noon = KeyRing(tmp_path).find("Bearer brief"), datetime(2027, 1, 31, 12, tzinfo=UTC)
+    assert key
+    assert [key.is_expired(noon - timedelta(seconds=1)), key.is_expired(noon)] == [False, True]
+
+
+@pytest.mark.parametrize(("year", "status"), [(2000, 401), (9999, 200)])
+async def test_gateway_refuses_a_key_with_its_expiry_when_it_expired(
+    serve: Serve, tmp_path: Path, year: int, status: int
+):
+    (tmp_path / "brief").write_text(json.dumps({"sha256": digest_of("brief"), "expires": f"{year}-01-01T00:00:00Z"}))
+    served = await serve(keys=tmp_path)
+    answered, body = await served.post(
+        {"model": "bot", "messages": [{"role": "user", "content": "go"}]}, authorization="Bearer brief"
+    )
+    assert answered == status
+    if status == 401:
+        assert body["error"]["code"] == "expired_api_key"
+        assert body["error"]["message"] == "This API key expired at 2000-01-01 00:00:00+00:00. Ask for a new one."
+        assert served.vllm.requests == []
 
 
 def mount(folder: Path, **keys: str) -> None:

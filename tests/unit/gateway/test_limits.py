@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from distillery.api.promotion import GatewayLimits
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fake_vllm import FakeVllm
 from tests.unit.gateway.process import PATIENCE, gateway
@@ -147,3 +148,23 @@ async def test_bodies_under_way_have_a_budget(serve: Serve):
     release.set()
     assert (await first)[0] == 200
     assert (await served.post(large))[0] == 200
+
+
+async def test_two_pods_accept_twice_what_one_accepts_of_a_key(serve: Serve):
+    pods = [await serve(requests_per_minute=3) for _ in range(2)]
+    answered = [(await pod.post(CHAT))[0] for pod in pods for _ in range(5)]
+    assert answered == [200, 200, 200, 429, 429] * 2
+
+
+async def test_a_canarys_gateway_leaves_the_limits_of_keys_to_those_before_it(serve: Serve):
+    """Copies of the requests of several pods are more than one pod may accept of a key, and none is a failure."""
+    canary = await serve(requests_per_minute=1, concurrency=1, per_key_limits=False)
+    answered = await asyncio.gather(*(canary.post(CHAT) for _ in range(5)))
+    assert [status for status, _ in answered] == [200] * 5
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "concurrency"])
+def test_limits_of_a_key_are_said_to_hold_in_each_pod(name: str):
+    described = " ".join((GatewayLimits.model_fields[name].description or "").split())
+    assert "each pod" in described
+    assert "n pods" in described

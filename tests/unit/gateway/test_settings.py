@@ -22,11 +22,13 @@ def test_what_is_set_counts():
         "DISTILLERY_LIMITS": '{"maxTokens": 64}',
         "DISTILLERY_CAPTURE": "/capture",
         "DISTILLERY_REDACT": '["ORD-[0-9]+"]',
+        "DISTILLERY_PER_KEY_LIMITS": "false",
     }
     settings = Settings.from_environment(variables)
     assert (settings.upstream, settings.port, settings.keys) == ("http://127.0.0.1:9000", 80, Path("/keys"))
     assert settings.denied == {"seed", "n"}
     assert settings.limits.max_tokens == 64
+    assert (settings.per_key_limits, Settings().per_key_limits) == (False, True)
     assert (settings.capture, settings.redact) == (Path("/capture"), ("ORD-[0-9]+",))
 
 

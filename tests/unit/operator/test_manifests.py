@@ -62,13 +62,13 @@ def stage(kind: Kind, *, of: Owner | None = None, player: Model = BASE) -> Stage
     return next(s for s in round_stages((of or owner()).run.spec, 1, player) if s.id.kind is kind)
 
 
-def job(kind: Kind, of: Owner | None = None, **more: Any) -> Object:
+def job(kind: Kind, of: Owner | None = None, settings: Settings = SETTINGS, **more: Any) -> Object:
     of = of or owner()
-    return jobs.stage_job(of, stage(kind, of=of, **more), "j", SETTINGS, digest="abcdef0123456789")
+    return jobs.stage_job(of, stage(kind, of=of, **more), "j", settings, digest="abcdef0123456789")
 
 
-def serving(of: Owner, student: Model = STUDENT, digest: str = DIGEST) -> Object:
-    return servers.deployment(of, student, digest, SETTINGS)
+def serving(of: Owner, student: Model = STUDENT, digest: str = DIGEST, settings: Settings = SETTINGS) -> Object:
+    return servers.deployment(of, student, digest, settings)
 
 
 def serving_pod(of: Owner) -> Object:
@@ -81,28 +81,28 @@ def variables(container: Object) -> dict[str, str]:
     return {variable["name"]: variable["value"] for variable in container["env"]}
 
 
-def everything(of: Owner) -> Iterator[Object]:
+def everything(of: Owner, settings: Settings = SETTINGS) -> Iterator[Object]:
     """One of each object that is made for a run."""
     yield storage.service_account(of)
     yield storage.claim(of)
     yield database.secret(of, "hunter2hunter2")
     yield database.service(of)
-    yield database.stateful_set(of, SETTINGS)
+    yield database.stateful_set(of, settings)
     yield database.network_policy(of)
-    yield jobs.migration_job(of, SETTINGS)
+    yield jobs.migration_job(of, settings)
     for kind in Kind:
         yield jobs.config_map(of, stage(kind, of=of), "j")
-        yield job(kind, of)
-    yield serving(of)
+        yield job(kind, of, settings)
+    yield serving(of, settings=settings)
     yield servers.service(of)
-    yield gateway.network_policy(of, SETTINGS)
+    yield gateway.network_policy(of, settings)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):
-        yield from newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
+        yield from newcomer.manifests(of, STUDENT, DIGEST, settings, replicas=2)
 
 
-def pod_specs(of: Owner) -> Iterator[Object]:
-    for made in everything(of):
+def pod_specs(of: Owner, settings: Settings = SETTINGS) -> Iterator[Object]:
+    for made in everything(of, settings):
         if template := made.get("spec", {}).get("template"):
             yield template["spec"]
 
@@ -539,7 +539,9 @@ def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
     main = serving(of)["spec"]["template"]["spec"]
     own = deployment["spec"]["template"]["spec"]
     assert own["initContainers"] == main["initContainers"]
-    assert own["containers"] == main["containers"]
+    (of_canary,), (of_stable,) = own["containers"], main["containers"]
+    assert variables(of_canary) == {**variables(of_stable), "DISTILLERY_PER_KEY_LIMITS": "false"}
+    assert {**of_canary, "env": []} == {**of_stable, "env": []}
     assert Desired.parse(told["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
 
 
