@@ -109,7 +109,9 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
     assert patch({"rounds": {"max": 3}}) == ""
     report("prepare")
     assert patch({"rounds": {"max": 2}, "environment": {"options": {"rooms": 3}}}) == ""
-    assert "spec.database can't change once the run exists" in patch({"database": {"dsnSecretRef": {"name": "other"}}})
+    database = {"dsnSecretRef": {"name": "other"}}
+    assert "spec.database.dsnSecretRef can't change once the run exists" in patch({"database": database})
+    assert patch({"database": {"resources": {"limits": {"memory": "3Gi"}}}}) == ""
     assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
     report("r1-rollout")
     for field, change in {

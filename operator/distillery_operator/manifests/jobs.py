@@ -36,6 +36,7 @@ from distillery_operator.manifests.pods import (
     shares_one_node,
     store_uri,
 )
+from distillery_operator.manifests.resources import HELPER, TRAINER, WORKER, complete
 from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
@@ -139,7 +140,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
             "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
         },
-        resources=own.resources,
+        resources=complete(own.resources, TRAINER if stage.id.kind is Kind.TRAIN else WORKER),
         ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
     )
     server_files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
@@ -203,6 +204,7 @@ def _database_job(
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
             **told,
         },
+        resources=HELPER,
     )
     template = pod(
         owner,

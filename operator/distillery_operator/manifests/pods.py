@@ -49,25 +49,22 @@ def container(
     *,
     mounts: Iterable[Mount],
     pull_policy: str,
+    resources: Resources,
     environment: Mapping[str, str] | None = None,
-    resources: Resources | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """A container under ``restricted`` pod security, on a read-only root."""
-    made: dict[str, Any] = {
+    return {
         "name": name,
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": list(command),
         "env": [{"name": key, "value": value} for key, value in (environment or {}).items()],
         "volumeMounts": [mount.in_container() for mount in mounts],
+        "resources": {"requests": dict(resources.requests), "limits": dict(resources.limits)},
         "securityContext": _CONTAINER_SECURITY,
         **more,
     }
-    if resources:
-        asked = {"requests": dict(resources.requests), "limits": dict(resources.limits)}
-        made["resources"] = {key: value for key, value in asked.items() if value}
-    return made
 
 
 def pod(

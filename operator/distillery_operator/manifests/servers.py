@@ -32,6 +32,7 @@ from distillery_operator.manifests.pods import (
     shares_one_node,
     store_uri,
 )
+from distillery_operator.manifests.resources import FETCH, SERVER, complete
 from distillery_operator.settings import Settings
 
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
@@ -68,6 +69,7 @@ def fetch(
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=common_environment(owner.run.spec),
+        resources=FETCH,
         terminationMessagePolicy="FallbackToLogsOnError",
     )
 
@@ -117,7 +119,7 @@ def _vllm(
             **(environment or {}),
             "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
         },
-        resources=resources,
+        resources=complete(resources, SERVER),
         startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )

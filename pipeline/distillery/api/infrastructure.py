@@ -65,21 +65,15 @@ class Storage(Part):
     """Whether the claim outlives the run's deletion. What lies in S3 always does."""
 
 
-class Database(Part):
-    """The Postgres with pgvector that keeps episodes, hints and progress."""
-
-    dsn_secret_ref: SecretKey | None = None
-    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``."""
-
-
 class Resources(Part):
-    """What a stage's pods ask for. Has no effect without a cluster."""
+    """What a container asks for. Has no effect without a cluster."""
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
-    """For the scheduler."""
+    """requests are what the scheduler reserves. Default for cpu and memory: the limit, or a small amount."""
 
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
-    """Enforced; GPUs go here."""
+    """limits are enforced; GPUs go here. Default for memory: 64Gi for the trainer and for model servers, 16Gi for
+    other workers, 2Gi for the quick-start database, and never less than the request."""
 
 
 def asks_for_gpu(resources: Resources) -> bool:
@@ -132,6 +126,17 @@ class Pods(Part):
 
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
     """What the scheduler may preempt for these pods."""
+
+
+class Database(Part):
+    """The Postgres with pgvector that keeps episodes, hints and progress."""
+
+    dsn_secret_ref: SecretKey | None = None
+    """A connection string. Default: a quick-start server; without a cluster an embedded one under
+    ``$DISTILLERY_HOME``."""
+
+    resources: Resources = Resources()
+    """resources are what the quick-start server asks for."""
 
 
 class ModelServer(Part):

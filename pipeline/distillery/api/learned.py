@@ -38,6 +38,7 @@ MUTABLE = (
     "storage.claim.size",
     "storage.modelCache",
     "storage.retain",
+    "database.resources",
     "modelServer.image",
     "modelServer.resources",
     "pods",

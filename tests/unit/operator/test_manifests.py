@@ -273,7 +273,7 @@ def test_with_a_gpu_students_are_adapters_beside_their_base():
     made = jobs.stage_job(of, playing, "j", SETTINGS, digest="abcdef0123456789")
     server = made["spec"]["template"]["spec"]["initContainers"][-1]
     assert server["image"] == SETTINGS.gpu_server_image
-    assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert f"student-abcdef012345=/artifacts/{of.identity.key}/r1-train-distilled/adapter" in server["command"]
     config = jobs.stage_config(of, playing, digest="abcdef0123456789")
     assert config.server
