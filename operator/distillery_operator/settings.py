@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from distillery import __version__
+from distillery.api.infrastructure import Pods
 from distillery_operator.objects import Object
 
 
@@ -32,6 +33,8 @@ class Settings:
         lease_seconds: after so long without a word of the leader another replica leads.
         resync_seconds: how often an active run is looked at without cause.
         heal_seconds: how often what serves is, so that what somebody deleted comes back.
+        pods: settings of all pods of runs, where these say nothing else.
+        gpu_pods: the same of pods that ask for a GPU.
         metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
     """
 
@@ -50,6 +53,8 @@ class Settings:
     resync_seconds: float = 60.0
     heal_seconds: float = 600.0
     metrics_from: tuple[Object, ...] = ()
+    pods: Pods = field(default_factory=Pods)
+    gpu_pods: Pods = field(default_factory=Pods)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -67,11 +72,15 @@ class Settings:
                         given[name] = float(text)
                     case "tuple[Object, ...]":
                         given[name] = tuple(json.loads(text))
+                    case "Pods":
+                        given[name] = Pods.model_validate_json(text)
                     case "tuple[str, ...]":
                         given[name] = tuple(filter(None, text.split(",")))
                     case _:
                         given[name] = text
             except ValueError as error:
+                if parameter.type == "Pods":
+                    raise ValueError(f"{variable} is not what spec.pods of a run takes: {error}") from error
                 wanted = "JSON" if parameter.type.startswith("tuple") else "number"
                 raise ValueError(f"{variable} is {text!r}, which is no {wanted}") from error
         return cls(**given)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from distillery.api.base import SecretKey
+from distillery_operator.manifests import placement
 from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
 from distillery_operator.manifests.resources import DATABASE, complete
@@ -112,7 +113,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
             "template": pod(
                 owner,
                 owner.labels(COMPONENT),
-                spec.pods.model_copy(update={"image": None}),
+                placement.database_pods(owner, settings),
                 containers=[server],
                 mounts=mounts,
                 user=_USER,

@@ -13,9 +13,10 @@ from distillery.planning import Model
 from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import merges, served, student_name
-from distillery_operator.manifests import gateway, recorder
+from distillery_operator.manifests import gateway, placement, recorder
 from distillery_operator.manifests.gateway import SERVING, Site
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
+from distillery_operator.manifests.placement import serving_resources
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     Mount,
@@ -24,12 +25,10 @@ from distillery_operator.manifests.pods import (
     common_environment,
     container,
     model_cache,
-    on_one_node,
     pipeline_image,
     pod,
     scratch,
     shared_memory,
-    shares_one_node,
     store_uri,
 )
 from distillery_operator.manifests.resources import FETCH, SERVER, complete
@@ -169,7 +168,7 @@ def hang_check(port: int) -> list[str]:
 
 def serves_adapters(spec: Spec) -> bool:
     """Whether promoted students are served as adapters, which one server exchanges while it runs."""
-    return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
+    return not merges(spec, gpu=asks_for_gpu(serving_resources(spec)))
 
 
 def deployment(
@@ -195,19 +194,19 @@ def deployment(
         replicas: how many. Default: ``promotion.service.replicas``.
     """
     spec = owner.run.spec
-    resources = _resources(spec)
+    resources = serving_resources(spec)
     gpu, adapter = asks_for_gpu(resources), serves_adapters(spec)
-    pods = on_one_node(owner, spec.pods) if shares_one_node(spec) else spec.pods
+    pods = placement.serving_pods(owner, settings)
     files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
     opens_store = gateway.credentials(spec)
     if adapter:
         model = served(BASE, spec, gpu=gpu, artifacts=artifact_folder(owner))
-        labels: dict[str, str] = {}
+        labels = placement.volume_label(spec)
     else:
         model = served(student, spec, gpu=gpu, artifacts=artifact_folder(owner), digest=digest)
         # the first name stands in answers, the second one is the same whatever student a pod holds
         model = replace(model, name=student_name(digest), aliases=(owner.name,))
-        labels = {STUDENT_LABEL: student_label(digest)}
+        labels = {STUDENT_LABEL: student_label(digest), **placement.volume_label(spec)}
     server = _vllm(
         spec,
         model,
@@ -226,7 +225,7 @@ def deployment(
             "failureThreshold": _MINUTES_TO_RECOVER * 6,
         },
     )
-    image = pipeline_image(spec.pods, settings)
+    image = pipeline_image(pods, settings)
     mounts_of_fetch = files if adapter else [*files, *opens_store]
     fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
     feedback = gateway.kept(spec, site)
@@ -239,7 +238,7 @@ def deployment(
             fetched,
             server,
             *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *([recorder.recorder(owner, feedback, settings=settings)] if feedback else []),
+            *([recorder.recorder(owner, feedback, image=image, settings=settings)] if feedback else []),
         ],
         mounts=[
             *files,
@@ -262,10 +261,6 @@ def deployment(
             "template": template,
         },
     }
-
-
-def _resources(spec: Spec) -> Resources:
-    return spec.promotion.service.resources or spec.model_server.resources
 
 
 def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.api.base import Name, Part, Seconds, SecretKey, Text
+from distillery.api.base import Name, Part, Seconds, SecretKey, SecretName, Text
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 """A Kubernetes quantity such as ``500m``, ``4`` or ``16Gi``; always a string."""
@@ -76,9 +76,14 @@ class Resources(Part):
     other workers, 2Gi for the quick-start database, and never less than the request."""
 
 
+def gpus(resources: Resources) -> dict[str, str]:
+    """Return the GPUs among the limits: ``nvidia.com/gpu``, ``amd.com/gpu``, a slice as ``nvidia.com/mig-1g.10gb``."""
+    return {name: count for name, count in resources.limits.items() if "gpu" in name or "/mig-" in name}
+
+
 def asks_for_gpu(resources: Resources) -> bool:
-    """``nvidia.com/gpu``, ``amd.com/gpu``, a slice such as ``nvidia.com/mig-1g.10gb``."""
-    return any("gpu" in name or "/mig-" in name for name in resources.limits)
+    """Return whether a GPU is among the limits."""
+    return bool(gpus(resources))
 
 
 class Toleration(Part):
@@ -106,8 +111,8 @@ class Pods(Part):
     image: Text | None = None
     """Default: the operator's pipeline image of its own version."""
 
-    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
-    """Names of Secrets for the registries of images."""
+    image_pull_secrets: Annotated[tuple[SecretName, ...], Field(max_length=8)] = ()
+    """imagePullSecrets are Secrets for the registries of images, as ``[{name: registry}]``."""
 
     service_account_name: Name | None = None
     """Default: an account of the run's own, without rights. Its token is never mounted."""
@@ -137,6 +142,9 @@ class Database(Part):
 
     resources: Resources = Resources()
     """resources are what the quick-start server asks for."""
+
+    pods: Pods = Pods()
+    """pods is what differs from ``spec.pods`` for the quick-start server, field by field. It never gets ``gpuPods``."""
 
 
 class ModelServer(Part):

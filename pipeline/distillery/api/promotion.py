@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from distillery.api.base import Part, SecretName
 from distillery.api.feedback import Feedback
-from distillery.api.infrastructure import Resources
+from distillery.api.infrastructure import Pods, Resources
 
 
 class GatewayLimits(Part):
@@ -64,6 +64,9 @@ class Service(Part):
 
     resources: Resources | None = None
     """What each asks for. Default: as ``modelServer``."""
+
+    pods: Pods = Pods()
+    """pods is what differs from ``spec.pods`` and ``spec.gpuPods`` for the pods that serve, field by field."""
 
     gateway: Gateway = Gateway()
     """Who may ask, and how much."""

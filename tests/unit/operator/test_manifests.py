@@ -310,7 +310,7 @@ def test_what_is_mounted_is_what_a_stage_reads():
 
 def test_settings_of_a_stage_stand_in_for_those_of_the_run():
     of = owner(
-        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": ["registry"]},
+        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": [{"name": "registry"}]},
         stages={"train": {"pods": {"nodeSelector": {"pool": "gpu"}}, "timeoutSeconds": 60, "maxRetries": 1}},
     )
     train = job(Kind.TRAIN, of)["spec"]
@@ -327,14 +327,6 @@ def test_job_gives_each_worker_its_own_retries():
     assert "backoffLimit" not in rollout
     assert (rollout["backoffLimitPerIndex"], rollout["maxFailedIndexes"], rollout["completions"]) == (3, 7, 8)
     assert job(Kind.TRAIN, owner(rollout={"workers": 8}))["spec"]["maxFailedIndexes"] == 0
-
-
-def test_a_volume_for_one_node_keeps_the_run_on_it():
-    affinity = job(Kind.TRAIN)["spec"]["template"]["spec"]["affinity"]
-    (term,) = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert term["labelSelector"]["matchLabels"] == {"distillery.dev/run": "test"}
-    wide = owner(storage={"claim": {"accessMode": "ReadWriteMany"}})
-    assert "affinity" not in job(Kind.TRAIN, wide)["spec"]["template"]["spec"]
 
 
 def test_names_fit_whatever_the_run_is_called():

@@ -41,7 +41,12 @@ def test_every_container_asks_for_cpu_and_memory(spec: dict[str, Any]):
         # as Kubernetes does it: a limit without a request is the request
         ({}, {"memory": "512Mi"}, {"cpu": "100m", "memory": "512Mi"}, {"memory": "512Mi"}),
         ({"memory": "32Gi"}, {}, {"cpu": "100m", "memory": "32Gi"}, {"memory": "32Gi"}),
-        ({"cpu": "8"}, {"nvidia.com/gpu": "1"}, {"cpu": "8", "memory": "1Gi"}, {"memory": "4Gi", "nvidia.com/gpu": "1"}),
+        (
+            {"cpu": "8"},
+            {"nvidia.com/gpu": "1"},
+            {"cpu": "8", "memory": "1Gi"},
+            {"memory": "4Gi", "nvidia.com/gpu": "1"},
+        ),
     ],
 )
 def test_defaults_fill_what_the_run_does_not_say(
