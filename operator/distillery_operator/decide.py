@@ -30,6 +30,7 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.replicas import pauses, with_replicas
 from distillery_operator.retries import (
     INVALID_SPEC,
     failed_helpers,
@@ -109,7 +110,8 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         gone = (*decision.delete, *running)
         return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
 
-    decision = _serve(owner, current, observed, settings, decision, now, writer)
+    paused = pauses(run.spec, current.phase)
+    decision = _serve(owner, current, observed, settings, decision, now, writer, paused=paused)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
@@ -304,9 +306,12 @@ def _serve(
     decision: Decision,
     now: datetime,
     writer: StatusWriter,
+    *,
+    paused: bool = False,
 ) -> Decision:
-    """Serve what is to be served, if there is anything."""
+    """Serve what is to be served, if there is anything; while ``paused`` by no pod."""
     lacks = ""
+    owner = with_replicas(owner, 0) if paused else owner
     try:
         choice = choose(owner.run.spec, current, writer.status)
     except NoSuchStudent as error:
@@ -323,7 +328,7 @@ def _serve(
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
     generation: int = wanted["generation"]
     how_far = rollout(owner, served, generation, observed)
-    writer.serve(owner, course, how_far, lacks=lacks)
+    writer.serve(owner, course, how_far, lacks=lacks, paused=paused)
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
         gateway.config_map(owner, wanted),

@@ -20,6 +20,10 @@ from distillery_operator.retries import has_begun
 from distillery_operator.status_schema import MOST_OF_STAGE
 
 ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
+PAUSED = "Paused"
+"""Why a student is not served: a round has the GPUs of its servers."""
+NO_REPLICAS = "NoReplicas"
+"""The same: the user, or an autoscaler, wants no servers."""
 RETRY_REQUESTED = "RetryRequested"
 """Why a run that had failed runs again: its annotation has a new value."""
 SPEC_CHANGED = "SpecChanged"
@@ -130,7 +134,7 @@ class StatusWriter:
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = _fitted(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
-    def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "") -> None:
+    def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "", paused: bool = False) -> None:
         """What is served, and by how many replicas; and the newcomer beside it.
 
         Args:
@@ -138,6 +142,7 @@ class StatusWriter:
             course: who is served and who is tried.
             how_far: the servers are.
             lacks: why that is not whom the user named; empty if it is.
+            paused: servers make room for a round.
         """
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
         choice, history = course.served, self.status.get("serving", {}).get("history", [])
@@ -154,6 +159,12 @@ class StatusWriter:
         # from step to step pods take other shares over one by one, and the incumbent answers all the while
         if lacks:
             self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+        elif paused:
+            message = "Nothing is served while a round is under way: spec.promotion.service.duringRounds is Pause."
+            self.set(conditions.SERVING, False, PAUSED, message)
+        elif wanted == 0:
+            message = "Nothing is served while there are no replicas: spec.promotion.service.replicas is 0."
+            self.set(conditions.SERVING, False, NO_REPLICAS, message)
         elif how_far.available if course.newcomer else how_far.complete:
             message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
             self.set(conditions.SERVING, True, "Available", message)

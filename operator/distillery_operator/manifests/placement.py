@@ -106,7 +106,7 @@ def _tolerating(pods: Pods, names: Iterable[str]) -> Pods:
 
 def _gpu_names(spec: Spec) -> list[str]:
     """The GPU resources that any pod of the run asks for."""
-    return sorted({name for pod in _demands(spec) for resources in pod for name in gpus(resources)})
+    return sorted({name for pod in _demands(spec) for resources in pod for name in gpus(resources.limits)})
 
 
 def _demands(spec: Spec) -> Iterator[list[Resources]]:

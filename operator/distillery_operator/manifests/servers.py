@@ -228,7 +228,7 @@ def deployment(
     image = pipeline_image(pods, settings)
     mounts_of_fetch = files if adapter else [*files, *opens_store]
     fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
-    feedback = gateway.kept(spec, site)
+    feedback, surge = gateway.kept(spec, site), spec.promotion.service.max_surge
     template = pod(
         owner,
         owner.labels(site.component, labels),
@@ -256,7 +256,10 @@ def deployment(
         "metadata": owner.metadata(site.named(owner), site.component),
         "spec": {
             "replicas": spec.promotion.service.replicas if replicas is None else replicas,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge},
+            },
             "selector": {"matchLabels": owner.selector(site.component)},
             "template": template,
         },

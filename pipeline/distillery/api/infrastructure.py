@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
@@ -76,14 +77,14 @@ class Resources(Part):
     other workers, 2Gi for the quick-start database, and never less than the request."""
 
 
-def gpus(resources: Resources) -> dict[str, str]:
-    """Return the GPUs among the limits: ``nvidia.com/gpu``, ``amd.com/gpu``, a slice as ``nvidia.com/mig-1g.10gb``."""
-    return {name: count for name, count in resources.limits.items() if "gpu" in name or "/mig-" in name}
+def gpus(limits: Mapping[str, str]) -> set[str]:
+    """Return the names of GPUs among limits, such as ``nvidia.com/gpu`` or the slice ``nvidia.com/mig-1g.10gb``."""
+    return {name for name in limits if "gpu" in name or "/mig-" in name}
 
 
 def asks_for_gpu(resources: Resources) -> bool:
     """Return whether a GPU is among the limits."""
-    return bool(gpus(resources))
+    return bool(gpus(resources.limits))
 
 
 class Toleration(Part):

@@ -68,6 +68,14 @@ class Service(Part):
     pods: Pods = Pods()
     """pods is what differs from ``spec.pods`` and ``spec.gpuPods`` for the pods that serve, field by field."""
 
+    max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
+    """maxSurge is how many pods more than ``replicas`` there may be while pods are replaced. With 0 a pod ends before
+    its successor starts: that needs no spare GPU, and one replica is missing meanwhile."""
+
+    during_rounds: Literal["Serve", "Pause"] = "Serve"
+    """duringRounds is what servers do while a round is under way. ``Pause`` ends their pods, so that the round gets
+    their GPUs. They start again when the run waits for failures, is suspended or has ended."""
+
     gateway: Gateway = Gateway()
     """Who may ask, and how much."""
 
