@@ -22,6 +22,7 @@ PLURAL = "distillationruns"
 
 _COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Round", "string", ".status.roundOf", 0),
     ("Stage", "string", ".status.stage", 0),
     ("Progress", "string", ".status.progress.text", 0),

@@ -74,7 +74,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
                 course, decision = withdrawn
                 writer.try_out(course)
             return replace(decision, status=writer.finish(status["phase"], str(error)))
-        writer.set(conditions.FAILED, True, INVALID_SPEC, str(error))
+        writer.fail(INVALID_SPEC, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
@@ -105,7 +105,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer.record(run, current, records, states)
     if current.phase == "Failed":
         message = f"{current.message} Fix the cause; to resume: distillery retry {run.key}"
-        writer.set(conditions.FAILED, True, "StageFailed", message)
+        writer.fail("StageFailed", message)
         running = _running_jobs(observed)
         gone = (*decision.delete, *running)
         return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
@@ -414,6 +414,8 @@ def _look_after(
     if refused := next(iter(find_refusals(observed)), None):
         writer.set(conditions.STALLED, True, refused.reason, refused.message)
         requeue = _sooner(settings.resync_seconds, requeue)
+    elif failed := conditions.find_true(writer.conditions, conditions.FAILED):
+        writer.fail(failed["reason"], failed["message"])
     else:
         writer.clear(conditions.STALLED)
     if ttl is not None and observed.jobs:

@@ -16,14 +16,13 @@ from distillery_operator.manifests import servers
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
+from distillery_operator.readiness import NO_REPLICAS, readiness
 from distillery_operator.retries import has_begun
 from distillery_operator.status_schema import MOST_OF_STAGE
 
 ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
 PAUSED = "Paused"
 """Why a student is not served: a round has the GPUs of its servers."""
-NO_REPLICAS = "NoReplicas"
-"""The same: the user, or an autoscaler, wants no servers."""
 RETRY_REQUESTED = "RetryRequested"
 """Why a run that had failed runs again: its annotation has a new value."""
 SPEC_CHANGED = "SpecChanged"
@@ -58,6 +57,11 @@ class StatusWriter:
         before = conditions.find(self.conditions, kind)
         if before and before["status"] == "True":
             self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
+
+    def fail(self, reason: str, message: str) -> None:
+        """The run failed. It is stalled, too: whoever knows conditions by kstatus looks there."""
+        self.set(conditions.FAILED, True, reason, message)
+        self.set(conditions.STALLED, True, reason, message)
 
     def record(
         self,
@@ -190,6 +194,7 @@ class StatusWriter:
 
     def finish(self, phase: str, message: str) -> dict[str, Any]:
         """The status."""
+        self.set(conditions.READY, *readiness(phase, message, self.conditions))
         self.status |= {
             "observedGeneration": self._generation,
             "conditions": self.conditions,

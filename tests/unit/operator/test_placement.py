@@ -107,8 +107,9 @@ def test_gpu_settings_reach_all_that_mounts_a_volume_of_one_node_and_nothing_els
 
 
 def test_an_endpoint_that_plays_needs_no_gpu_node():
-    endpoint = {"baseURL": "http://llm/v1", "model": "qwen"}
-    of = owner(**GPU, **POOL, **IN_S3, models={"student": {"model": "/m", "endpoint": endpoint}})
+    endpoint: dict[str, Any] = {"baseURL": "http://llm/v1", "model": "qwen"}
+    models: dict[str, Any] = {"student": {"model": "/m", "endpoint": endpoint}}
+    of = owner(**GPU, **POOL, **IN_S3, models=models)
     assert "nodeSelector" not in stage_pod(Kind.ROLLOUT, of)
 
 
