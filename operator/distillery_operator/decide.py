@@ -334,6 +334,7 @@ def _serve(
         gateway.config_map(owner, wanted),
         servers.deployment(owner, served.model, served.digest, settings),
         servers.service(owner),
+        servers.disruption_budget(owner),
     )
     if course.newcomer and not adapter:
         tried, replicas = course.newcomer, canary.replicas_of(owner, course)

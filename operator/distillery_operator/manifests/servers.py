@@ -249,6 +249,7 @@ def deployment(
             *([recorder.FOLDER, recorder.credentials(owner)] if feedback else []),
         ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
+        topologySpreadConstraints=[] if placement.shares_one_node(spec) else _spread(owner, site),
     )
     return {
         "apiVersion": "apps/v1",
@@ -262,6 +263,33 @@ def deployment(
             },
             "selector": {"matchLabels": owner.selector(site.component)},
             "template": template,
+        },
+    }
+
+
+def _spread(owner: Owner, site: Site) -> list[dict[str, Any]]:
+    """Nodes and zones share the pods, where they can: better two on one node than one too few."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": owner.selector(site.component)},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+
+
+def disruption_budget(owner: Owner) -> dict[str, Any]:
+    """Drains take one pod at a time of those that clients reach; a pod that does not answer is in nobody's way."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": owner.metadata(SERVING.named(owner), SERVING.component),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": owner.selector(SERVING.component)},
         },
     }
 

@@ -95,6 +95,7 @@ def everything(of: Owner) -> Iterator[Object]:
         yield job(kind, of)
     yield serving(of)
     yield servers.service(of)
+    yield servers.disruption_budget(of)
     yield gateway.network_policy(of, SETTINGS)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):

@@ -114,7 +114,7 @@ def test_an_endpoint_that_plays_needs_no_gpu_node():
 
 
 def test_a_component_has_settings_of_its_own():
-    service = {"pods": {"priorityClassName": "high"}}
+    service: dict[str, Any] = {"pods": {"priorityClassName": "high"}}
     of = owner(
         **GPU, **POOL, pods={"priorityClassName": "low"}, promotion={"service": service},
         database={"pods": {"nodeSelector": {"pool": "db"}}},
