@@ -40,11 +40,11 @@ class Settings:
 
     namespace: str = "default"
     namespaces: tuple[str, ...] = ()
-    pipeline_image: str = f"distillery/pipeline:{__version__}"
+    pipeline_image: str = f"localhost/distillery/pipeline:{__version__}"
     gpu_server_image: str = "vllm/vllm-openai:v0.32.0"
-    cpu_server_image: str = f"distillery/server-cpu:{__version__}"
+    cpu_server_image: str = f"localhost/distillery/server-cpu:{__version__}"
     postgres_image: str = "pgvector/pgvector:pg17"
-    gateway_image: str = f"distillery/gateway:{__version__}"
+    gateway_image: str = f"localhost/distillery/gateway:{__version__}"
     image_pull_policy: str = "IfNotPresent"
     identity: str = field(default_factory=socket.gethostname)
     port: int = 8080

@@ -114,11 +114,12 @@ def test_an_endpoint_that_plays_needs_no_gpu_node():
 
 
 def test_a_component_has_settings_of_its_own():
-    service: dict[str, Any] = {"pods": {"priorityClassName": "high"}}
-    of = owner(
-        **GPU, **POOL, pods={"priorityClassName": "low"}, promotion={"service": service},
-        database={"pods": {"nodeSelector": {"pool": "db"}}},
-    )  # fmt: skip
+    own: dict[str, Any] = {
+        "pods": {"priorityClassName": "low"},
+        "promotion": {"service": {"pods": {"priorityClassName": "high"}}},
+        "database": {"pods": {"nodeSelector": {"pool": "db"}}},
+    }
+    of = owner(**GPU, **POOL, **own)
     pod = serving(of)["spec"]["template"]["spec"]
     assert (pod["priorityClassName"], pod["nodeSelector"]) == ("high", {"pool": "gpu"})
     assert (database_pod(of)["priorityClassName"], database_pod(of)["nodeSelector"]) == ("low", {"pool": "db"})
