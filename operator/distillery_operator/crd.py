@@ -34,6 +34,12 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
 
+_SCALE = {
+    "specReplicasPath": ".spec.promotion.service.replicas",
+    "statusReplicasPath": ".status.serving.replicas",
+    "labelSelectorPath": ".status.serving.selector",
+}
+
 _NAME_RULES = [
     {
         "rule": "size(self.metadata.name) <= 40",
@@ -55,7 +61,7 @@ def crd() -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": _SCALE},
         "additionalPrinterColumns": [
             {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
             for name, kind, path, priority in _COLUMNS

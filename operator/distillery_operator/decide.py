@@ -30,7 +30,7 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
-from distillery_operator.replicas import pauses, with_replicas
+from distillery_operator.replicas import as_scaled, pauses, unscaled, with_replicas
 from distillery_operator.retries import (
     INVALID_SPEC,
     failed_helpers,
@@ -311,7 +311,7 @@ def _serve(
 ) -> Decision:
     """Serve what is to be served, if there is anything; while ``paused`` by no pod."""
     lacks = ""
-    owner = with_replicas(owner, 0) if paused else owner
+    owner = with_replicas(owner, 0) if paused else as_scaled(owner, observed)
     try:
         choice = choose(owner.run.spec, current, writer.status)
     except NoSuchStudent as error:
@@ -332,7 +332,7 @@ def _serve(
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
         gateway.config_map(owner, wanted),
-        servers.deployment(owner, served.model, served.digest, settings),
+        unscaled(servers.deployment(owner, served.model, served.digest, settings), owner, observed),
         servers.service(owner),
         servers.disruption_budget(owner),
     )

@@ -13,6 +13,7 @@ from distillery.planning.stages import CANDIDATE
 from distillery_operator import conditions
 from distillery_operator.canary import Course
 from distillery_operator.manifests import servers
+from distillery_operator.manifests.gateway import SERVING
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
@@ -155,7 +156,9 @@ class StatusWriter:
             "round": choice.round,
             "url": url,
             "model": owner.name,
+            "replicas": how_far.pods,
             "readyReplicas": how_far.replicas,
+            "selector": ",".join(f"{key}={value}" for key, value in owner.selector(SERVING.component).items()),
             "history": recorded(history, choice, self._now, taken_back=course.taken_back),
         }
         self.status["serving"] = serving

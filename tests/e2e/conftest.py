@@ -42,6 +42,7 @@ _ORDER = (
     "test_stuck.py",
     "test_admission.py",
     "test_apply.py",
+    "test_scale.py",
     "test_chart.py",
     "test_images.py",
     "test_run_end.py",

@@ -28,7 +28,12 @@ _ENVIRONMENT = ("E2E_CONTEXT", "E2E_REGISTRY", "E2E_S3_IMAGE", "DISTILLERY_CLUST
 
 SHARDS: Mapping[str, Sequence[str]] = {
     "cluster": ("tests/cluster",),
-    "api-server": ("tests/e2e/test_admission.py", "tests/e2e/test_apply.py", "tests/e2e/test_local_operator.py"),
+    "api-server": (
+        "tests/e2e/test_admission.py",
+        "tests/e2e/test_apply.py",
+        "tests/e2e/test_local_operator.py",
+        "tests/e2e/test_scale.py",
+    ),
     "chart": ("tests/e2e/test_chart.py", "tests/e2e/test_images.py"),
     "idle-runs": ("tests/e2e/test_idle_runs.py",),
     "problems": ("tests/e2e/test_problems.py", "tests/e2e/test_stuck.py"),

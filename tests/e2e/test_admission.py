@@ -35,6 +35,7 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds": {"max": 1, "patience": 2}},
     {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
     {"rounds": {"max": 2, "trigger": {"failures": 9}}},
+    {"promotion": {"service": {"scaling": "External", "duringRounds": "Pause"}}},
     {"promotion": {"round": 2}},
     {"promotion": {"canary": {"steps": [{"weight": 10, "shadow": True, "seconds": 60}]}}},
     {"promotion": {"canary": {"steps": [{"weight": 50, "seconds": 60}, {"weight": 10, "seconds": 60}]}}},

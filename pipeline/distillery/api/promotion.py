@@ -60,7 +60,11 @@ class Service(Part):
     """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Pods that serve."""
+    """Pods that serve. ``kubectl scale drun/NAME`` sets it, and so can a HorizontalPodAutoscaler of the run."""
+
+    scaling: Literal["Fixed", "External"] = "Fixed"
+    """scaling is who decides on the number of pods. ``External`` leaves it to an autoscaler of the Deployment that has
+    the run's name; ``replicas`` is what it starts with."""
 
     resources: Resources | None = None
     """What each asks for. Default: as ``modelServer``."""

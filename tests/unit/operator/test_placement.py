@@ -83,7 +83,7 @@ def test_first_pod_asks_for_no_gpu_when_no_volume_binds_it(spec: dict[str, Any])
 
 
 def test_first_pod_keeps_a_limit_that_holds_its_request():
-    small = {**GPU, "stages": {"prepare": {"resources": {"limits": {"memory": "1Gi"}}}}}
+    small: dict[str, Any] = {**GPU, "stages": {"prepare": {"resources": {"limits": {"memory": "1Gi"}}}}}
     resources = stage_pod(Kind.PREPARE, owner(**small))["containers"][0]["resources"]
     assert resources["limits"]["memory"] == resources["requests"]["memory"] == str(48 * 2**30)
 
