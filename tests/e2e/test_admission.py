@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from distillery.api.rules import RULES
 from tests.cluster.api import Api
 from tests.e2e.documents import small
 from tests.e2e.runs import Runs, space
+from tests.unit.test_examples import EXAMPLES, FOLDER
 
 pytestmark = pytest.mark.api
 
@@ -76,6 +79,14 @@ def test_every_rule_is_the_api_servers_too(users: Runs, rule: Any, broken: dict[
 )
 def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], told: str):
     assert told in users.refusal(small(**spec))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_an_example_is_accepted(users: Runs, path: Path):
+    document = yaml.safe_load(path.read_text())
+    document["metadata"].pop("namespace", None)
+    made = users.api.create(users.collection, document, dryRun="All", fieldValidation="Strict")
+    assert made["metadata"]["name"] == document["metadata"]["name"]
 
 
 def test_a_long_name_is_refused(users: Runs):
