@@ -73,8 +73,8 @@ def _reached(name: str, definitions: dict[str, Any]) -> set[str]:
 def _references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for key, below in value.items():
-            if key == "$ref":
-                yield str(below).removeprefix(_DEFINITIONS)
+            if key == "$ref" and isinstance(below, str):  # a property may be called so, too
+                yield below.removeprefix(_DEFINITIONS)
             else:
                 yield from _references(below)
     elif isinstance(value, list):
