@@ -34,6 +34,7 @@ SHARDS: Mapping[str, Sequence[str]] = {
         "tests/e2e/test_local_operator.py",
         "tests/e2e/test_scale.py",
     ),
+    "placement": ("tests/e2e/test_placement.py",),
     "chart": ("tests/e2e/test_chart.py", "tests/e2e/test_images.py", "tests/e2e/test_versions.py"),
     "idle-runs": ("tests/e2e/test_idle_runs.py",),
     "problems": ("tests/e2e/test_problems.py", "tests/e2e/test_stuck.py"),
