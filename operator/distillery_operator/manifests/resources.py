@@ -9,10 +9,10 @@ from kubernetes.utils.quantity import parse_quantity
 
 from distillery.api.infrastructure import Resources
 
-WORKER = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "16Gi"})
+WORKER = Resources(requests={"cpu": "50m", "memory": "256Mi"}, limits={"memory": "16Gi"})
 """A stage's worker that trains nothing: an environment, an embedding model."""
 
-TRAINER = Resources(requests={"cpu": "200m", "memory": "512Mi"}, limits={"memory": "64Gi"})
+TRAINER = Resources(requests={"cpu": "100m", "memory": "512Mi"}, limits={"memory": "64Gi"})
 """The worker of stage ``train``: a base model passes through its memory."""
 
 SERVER = Resources(requests={"cpu": "200m", "memory": "512Mi"}, limits={"memory": "64Gi"})
@@ -21,10 +21,10 @@ SERVER = Resources(requests={"cpu": "200m", "memory": "512Mi"}, limits={"memory"
 FETCH = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "8Gi"})
 """The download of a base model."""
 
-HELPER = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "1Gi"})
+HELPER = Resources(requests={"cpu": "20m", "memory": "128Mi"}, limits={"memory": "1Gi"})
 """A Job that needs the database and nothing else."""
 
-DATABASE = Resources(requests={"cpu": "100m", "memory": "256Mi"}, limits={"memory": "2Gi"})
+DATABASE = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "2Gi"})
 """A quick-start database, which runs as long as its run is there."""
 
 

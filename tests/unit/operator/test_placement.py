@@ -77,7 +77,7 @@ def test_first_pod_asks_for_as_much_as_the_largest():
 @pytest.mark.parametrize("spec", [{}, {**GPU, **IN_S3}, {**GPU, "storage": {"claim": {"accessMode": "ReadWriteMany"}}}])
 def test_first_pod_asks_for_no_gpu_when_no_volume_binds_it(spec: dict[str, Any]):
     prepare = stage_pod(Kind.PREPARE, owner(**spec))
-    assert prepare["containers"][0]["resources"]["requests"] == {"cpu": "100m", "memory": "256Mi"}
+    assert prepare["containers"][0]["resources"]["requests"] == {"cpu": "50m", "memory": "256Mi"}
     assert asked(prepare, "nvidia.com/gpu") == "0"
     assert "tolerations" not in prepare
 
