@@ -99,8 +99,14 @@ def kwok(cluster: Cluster, places: Places, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(params=[2])
 def team(kwok: None, cluster: Cluster, request: pytest.FixtureRequest) -> Generator[Namespace]:
-    """A namespace beside pretended nodes with so many GPUs."""
+    """A namespace beside pretended nodes with so many GPUs, with a quota that refuses pods which ask for nothing."""
+    hard = {"requests.cpu": "100", "requests.memory": "1Ti", "limits.memory": "4Ti"}
+    metadata = {"name": "quota"}
     with nodes(cluster, request.param), namespace(cluster, "e2e-placement") as made:
+        made.apply({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}})
+        made.wait_for(
+            "the quota", lambda: made.get("resourcequota", "quota").get("status", {}).get("hard"), seconds=120
+        )
         yield made
 
 
