@@ -57,6 +57,7 @@ def ended(name: str) -> Object:
     for kind, reason, message in (
         (conditions.ACCEPTED, "Valid", "The resource is valid."),
         (conditions.COMPLETE, "RoundsEnded", "All rounds ended."),
+        (conditions.READY, "Complete", ""),
     ):
         told = conditions.set_condition(told, kind, True, reason, message, now=now, generation=1)
     status = {

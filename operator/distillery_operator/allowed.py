@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from distillery.api import Problem, Spec
-from distillery.api.infrastructure import Pods, StageSettings
+from distillery.api.base import Part
+from distillery.api.infrastructure import Pods
 from distillery.api.problems import shown
 from distillery_operator.settings import Settings
 
@@ -49,14 +50,20 @@ def _images(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _of_pods(spec: Spec, name: str) -> Iterator[tuple[str, str]]:
-    """A field of ``spec.pods`` and of the pods of each stage, where it is given."""
-    pods: dict[str, Pods] = {"spec.pods": spec.pods}
-    for kind, part in spec.stages:
-        if isinstance(part, StageSettings):
-            pods[f"spec.stages.{kind}.pods"] = part.pods
-    for path, of_kind in pods.items():
-        if (value := getattr(of_kind, name)) is not None:
+    """A field of all settings of pods, where it is given."""
+    for path, pods in _pods(spec, "spec"):
+        if (value := getattr(pods, name)) is not None:
             yield f"{path}.{Pods.model_fields[name].alias}", value
+
+
+def _pods(part: Part, path: str) -> Iterator[tuple[str, Pods]]:
+    """All settings of pods within a part of a specification, and their paths."""
+    for name, field in type(part).model_fields.items():
+        value, below = getattr(part, name), f"{path}.{field.alias or name}"
+        if isinstance(value, Pods):
+            yield below, value
+        elif isinstance(value, Part):
+            yield from _pods(value, below)
 
 
 def _endpoints(spec: Spec) -> Iterator[tuple[str, str]]:

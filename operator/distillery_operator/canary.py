@@ -221,7 +221,8 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
 
 def _put_off(choice: Choice, served: Choice, trial: Trial | None) -> Course:
     """Without servers nobody is tried: what was under way begins anew once there are some."""
-    news = News(False, "NoServers", f"{_called(choice)} is tried once spec.promotion.service.replicas is not 0.")
+    none = "spec.promotion.service has 0 replicas, or a round is under way and duringRounds is Pause."
+    news = News(False, "NoServers", f"{_called(choice)} is tried once there are servers: {none}")
     return Course(served, None if trial and trial.active else trial, news=news)
 
 

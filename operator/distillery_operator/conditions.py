@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+READY = "Ready"
 ACCEPTED = "Accepted"
 DATABASE_READY = "DatabaseReady"
 STALLED = "Stalled"
@@ -55,7 +56,12 @@ def without(conditions: Iterable[Mapping[str, Any]], kind: str) -> list[dict[str
 
 def is_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> bool:
     """Whether a condition holds."""
-    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
+    return find_true(conditions, kind) is not None
+
+
+def find_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
+    """A condition, if it holds."""
+    return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
 
 
 def find(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:

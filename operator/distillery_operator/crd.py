@@ -22,6 +22,7 @@ PLURAL = "distillationruns"
 
 _COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
+    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Round", "string", ".status.roundOf", 0),
     ("Stage", "string", ".status.stage", 0),
     ("Progress", "string", ".status.progress.text", 0),
@@ -32,6 +33,12 @@ _COLUMNS = (
     ("Message", "string", ".status.message", 1),
     ("Age", "date", ".metadata.creationTimestamp", 0),
 )
+
+_SCALE = {
+    "specReplicasPath": ".spec.promotion.service.replicas",
+    "statusReplicasPath": ".status.serving.replicas",
+    "labelSelectorPath": ".status.serving.selector",
+}
 
 _NAME_RULES = [
     {
@@ -58,7 +65,7 @@ def crd() -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": _SCALE},
         "additionalPrinterColumns": [
             {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
             for name, kind, path, priority in _COLUMNS

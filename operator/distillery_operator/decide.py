@@ -31,6 +31,7 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.replicas import as_scaled, pauses, unscaled, with_replicas
 from distillery_operator.requests import answer
 from distillery_operator.retries import (
     INVALID_SPEC,
@@ -80,7 +81,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
             stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
             refused = writer.finish(status["phase"], str(error))
             return replace(decision, delete=(*decision.delete, *stopped), status=refused)
-        writer.set(conditions.FAILED, True, reason, str(error))
+        writer.fail(reason, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
@@ -113,12 +114,13 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer.record(run, current, records, states)
     if current.phase == "Failed":
         message = f"{current.message} Fix the cause; to resume: distillery retry {run.key}"
-        writer.set(conditions.FAILED, True, "StageFailed", message)
+        writer.fail("StageFailed", message)
         running = _running_jobs(observed)
         gone = (*decision.delete, *running)
         return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
 
-    decision = _serve(owner, current, observed, settings, decision, now, writer)
+    paused = pauses(run.spec, current.phase)
+    decision = _serve(owner, current, observed, settings, decision, now, writer, paused=paused)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
@@ -327,9 +329,12 @@ def _serve(
     decision: Decision,
     now: datetime,
     writer: StatusWriter,
+    *,
+    paused: bool = False,
 ) -> Decision:
-    """Serve what is to be served, if there is anything."""
+    """Serve what is to be served, if there is anything; while ``paused`` by no pod."""
     lacks = ""
+    owner = with_replicas(owner, 0) if paused else as_scaled(owner, observed)
     try:
         choice = choose(owner.run.spec, current, writer.status, pinned_by=writer.requests.pinned_by)
     except NoSuchStudent as error:
@@ -346,12 +351,13 @@ def _serve(
     wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
     generation: int = wanted["generation"]
     how_far = rollout(owner, served, generation, observed)
-    writer.serve(owner, course, how_far, lacks=lacks)
+    writer.serve(owner, course, how_far, lacks=lacks, paused=paused)
     manifests: tuple[Object, ...] = (
         gateway.network_policy(owner, settings),
         gateway.config_map(owner, wanted),
-        servers.deployment(owner, served.model, served.digest, settings),
+        unscaled(servers.deployment(owner, served.model, served.digest, settings), owner, observed),
         servers.service(owner),
+        servers.disruption_budget(owner),
     )
     if course.newcomer and not adapter:
         tried, replicas = course.newcomer, canary.replicas_of(owner, course)
@@ -432,6 +438,8 @@ def _look_after(
     if refused := next(iter(find_refusals(observed)), None):
         writer.set(conditions.STALLED, True, refused.reason, refused.message)
         requeue = _sooner(settings.resync_seconds, requeue)
+    elif failed := conditions.find_true(writer.conditions, conditions.FAILED):
+        writer.fail(failed["reason"], failed["message"])
     else:
         writer.clear(conditions.STALLED)
     if ttl is not None and observed.jobs:

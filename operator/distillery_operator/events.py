@@ -72,10 +72,11 @@ def _of_requests(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
 
 
 def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    failed = conditions.is_true(after.get("conditions", []), conditions.FAILED)
     for condition in after.get("conditions", []):
         kind = condition["type"]
-        if kind not in _TOLD:
-            continue
+        if kind not in _TOLD or (kind == conditions.STALLED and failed):
+            continue  # of a run that failed Failed tells the same
         was = conditions.find(before.get("conditions", []), kind)
         told = ("status", "reason", "message") if kind in _TOLD_WHOLE else ("status",)
         if was and all(was[part] == condition[part] for part in told):

@@ -72,9 +72,9 @@ class Kube:
         assert self._client is not None
         return self._client
 
-    async def apply(self, manifest: Object) -> Object:
+    async def apply(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
         """Make an object what the manifest says, by server-side apply. A manifest that holds already writes nothing."""
-        return await self._patch(Reference.to(manifest).path, manifest, CONTROLLER)
+        return await self._patch(Reference.to(manifest).path, manifest, manager)
 
     async def apply_status(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
         """The same for the fields of the status that ``manager`` owns."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from distillery.api.infrastructure import gpus
 from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition
@@ -26,6 +27,11 @@ no news, and each would cost two writes of the status."""
 
 _LEAVING = timedelta(minutes=5)
 """Beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
+
+_SERVERS_HOLD_GPUS = (
+    " Servers of the run hold GPUs of that kind: add one, or let them make room by "
+    "spec.promotion.service.duringRounds: Pause."
+)
 
 _SECRET = re.compile(
     r'(secret "[^"]+" not found|references non-existent secret key: \S+|couldn\'t find key \S+ in Secret \S+)'
@@ -85,15 +91,16 @@ def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
                 yield Problem("PodsNotCreated", f"No pod of {_who(owner)} can be made: {event['message']}")
                 break
     for pod in _grown(observed.pods, born):
-        yield from _problems_of_pod(pod, observed.events.get(pod["metadata"]["uid"], ()), born)
+        yield from _problems_of_pod(pod, observed, born)
 
 
 def _grown(things: Iterable[Object], born: datetime) -> Iterator[Object]:
     return (t for t in things if datetime.fromisoformat(t["metadata"]["creationTimestamp"]) <= born)
 
 
-def _problems_of_pod(pod: Object, events: tuple[Object, ...], born: datetime) -> Iterator[Problem]:
+def _problems_of_pod(pod: Object, observed: Observed, born: datetime) -> Iterator[Problem]:
     status, who = pod.get("status", {}), _who(pod)
+    events = observed.events.get(pod["metadata"]["uid"], ())
     if status.get("phase") in ("Succeeded", "Failed"):
         return
     if leaves := pod["metadata"].get("deletionTimestamp"):  # when it should have been gone at the latest
@@ -108,7 +115,11 @@ def _problems_of_pod(pod: Object, events: tuple[Object, ...], born: datetime) ->
     for condition in status.get("conditions", []):
         unscheduled = condition["type"] == "PodScheduled" and condition["status"] == "False"
         if unscheduled and condition.get("reason") == "Unschedulable":
-            yield Problem("Unschedulable", f"A pod of {who} fits on no node: {condition.get('message', '')}")
+            holders = _gpu_holders(pod, observed.pods)
+            if any(_leaves(holder) for holder in holders):
+                continue  # it gets the GPU then
+            fix = _SERVERS_HOLD_GPUS if holders else ""
+            yield Problem("Unschedulable", f"A pod of {who} fits on no node: {condition.get('message', '')}{fix}")
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting: dict[str, Any] = container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
@@ -137,6 +148,31 @@ def _problems_of_pod(pod: Object, events: tuple[Object, ...], born: datetime) ->
         if event["reason"] == "FailedCreatePodSandBox":
             yield Problem("PodNotStarted", f"A pod of {who} does not start: {event['message']}")
             return
+
+
+def _gpu_holders(pod: Object, pods: Iterable[Object]) -> list[Object]:
+    """The other pods of a run that hold a GPU of the kind that a pod asks for."""
+    wanted = _gpus_of(pod)
+    return [
+        other
+        for other in pods
+        if other is not pod
+        and other.get("spec", {}).get("nodeName")
+        and other.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+        and wanted & _gpus_of(other)
+    ]
+
+
+def _gpus_of(pod: Object) -> set[str]:
+    spec = pod.get("spec", {})
+    containers = (*spec.get("initContainers", []), *spec.get("containers", []))
+    return {name for container in containers for name in gpus(container.get("resources", {}).get("limits", {}))}
+
+
+def _leaves(pod: Object) -> bool:
+    """Whether a pod gives its GPU back by itself: one of a stage, or one that is on its way out."""
+    metadata = pod["metadata"]
+    return STAGE_LABEL in metadata.get("labels", {}) or "deletionTimestamp" in metadata
 
 
 def _is_short_of_pods(job: Object) -> bool:

@@ -106,12 +106,14 @@ class Rollout:
         complete: all do, and none serves anything else.
         available: as many pods as there should be can answer, with whatever they serve.
         problem: why one of the others does not, if it says so.
+        pods: that there are, whatever they serve.
     """
 
     replicas: int
     complete: bool
     available: bool
     problem: str = ""
+    pods: int = 0
 
 
 def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -> Rollout:
@@ -128,13 +130,14 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
     spec = owner.run.spec
     deployment, wanted = observed.deployments.get(owner.name), spec.promotion.service.replicas
     available = deployment is not None and _is_available(deployment, wanted)
+    pods: int = deployment.get("status", {}).get("replicas", 0) if deployment else 0
     if not servers.serves_adapters(spec):
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment else 0
-        return Rollout(ready, holds(deployment, choice, wanted), available)
+        return Rollout(ready, holds(deployment, choice, wanted), available, pods=pods)
     names = {pod["metadata"]["name"] for pod in serving_pods(observed)}
     there = {name for name in names if observed.generations.get(name) == generation}
     problems = (observed.problems.get(name, "") for name in sorted(names - there))
-    return Rollout(len(there), available and there == names, available, next(filter(None, problems), ""))
+    return Rollout(len(there), available and there == names, available, next(filter(None, problems), ""), pods)
 
 
 def holds(deployment: Object | None, choice: Choice, wanted: int) -> bool:

@@ -20,7 +20,7 @@ from distillery_operator.cache import CHILDREN, Cache, RunKey
 from distillery_operator.decide import ASK_SECONDS, WAITING, decide
 from distillery_operator.decision import Decision
 from distillery_operator.events import events_between, manifest
-from distillery_operator.kube import ApiError, Kube
+from distillery_operator.kube import CONTROLLER, ApiError, Kube
 from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
@@ -29,6 +29,7 @@ from distillery_operator.objects import Object, Reference, stranger
 from distillery_operator.observed import Observed, Refusal, serving_pods
 from distillery_operator.problems import suspects
 from distillery_operator.promotion import to_ask
+from distillery_operator.replicas import HANDOVER, hand_over
 from distillery_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -234,21 +235,13 @@ class Reconciler:
         known = self._applied.get(reference)
         if known and known[0] == content and time.monotonic() - known[1] < self._settings.resync_seconds * 0.9:
             return
-        if not await self._may_apply(wanted):
+        present = await self._kube.get(reference)
+        if present and not _may_apply(wanted, present):
             return
+        if present and (first := hand_over(wanted, present, CONTROLLER)):
+            await self._kube.apply(first, manager=HANDOVER)
         await self._kube.apply(wanted)
         self._applied[reference] = (content, time.monotonic())
-
-    async def _may_apply(self, wanted: Object) -> bool:
-        """Whether an object may be applied now. Raises :class:`NameTaken` where another's has its name."""
-        present = await self._kube.get(Reference.to(wanted))
-        if present is None:
-            return True
-        if present["metadata"].get("deletionTimestamp"):
-            return False
-        if owner := stranger(present, wanted):
-            raise NameTaken(owner)
-        return True
 
     def forget(self, reference: Reference) -> None:
         """An object is gone, or on its way out: it is applied again at the next look."""
@@ -273,6 +266,15 @@ class Reconciler:
 
 class NameTaken(Exception):
     """Somebody else's object has the name of one that a run needs."""
+
+
+def _may_apply(wanted: Object, present: Object) -> bool:
+    """Whether an object may be applied now. Raises :class:`NameTaken` where another's has its name."""
+    if present["metadata"].get("deletionTimestamp"):
+        return False
+    if owner := stranger(present, wanted):
+        raise NameTaken(owner)
+    return True
 
 
 @contextlib.contextmanager

@@ -13,14 +13,18 @@ from distillery.planning.stages import CANDIDATE
 from distillery_operator import conditions
 from distillery_operator.canary import Course
 from distillery_operator.manifests import servers
+from distillery_operator.manifests.gateway import SERVING
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
+from distillery_operator.readiness import NO_REPLICAS, readiness
 from distillery_operator.requests import Requests
 from distillery_operator.retries import has_begun
 from distillery_operator.status_schema import MOST_OF_STAGE
 
 ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
+PAUSED = "Paused"
+"""Why a student is not served: a round has the GPUs of its servers."""
 RETRY_REQUESTED = "RetryRequested"
 """Why a run that had failed runs again: its annotation has a new value."""
 SPEC_CHANGED = "SpecChanged"
@@ -56,6 +60,11 @@ class StatusWriter:
         before = conditions.find(self.conditions, kind)
         if before and before["status"] == "True":
             self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
+
+    def fail(self, reason: str, message: str) -> None:
+        """The run failed. It is stalled, too: whoever knows conditions by kstatus looks there."""
+        self.set(conditions.FAILED, True, reason, message)
+        self.set(conditions.STALLED, True, reason, message)
 
     def record(
         self,
@@ -143,7 +152,7 @@ class StatusWriter:
         self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
         self.status["stage"] = _fitted(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
-    def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "") -> None:
+    def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "", paused: bool = False) -> None:
         """What is served, and by how many replicas; and the newcomer beside it.
 
         Args:
@@ -151,6 +160,7 @@ class StatusWriter:
             course: who is served and who is tried.
             how_far: the servers are.
             lacks: why that is not whom the user named; empty if it is.
+            paused: servers make room for a round.
         """
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
         choice, history = course.served, self.status.get("serving", {}).get("history", [])
@@ -159,7 +169,9 @@ class StatusWriter:
             "round": choice.round,
             "url": url,
             "model": owner.name,
+            "replicas": how_far.pods,
             "readyReplicas": how_far.replicas,
+            "selector": ",".join(f"{key}={value}" for key, value in owner.selector(SERVING.component).items()),
             "history": recorded(history, choice, self._now, taken_back=course.taken_back),
         }
         self.status["serving"] = serving
@@ -167,6 +179,12 @@ class StatusWriter:
         # from step to step pods take other shares over one by one, and the incumbent answers all the while
         if lacks:
             self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+        elif paused:
+            message = "Nothing is served while a round is under way: spec.promotion.service.duringRounds is Pause."
+            self.set(conditions.SERVING, False, PAUSED, message)
+        elif wanted == 0:
+            message = "Nothing is served while there are no replicas: spec.promotion.service.replicas is 0."
+            self.set(conditions.SERVING, False, NO_REPLICAS, message)
         elif how_far.available if course.newcomer else how_far.complete:
             message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
             self.set(conditions.SERVING, True, "Available", message)
@@ -192,6 +210,7 @@ class StatusWriter:
 
     def finish(self, phase: str, message: str) -> dict[str, Any]:
         """The status."""
+        self.set(conditions.READY, *readiness(phase, message, self.conditions))
         self.status |= {
             "observedGeneration": self._generation,
             "conditions": self.conditions,

@@ -166,6 +166,8 @@ STATUS: dict[str, Any] = {
                 "round": {**_NUMBER, "description": "The round whose student it is; 0 for the base model."},
                 "url": _text(512, "The OpenAI-compatible endpoint inside the cluster."),
                 "model": _text(63, "What clients call the model."),
+                "replicas": {**_NUMBER, "description": "The pods that there are, which an autoscaler counts."},
+                "selector": _text(256, "Their labels, by which an autoscaler finds them."),
                 "readyReplicas": {**_NUMBER, "description": "Those that serve it."},
                 "canary": _CANARY,
                 "history": {

@@ -131,6 +131,13 @@ SOURCES = (
 )
 
 
+KUBECONFORM = _source("kubeconform", "github.com/yannh/kubeconform", "v0.8.0", "cmd/kubeconform")
+"""Checks manifests against schemas. Built for the tests that need it, and no part of the node."""
+
+KWOK = _source("kwok", "sigs.k8s.io/kwok", "v0.8.0", "cmd/kwok")
+"""Nodes and pods that only say that they run. Built likewise."""
+
+
 def missing(places: Places) -> list[str]:
     """Return the names and versions of the sources whose programs are not built."""
     return [f"{source.name} {source.version}" for source in SOURCES if not (places.programs / source.key).is_dir()]
@@ -169,7 +176,7 @@ def _build(source: Source, folder: Path) -> None:
     for name, package in source.programs.items():
         # -mod=mod resolves the packages that are built, and no tests of theirs as `go mod tidy` would
         command = ["build", "-mod=mod", "-trimpath", "-tags", source.tags, "-ldflags", flags, "-o", str(work / name)]
-        _go([*command, package], work / "module")
+        go([*command, package], work / "module")
     shutil.rmtree(work / "module")
     for old in folder.parent.glob(f"{source.name}-*"):
         shutil.rmtree(old)
@@ -180,13 +187,14 @@ def _build(source: Source, folder: Path) -> None:
 def _go_mod(source: Source, cwd: Path) -> str:
     lines = [f"module distillery.dev/cluster/{source.name}", f"go {GO}", f"require {source.module} {source.version}"]
     if source.staging:
-        found = json.loads(_go(["mod", "download", "-json", f"{source.module}@{source.version}"], cwd))
+        found = json.loads(go(["mod", "download", "-json", f"{source.module}@{source.version}"], cwd))
         staged = re.findall(r"^\s*(\S+) => \./staging/", Path(found["GoMod"]).read_text(), flags=re.MULTILINE)
         lines += [f"replace {module} => {module} {source.staging}" for module in staged]
     return "\n".join(lines) + "\n"
 
 
-def _go(arguments: list[str], cwd: Path) -> str:
+def go(arguments: list[str], cwd: Path) -> str:
+    """Run a command of Go and return what it prints. Raises ClusterError with what it said if it fails."""
     environment = {**os.environ, "CGO_ENABLED": "0"}
     done = subprocess.run(["go", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:

@@ -30,10 +30,15 @@ def qualified(tag: str) -> str:
 
 
 def bases(dockerfile: str) -> list[str]:
-    """The full names of the images that a Dockerfile starts from; its own stages and ``scratch`` are none."""
+    """The full names of the images that a Dockerfile starts from; its own stages and ``scratch`` are none.
+
+    Build arguments have their defaults.
+    """
     found: list[str] = []
+    arguments: dict[str, str] = dict(re.findall(r"(?im)^\s*ARG\s+(\w+)=(\S+)", dockerfile))
     stages = {"scratch"}
     for image, stage in re.findall(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", dockerfile):
+        image = re.sub(r"\$\{(\w+)\}", lambda name: arguments[name[1]], image)
         if image.lower() not in stages:
             found.append(qualified(image))
         stages.add(stage.lower())

@@ -92,6 +92,11 @@ def test_the_bases_of_a_dockerfile_are_its_images_and_not_its_stages():
     assert bases(text) == ["docker.io/library/python:3.11-slim", "docker.io/a/b:1"]
 
 
+def test_bases_are_the_defaults_of_build_arguments():
+    text = "ARG PYTHON=python:3.11-slim\nFROM ${PYTHON} AS build\nFROM build\n"
+    assert bases(text) == ["docker.io/library/python:3.11-slim"]
+
+
 def test_a_new_version_and_other_flags_mean_another_build():
     source = programs.SOURCES[0]
     keys = {source.key, replace(source, version="v2").key, replace(source, tags="x").key, replace(source).key}

@@ -33,6 +33,8 @@ from tests.e2e.prometheus import Monitor, Prometheus, scraping
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
 SYSTEM = "distillery-system"
+REGISTRY = os.environ.get("E2E_REGISTRY", "localhost").rstrip("/")
+"""Where the images are; those that are built here are loaded into the node, and nobody's registry is asked."""
 STUCK = "stuck"
 
 _ORDER = (
@@ -40,6 +42,7 @@ _ORDER = (
     "test_stuck.py",
     "test_admission.py",
     "test_apply.py",
+    "test_scale.py",
     "test_chart.py",
     "test_images.py",
     "test_run_end.py",
@@ -65,7 +68,13 @@ _TARGETS = {
 
 def template(cluster: Cluster, *values: str) -> list[dict[str, Any]]:
     """What the chart makes of values."""
-    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", *(f"--set={v}" for v in values))
+    rendered = cluster.helm(
+        "template",
+        RELEASE,
+        str(CHART),
+        f"--namespace={SYSTEM}",
+        *(f"--set={v}" for v in (f"registry={REGISTRY}", *values)),
+    )
     return [manifest for manifest in yaml.safe_load_all(rendered) if manifest]
 
 
@@ -113,7 +122,7 @@ def cluster() -> Cluster:
     places = Places.from_environment()
     node.up(places, bases=True)
     for name, (folder, target) in _TARGETS.items():
-        tag, dockerfile = f"distillery/{name}:{__version__}", ROOT / "images" / folder / "Dockerfile"
+        tag, dockerfile = f"localhost/distillery/{name}:{__version__}", ROOT / "images" / folder / "Dockerfile"
         if name == "server-cpu":
             images.build_if_changed(places, dockerfile, ROOT, tag, target=target, inputs=server_inputs())
         else:
@@ -173,15 +182,7 @@ def install_crd(api: Api) -> None:
 @pytest.fixture(scope="session")
 def image_values() -> list[str]:
     """Helm's values for images."""
-    registry = os.environ.get("E2E_REGISTRY", "").rstrip("/")
-    if not registry:
-        return []
-    return [
-        f"--set=image.repository={registry}/distillery/operator",
-        f"--set=images.pipeline={registry}/distillery/pipeline:{__version__}",
-        f"--set=images.gateway={registry}/distillery/gateway:{__version__}",
-        f"--set=images.cpuServer={registry}/distillery/server-cpu:{__version__}",
-    ]
+    return [f"--set=registry={REGISTRY}"]
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,10 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"rounds": {"max": 2, "trigger": {"failures": 9}}},
         {"rounds": {"max": 2, "trigger": {"failures": 9}}, "promotion": {"service": {"feedback": {}}}},
     ),
+    (
+        {"promotion": {"service": {"scaling": "External", "duringRounds": "Pause"}}},
+        {"promotion": {"service": {"scaling": "External", "duringRounds": "Serve"}}},
+    ),
     ({"promotion": {"round": 2}}, {"promotion": {"round": 1}}),
     (_steps({"weight": 10, "shadow": True, "seconds": 60}), _steps({"shadow": True, "seconds": 60})),
     (

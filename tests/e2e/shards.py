@@ -28,8 +28,14 @@ _ENVIRONMENT = ("E2E_CONTEXT", "E2E_REGISTRY", "E2E_S3_IMAGE", "DISTILLERY_CLUST
 
 SHARDS: Mapping[str, Sequence[str]] = {
     "cluster": ("tests/cluster",),
-    "api-server": ("tests/e2e/test_admission.py", "tests/e2e/test_apply.py", "tests/e2e/test_local_operator.py"),
-    "chart": ("tests/e2e/test_chart.py", "tests/e2e/test_images.py"),
+    "api-server": (
+        "tests/e2e/test_admission.py",
+        "tests/e2e/test_apply.py",
+        "tests/e2e/test_local_operator.py",
+        "tests/e2e/test_scale.py",
+    ),
+    "placement": ("tests/e2e/test_placement.py",),
+    "chart": ("tests/e2e/test_chart.py", "tests/e2e/test_images.py", "tests/e2e/test_versions.py"),
     "idle-runs": ("tests/e2e/test_idle_runs.py",),
     "problems": ("tests/e2e/test_problems.py", "tests/e2e/test_stuck.py"),
     # they share a run

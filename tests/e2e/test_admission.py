@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from distillery.api.rules import RULES
 from tests.cluster.api import Api
@@ -21,6 +23,7 @@ from tests.e2e.generated import (
     rules_of_fields,
 )
 from tests.e2e.runs import Runs, space
+from tests.unit.test_examples import EXAMPLES, FOLDER
 
 pytestmark = pytest.mark.api
 
@@ -62,6 +65,14 @@ def test_every_rule_is_the_api_servers_too(users: Runs, rule: Any, broken: dict[
 )
 def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], told: str):
     assert told in users.refusal(small(**spec))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_an_example_is_accepted(users: Runs, path: Path):
+    document = yaml.safe_load(path.read_text())
+    document["metadata"].pop("namespace", None)
+    made = users.api.create(users.collection, document, dryRun="All", fieldValidation="Strict")
+    assert made["metadata"]["name"] == document["metadata"]["name"]
 
 
 def test_a_long_name_is_refused(users: Runs):
@@ -118,7 +129,9 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
     assert patch({"rounds": {"max": 3}}) == ""
     report("prepare")
     assert patch({"rounds": {"max": 2}, "environment": {"options": {"rooms": 3}}}) == ""
-    assert "spec.database can't change once the run exists" in patch({"database": {"dsnSecretRef": {"name": "other"}}})
+    database = {"dsnSecretRef": {"name": "other"}}
+    assert "spec.database.dsnSecretRef can't change once the run exists" in patch({"database": database})
+    assert patch({"database": {"resources": {"limits": {"memory": "3Gi"}}}}) == ""
     assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
     report("r1-rollout")
     for field, change in {

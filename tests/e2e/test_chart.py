@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from distillery.api.infrastructure import Pods
 from distillery_operator.settings import Settings
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import CHART, RELEASE, SYSTEM, template
+from tests.e2e.conftest import CHART, REGISTRY, RELEASE, SYSTEM, template
 
 
 def kinds(manifests: list[dict[str, Any]]) -> set[str]:
@@ -31,6 +34,9 @@ def test_helm_lint_has_nothing_to_say(cluster: Cluster):
         ("replicas=two", "got string, want integer"),
         ("image.tagg=1", "additional properties 'tagg' not allowed"),
         ("image.pullPolicy=Sometimes", "value must be one of"),
+        ("images.gateway.digest=latest", "does not match pattern"),
+        ("images.pipeline=mine:1", "got string, want object"),
+        ("imagePullSecrets={mine}", "got string, want object"),
         ("logLevel=LOUD", "value must be one of"),
         ("watchNamespaces=team-a", "got string, want array"),
         ("watchNamespaces={Team A}", "does not match pattern"),
@@ -112,7 +118,11 @@ def read_settings(pod: dict[str, Any]) -> Settings:
 def test_two_releases_have_leases_of_their_own(cluster: Cluster):
     leases = set[str]()
     for release in ("distillery", "other"):
-        manifests = list(yaml.safe_load_all(cluster.helm("template", release, str(CHART), f"--namespace={SYSTEM}")))
+        manifests = list(
+            yaml.safe_load_all(
+                cluster.helm("template", release, str(CHART), f"--namespace={SYSTEM}", f"--set=registry={REGISTRY}")
+            )
+        )
         (lead,) = (m for m in manifests if m["kind"] == "Role" and m["metadata"]["name"].endswith("-lead"))
         (granted,) = (rule["resourceNames"] for rule in lead["rules"] if "resourceNames" in rule)
         (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
@@ -133,6 +143,72 @@ def test_what_is_optional_is_off(cluster: Cluster):
     assert "CustomResourceDefinition" not in kinds(template(cluster, "crds.enabled=false"))
 
 
+def test_every_container_of_the_chart_asks_for_cpu_and_memory(cluster: Cluster):
+    for pod in pods(template(cluster)):
+        for container in (*pod.get("initContainers", []), *pod["containers"]):
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_replicas_are_spread_over_zones_and_nodes(cluster: Cluster):
+    (alone,), (pod,) = pods(template(cluster)), pods(template(cluster, "replicas=2"))
+    assert "topologySpreadConstraints" not in alone
+    (constraint,) = pod["topologySpreadConstraints"]
+    assert (constraint["topologyKey"], constraint["whenUnsatisfiable"]) == (
+        "topology.kubernetes.io/zone",
+        "ScheduleAnyway",
+    )
+    assert "podAntiAffinity" in pod["affinity"]
+
+
+def test_images_without_a_registry_are_refused(cluster: Cluster):
+    done = cluster.run("helm", "template", RELEASE, str(CHART))
+    assert done.returncode != 0
+    assert "registry: name the registry with Distillery's images" in done.stderr
+
+
+def test_a_global_registry_takes_the_place_of_every_other(cluster: Cluster):
+    images = list(named_images(template(cluster, "global.imageRegistry=mirror.example.com/all")))
+    assert len(images) == 6
+    assert all(image.startswith("mirror.example.com/all/") for image in images)
+
+
+@pytest.mark.parametrize("image", ["image", "images.pipeline", "images.gpuServer", "images.gateway", "images.postgres"])
+def test_an_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
+    digest = f"sha256:{'0123456789abcdef' * 4}"
+    (pinned,) = (name for name in named_images(template(cluster, f"{image}.digest={digest}")) if digest in name)
+    assert re.fullmatch(rf"[a-z.]+/[a-z/-]+@{digest}", pinned)
+
+
+def test_pull_secrets_reach_the_operator_and_the_pods_of_runs(cluster: Cluster):
+    values = ("imagePullSecrets[0].name=mine", "global.imagePullSecrets[0].name=all", "runs.pods.priorityClassName=low")
+    (pod,) = pods(template(cluster, *values))
+    told = Settings.from_environment(variables(pod))
+    assert pod["imagePullSecrets"] == [{"name": "all"}, {"name": "mine"}]
+    assert [secret.name for secret in told.pods.image_pull_secrets] == ["all", "mine"]
+    assert told.pods.priority_class_name == "low"
+    (pod,) = pods(template(cluster))
+    assert "imagePullSecrets" not in pod
+    assert Settings.from_environment(variables(pod)).pods == Pods()
+
+
+def pods(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The pods that manifests make."""
+    return [m["spec"]["template"]["spec"] for m in manifests if "template" in m.get("spec", {})]
+
+
+def variables(pod: dict[str, Any]) -> dict[str, str]:
+    """What a pod's container is told."""
+    return {variable["name"]: variable.get("value", "") for variable in pod["containers"][0]["env"]}
+
+
+def named_images(manifests: list[dict[str, Any]]) -> Iterator[str]:
+    """The operator's image, and those that it is told."""
+    (pod,) = pods(manifests)
+    yield pod["containers"][0]["image"]
+    yield from (value for name, value in variables(pod).items() if name.endswith("_IMAGE"))
+
+
 def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
     rendered = template(cluster, "alerts.enabled=true")
     rules = next(manifest for manifest in rendered if manifest["kind"] == "PrometheusRule")["spec"]
@@ -143,7 +219,9 @@ def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
 
 
 def test_kube_score_finds_nothing_critical(cluster: Cluster):
-    rendered = cluster.helm("template", RELEASE, str(CHART), f"--namespace={SYSTEM}", "--set=replicas=2")
+    rendered = cluster.helm(
+        "template", RELEASE, str(CHART), f"--namespace={SYSTEM}", f"--set=replicas=2,registry={REGISTRY}"
+    )
     # images have fixed tags: pulling them again at each start, as it wants, would only tie a start to the registry
     done = cluster.run(
         "kube-score", "score", "-", "--output-format=ci", "--ignore-test=container-image-pull-policy", stdin=rendered

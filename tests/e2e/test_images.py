@@ -26,7 +26,7 @@ def inspect(name: str) -> dict[str, Any]:
     from tests.cluster.places import Places
     from tests.cluster.store import Store, qualified
 
-    image = qualified(f"distillery/{name}:{__version__}")
+    image = qualified(f"localhost/distillery/{name}:{__version__}")
     return json.loads(Store(Places.from_environment()).buildah("inspect", "--type=image", image))
 
 

@@ -108,7 +108,7 @@ def in_s3(cluster: Cluster, operator: Namespace, tmp_path_factory: pytest.TempPa
 def test_the_example_shows_how_far_it_is(example: Namespace, in_s3: Namespace):
     example.wait_for("a first stage", lambda: example.stage(EXAMPLE, "r1-rollout"), run=EXAMPLE)
     columns = example.kubectl("get", RUN).splitlines()[0].split()
-    assert columns == ["NAME", "PHASE", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
+    assert columns == ["NAME", "PHASE", "READY", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
     example.wait_for("progress", lambda: example.status(EXAMPLE).get("progress", {}).get("total") == 72, run=EXAMPLE)
 
 

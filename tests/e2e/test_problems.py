@@ -89,7 +89,8 @@ def test_a_gpu_that_is_not_there_is_told_and_waited_for(team: Namespace):
         "patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge", f"--patch={capacity}"
     )
     team.apply(small("gpu", modelServer={"resources": {"limits": {"nvidia.com/gpu": "2"}}}))
-    team.wait_for("a stage that plays", lambda: team.stage("gpu", "r1-rollout"), run="gpu")
+    # the stage that mounts the volume first asks for what the others need
+    team.wait_for("the first stage", lambda: team.stage("gpu", "prepare"), run="gpu")
     team.wait_for(
         "the condition",
         lambda: "nvidia.com/gpu" in team.condition("gpu", "Stalled").get("message", ""),

@@ -10,7 +10,7 @@ from tests.e2e.serving import NAME, TRAIN
 def test_a_run_shows_its_progress_while_it_plays(begun: Namespace):
     begun.wait_for("a first stage", lambda: begun.stage(NAME, "r1-rollout"), run=NAME)
     columns = begun.kubectl("get", RUN).splitlines()[0].split()
-    assert columns == ["NAME", "PHASE", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
+    assert columns == ["NAME", "PHASE", "READY", "ROUND", "STAGE", "PROGRESS", "BASE", "STUDENT", "SERVING", "AGE"]
     begun.wait_for("progress", lambda: begun.status(NAME).get("progress", {}).get("total") == TRAIN, run=NAME)
 
 

@@ -14,6 +14,7 @@ def test_the_run_ends_as_if_nothing_had_died(adapters: Namespace):
     assert_nothing_was_lost(adapters, NAME, train=TRAIN, evaluate=EVALUATE)
     status = adapters.status(NAME)
     assert status["phase"] == "Waiting"
+    assert adapters.condition(NAME, "Ready")["status"] == "True"
     jobs = [job for stage in STAGES for job in adapters.list("jobs", f"distillery.dev/stage={stage}")]
     assert [job["metadata"]["labels"]["distillery.dev/stage"] for job in jobs] == STAGES  # one attempt at each
     assert [job["status"].get("succeeded") for job in jobs] == [1] * len(STAGES)

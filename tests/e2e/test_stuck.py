@@ -28,7 +28,7 @@ def test_a_run_that_no_node_takes_says_why(stuck: Namespace):
 
 def test_a_run_continues_when_a_node_takes_it(failed: Namespace):
     assert failed.condition(STUCK, "DatabaseReady")["status"] == "True"
-    assert failed.condition(STUCK, "Stalled").get("status") != "True"
+    assert failed.condition(STUCK, "Stalled")["reason"] == "StageFailed"
 
 
 def test_a_model_that_is_not_there_fails_the_run_by_name(failed: Namespace):

@@ -49,7 +49,7 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"training": {"learningRate": "2e-4"}},
             'spec.training.learningRate: "2e-4": YAML takes this for a text: write it with a point, as 2.0e-4 or',
         ),
-        ({"gpus": 1}, "spec.gpus: 1: unknown field; known here: environment, agent, models"),
+        ({"volumes": 1}, "spec.volumes: 1: unknown field; known here: environment, agent, models"),
         (
             {"training": {"quantization": "nf4"}},
             "spec.stages.train.resources.limits: nf4 needs a GPU: ask for one",

@@ -8,6 +8,7 @@ import pytest
 
 from distillery import plugins
 from distillery.api import load
+from distillery.api.rules import warning_of
 from distillery.environments.base import EnvironmentConfigurationError
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -23,3 +24,16 @@ def test_an_example_is_valid(path: Path, tmp_path: Path):
         plugins.load("environments", environment.name)(environment.options, tmp_path)
     except EnvironmentConfigurationError as error:
         assert "_DATA isn't set" in str(error)  # noqa: PT017 - it may also be set, and then nothing is raised
+
+
+def test_the_production_example_shows_what_a_cluster_of_ones_own_needs():
+    spec = load(FOLDER / "kubernetes" / "production.yaml").spec
+    assert warning_of(spec) == ""
+    given = spec.model_dump(by_alias=True, exclude_defaults=True)
+    assert {"gpuPods", "pods", "storage", "database", "queueName", "modelServer", "stages", "rounds"} <= given.keys()
+    assert spec.storage.uri
+    assert spec.storage.uri.startswith("s3://")
+    assert spec.gpu_pods.node_selector
+    assert spec.gpu_pods.tolerations
+    assert given["promotion"].keys() >= {"service", "canary"}
+    assert given["promotion"]["service"].keys() >= {"gateway", "feedback", "resources", "replicas"}

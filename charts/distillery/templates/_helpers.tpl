@@ -25,6 +25,20 @@ subjects:
     namespace: {{ .Release.Namespace }}
 {{- end }}
 
+{{/* The name of an image. Takes a list: the root, and the image. */}}
+{{- define "distillery.image" -}}
+{{- $root := index . 0 }}{{ $image := index . 1 }}
+{{- $registry := ($root.Values.global).imageRegistry | default $image.registry | default $root.Values.registry }}
+{{- $registry = required "registry: name the registry with Distillery's images, such as registry.example.com/team (localhost for images that are loaded into the nodes)" $registry }}
+{{- trimSuffix "/" $registry }}/{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* For the operator, and by default for all pods of runs. */}}
+{{- define "distillery.imagePullSecrets" -}}
+{{ concat (($.Values.global).imagePullSecrets | default list) .Values.imagePullSecrets | uniq | toJson }}
+{{- end }}
+
 {{/* The operator's rights where runs are. tests/cluster compares them with the verbs it uses. */}}
 {{- define "distillery.rules" -}}
 - apiGroups: [distillery.dev]
@@ -66,4 +80,7 @@ subjects:
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, create, patch]
 {{- end }}

@@ -6,8 +6,10 @@ import base64
 from typing import Any
 
 from distillery.api.base import SecretKey
+from distillery_operator.manifests import placement
 from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
+from distillery_operator.manifests.resources import DATABASE, complete
 from distillery_operator.settings import Settings
 
 COMPONENT = "database"
@@ -77,6 +79,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
             "POSTGRES_PASSWORD_FILE": f"{password.path}/{_PASSWORD_KEY}",
             "PGDATA": f"{_DATA}/pgdata",
         },
+        resources=complete(spec.database.resources, DATABASE),
         ports=[{"name": "postgres", "containerPort": _PORT, "protocol": "TCP"}],
         readinessProbe={
             "exec": {"command": ["pg_isready", "-U", "distillery", "-h", "127.0.0.1"]},
@@ -110,7 +113,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
             "template": pod(
                 owner,
                 owner.labels(COMPONENT),
-                spec.pods.model_copy(update={"image": None}),
+                placement.database_pods(owner, settings),
                 settings,
                 containers=[server],
                 mounts=mounts,

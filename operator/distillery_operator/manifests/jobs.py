@@ -8,13 +8,13 @@ from typing import Any
 
 from distillery.api import Spec
 from distillery.api.base import SecretKey
-from distillery.api.infrastructure import StageSettings
+from distillery.api.infrastructure import StageSettings, asks_for_gpu
 from distillery.api.models import Endpoint
 from distillery.planning import Kind, Model, Stage, StageId
 from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery.stages.outcome import CONFIGURATION_ERROR
-from distillery_operator.manifests import database
+from distillery_operator.manifests import database, placement
 from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -24,18 +24,16 @@ from distillery_operator.manifests.pods import (
     artifacts,
     common_environment,
     container,
-    merged,
     model_cache,
-    on_one_node,
     pipeline_image,
     pod,
     scratch,
     secret_path,
     secrets,
     shared_memory,
-    shares_one_node,
     store_uri,
 )
+from distillery_operator.manifests.resources import HELPER, TRAINER, WORKER, complete
 from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
@@ -65,7 +63,9 @@ def _learned_label(owner: Owner) -> str:
 
 def migration_name(owner: Owner, settings: Settings) -> str:
     """Of the Job that brings the database's schema up: another image may bring another schema."""
-    return fitted(f"{owner.name}-migrate", [owner.uid, pipeline_image(owner.run.spec.pods, settings)])
+    return fitted(
+        f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings)]
+    )
 
 
 def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
@@ -120,10 +120,10 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
         digest: of the adapter of the student that plays.
     """
     spec = owner.run.spec
-    own: StageSettings = getattr(spec.stages, stage.id.kind.value)
-    pods = merged(spec.pods, own.pods)
-    if shares_one_node(spec):
-        pods = on_one_node(owner, pods)
+    own = placement.settings_of(spec, stage.id.kind)
+    served_here = stage.player is not None and not _endpoint(spec, stage.player)
+    gpu = asks_for_gpu(own.resources) or (served_here and has_gpu(spec))
+    pods = placement.stage_pods(owner, stage.id, settings, gpu=gpu)
     config = Mount({"name": "config", "configMap": {"name": name}}, CONFIG, read_only=True)
     credentials = secrets(_secrets(owner, stage))
     mounts = [artifacts(owner), *model_cache(owner), scratch(), shared_memory(), config, *credentials]
@@ -139,12 +139,14 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
             "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
         },
-        resources=own.resources,
+        resources=complete(
+            placement.stage_resources(spec, stage.id.kind), TRAINER if stage.id.kind is Kind.TRAIN else WORKER
+        ),
         ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
     )
     server_files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
     before: list[dict[str, Any]] = []
-    if stage.player and not _endpoint(spec, stage.player):
+    if stage.player and served_here:
         model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=artifact_folder(owner), digest=digest)
         mounts_of_fetch = [*server_files, *credentials]
         before = [
@@ -155,7 +157,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
     grace = 120 if stage.id.kind is Kind.TRAIN else 30
     template = pod(
         owner,
-        owner.labels(COMPONENT, {STAGE_LABEL: str(stage.id)}),
+        owner.labels(COMPONENT, {STAGE_LABEL: str(stage.id), **placement.volume_label(spec)}),
         pods,
         settings,
         containers=[worker],
@@ -191,11 +193,11 @@ def _database_job(
     owner: Owner, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
 ) -> dict[str, Any]:
     """A Job that needs the database and nothing else."""
-    spec = owner.run.spec
+    pods = placement.helper_pods(owner, settings)
     mounts = [scratch(), *secrets([database.dsn_reference(owner)])]
     worker = container(
         _WORKER,
-        pipeline_image(spec.pods, settings),
+        pipeline_image(pods, settings),
         ["python", "-m", module],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
@@ -204,11 +206,12 @@ def _database_job(
             "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
             **told,
         },
+        resources=HELPER,
     )
     template = pod(
         owner,
         owner.labels(COMPONENT, {STAGE_LABEL: stage}),
-        spec.pods,
+        pods,
         settings,
         containers=[worker],
         mounts=mounts,

@@ -9,7 +9,7 @@ from typing import Any
 from distillery.api import Spec
 from distillery.api.base import SecretKey
 from distillery.api.infrastructure import Pods, Resources
-from distillery_operator.manifests.names import RUN_LABEL, Owner
+from distillery_operator.manifests.names import Owner
 from distillery_operator.settings import Settings
 
 ARTIFACTS = "/artifacts"
@@ -49,25 +49,22 @@ def container(
     *,
     mounts: Iterable[Mount],
     pull_policy: str,
+    resources: Resources,
     environment: Mapping[str, str] | None = None,
-    resources: Resources | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """A container under ``restricted`` pod security, on a read-only root."""
-    made: dict[str, Any] = {
+    return {
         "name": name,
         "image": image,
         "imagePullPolicy": pull_policy,
         "command": list(command),
         "env": [{"name": key, "value": value} for key, value in (environment or {}).items()],
         "volumeMounts": [mount.in_container() for mount in mounts],
+        "resources": {"requests": dict(resources.requests), "limits": dict(resources.limits)},
         "securityContext": _CONTAINER_SECURITY,
         **more,
     }
-    if resources:
-        asked = {"requests": dict(resources.requests), "limits": dict(resources.limits)}
-        made["resources"] = {key: value for key, value in asked.items() if value}
-    return made
 
 
 def pod(
@@ -99,7 +96,7 @@ def pod(
         "volumes": [dict(mount.volume) for mount in mounts],
         "nodeSelector": dict(pods.node_selector),
         "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in pods.tolerations],
-        "imagePullSecrets": [{"name": name} for name in pods.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret.name} for secret in pods.image_pull_secrets],
         "affinity": dict(pods.affinity),
         "runtimeClassName": pods.runtime_class_name,
         "priorityClassName": pods.priority_class_name,
@@ -109,29 +106,6 @@ def pod(
         "metadata": {"labels": dict(labels)},
         "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
     }
-
-
-def merged(base: Pods, override: Pods) -> Pods:
-    """The run's settings with those of a stage in their place, field by field. What is empty says nothing."""
-    return base.model_copy(update={name: value for name, value in override if value})
-
-
-def on_one_node(owner: Owner, pods: Pods) -> Pods:
-    """The settings with the run's pods on one node, where its volume can be mounted on one only.
-
-    What the user says of affinity stands: then it is for the user to see to it.
-    """
-    if pods.affinity:
-        return pods
-    term = {"labelSelector": {"matchLabels": {RUN_LABEL: owner.name}}, "topologyKey": "kubernetes.io/hostname"}
-    return pods.model_copy(
-        update={"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
-    )
-
-
-def shares_one_node(spec: Spec) -> bool:
-    """Whether the run's volume can be mounted on one node only."""
-    return spec.storage.uri is None and spec.storage.claim.access_mode == "ReadWriteOnce"
 
 
 def claim_name(owner: Owner) -> str:

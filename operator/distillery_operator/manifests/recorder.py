@@ -8,7 +8,7 @@ from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import Owner
-from distillery_operator.manifests.pods import Mount, container, liveness, pipeline_image, scratch, secret_path, secrets
+from distillery_operator.manifests.pods import Mount, container, liveness, scratch, secret_path, secrets
 from distillery_operator.settings import Settings
 
 NAME = "recorder"
@@ -28,11 +28,11 @@ def credentials(owner: Owner) -> Mount:
     return Mount({**mount.volume, "name": "dsn"}, mount.path, read_only=True)
 
 
-def recorder(owner: Owner, feedback: Feedback, *, settings: Settings) -> dict[str, Any]:
+def recorder(owner: Owner, feedback: Feedback, *, image: str, settings: Settings) -> dict[str, Any]:
     """The native sidecar of pods that keep something. Nothing waits for it: they serve without the database, too."""
     return container(
         NAME,
-        pipeline_image(owner.run.spec.pods, settings),
+        image,
         ["python", "-m", "distillery.serving.recorder"],
         mounts=[scratch(), FOLDER, credentials(owner)],
         pull_policy=settings.image_pull_policy,

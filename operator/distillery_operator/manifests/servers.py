@@ -13,9 +13,10 @@ from distillery.planning import Model
 from distillery.planning.stages import BASE
 from distillery.serving.arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.choice import merges, served, student_name
-from distillery_operator.manifests import gateway, recorder
+from distillery_operator.manifests import gateway, placement, recorder
 from distillery_operator.manifests.gateway import SERVING, Site
 from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
+from distillery_operator.manifests.placement import serving_resources
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     Mount,
@@ -24,14 +25,13 @@ from distillery_operator.manifests.pods import (
     common_environment,
     container,
     model_cache,
-    on_one_node,
     pipeline_image,
     pod,
     scratch,
     shared_memory,
-    shares_one_node,
     store_uri,
 )
+from distillery_operator.manifests.resources import FETCH, SERVER, complete
 from distillery_operator.settings import Settings
 
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
@@ -68,6 +68,7 @@ def fetch(
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=common_environment(owner.run.spec),
+        resources=FETCH,
         terminationMessagePolicy="FallbackToLogsOnError",
     )
 
@@ -117,7 +118,7 @@ def _vllm(
             **(environment or {}),
             "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
         },
-        resources=resources,
+        resources=complete(resources, SERVER),
         startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
         **more,
     )
@@ -167,7 +168,7 @@ def hang_check(port: int) -> list[str]:
 
 def serves_adapters(spec: Spec) -> bool:
     """Whether promoted students are served as adapters, which one server exchanges while it runs."""
-    return not merges(spec, gpu=asks_for_gpu(_resources(spec)))
+    return not merges(spec, gpu=asks_for_gpu(serving_resources(spec)))
 
 
 def deployment(
@@ -193,19 +194,19 @@ def deployment(
         replicas: how many. Default: ``promotion.service.replicas``.
     """
     spec = owner.run.spec
-    resources = _resources(spec)
+    resources = serving_resources(spec)
     gpu, adapter = asks_for_gpu(resources), serves_adapters(spec)
-    pods = on_one_node(owner, spec.pods) if shares_one_node(spec) else spec.pods
+    pods = placement.serving_pods(owner, settings)
     files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
     opens_store = gateway.credentials(spec)
     if adapter:
         model = served(BASE, spec, gpu=gpu, artifacts=artifact_folder(owner))
-        labels: dict[str, str] = {}
+        labels = placement.volume_label(spec)
     else:
         model = served(student, spec, gpu=gpu, artifacts=artifact_folder(owner), digest=digest)
         # the first name stands in answers, the second one is the same whatever student a pod holds
         model = replace(model, name=student_name(digest), aliases=(owner.name,))
-        labels = {STUDENT_LABEL: student_label(digest)}
+        labels = {STUDENT_LABEL: student_label(digest), **placement.volume_label(spec)}
     server = _vllm(
         spec,
         model,
@@ -224,10 +225,10 @@ def deployment(
             "failureThreshold": _MINUTES_TO_RECOVER * 6,
         },
     )
-    image = pipeline_image(spec.pods, settings)
+    image = pipeline_image(pods, settings)
     mounts_of_fetch = files if adapter else [*files, *opens_store]
     fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
-    feedback = gateway.kept(spec, site)
+    feedback, surge = gateway.kept(spec, site), spec.promotion.service.max_surge
     template = pod(
         owner,
         owner.labels(site.component, labels),
@@ -238,7 +239,7 @@ def deployment(
             fetched,
             server,
             *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *([recorder.recorder(owner, feedback, settings=settings)] if feedback else []),
+            *([recorder.recorder(owner, feedback, image=image, settings=settings)] if feedback else []),
         ],
         mounts=[
             *files,
@@ -249,6 +250,7 @@ def deployment(
             *([recorder.FOLDER, recorder.credentials(owner)] if feedback else []),
         ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
+        topologySpreadConstraints=[] if placement.shares_one_node(spec) else _spread(owner, site),
     )
     return {
         "apiVersion": "apps/v1",
@@ -256,15 +258,41 @@ def deployment(
         "metadata": owner.metadata(site.named(owner), site.component),
         "spec": {
             "replicas": spec.promotion.service.replicas if replicas is None else replicas,
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge},
+            },
             "selector": {"matchLabels": owner.selector(site.component)},
             "template": template,
         },
     }
 
 
-def _resources(spec: Spec) -> Resources:
-    return spec.promotion.service.resources or spec.model_server.resources
+def _spread(owner: Owner, site: Site) -> list[dict[str, Any]]:
+    """Nodes and zones share the pods, where they can: better two on one node than one too few."""
+    return [
+        {
+            "maxSkew": 1,
+            "topologyKey": key,
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": owner.selector(site.component)},
+        }
+        for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+    ]
+
+
+def disruption_budget(owner: Owner) -> dict[str, Any]:
+    """Drains take one pod at a time of those that clients reach; a pod that does not answer is in nobody's way."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": owner.metadata(SERVING.named(owner), SERVING.component),
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": owner.selector(SERVING.component)},
+        },
+    }
 
 
 def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.api.base import URL_PATTERN, Name, Part, Seconds, SecretKey, Text
+from distillery.api.base import URL_PATTERN, Name, Part, Seconds, SecretKey, SecretName, Text
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 """A Kubernetes quantity such as ``500m``, ``4`` or ``16Gi``; always a string."""
@@ -67,26 +68,25 @@ class Storage(Part):
     """Whether the claim outlives the run's deletion. What lies in S3 always does."""
 
 
-class Database(Part):
-    """The Postgres with pgvector that keeps episodes, hints and progress."""
-
-    dsn_secret_ref: SecretKey | None = None
-    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``."""
-
-
 class Resources(Part):
-    """What a stage's pods ask for. Has no effect without a cluster."""
+    """What a container asks for. Has no effect without a cluster."""
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
-    """For the scheduler."""
+    """requests are what the scheduler reserves. Default for cpu and memory: the limit, or a small amount."""
 
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
-    """Enforced; GPUs go here."""
+    """limits are enforced; GPUs go here. Default for memory: 64Gi for the trainer and for model servers, 16Gi for
+    other workers, 2Gi for the quick-start database, and never less than the request."""
+
+
+def gpus(limits: Mapping[str, str]) -> set[str]:
+    """Return the names of GPUs among limits, such as ``nvidia.com/gpu`` or the slice ``nvidia.com/mig-1g.10gb``."""
+    return {name for name in limits if "gpu" in name or "/mig-" in name}
 
 
 def asks_for_gpu(resources: Resources) -> bool:
-    """``nvidia.com/gpu``, ``amd.com/gpu``, a slice such as ``nvidia.com/mig-1g.10gb``."""
-    return any("gpu" in name or "/mig-" in name for name in resources.limits)
+    """Return whether a GPU is among the limits."""
+    return bool(gpus(resources.limits))
 
 
 class Toleration(Part):
@@ -114,8 +114,8 @@ class Pods(Part):
     image: Text | None = None
     """Default: the operator's pipeline image of its own version."""
 
-    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
-    """Names of Secrets for the registries of images."""
+    image_pull_secrets: Annotated[tuple[SecretName, ...], Field(max_length=8)] = ()
+    """imagePullSecrets are Secrets for the registries of images, as ``[{name: registry}]``."""
 
     service_account_name: Name | None = None
     """Default: an account of the run's own, without rights. Its token is never mounted."""
@@ -134,6 +134,20 @@ class Pods(Part):
 
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
     """What the scheduler may preempt for these pods."""
+
+
+class Database(Part):
+    """The Postgres with pgvector that keeps episodes, hints and progress."""
+
+    dsn_secret_ref: SecretKey | None = None
+    """A connection string. Default: a quick-start server; without a cluster an embedded one under
+    ``$DISTILLERY_HOME``."""
+
+    resources: Resources = Resources()
+    """resources are what the quick-start server asks for."""
+
+    pods: Pods = Pods()
+    """pods is what differs from ``spec.pods`` for the quick-start server, field by field. It never gets ``gpuPods``."""
 
 
 class ModelServer(Part):

@@ -38,9 +38,12 @@ MUTABLE = (
     "storage.claim.size",
     "storage.modelCache",
     "storage.retain",
+    "database.resources",
+    "database.pods",
     "modelServer.image",
     "modelServer.resources",
     "pods",
+    "gpuPods",
     "stages",
 )
 """The fields of the specification that may change while a run exists: they say when things happen, how they are carried

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from distillery.api.base import Part, SecretName
 from distillery.api.feedback import Feedback
-from distillery.api.infrastructure import Resources
+from distillery.api.infrastructure import Pods, Resources
 
 
 class GatewayLimits(Part):
@@ -62,10 +62,25 @@ class Service(Part):
     """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Pods that serve."""
+    """Pods that serve. ``kubectl scale drun/NAME`` sets it, and so can a HorizontalPodAutoscaler of the run."""
+
+    scaling: Literal["Fixed", "External"] = "Fixed"
+    """scaling is who decides on the number of pods. ``External`` leaves it to an autoscaler of the Deployment that has
+    the run's name; ``replicas`` is what it starts with."""
 
     resources: Resources | None = None
     """What each asks for. Default: as ``modelServer``."""
+
+    pods: Pods = Pods()
+    """pods is what differs from ``spec.pods`` and ``spec.gpuPods`` for the pods that serve, field by field."""
+
+    max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
+    """maxSurge is how many pods more than ``replicas`` there may be while pods are replaced. With 0 a pod ends before
+    its successor starts: that needs no spare GPU, and one replica is missing meanwhile."""
+
+    during_rounds: Literal["Serve", "Pause"] = "Serve"
+    """duringRounds is what servers do while a round is under way. ``Pause`` ends their pods, so that the round gets
+    their GPUs. They start again when the run waits for failures, is suspended or has ended."""
 
     gateway: Gateway = Gateway()
     """Who may ask, and how much."""

@@ -174,6 +174,13 @@ RULES: tuple[Rule, ...] = (
         "needs spec.promotion.service.feedback, which gathers what it waits for",
     ),
     Rule(
+        "spec.promotion.service.scaling",
+        lambda s: s.promotion.service.scaling == "Fixed" or s.promotion.service.during_rounds == "Serve",
+        "self.promotion.service.scaling == 'Fixed' || self.promotion.service.duringRounds == 'Serve'",
+        "External needs spec.promotion.service.duringRounds: Serve, for the operator and an autoscaler can't both set "
+        "the number of pods",
+    ),
+    Rule(
         "spec.promotion.round",
         lambda s: s.promotion.round is None or s.promotion.round <= s.rounds.max,
         "!has(self.promotion.round) || self.promotion.round <= self.rounds.max",

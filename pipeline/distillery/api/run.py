@@ -50,13 +50,13 @@ class Metadata(Part):
 class Spec(Part):
     """spec is what a run does. All of it can change until a stage other than prepare has started. From then on the
     fields that decide what is learned are immutable. The fields that only decide how can change at any time:
-    ``suspend``, ``ttlSecondsAfterFinished``, ``queueName``, ``pods``, ``stages``, ``promotion.round``,
+    ``suspend``, ``ttlSecondsAfterFinished``, ``queueName``, ``pods``, ``gpuPods``, ``stages``, ``promotion.round``,
     ``promotion.service``, ``promotion.canary``, ``modelServer.image``, ``modelServer.resources``, those of
     ``modelServer.arguments`` that set parallelism, memory and batching, ``storage.claim.size`` (it can grow),
-    ``storage.retain``, ``storage.modelCache``, ``training.rowTokens``, ``training.checkpointSeconds``, all of
-    ``rollout`` but the temperature, and the references to Secrets with keys, tokens and credentials.
-    ``environment.tasks.evaluate`` can grow. Stages that run keep the settings they started with; later ones, and those
-    that start again, use the new ones.
+    ``storage.retain``, ``storage.modelCache``, ``database.resources``, ``database.pods``, ``training.rowTokens``,
+    ``training.checkpointSeconds``, all of ``rollout`` but the temperature, and the references to Secrets with keys,
+    tokens and credentials. ``environment.tasks.evaluate`` can grow. Stages that run keep the settings they started
+    with; later ones, and those that start again, use the new ones.
     """
 
     environment: Environment = Environment()
@@ -103,6 +103,11 @@ class Spec(Part):
 
     pods: Pods = Pods()
     """How the pods of all stages, servers and databases are made."""
+
+    gpu_pods: Pods = Pods()
+    """gpuPods is what differs from ``pods`` where a pod asks for a GPU, field by field: the node pool and its taints.
+    Where a volume keeps the run on one node, all pods that mount it are made so. Taints named after the GPU resource,
+    such as ``nvidia.com/gpu``, are tolerated without it."""
 
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
     """Kueue's local queue that the run's Jobs wait in."""

@@ -31,6 +31,9 @@ def forbidden(spec: dict[str, Any], **allowed: Any) -> list[str]:
     [
         ({"pods": {"image": IMAGE}}, "images", "spec.pods.image"),
         ({"stages": {"train": {"pods": {"image": IMAGE}}}}, "images", "spec.stages.train.pods.image"),
+        ({"gpuPods": {"image": IMAGE}}, "images", "spec.gpuPods.image"),
+        ({"database": {"pods": {"image": IMAGE}}}, "images", "spec.database.pods.image"),
+        ({"promotion": {"service": {"pods": {"image": IMAGE}}}}, "images", "spec.promotion.service.pods.image"),
         ({"modelServer": {"image": IMAGE}}, "images", "spec.modelServer.image"),
         (endpoint("https://host/v1"), "endpoints", "spec.models.extractor.endpoint.baseURL"),
         ({"storage": {"uri": "s3://b/p", "endpointURL": "http://s3"}}, "endpoints", "spec.storage.endpointURL"),

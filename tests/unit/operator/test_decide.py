@@ -306,7 +306,7 @@ def test_jobs_go_after_their_time_and_nothing_else():
     cluster.reconcile()
     assert {kind for kind, _ in cluster.objects} == {
         "ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy", "Service", "StatefulSet", "Deployment", "ConfigMap",
-        "Pod", "Job",
+        "Pod", "Job", "PodDisruptionBudget",
     }  # fmt: skip
     (left,) = [thing for (kind, _), thing in cluster.objects.items() if kind == "Job"]
     assert left["metadata"]["labels"][STAGE_LABEL] == HISTORY

@@ -95,6 +95,7 @@ def everything(of: Owner, settings: Settings = SETTINGS) -> Iterator[Object]:
         yield job(kind, of, settings)
     yield serving(of, settings=settings)
     yield servers.service(of)
+    yield servers.disruption_budget(of)
     yield gateway.network_policy(of, settings)
     yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):
@@ -273,7 +274,7 @@ def test_with_a_gpu_students_are_adapters_beside_their_base():
     made = jobs.stage_job(of, playing, "j", SETTINGS, digest="abcdef0123456789")
     server = made["spec"]["template"]["spec"]["initContainers"][-1]
     assert server["image"] == SETTINGS.gpu_server_image
-    assert server["resources"]["limits"] == {"nvidia.com/gpu": "1"}
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert f"student-abcdef012345=/artifacts/{of.identity.key}/r1-train-distilled/adapter" in server["command"]
     config = jobs.stage_config(of, playing, digest="abcdef0123456789")
     assert config.server
@@ -310,7 +311,7 @@ def test_what_is_mounted_is_what_a_stage_reads():
 
 def test_settings_of_a_stage_stand_in_for_those_of_the_run():
     of = owner(
-        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": ["registry"]},
+        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": [{"name": "registry"}]},
         stages={"train": {"pods": {"nodeSelector": {"pool": "gpu"}}, "timeoutSeconds": 60, "maxRetries": 1}},
     )
     train = job(Kind.TRAIN, of)["spec"]
@@ -327,14 +328,6 @@ def test_job_gives_each_worker_its_own_retries():
     assert "backoffLimit" not in rollout
     assert (rollout["backoffLimitPerIndex"], rollout["maxFailedIndexes"], rollout["completions"]) == (3, 7, 8)
     assert job(Kind.TRAIN, owner(rollout={"workers": 8}))["spec"]["maxFailedIndexes"] == 0
-
-
-def test_a_volume_for_one_node_keeps_the_run_on_it():
-    affinity = job(Kind.TRAIN)["spec"]["template"]["spec"]["affinity"]
-    (term,) = affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert term["labelSelector"]["matchLabels"] == {"distillery.dev/run": "test"}
-    wide = owner(storage={"claim": {"accessMode": "ReadWriteMany"}})
-    assert "affinity" not in job(Kind.TRAIN, wide)["spec"]["template"]["spec"]
 
 
 def test_names_fit_whatever_the_run_is_called():

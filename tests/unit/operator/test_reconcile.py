@@ -47,7 +47,7 @@ class FakeKube(Kube):
         if message := self.refuses.get(manifest["kind"]):
             raise ApiError(403, "Forbidden", message)
 
-    async def apply(self, manifest: Object) -> Object:
+    async def apply(self, manifest: Object, *, manager: str = "") -> Object:
         self._admit(manifest)
         self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
         if (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", "test-serving"):

@@ -1,0 +1,133 @@
+"""Where pods run: settings of the chart and of the run, GPUs, and a volume that one node can mount. Pure.
+
+A volume that one node mounts at a time binds all pods that mount it to the node of the first of them. So the first one
+asks for as much as the largest, GPUs included, and those without a GPU tolerate the taints of nodes that have some.
+Pods that do not mount the volume, such as the database's, are free to run elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from functools import reduce
+from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
+
+from distillery.api import Spec
+from distillery.api.infrastructure import Pods, Resources, StageSettings, Toleration, asks_for_gpu, gpus
+from distillery.planning import Kind, StageId
+from distillery_operator.manifests.names import RUN_LABEL, VOLUME_LABEL, Owner
+from distillery_operator.settings import Settings
+
+_PLAYING = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
+
+
+def stage_pods(owner: Owner, stage: StageId, settings: Settings, *, gpu: bool) -> Pods:
+    """Return the settings of a stage's pods; ``gpu`` is whether one of their containers asks for a GPU."""
+    return _with_volume(owner, settings, settings_of(owner.run.spec, stage.kind).pods, gpu=gpu)
+
+
+def serving_pods(owner: Owner, settings: Settings) -> Pods:
+    """Return the settings of the pods that serve a student."""
+    spec = owner.run.spec
+    return _with_volume(owner, settings, spec.promotion.service.pods, gpu=asks_for_gpu(serving_resources(spec)))
+
+
+def database_pods(owner: Owner, settings: Settings) -> Pods:
+    """Return the settings of the quick-start database, which has an image of its own."""
+    return _layered(owner, settings, owner.run.spec.database.pods, gpu=False).model_copy(update={"image": None})
+
+
+def helper_pods(owner: Owner, settings: Settings) -> Pods:
+    """Return the settings of Jobs that mount no volume: they have neither a GPU nor a stage."""
+    return _layered(owner, settings, Pods(), gpu=False)
+
+
+def volume_label(spec: Spec) -> dict[str, str]:
+    """Return the label of pods that mount the run's volume; none where artifacts are elsewhere."""
+    return {} if spec.storage.uri else {VOLUME_LABEL: "artifacts"}
+
+
+def shares_one_node(spec: Spec) -> bool:
+    """Return whether the run's volume can be mounted on one node only."""
+    return spec.storage.uri is None and spec.storage.claim.access_mode == "ReadWriteOnce"
+
+
+def stage_resources(spec: Spec, kind: Kind) -> Resources:
+    """Return what a stage's worker asks for; that of ``prepare``, the first pod of a run, may have to hold a place."""
+    own = settings_of(spec, kind).resources
+    return _largest(spec, own) if kind is Kind.PREPARE and shares_one_node(spec) and _gpu_names(spec) else own
+
+
+def serving_resources(spec: Spec) -> Resources:
+    """Return what a model server asks for that serves a student."""
+    return spec.promotion.service.resources or spec.model_server.resources
+
+
+def settings_of(spec: Spec, kind: Kind) -> StageSettings:
+    """Return the run's settings of a kind of stage."""
+    return getattr(spec.stages, kind.value)
+
+
+def _with_volume(owner: Owner, settings: Settings, own: Pods, *, gpu: bool) -> Pods:
+    spec = owner.run.spec
+    bound = shares_one_node(spec)
+    names = _gpu_names(spec) if gpu or bound else []
+    pods = _tolerating(_layered(owner, settings, own, gpu=bool(names)), names)
+    if not bound or pods.affinity:
+        return pods  # with an affinity of their own the user sees to it
+    labels = {RUN_LABEL: owner.name, **volume_label(spec)}
+    term: dict[str, Any] = {"labelSelector": {"matchLabels": labels}, "topologyKey": "kubernetes.io/hostname"}
+    return pods.model_copy(
+        update={"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+    )
+
+
+def _layered(owner: Owner, settings: Settings, own: Pods, *, gpu: bool) -> Pods:
+    """The chart's settings, the run's in their place, and the component's in theirs."""
+    spec = owner.run.spec
+    if gpu:
+        return reduce(_over, (settings.pods, settings.gpu_pods, spec.pods, spec.gpu_pods, own))
+    return reduce(_over, (settings.pods, spec.pods, own))
+
+
+def _over(base: Pods, override: Pods) -> Pods:
+    """Settings with others in their place, field by field. What is empty says nothing."""
+    return base.model_copy(update={name: value for name, value in override if value})
+
+
+def _tolerating(pods: Pods, names: Iterable[str]) -> Pods:
+    """With what Kubernetes' own admission plug-in ExtendedResourceToleration adds to pods that ask for GPUs."""
+    more = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in names]
+    missing = [toleration for toleration in more if toleration not in pods.tolerations]
+    return pods.model_copy(update={"tolerations": (*pods.tolerations, *missing)})
+
+
+def _gpu_names(spec: Spec) -> list[str]:
+    """The GPU resources that any pod of the run asks for."""
+    return sorted({name for pod in _demands(spec) for resources in pod for name in gpus(resources.limits)})
+
+
+def _demands(spec: Spec) -> Iterator[list[Resources]]:
+    """What the containers of each kind of pod ask for that mounts the volume."""
+    for kind in Kind:
+        server = [spec.model_server.resources] if kind in _PLAYING else []
+        yield [settings_of(spec, kind).resources, *server]
+    yield [serving_resources(spec)]
+
+
+def _largest(spec: Spec, own: Resources) -> Resources:
+    """The resources with as much as the largest pod of the run asks for: its node can hold every pod then."""
+
+    def most(name: str) -> str:
+        totals = (sum(map(parse_quantity, _asked(pod, name)), Decimal()) for pod in _demands(spec))
+        return f"{max(totals).normalize():f}"
+
+    requests = {**own.requests, **{name: most(name) for name in ("cpu", "memory") if most(name) != "0"}}
+    limits = {name: max(limit, requests.get(name, "0"), key=parse_quantity) for name, limit in own.limits.items()}
+    return Resources(requests=requests, limits={**limits, **{name: most(name) for name in _gpu_names(spec)}})
+
+
+def _asked(pod: Iterable[Resources], name: str) -> Iterator[str]:
+    return (resources.requests.get(name) or resources.limits.get(name, "0") for resources in pod)

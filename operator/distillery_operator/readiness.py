@@ -1,0 +1,42 @@
+"""The condition Ready, as kstatus, Flux and Argo CD read it: whether what the run offers now is there. Pure.
+
+A student that is served is what a run offers. So Ready follows Serving as soon as there is one, whatever a later round
+does. Before that, and without one, a run is ready when it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from distillery_operator import conditions
+
+PROGRESSING = "Progressing"
+"""Why a run is not ready: nothing is served yet, and the run is under way."""
+SUSPENDED = "Suspended"
+"""The same: nothing is served yet, and the run is suspended."""
+COMPLETE = "Complete"
+"""Why a run is ready that serves nothing: all of its rounds ended."""
+NO_REPLICAS = "NoReplicas"
+"""Why a student is not served: the user, or an autoscaler, wants no servers. A complete run is ready all the same."""
+
+
+def readiness(phase: str, message: str, held: Iterable[Mapping[str, Any]]) -> tuple[bool, str, str]:
+    """Return whether a run is ready, the reason, and a message.
+
+    Args:
+        phase: of the run.
+        message: of the run.
+        held: its other conditions.
+    """
+    held = list(held)
+    accepted, serving = conditions.find(held, conditions.ACCEPTED), conditions.find(held, conditions.SERVING)
+    if accepted and accepted["status"] == "False":
+        return False, accepted["reason"], accepted["message"]
+    if failed := conditions.find_true(held, conditions.FAILED):
+        return False, failed["reason"], failed["message"]
+    if serving and serving["reason"] != NO_REPLICAS:
+        return serving["status"] == "True", serving["reason"], serving["message"]
+    if phase == COMPLETE:
+        return True, COMPLETE, message
+    return False, SUSPENDED if phase == SUSPENDED else PROGRESSING, message
