@@ -172,6 +172,8 @@ class RunLock:
 
     async def __aexit__(self, *_: object) -> None:
         if self._connection:
+            with contextlib.suppress(psycopg.OperationalError):  # the connection was lost, and the lock with it
+                await self._connection.rollback()  # the server frees the lock some time after a connection was closed
             await self._connection.close()
 
     async def ensure(self) -> None:
