@@ -30,8 +30,10 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.releases import choose_images, hold, with_images
 from distillery_operator.retries import (
     INVALID_SPEC,
+    UNKNOWN_FIELD,
     failed_helpers,
     find_request,
     judge_again,
@@ -65,19 +67,24 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     try:
         run = parse({key: value for key, value in body.items() if key != "status"})
     except InvalidRun as error:
-        writer.set(conditions.ACCEPTED, False, INVALID_SPEC, str(error))
-        if status.get("phase", "Failed") != "Failed":
+        told, phase = str(error), status.get("phase", "Pending" if error.is_newer else "Failed")
+        if error.is_newer:
+            told += "\nThe CRD is newer than the operator: upgrade the operator; the run then goes on by itself."
+        writer.set(conditions.ACCEPTED, False, UNKNOWN_FIELD if error.is_newer else INVALID_SPEC, told)
+        if error.is_newer or phase != "Failed":
             # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
             decision = Decision()
             if withdrawn := withdraw(body, status, observed, now):
                 course, decision = withdrawn
                 writer.try_out(course)
-            return replace(decision, status=writer.finish(status["phase"], str(error)))
+            return replace(decision, status=writer.finish(phase, told))
         writer.set(conditions.FAILED, True, INVALID_SPEC, str(error))
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
+    writer.status |= choose_images(owner, body, status, observed, settings)
+    settings = with_images(settings, writer.status["images"])
     if outgrown := outgrown_round(run, status):
         status = {**status, "rounds": status["rounds"][:-1]}
         writer.reopen(outgrown)
@@ -89,7 +96,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     ):
         return _look_after(owner, status, observed, settings, now, writer)
 
-    decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
+    decision = replace(_provide(owner, observed, settings, writer), delete=_superseded_jobs(owner, observed))
     states, records = _stage_states(owner, status, observed, now)
     if restarts:
         states, records = {}, {}
@@ -161,7 +168,7 @@ def _wait(
     return replace(waiting, requeue=_sooner(ASK_SECONDS, waiting.requeue))
 
 
-def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
+def _provide(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
     """Account, volume, database and schema."""
     spec = owner.run.spec
     wanted: list[Object] = []
@@ -174,7 +181,7 @@ def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
         wanted += [
             database.network_policy(owner),
             database.service(owner),
-            database.stateful_set(owner, settings),
+            hold(database.stateful_set(owner, settings), owner, writer.status, observed),
         ]
     secret = own_database and database.name(owner) not in observed.stateful_sets
     return Decision(secret=secret, apply=tuple(wanted))
@@ -256,6 +263,9 @@ def _advance(
             writer.set(conditions.DATABASE_READY, False, "Starting", "The database is starting.")
             return decision, "Waiting for the database to start."
     migration = observed.jobs.get(jobs.migration_name(owner, settings))
+    if migration is None and current.running:
+        # by another image, which may not know the schema that this one brings
+        return decision, "Waiting for the stages of the former image before the schema is brought up."
     if migration is None:
         writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
         migration = jobs.migration_job(owner, settings)
@@ -338,7 +348,7 @@ def _serve(
     history = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
-        apply=(*decision.apply, *manifests),
+        apply=(*decision.apply, *(hold(manifest, owner, writer.status, observed) for manifest in manifests)),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
         create=(*decision.create, *history.create),
         delete=(*decision.delete, *history.delete, *leaving),

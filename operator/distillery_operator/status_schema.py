@@ -10,10 +10,11 @@ from typing import Any
 MOST_HISTORY = 20
 """Of what was served."""
 
-MAX_RETRY_REQUEST = 64
+MAX_RETRY_REQUEST = MAX_UPGRADE_REQUEST = 64
+"""Characters of an annotation that requests something; more are not looked at."""
+
 MOST_OF_STAGE = 256
 """Characters of the names of the stages under way."""
-"""Characters of the annotation that requests a retry; more are not looked at."""
 
 
 def _text(most: int, description: str) -> dict[str, Any]:
@@ -162,6 +163,14 @@ STATUS: dict[str, Any] = {
             },
         },
         "learnedDigest": _text(64, "Digest of what the run learned when its first stage started."),
+        "images": {
+            "type": "object",
+            "description": "images are those of the run's pods, as they were configured when it was first seen.",
+            "additionalProperties": _text(512, "As pods name it."),
+        },
+        "upgradeRequest": _text(
+            MAX_UPGRADE_REQUEST, "The value of distillery.dev/upgrade-requested that was acted on last."
+        ),
         "retryRequest": _text(MAX_RETRY_REQUEST, "The value of distillery.dev/retry-requested that was acted on last."),
         "startTime": _TIME,
         "completionTime": _TIME,

@@ -51,6 +51,18 @@ EXTRACTOR = {
 }
 
 
+def test_stage_of_an_older_image_ignores_what_it_is_told_beyond_what_it_knows():
+    (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
+    written = json.loads(told)
+    assert written["document"]["spec"] == {
+        "models": {"student": {"model": "/models/tiny"}},
+        "evaluation": {"arms": ["base", "distilled"]},
+        "training": {"seed": 7},
+    }
+    newer = written | {"speculation": True, "server": {**written["server"], "speculation": True}}
+    assert StageConfig.model_validate(newer) == StageConfig.model_validate(written)
+
+
 def owner(name: str = "test", **spec: Any) -> Owner:
     body = run_object(name, **spec)
     return Owner(parse({k: v for k, v in body.items() if k != "status"}), UID)
