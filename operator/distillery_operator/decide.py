@@ -6,7 +6,7 @@ its stages are started as the planner says, a winner is served, and in the end i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -408,10 +408,9 @@ def _look_after(
     decision = Decision()
     if status.get("rounds"):
         current = plan(owner.run.spec, states)
-        if owner.run.spec.database.dsn_secret_ref is None:
-            # whether recorders are among those that may come in can change still
-            decision = replace(decision, apply=(database.network_policy(owner),))
         decision = _serve(owner, current, observed, settings, decision, now, writer)
+        if owner.run.spec.database.dsn_secret_ref is None:
+            decision = replace(decision, apply=(*decision.apply, *_rest(owner, observed, settings, writer)))
         if "serving" in writer.status:
             # Services and ConfigMaps are not watched: one that was deleted comes back at the next look
             decision = replace(decision, requeue=_sooner(settings.heal_seconds, decision.requeue))
@@ -429,6 +428,27 @@ def _look_after(
             requeue = _sooner((due - now).total_seconds(), requeue)
     phase, message = status.get("phase", ""), status.get("message", "")
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
+
+
+def _rest(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Iterator[Object]:
+    """The database of a run that ended: once the run is complete it runs only where something writes to it."""
+    yield database.network_policy(owner)  # whether recorders are among those that may come in can change still
+    if not conditions.is_true(writer.conditions, conditions.COMPLETE):
+        return
+    needed = "serving" in writer.status and (
+        owner.run.spec.promotion.service.feedback is not None
+        or not _is_kept(owner, observed, writer.status["serving"]["history"])
+    )
+    present = observed.stateful_sets.get(database.name(owner))
+    if needed or (present and present["spec"]["replicas"]):
+        wanted = database.stateful_set(owner, settings, replicas=int(needed))
+        yield hold(wanted, owner, writer.status, observed)
+
+
+def _is_kept(owner: Owner, observed: Observed, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the database has all of what was served; a Job that failed is not waited for."""
+    job = observed.jobs.get(jobs.history_name(owner, history))
+    return job is not None and bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
 
 
 def _running_jobs(observed: Observed) -> list[tuple[Reference, str]]:

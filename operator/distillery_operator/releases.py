@@ -102,7 +102,14 @@ def _inputs(owner: Owner, wanted: Object, status: Mapping[str, Any]) -> list[Any
     promotion = spec.get("promotion", {})
     served = {key: value for key, value in promotion.get("service", {}).items() if key != "replicas"}
     student = wanted["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
-    return [parts, served, promotion.get("weights"), student, status.get("images", {}), status.get("upgradeRequest", "")]
+    return [
+        parts,
+        served,
+        promotion.get("weights"),
+        student,
+        status.get("images", {}),
+        status.get("upgradeRequest", ""),
+    ]
 
 
 def _image_of(workload: Object | None) -> str:
@@ -110,7 +117,7 @@ def _image_of(workload: Object | None) -> str:
 
 
 def _major(image: str) -> str:
-    """The major version of PostgreSQL by an image's tag, such as ``pg17``, ``0.8.1-pg17`` or ``17.2``; else the image."""
+    """The major version of PostgreSQL by an image's tag: ``pg17``, ``0.8.1-pg17`` or ``17.2``; else the image."""
     tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
     found = re.search(r"pg(\d+)", tag) or re.match(r"(\d+)", tag)
     return found[1] if found else image

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from distillery.api.base import SecretKey
+from distillery.api.infrastructure import Resources
 from distillery_operator.manifests.names import Owner, ingress_policy
 from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
 from distillery_operator.settings import Settings
@@ -16,7 +17,15 @@ _PASSWORD_KEY = "password"  # noqa: S105 - the name of a key
 _USER = 999  # of the official images
 _PORT = 5432
 _DATA = "/var/lib/postgresql/data"
-_SIZE = "10Gi"
+_RESOURCES = Resources(requests={"cpu": "100m", "memory": "256Mi"})
+_MINUTES_TO_START = 30  # a large log is replayed after a crash
+
+
+_ALIVE = {
+    # 1 is that it lets nobody in, which it says while it recovers
+    "exec": {"command": ["sh", "-c", "pg_isready -q -U distillery -h 127.0.0.1; test $? -lt 2"]},
+    "timeoutSeconds": 5,
+}
 
 
 def name(owner: Owner) -> str:
@@ -56,8 +65,8 @@ def service(owner: Owner) -> dict[str, Any]:
     }
 
 
-def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """The server, with a volume of its own."""
+def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
+    """The server, with a volume of its own, which stays where ``replicas`` is 0."""
     spec = owner.run.spec
     (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
     mounts = [
@@ -77,7 +86,10 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
             "POSTGRES_PASSWORD_FILE": f"{password.path}/{_PASSWORD_KEY}",
             "PGDATA": f"{_DATA}/pgdata",
         },
+        resources=spec.database.resources or _RESOURCES,
         ports=[{"name": "postgres", "containerPort": _PORT, "protocol": "TCP"}],
+        startupProbe={**_ALIVE, "periodSeconds": 5, "failureThreshold": _MINUTES_TO_START * 12},
+        livenessProbe={**_ALIVE, "periodSeconds": 10, "failureThreshold": 6},
         readinessProbe={
             "exec": {"command": ["pg_isready", "-U", "distillery", "-h", "127.0.0.1"]},
             "periodSeconds": 5,
@@ -90,7 +102,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
         "metadata": {"name": "data", "labels": owner.labels(COMPONENT)},
         "spec": {
             "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": _SIZE}},
+            "resources": {"requests": {"storage": spec.database.size}},
             **(
                 {"storageClassName": spec.storage.claim.storage_class_name}
                 if spec.storage.claim.storage_class_name is not None
@@ -103,7 +115,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
         "kind": "StatefulSet",
         "metadata": owner.metadata(name(owner), COMPONENT),
         "spec": {
-            "replicas": 1,
+            "replicas": replicas,
             "serviceName": name(owner),
             "selector": {"matchLabels": owner.selector(COMPONENT)},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},

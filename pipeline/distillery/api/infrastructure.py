@@ -65,13 +65,6 @@ class Storage(Part):
     """Whether the claim outlives the run's deletion. What lies in S3 always does."""
 
 
-class Database(Part):
-    """The Postgres with pgvector that keeps episodes, hints and progress."""
-
-    dsn_secret_ref: SecretKey | None = None
-    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``."""
-
-
 class Resources(Part):
     """What a stage's pods ask for. Has no effect without a cluster."""
 
@@ -80,6 +73,21 @@ class Resources(Part):
 
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
     """Enforced; GPUs go here."""
+
+
+class Database(Part):
+    """The Postgres with pgvector that keeps episodes, hints and progress."""
+
+    dsn_secret_ref: SecretKey | None = None
+    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``, and on a cluster a server of the
+    run's own, which ``resources`` and ``size`` are about."""
+
+    resources: Resources | None = None
+    """resources are what the run's own server asks for. A change restarts it. Default: requests for 100m of CPU and
+    256Mi of memory."""
+
+    size: Quantity = "10Gi"
+    """size is the size of its volume. It can't change once the run exists."""
 
 
 def asks_for_gpu(resources: Resources) -> bool:

@@ -35,6 +35,7 @@ MUTABLE = (
     "models.extractor.endpoint.apiKeySecretRef",
     "environment.tokenSecretRef",
     "storage.credentialsSecretRef",
+    "database.resources",
     "storage.claim.size",
     "storage.modelCache",
     "storage.retain",

@@ -45,7 +45,7 @@ class InvalidRun(Exception):
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version may accept the document: its fields that this one does not know are all that is wrong."""
+        """Whether a newer version may accept the document: fields that this one does not know are all that is wrong."""
         return all(problem.unknown for problem in self.problems)
 
 

@@ -53,10 +53,10 @@ class Spec(Part):
     ``suspend``, ``ttlSecondsAfterFinished``, ``queueName``, ``pods``, ``stages``, ``promotion.round``,
     ``promotion.service``, ``promotion.canary``, ``modelServer.image``, ``modelServer.resources``, those of
     ``modelServer.arguments`` that set parallelism, memory and batching, ``storage.claim.size`` (it can grow),
-    ``storage.retain``, ``storage.modelCache``, ``training.rowTokens``, ``training.checkpointSeconds``, all of
-    ``rollout`` but the temperature, and the references to Secrets with keys, tokens and credentials.
-    ``environment.tasks.evaluate`` can grow. Stages that run keep the settings they started with; later ones, and those
-    that start again, use the new ones.
+    ``storage.retain``, ``storage.modelCache``, ``database.resources``, ``training.rowTokens``,
+    ``training.checkpointSeconds``, all of ``rollout`` but the temperature, and the references to Secrets with keys,
+    tokens and credentials. ``environment.tasks.evaluate`` can grow. Stages that run keep the settings they started
+    with; later ones, and those that start again, use the new ones.
     """
 
     environment: Environment = Environment()

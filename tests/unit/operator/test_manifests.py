@@ -51,6 +51,21 @@ EXTRACTOR = {
 }
 
 
+def test_database_has_requests_a_size_and_probes():
+    def parts(**spec: Any) -> tuple[Object, Object]:
+        made = database.stateful_set(owner(**spec), SETTINGS)["spec"]
+        (server,), (claim,) = made["template"]["spec"]["containers"], made["volumeClaimTemplates"]
+        return server, claim["spec"]["resources"]
+
+    server, volume = parts()
+    assert server["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    assert volume == {"requests": {"storage": "10Gi"}}
+    assert server["livenessProbe"]["exec"] == server["startupProbe"]["exec"]
+    asked = {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}}
+    server, volume = parts(database={"resources": asked, "size": "100Gi"})
+    assert (server["resources"], volume) == (asked, {"requests": {"storage": "100Gi"}})
+
+
 def test_stage_of_an_older_image_ignores_what_it_is_told_beyond_what_it_knows():
     (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
     written = json.loads(told)
