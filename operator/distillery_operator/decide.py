@@ -171,7 +171,7 @@ def _wait(
 def _provide(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
     """Account, volume, database and schema."""
     spec = owner.run.spec
-    wanted: list[Object] = []
+    wanted: list[Object] = [jobs.network_policy(owner, settings)]
     if spec.pods.service_account_name is None:
         wanted.append(storage.service_account(owner))
     if spec.storage.uri is None:

@@ -52,7 +52,13 @@ class Reconciler:
     """
 
     def __init__(
-        self, key: RunKey, kube: Kube, cache: Cache, settings: Settings, metrics: Metrics, room: asyncio.Semaphore
+        self,
+        key: RunKey,
+        kube: Kube,
+        cache: Cache,
+        settings: Settings,
+        metrics: Metrics,
+        room: contextlib.AbstractAsyncContextManager[None],
     ) -> None:
         self._key = key
         self._kube = kube

@@ -21,6 +21,7 @@ from distillery_operator.manifests.pods import (
     artifacts,
     container,
     liveness,
+    operator_peer,
     secret_path,
     secrets,
     store_uri,
@@ -275,10 +276,7 @@ def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> di
         gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}
         metrics = [(settings.metrics_from, ADMIN_PORT)] if settings.metrics_from else []
         return ingress_policy(owner, site.settings(owner), site.component, ([gateways], PORT), *metrics)
-    operator = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
-    }
+    operator = operator_peer(settings)
     return ingress_policy(
         owner,
         site.settings(owner),

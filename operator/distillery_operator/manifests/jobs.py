@@ -15,7 +15,7 @@ from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery.stages.outcome import CONFIGURATION_ERROR
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted
+from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted, ingress_policy
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -27,6 +27,7 @@ from distillery_operator.manifests.pods import (
     merged,
     model_cache,
     on_one_node,
+    operator_peer,
     pipeline_image,
     pod,
     scratch,
@@ -184,6 +185,15 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
     """
     told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_HISTORY": json.dumps(list(history))}
     return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
+
+
+def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
+    """Who reaches the stages' port of progress and metrics, in a namespace that lets nobody in, too.
+
+    The operator and those who collect metrics; everybody where the settings do not name those.
+    """
+    peers = [operator_peer(settings), *settings.metrics_from] if settings.metrics_from else []
+    return ingress_policy(owner, f"{owner.name}-{COMPONENT}", COMPONENT, (peers, STATUS_PORT))
 
 
 def _database_job(

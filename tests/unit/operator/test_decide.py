@@ -95,7 +95,7 @@ def test_a_database_of_the_users_own_is_left_alone():
     cluster = FakeCluster(run_object(database={"dsnSecretRef": {"name": "pg", "key": "uri"}}))
     first = cluster.reconcile()
     assert not first.secret
-    assert {m["kind"] for m in first.apply} == {"ServiceAccount", "PersistentVolumeClaim"}
+    assert {m["kind"] for m in first.apply} == {"ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy"}
     assert cluster.created == ["migrate"]
     assert cluster.run() == "Complete"
 

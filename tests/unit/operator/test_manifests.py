@@ -66,6 +66,18 @@ def test_database_has_requests_a_size_and_probes():
     assert (server["resources"], volume) == (asked, {"requests": {"storage": "100Gi"}})
 
 
+def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
+    policy = jobs.network_policy(owner(), SETTINGS)
+    assert policy["spec"]["podSelector"]["matchLabels"] == owner().selector("stage")
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": jobs.STATUS_PORT, "protocol": "TCP"}]}]
+    peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    (rule,) = jobs.network_policy(owner(), replace(SETTINGS, metrics_from=(peer,)))["spec"]["ingress"]
+    assert [p["podSelector"]["matchLabels"] for p in rule["from"]] == [
+        {"app.kubernetes.io/name": "distillery-operator"},
+        {"app": "prometheus"},
+    ]
+
+
 def test_stage_of_an_older_image_ignores_what_it_is_told_beyond_what_it_knows():
     (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
     written = json.loads(told)
