@@ -37,7 +37,7 @@ from distillery_operator.manifests.pods import (
     shares_one_node,
     store_uri,
 )
-from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
+from distillery_operator.manifests.servers import FETCH, fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
@@ -242,14 +242,7 @@ def _job(
         "podReplacementPolicy": "Failed",  # never two writers of one checkpoint
         "podFailurePolicy": {
             "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {
-                        "containerName": _WORKER,
-                        "operator": "In",
-                        "values": [CONFIGURATION_ERROR],
-                    },
-                },
+                *(_fail_at_once(c["name"]) for c in _programs(template)),
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
@@ -263,6 +256,18 @@ def _job(
         "metadata": owner.metadata(name, COMPONENT, labels=labels),
         "spec": made,
     }
+
+
+def _programs(template: dict[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a pod that run the pipeline's code, whose exit codes mean something."""
+    spec = template["spec"]
+    return [c for c in (*spec["containers"], *spec.get("initContainers", [])) if c["name"] in (_WORKER, FETCH)]
+
+
+def _fail_at_once(container: str) -> dict[str, Any]:
+    """The rule that a container's configuration error is not tried again."""
+    exit_codes = {"containerName": container, "operator": "In", "values": [CONFIGURATION_ERROR]}
+    return {"action": "FailJob", "onExitCodes": exit_codes}
 
 
 def _endpoint(spec: Spec, player: Model) -> Endpoint | None:

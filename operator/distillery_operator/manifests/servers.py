@@ -34,6 +34,7 @@ from distillery_operator.manifests.pods import (
 )
 from distillery_operator.settings import Settings
 
+FETCH = "fetch"
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
 _MINUTES_TO_RECOVER = 3  # a server that hangs is ended then
 _ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
@@ -62,7 +63,7 @@ def fetch(
         if endpoint := owner.run.spec.storage.endpoint_url:
             command += ["--endpoint-url", endpoint]
     return container(
-        "fetch",
+        FETCH,
         image,
         command,
         mounts=mounts,

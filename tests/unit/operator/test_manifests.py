@@ -240,8 +240,11 @@ def test_workers_share_a_stage_and_configuration_errors_end_it_at_once():
     made = job(Kind.ROLLOUT, owner(rollout={"workers": 3}))["spec"]
     assert (made["completions"], made["parallelism"], made["completionMode"]) == (3, 3, "Indexed")
     assert made["podReplacementPolicy"] == "Failed"
-    assert [rule["action"] for rule in made["podFailurePolicy"]["rules"]] == ["FailJob", "Ignore"]
-    assert made["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [78]
+    assert [rule["action"] for rule in made["podFailurePolicy"]["rules"]] == ["FailJob", "FailJob", "Ignore"]
+    codes = [rule["onExitCodes"] for rule in made["podFailurePolicy"]["rules"][:2]]
+    assert [(code["containerName"], code["values"]) for code in codes] == [("worker", [78]), ("fetch", [78])]
+    alone = job(Kind.TRAIN)["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in alone] == ["FailJob", "Ignore"]
     assert job(Kind.TRAIN, owner(rollout={"workers": 3}))["spec"]["completions"] == 1
 
 

@@ -71,7 +71,7 @@ def test_next_stages_have_the_new_images_when_an_upgrade_is_requested(monkeypatc
     assert cluster.created.count("migrate") == 1  # the stage that runs may not know another schema
     assert cluster.run() == "Complete"
     assert (cluster.status["upgradeRequest"], cluster.created.count("migrate")) == ("now", 2)
-    (promote,) = [n for (k, n), o in cluster.objects.items() if k == "Job" and "promote" in n]
+    (promote,) = [name for kind, name in cluster.objects if kind == "Job" and "promote" in name]
     assert images_of(cluster.objects["Job", promote]) == {"distillery/pipeline:0.2.0"}
 
 
