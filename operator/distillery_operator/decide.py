@@ -440,7 +440,7 @@ def _rest(owner: Owner, observed: Observed, settings: Settings, writer: StatusWr
         or not _is_kept(owner, observed, writer.status["serving"]["history"])
     )
     present = observed.stateful_sets.get(database.name(owner))
-    if needed or (present and present["spec"]["replicas"]):
+    if needed or (present and database.STOPPED_ANNOTATION not in present["metadata"].get("annotations", {})):
         wanted = database.stateful_set(owner, settings, replicas=int(needed))
         yield hold(wanted, owner, writer.status, observed)
 

@@ -58,12 +58,14 @@ def choose_images(
     known: Mapping[str, str] | None = status.get("images")
     request: str = body["metadata"].get("annotations", {}).get(UPGRADE_ANNOTATION, "")[:MAX_UPGRADE_REQUEST]
     told = {"upgradeRequest": request} if request else {}
-    if known is not None and request in ("", status.get("upgradeRequest", "")):
-        return {"images": {**configured, **known}}
+    requested = known is not None and request not in ("", status.get("upgradeRequest", ""))
+    images = configured if requested or known is None else {**configured, **known}
     present = (known or {}).get("postgres") or _image_of(observed.stateful_sets.get(database.name(owner)))
-    if present and (known is None or _major(present) != _major(configured.get("postgres", ""))):
-        configured["postgres"] = present
-    return {"images": configured, **told}
+    if not present and status.get("startTime"):
+        images.pop("postgres", None)  # of a run that is older than recorded images; its database was not seen yet
+    elif present and not (requested and _major(present) == _major(configured.get("postgres", ""))):
+        images["postgres"] = present
+    return {"images": images, **told}
 
 
 def with_images(settings: Settings, images: Mapping[str, str]) -> Settings:
@@ -92,7 +94,7 @@ def hold(wanted: Object, owner: Owner, status: Mapping[str, Any], observed: Obse
     release, spec = __version__, wanted["spec"]
     if noted.get(INPUTS_ANNOTATION) == inputs and noted.get(RELEASE_ANNOTATION) != __version__:
         release, spec = noted.get(RELEASE_ANNOTATION, ""), {**spec, "template": present["spec"]["template"]}
-    annotations = {RELEASE_ANNOTATION: release, INPUTS_ANNOTATION: inputs}
+    annotations = wanted["metadata"].get("annotations", {}) | {RELEASE_ANNOTATION: release, INPUTS_ANNOTATION: inputs}
     return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}, "spec": spec}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from distillery.api import GROUP
 from distillery.api.base import SecretKey
 from distillery.api.infrastructure import Resources
 from distillery_operator.manifests.names import Owner, ingress_policy
@@ -12,6 +13,9 @@ from distillery_operator.manifests.pods import Mount, container, pod, scratch, s
 from distillery_operator.settings import Settings
 
 COMPONENT = "database"
+STOPPED_ANNOTATION = f"{GROUP}/stopped"
+"""On a StatefulSet that was scaled to 0 because nothing needed it. Whoever scales it up then keeps it."""
+
 DSN_KEY = "dsn"
 _PASSWORD_KEY = "password"  # noqa: S105 - the name of a key
 _USER = 999  # of the official images
@@ -66,7 +70,7 @@ def service(owner: Owner) -> dict[str, Any]:
 
 
 def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
-    """The server, with a volume of its own, which stays where ``replicas`` is 0."""
+    """The server, with a volume of its own, which stays where ``replicas`` is 0: such a server is marked as stopped."""
     spec = owner.run.spec
     (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
     mounts = [
@@ -110,10 +114,13 @@ def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict
             ),
         },
     }
+    metadata = owner.metadata(name(owner), COMPONENT)
+    if not replicas:
+        metadata["annotations"] = {STOPPED_ANNOTATION: "true"}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": owner.metadata(name(owner), COMPONENT),
+        "metadata": metadata,
         "spec": {
             "replicas": replicas,
             "serviceName": name(owner),

@@ -178,7 +178,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         "DISTILLERY_ADMIN_PORT": str(ADMIN_PORT),
         "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
         "DISTILLERY_DENIED": ",".join(denied),
-        "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
+        "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_defaults=True),
     }
     mounts = [told(owner, site), *(folder := keys(owner.run.spec))]
     if folder:

@@ -73,6 +73,17 @@ def test_database_stops_when_the_run_is_complete_unless_a_recorder_needs_it(feed
     assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == int(feedback)
 
 
+def test_database_runs_on_when_somebody_starts_it_again():
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    end_history(cluster)
+    stopped = cluster.objects["StatefulSet", "test-database"]["spec"]
+    assert stopped["replicas"] == 0
+    stopped["replicas"] = 1
+    end_history(cluster)
+    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1
+
+
 def test_database_starts_again_when_another_student_is_to_be_served():
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"

@@ -104,6 +104,19 @@ def test_database_keeps_its_image_when_the_run_is_older_than_recorded_images(mon
     assert images_of(cluster.objects["StatefulSet", "test-database"]) == {"pgvector/pgvector:pg17"}
 
 
+def test_database_gets_no_other_image_when_it_was_not_seen_yet(monkeypatch: pytest.MonkeyPatch):
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    del cluster.status["images"]
+    upgrade(cluster, monkeypatch)
+    database = cluster.objects.pop(("StatefulSet", "test-database"))
+    cluster.reconcile()
+    assert "postgres" not in cluster.status["images"]
+    cluster.objects["StatefulSet", "test-database"] = database
+    cluster.reconcile()
+    assert cluster.status["images"]["postgres"] == "pgvector/pgvector:pg17"
+
+
 def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCluster, Object]:
     """A run that serves, whose operator was replaced by one that makes other pods; and their template before."""
     cluster = FakeCluster(run_object())
