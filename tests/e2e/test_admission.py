@@ -109,7 +109,10 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
     assert patch({"rounds": {"max": 3}}) == ""
     report("prepare")
     assert patch({"rounds": {"max": 2}, "environment": {"options": {"rooms": 3}}}) == ""
-    assert "spec.database can't change once the run exists" in patch({"database": {"dsnSecretRef": {"name": "other"}}})
+    assert "spec.database.dsnSecretRef can't change once the run exists" in patch(
+        {"database": {"dsnSecretRef": {"name": "other"}}}
+    )
+    assert "spec.database.size can't change once the run exists" in patch({"database": {"size": "20Gi"}})
     assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
     report("r1-rollout")
     for field, change in {
@@ -136,6 +139,7 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
         {"training": {"rowTokens": 4096}},
         {"stages": {"train": {"maxRetries": 9, "resources": {"limits": {"memory": "9Gi"}}}}},
         {"pods": {"nodeSelector": {"pool": "gpu"}}},
+        {"database": {"resources": {"requests": {"memory": "1Gi"}}}},
         {"models": {"extractor": {"endpoint": {"apiKeySecretRef": {"name": "other"}}}}},
         {"modelServer": {"arguments": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
         {"environment": {"tokenSecretRef": secret}},

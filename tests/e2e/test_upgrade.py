@@ -101,7 +101,7 @@ def test_a_run_continues_when_the_release_is_upgraded_while_it_plays(team: Names
     assert team.status(NAME)["learnedDigest"]
 
 
-def test_what_serves_stays_when_images_change_and_moves_when_that_is_requested(team: Namespace, cluster: Cluster):
+def test_what_serves_stays_until_an_upgrade_is_requested(team: Namespace, cluster: Cluster):
     """The run of the test above; another tag of the gateway stands for another release."""
     places = Places.from_environment()
     images.build(places, ROOT / "images" / "gateway" / "Dockerfile", ROOT, AGAIN)

@@ -55,7 +55,7 @@ def test_migrate_converts_the_embeddings_that_are_there(dsn: str):
     ]
 
 
-def test_migrate_leaves_the_schema_alone_when_a_newer_version_brought_it_up(dsn: str):
+def test_migrate_leaves_a_schema_alone_when_it_is_newer(dsn: str):
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         migrate(dsn)

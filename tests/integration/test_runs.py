@@ -127,7 +127,7 @@ async def test_register_accepts_when_an_earlier_version_stored_the_document(
     assert set(await observe(database, run_id)) == {ROLLOUT}
 
 
-async def test_stage_of_an_older_image_registers_when_a_newer_one_stored_the_document(database: Database, run_id: int):
+async def test_stage_of_an_older_image_registers_over_a_newer_document(database: Database, run_id: int):
     await begin_stage(database, run_id, ROLLOUT, 1)
     uid = await uid_of(database, run_id)
     await store(database, run_id, {"curriculum": {"rate": 3}})

@@ -64,7 +64,7 @@ def end_history(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize("feedback", [False, True])
-def test_database_stops_when_the_run_is_complete_unless_a_recorder_needs_it(feedback: bool):
+def test_database_stops_when_the_run_is_complete_and_no_recorder_runs(feedback: bool):
     cluster = FakeCluster(run_object(promotion={"service": {"feedback": {}}} if feedback else {}))
     assert cluster.run() == "Complete"
     cluster.reconcile()
@@ -247,7 +247,7 @@ def fail(cluster: FakeCluster, stage: str, reason: str, word: dict[str, Any] | N
             cluster.end_job(job, "Complete", word={"result": result_of(name)})
 
 
-def test_stage_fails_with_the_words_of_the_container_that_could_not_fetch_its_model():
+def test_stage_fails_with_the_words_of_fetch_when_it_has_no_model():
     cluster = FakeCluster(run_object())
     fail(cluster, "r1-rollout", "PodFailurePolicy", None)
     (name,) = [n for kind, n in cluster.objects if kind == "Pod" and "rollout" in n]

@@ -78,7 +78,7 @@ def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
     ]
 
 
-def test_stage_of_an_older_image_ignores_what_it_is_told_beyond_what_it_knows():
+def test_stage_of_an_older_image_ignores_what_it_does_not_know():
     (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
     written = json.loads(told)
     assert written["document"]["spec"] == {

@@ -93,7 +93,7 @@ def test_postgres_keeps_its_major_version_when_an_upgrade_is_requested(
     assert images_of(cluster.objects["StatefulSet", "test-database"]) == {expected}
 
 
-def test_database_keeps_its_image_when_the_run_is_older_than_recorded_images(monkeypatch: pytest.MonkeyPatch):
+def test_database_keeps_its_image_when_none_was_recorded(monkeypatch: pytest.MonkeyPatch):
     cluster = FakeCluster(run_object())
     play_until(cluster, "r1-rollout")
     del cluster.status["images"]
