@@ -54,54 +54,6 @@ def test_the_database_comes_before_its_schema_and_that_before_the_stages():
     assert cluster.condition("DatabaseReady")["reason"] == "Migrating"
 
 
-def end_history(cluster: FakeCluster) -> None:
-    for _ in range(60):
-        cluster.reconcile()
-        cluster.get_ready()
-    for job in cluster.running_jobs():
-        cluster.end_job(job, "Complete")
-    cluster.reconcile()
-
-
-@pytest.mark.parametrize("feedback", [False, True])
-def test_database_stops_when_the_run_is_complete_and_no_recorder_runs(feedback: bool):
-    cluster = FakeCluster(run_object(promotion={"service": {"feedback": {}}} if feedback else {}))
-    assert cluster.run() == "Complete"
-    cluster.reconcile()
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1  # for the history's Job
-    end_history(cluster)
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == int(feedback)
-
-
-def test_database_runs_on_when_somebody_starts_it_again():
-    cluster = FakeCluster(run_object())
-    assert cluster.run() == "Complete"
-    end_history(cluster)
-    stopped = cluster.objects["StatefulSet", "test-database"]["spec"]
-    assert stopped["replicas"] == 0
-    stopped["replicas"] = 1
-    end_history(cluster)
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1
-
-
-def test_database_starts_again_when_another_student_is_to_be_served():
-    cluster = FakeCluster(run_object())
-    assert cluster.run() == "Complete"
-    end_history(cluster)
-    cluster.body["spec"]["promotion"]["round"] = 0
-    cluster.reconcile()
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1
-    end_history(cluster)
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 0
-
-
-def test_database_runs_on_when_the_run_failed():
-    cluster = FakeCluster(run_object())
-    fail(cluster, "r1-rollout", "BackoffLimitExceeded", None)
-    cluster.reconcile()
-    assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1
-
-
 def test_a_database_of_the_users_own_is_left_alone():
     cluster = FakeCluster(run_object(database={"dsnSecretRef": {"name": "pg", "key": "uri"}}))
     first = cluster.reconcile()

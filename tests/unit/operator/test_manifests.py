@@ -51,21 +51,6 @@ EXTRACTOR = {
 }
 
 
-def test_database_has_requests_a_size_and_probes():
-    def parts(**spec: Any) -> tuple[Object, Object]:
-        made = database.stateful_set(owner(**spec), SETTINGS)["spec"]
-        (server,), (claim,) = made["template"]["spec"]["containers"], made["volumeClaimTemplates"]
-        return server, claim["spec"]["resources"]
-
-    server, volume = parts()
-    assert server["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}}
-    assert volume == {"requests": {"storage": "10Gi"}}
-    assert server["livenessProbe"]["exec"] == server["startupProbe"]["exec"]
-    asked = {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}}
-    server, volume = parts(database={"resources": asked, "size": "100Gi"})
-    assert (server["resources"], volume) == (asked, {"requests": {"storage": "100Gi"}})
-
-
 def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
     policy = jobs.network_policy(owner(), SETTINGS)
     assert policy["spec"]["podSelector"]["matchLabels"] == owner().selector("stage")
