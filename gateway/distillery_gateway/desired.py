@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,12 +88,14 @@ class Desired:
             document: dict[str, Any] = json.loads(text)
             return cls(
                 generation=int(document["generation"]),
-                adapters=tuple(Adapter(**adapter) for adapter in document.get("adapters", [])),
+                adapters=tuple(Adapter(**_known(Adapter, adapter)) for adapter in document.get("adapters", [])),
                 aliases={
-                    alias: tuple(Target(**target) for target in targets)
+                    alias: tuple(Target(**_known(Target, target)) for target in targets)
                     for alias, targets in document.get("aliases", {}).items()
                 },
-                shadows={alias: Target(**target) for alias, target in document.get("shadows", {}).items()},
+                shadows={
+                    alias: Target(**_known(Target, target)) for alias, target in document.get("shadows", {}).items()
+                },
                 max_first_token_seconds=float(document.get("maxFirstTokenSeconds", MAX_FIRST_TOKEN_SECONDS)),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -130,6 +132,12 @@ class Desired:
 
     def _sharing(self, alias: str) -> list[Target]:
         return [target for target in self.aliases.get(alias, ()) if target.weight > 0]
+
+
+def _known(kind: type[Adapter | Target], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What this version knows of it: the operator may be newer."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in told.items() if name in names}
 
 
 class DesiredFile:

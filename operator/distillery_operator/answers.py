@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import aiohttp
@@ -12,6 +13,9 @@ from distillery_operator.objects import Object, address
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MOST_BYTES = 64 * 1024
+_MAX_QUESTIONS = 100  # under way
+_DEADLINE_SECONDS = 6.0
+"""For all questions about a run together: its pods, however many are silent, keep nobody else waiting longer."""
 
 T = TypeVar("T")
 
@@ -47,3 +51,25 @@ async def ask(
         return None  # not up yet, or on its way out
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+
+
+async def gather(
+    questions: Iterable[Callable[[], Awaitable[T | None]]], *, seconds: float = _DEADLINE_SECONDS
+) -> list[T]:
+    """The answers that come in time, in the order of the questions; one that is late counts as none."""
+    room = asyncio.Semaphore(_MAX_QUESTIONS)
+
+    async def put(question: Callable[[], Awaitable[T | None]]) -> T | None:
+        async with room:
+            return await question()
+
+    tasks = [asyncio.create_task(put(question)) for question in questions]
+    try:
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        answered = (task.result() for task in tasks if task.done())
+        return [answer for answer in answered if answer is not None]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from distillery_operator.manifests.names import RUN_LABEL
@@ -29,6 +29,8 @@ class Cache:
     def __init__(self) -> None:
         self.runs: dict[RunKey, Object] = {}
         self._children: defaultdict[RunKey, dict[tuple[str, str], Object]] = defaultdict(dict)
+        self._told: defaultdict[RunKey, dict[tuple[str, str], int]] = defaultdict(dict)
+        self._clock = 0
 
     def keep_run(self, body: Object) -> RunKey:
         """A run is there."""
@@ -46,34 +48,60 @@ class Cache:
         """An object of a run is there; the run's key, if the object belongs to one."""
         key = _owner_of(child)
         if key:
-            self._children[key][child["kind"], child["metadata"]["name"]] = _without_managers(child)
+            self._children[key][self._note(key, child)] = _without_managers(child)
         return key
 
     def drop(self, child: Object) -> RunKey | None:
         """An object is gone."""
         key = _owner_of(child)
         if key:
-            self._children[key].pop((child["kind"], child["metadata"]["name"]), None)
+            self._children[key].pop(self._note(key, child), None)
             if not self._children[key]:
                 del self._children[key]
+                if key not in self.runs:
+                    self._told.pop(key, None)
         return key
 
-    def replace(self, key: RunKey, children: Iterable[Object]) -> None:
-        """All that a run has, as the API server lists it now."""
-        self._children[key] = {
-            (child["kind"], child["metadata"]["name"]): _without_managers(child) for child in children
+    def _note(self, key: RunKey, child: Object) -> tuple[str, str]:
+        """Note that a watch told of an object now; its key."""
+        named = (child["kind"], child["metadata"]["name"])
+        self._clock += 1
+        self._told[key][named] = self._clock
+        return named
+
+    @property
+    def moment(self) -> int:
+        """Tells what came before from what comes after."""
+        return self._clock
+
+    def replace(self, key: RunKey, children: Iterable[Object], *, since: int) -> None:
+        """Take over all that a run has, as the API server listed it.
+
+        Args:
+            key: the run.
+            children: of it.
+            since: the :attr:`moment` when listing them began. What watches told later is newer.
+        """
+        later = {named for named, moment in self._told.pop(key, {}).items() if moment > since}
+        listed = {(child["kind"], child["metadata"]["name"]): _without_managers(child) for child in children}
+        newer = self._children.get(key, {})
+        self._children[key] = {named: child for named, child in listed.items() if named not in later} | {
+            named: child for named, child in newer.items() if named in later
         }
 
     def observed(self, key: RunKey, uid: str) -> Observed:
         """What is known of a run of this uid. What an earlier run of its name left behind is not its own."""
-        mine = [c for c in self._children.get(key, {}).values() if _belongs(c, uid)]
+        children = self._children.get(key, {}).values()
+        mine = [c for c in children if c["kind"] != "Pod" and _belongs(c, uid)]
+        workloads = {(c["kind"], c["metadata"]["uid"]) for c in mine}
+        deployments = {c["metadata"]["name"] for c in mine if c["kind"] == "Deployment"}
 
         def named(kind: str) -> dict[str, Object]:
             return {c["metadata"]["name"]: c for c in mine if c["kind"] == kind}
 
         return Observed(
             jobs=named("Job"),
-            pods=tuple(c for c in mine if c["kind"] == "Pod"),
+            pods=tuple(c for c in children if c["kind"] == "Pod" and _is_pod_of(c, workloads, deployments)),
             claims=named("PersistentVolumeClaim"),
             stateful_sets=named("StatefulSet"),
             deployments=named("Deployment"),
@@ -98,7 +126,19 @@ def _owner_of(child: Object) -> RunKey | None:
 
 
 def _belongs(child: Object, uid: str) -> bool:
-    """Whether an object is the run's own, or that of one that is: pods, and claims that outlive their runs."""
+    """Whether an object is the run's own: one that no run owns is a claim that outlives its run."""
     owners = child["metadata"].get("ownerReferences", [])
     runs = [owner for owner in owners if owner["kind"] == "DistillationRun"]
     return not runs or any(owner["uid"] == uid for owner in runs)
+
+
+def _is_pod_of(pod: Object, workloads: Collection[tuple[str, str]], deployments: Collection[str]) -> bool:
+    """Whether a pod was made for one of the workloads: labels alone anybody may give to a pod.
+
+    ReplicaSets are not watched; they are named after their Deployments.
+    """
+    owner = next((o for o in pod["metadata"].get("ownerReferences", []) if o.get("controller")), None)
+    if owner is None:
+        return False
+    of_deployment = owner["kind"] == "ReplicaSet" and owner["name"].rpartition("-")[0] in deployments
+    return of_deployment or (owner["kind"], owner["uid"]) in workloads

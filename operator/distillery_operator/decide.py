@@ -6,7 +6,7 @@ its stages are started as the planner says, a winner is served, and in the end i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,10 +31,12 @@ from distillery_operator.observed import (
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
 from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
+from distillery_operator.releases import choose_images, hold, with_images
 from distillery_operator.replicas import as_scaled, pauses, unscaled, with_replicas
 from distillery_operator.requests import answer
 from distillery_operator.retries import (
     INVALID_SPEC,
+    UNKNOWN_FIELD,
     failed_helpers,
     find_request,
     judge_again,
@@ -70,18 +72,21 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         if forbidden := find_forbidden(run.spec, settings):
             raise CannotRun(forbidden)
     except InvalidRun as error:
-        reason = NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
-        writer.set(conditions.ACCEPTED, False, reason, str(error))
-        if status.get("phase") and not was_refused(status):
+        told, reason = str(error), NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
+        if error.is_newer:
+            told += "\nThe CRD is newer than the operator: upgrade the operator; the run then goes on by itself."
+            reason = UNKNOWN_FIELD
+        writer.set(conditions.ACCEPTED, False, reason, told)
+        if error.is_newer or (status.get("phase") and not was_refused(status)):
             # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
             decision = Decision()
             if withdrawn := withdraw(body, status, observed, now):
                 course, decision = withdrawn
                 writer.try_out(course)
             stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
-            refused = writer.finish(status["phase"], str(error))
+            refused = writer.finish(status.get("phase", "Pending"), told)
             return replace(decision, delete=(*decision.delete, *stopped), status=refused)
-        writer.fail(reason, str(error))
+        writer.fail(reason, told)
         return Decision(status=writer.finish("Failed", str(error)))
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
@@ -93,13 +98,15 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer.answer(requests)
     run = requests.applied_to(run)
     owner = Owner(run, body["metadata"]["uid"], learned_digest(status))
+    writer.status |= choose_images(owner, body, status, observed, settings)
+    settings = with_images(settings, writer.status["images"])
 
     request, restarts = find_request(body, status), starts_over(run, status)
     resumes = request or restarts or was_refused(status)
     if complete or (conditions.is_true(writer.conditions, conditions.FAILED) and not resumes):
         return _look_after(owner, status, observed, settings, now, writer)
 
-    decision = replace(_provide(owner, observed, settings), delete=_superseded_jobs(owner, observed))
+    decision = replace(_provide(owner, observed, settings, writer), delete=_superseded_jobs(owner, observed))
     states, records = _stage_states(owner, status, observed, now)
     if restarts:
         states, records = {}, {}
@@ -186,10 +193,10 @@ def _wait(
     return replace(waiting, requeue=_sooner(ASK_SECONDS, waiting.requeue))
 
 
-def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
+def _provide(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
     """Account, volume, database and schema."""
     spec = owner.run.spec
-    wanted: list[Object] = []
+    wanted: list[Object] = [jobs.network_policy(owner, settings)]
     if spec.pods.service_account_name is None:
         wanted.append(storage.service_account(owner))
     if spec.storage.uri is None:
@@ -199,7 +206,7 @@ def _provide(owner: Owner, observed: Observed, settings: Settings) -> Decision:
         wanted += [
             database.network_policy(owner),
             database.service(owner),
-            database.stateful_set(owner, settings),
+            hold(database.stateful_set(owner, settings), owner, writer.status, observed),
         ]
     secret = own_database and database.name(owner) not in observed.stateful_sets
     return Decision(secret=secret, apply=tuple(wanted))
@@ -281,6 +288,9 @@ def _advance(
             writer.set(conditions.DATABASE_READY, False, "Starting", "The database is starting.")
             return decision, "Waiting for the database to start."
     migration = observed.jobs.get(jobs.migration_name(owner, settings))
+    if migration is None and current.running:
+        # by another image, which may not know the schema that this one brings
+        return decision, "Waiting for the stages of the former image before the schema is brought up."
     if migration is None:
         writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
         migration = jobs.migration_job(owner, settings)
@@ -367,7 +377,7 @@ def _serve(
     history = _keep_history(owner, observed, settings, writer)
     return replace(
         decision,
-        apply=(*decision.apply, *manifests),
+        apply=(*decision.apply, *(hold(manifest, owner, writer.status, observed) for manifest in manifests)),
         annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
         create=(*decision.create, *history.create),
         delete=(*decision.delete, *history.delete, *leaving),
@@ -427,10 +437,9 @@ def _look_after(
     decision = Decision()
     if status.get("rounds"):
         current = plan(owner.run.spec, states)
-        if owner.run.spec.database.dsn_secret_ref is None:
-            # whether recorders are among those that may come in can change still
-            decision = replace(decision, apply=(database.network_policy(owner),))
         decision = _serve(owner, current, observed, settings, decision, now, writer)
+        if owner.run.spec.database.dsn_secret_ref is None:
+            decision = replace(decision, apply=(*decision.apply, *_rest(owner, observed, settings, writer)))
         if "serving" in writer.status:
             # Services and ConfigMaps are not watched: one that was deleted comes back at the next look
             decision = replace(decision, requeue=_sooner(settings.heal_seconds, decision.requeue))
@@ -452,6 +461,27 @@ def _look_after(
     ended = conditions.find(writer.conditions, phase)
     message = ended["message"] if ended else ""  # the status may still say why the specification was not accepted
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
+
+
+def _rest(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Iterator[Object]:
+    """The database of a run that ended: once the run is complete it runs only where something writes to it."""
+    yield database.network_policy(owner)  # whether recorders are among those that may come in can change still
+    if not conditions.is_true(writer.conditions, conditions.COMPLETE):
+        return
+    needed = "serving" in writer.status and (
+        owner.run.spec.promotion.service.feedback is not None
+        or not _is_kept(owner, observed, writer.status["serving"]["history"])
+    )
+    present = observed.stateful_sets.get(database.name(owner))
+    if needed or (present and database.STOPPED_ANNOTATION not in present["metadata"].get("annotations", {})):
+        wanted = database.stateful_set(owner, settings, replicas=int(needed))
+        yield hold(wanted, owner, writer.status, observed)
+
+
+def _is_kept(owner: Owner, observed: Observed, history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the database has all of what was served; a Job that failed is not waited for."""
+    job = observed.jobs.get(jobs.history_name(owner, history))
+    return job is not None and bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
 
 
 def _running_jobs(observed: Observed) -> list[tuple[Reference, str]]:

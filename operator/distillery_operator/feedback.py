@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from distillery_operator import answers
@@ -16,8 +16,8 @@ _MOST = 10**9  # what a pod says is not trusted
 async def failures(pods: Iterable[Object], *, port: int = recorder.PORT) -> int:
     """What the recorders count; the most of it, for they share the database and some lag. 0 where none answers."""
     async with answers.session() as session:
-        asked = (answers.ask(session, pod, port, "/state", read=_count) for pod in pods if _records(pod))
-        return max(filter(None, await asyncio.gather(*asked)), default=0)
+        asked = (partial(answers.ask, session, pod, port, "/state", read=_count) for pod in pods if _records(pod))
+        return max(await answers.gather(asked), default=0)
 
 
 def _count(told: Any) -> int:

@@ -5,9 +5,9 @@ A pod that does not answer says nothing: it counts as one that does not serve wh
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from distillery_operator import answers
@@ -16,7 +16,6 @@ from distillery_operator.manifests.gateway import ADMIN_PORT, SYNCER_PORT
 from distillery_operator.objects import Object
 from distillery_operator.promotion import has_syncer, told_generation
 
-_AT_ONCE = 32
 _MOST_TARGETS = 16
 _MOST_PROBLEM = 300  # characters; what a pod says is not trusted
 
@@ -38,18 +37,16 @@ class Said:
 
 async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: int = SYNCER_PORT) -> dict[str, Said]:
     """What each pod says, by the pod's uid."""
-    room = asyncio.Semaphore(_AT_ONCE)
     async with answers.session() as session:
 
         async def one(pod: Object) -> tuple[str, Said] | None:
-            async with room:
-                said = await answers.ask(session, pod, port, "/state", read=_read)
-                if said and said.generation != told_generation(pod) and has_syncer(pod):
-                    problem = await answers.ask(session, pod, syncer_port, "/state", read=_problem)
-                    said = None if problem is None else replace(said, problem=problem)
+            said = await answers.ask(session, pod, port, "/state", read=_read)
+            if said and said.generation != told_generation(pod) and has_syncer(pod):
+                problem = await answers.ask(session, pod, syncer_port, "/state", read=_problem)
+                said = None if problem is None else replace(said, problem=problem)
             return (pod["metadata"]["uid"], said) if said else None
 
-        return dict(filter(None, await asyncio.gather(*map(one, pods))))
+        return dict(await answers.gather(partial(one, pod) for pod in pods))
 
 
 def _read(told: Any) -> Said:

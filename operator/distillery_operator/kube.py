@@ -80,6 +80,14 @@ class Kube:
         """The same for the fields of the status that ``manager`` owns."""
         return await self._patch(f"{Reference.to(manifest).path}/status", manifest, manager)
 
+    async def serves(self, group_version: str, plural: str) -> bool:
+        """Whether the API server knows a resource; where it does not say so, it is taken for known."""
+        try:
+            found = await self.request("GET", f"/apis/{group_version}")
+        except ApiError as error:
+            return error.status not in (0, 404, 503)
+        return any(resource["name"] == plural for resource in found.get("resources", []))
+
     async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
         """Set annotations of an object that others own; harmless where it is gone."""
         body = {"metadata": {"annotations": dict(annotations)}}

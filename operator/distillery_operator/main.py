@@ -29,6 +29,8 @@ from distillery_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+_CRD_SECONDS = 5.0
+
 
 def main() -> None:
     """Run the operator until it is told to stop, or loses the lead."""
@@ -92,6 +94,7 @@ async def _stay_ready(metrics: Metrics) -> None:
 
 async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Watch, and look after all runs, until told to stop: by ``stop``, or by a signal, which kopf takes for itself."""
+    await _wait_for_crd(kube, metrics)
     manager = Manager(kube, settings, metrics)
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
     watching = kopf.operator(
@@ -102,6 +105,14 @@ async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: async
         stop.set()
     finally:
         await manager.stop()
+
+
+async def _wait_for_crd(kube: Kube, metrics: Metrics) -> None:
+    """Wait until runs are a kind: kopf looks kinds up once, at its start, and the CRD may come after the operator."""
+    while not await kube.serves(f"{GROUP}/{VERSION}", PLURAL):
+        _log.warning("waiting for the CustomResourceDefinition %s.%s", PLURAL, GROUP)
+        metrics.hear()
+        await asyncio.sleep(_CRD_SECONDS)
 
 
 async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:

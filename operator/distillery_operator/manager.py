@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 
 from distillery.api import GROUP, VERSION
@@ -22,6 +23,31 @@ _RELIST_SECONDS = 300.0
 _AT_ONCE = 32
 """Runs that are looked at side by side. At the start all want to be, and between them the lead has to be renewed."""
 
+_MAX_OF_A_NAMESPACE = 16
+"""Of them in one namespace: whoever has pods that answer slowly leaves room for others."""
+
+
+class _Room:
+    """Room for a look at a run: entered when there is some in all semaphores."""
+
+    def __init__(self, *semaphores: asyncio.Semaphore) -> None:
+        self._semaphores = semaphores
+
+    async def __aenter__(self) -> None:
+        taken: list[asyncio.Semaphore] = []
+        try:
+            for semaphore in self._semaphores:
+                await semaphore.acquire()
+                taken.append(semaphore)
+        except BaseException:
+            for semaphore in taken:
+                semaphore.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        for semaphore in self._semaphores:
+            semaphore.release()
+
 
 class Manager:
     """Told of every event by the watches; an async context manager would have nothing to add.
@@ -38,6 +64,7 @@ class Manager:
         self._settings = settings
         self._metrics = metrics
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_OF_A_NAMESPACE))
         self._reconcilers: dict[RunKey, tuple[Reconciler, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -51,7 +78,8 @@ class Manager:
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
-            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, self._room)
+            room = _Room(self._rooms[key[0]], self._room)  # who waits for room in a namespace takes none from others
+            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, room)
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
 

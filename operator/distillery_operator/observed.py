@@ -17,6 +17,7 @@ from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.objects import Object
 
 _WORKER = "worker"
+_FETCH = "fetch"
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 
 _LAG = timedelta(minutes=2)
@@ -97,6 +98,16 @@ def word_of(pods: Iterable[Object], *, attempt: int) -> StageState | None:
     return said
 
 
+def _last_words(pods: Iterable[Object]) -> str:
+    """Why the first model could not be fetched, where no worker started."""
+    for pod in pods:
+        for status in pod.get("status", {}).get("initContainerStatuses", []):
+            ended: Mapping[str, Any] = status.get("state", {}).get("terminated") or {}
+            if status["name"] == _FETCH and ended.get("exitCode"):
+                return str(ended.get("message", "")).strip()
+    return ""
+
+
 def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_field: str, now: datetime) -> StageState:
     """How a stage stands by its Job. Kubernetes retried already: a failure is final.
 
@@ -120,7 +131,9 @@ def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_f
         if failed.get("reason") == "DeadlineExceeded":
             message = f"took longer than {timeout_field}"
         else:
-            message = word.message if word and word.phase == "failed" else failed.get("message", "")
+            message = (
+                word.message if word and word.phase == "failed" else _last_words(pods) or failed.get("message", "")
+            )
         return StageState("failed", attempt, permanent=True, message=message)
     return StageState("running", attempt)
 

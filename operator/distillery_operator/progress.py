@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 MANAGER = "distillery-progress"
 SECONDS = 10.0
 _AT_ONCE = 32
+_MAX_PODS = 16  # of a run that are asked: each tells the progress of its whole stage
 
 
 class ProgressWatcher:
@@ -84,13 +86,15 @@ class ProgressWatcher:
 
 async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[str, Any]:
     """The progress of the first running stage whose pod answers; empty if none does."""
-    for pod in sorted(pods, key=lambda p: p["metadata"]["name"]):
-        labels, status = pod["metadata"].get("labels", {}), pod.get("status", {})
-        if STAGE_LABEL not in labels or status.get("phase") != "Running" or not status.get("podIP"):
-            continue
-        if told := await answers.ask(session, pod, STATUS_PORT, "/progress", read=describe):
-            return told
-    return {}
+    running = [
+        pod
+        for pod in sorted(pods, key=lambda p: p["metadata"]["name"])
+        if STAGE_LABEL in pod["metadata"].get("labels", {})
+        and pod.get("status", {}).get("phase") == "Running"
+        and pod["status"].get("podIP")
+    ]
+    asked = (partial(answers.ask, session, pod, STATUS_PORT, "/progress", read=describe) for pod in running[:_MAX_PODS])
+    return next(iter(await answers.gather(asked)), {})
 
 
 def gathered(body: Object, failures: int) -> dict[str, Any]:

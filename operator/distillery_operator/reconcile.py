@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import random
@@ -53,7 +54,13 @@ class Reconciler:
     """
 
     def __init__(
-        self, key: RunKey, kube: Kube, cache: Cache, settings: Settings, metrics: Metrics, room: asyncio.Semaphore
+        self,
+        key: RunKey,
+        kube: Kube,
+        cache: Cache,
+        settings: Settings,
+        metrics: Metrics,
+        room: contextlib.AbstractAsyncContextManager[None],
     ) -> None:
         self._key = key
         self._kube = kube
@@ -71,6 +78,9 @@ class Reconciler:
         self._looked = -math.inf
         self._heard = time.monotonic()
         self._refusals: tuple[Refusal, ...] = ()
+        self._seen = self._overwritten = False
+        self._written = -math.inf
+        self._compared: Object | None = None
 
     def wake(self) -> None:
         """Something changed."""
@@ -120,13 +130,31 @@ class Reconciler:
     def _meet(self, body: Object) -> None:
         """At the first sight of a run its status is taken from there; from then on only this writer changes it."""
         if self._uid == body["metadata"]["uid"]:
+            self._compare(body)
             return
         self._status = dict(body.get("status", {}))
+        self._seen, self._overwritten = True, False
         self._uid = body["metadata"]["uid"]
         self._applied.clear()
         self._refusals = ()
         self._listed = -math.inf
         self._counted = -math.inf
+
+    def _compare(self, body: Object) -> None:
+        """Notice that somebody wrote another status over ours: a leader of before whose request was late, or a hand.
+
+        What the watch tells lags behind; only what follows our own status is somebody else's.
+        """
+        if body is self._compared:
+            return
+        if _text(body.get("status", {})) == _text(self._status):
+            self._seen = True
+        elif self._seen and time.monotonic() - self._written > self._settings.resync_seconds:
+            _log.warning("run %s/%s: somebody else wrote its status; writing it again", *self._key)
+            self._seen, self._overwritten = False, True
+        elif self._seen:
+            return  # two writers that put each other right would never stop
+        self._compared = body
 
     async def _gather(self, body: Object) -> Observed:
         """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion.
@@ -136,7 +164,8 @@ class Reconciler:
         active = self._status.get("phase") not in ("Complete", "Failed")
         unseen = self._listed == -math.inf and "serving" in self._status
         if unseen or (active and time.monotonic() - self._listed > self._settings.resync_seconds):
-            self._cache.replace(self._key, await self._list_children())
+            since = self._cache.moment
+            self._cache.replace(self._key, await self._list_children(), since=since)
             self._listed = time.monotonic()
         observed = self._cache.observed(self._key, self._uid)
         events: dict[str, tuple[Object, ...]] = {}
@@ -249,13 +278,14 @@ class Reconciler:
 
     async def _write_status(self, body: Object, status: Mapping[str, Any]) -> None:
         before = {key: value for key, value in self._status.items() if key != "progress"}
-        if status == before:
+        if status == before and not self._overwritten:
             return
         named = {key: body["metadata"][key] for key in ("name", "namespace", "uid")}
         await self._kube.apply_status(
             {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": named, "status": dict(status)}
         )
-        self._status = dict(status)
+        self._status, self._seen, self._overwritten = dict(status), False, False
+        self._written = time.monotonic()
         self._metrics.status_writes.inc()
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         for event in events_between(before, status):
@@ -291,6 +321,11 @@ def _noting(refusals: list[Refusal], wanted: Object) -> Generator[None]:
             raise
         message = f"The API server refuses the {what}: {str(error)[:_MOST_CHARACTERS]}"
         refusals.append(Refusal(what, "Refused", message))
+
+
+def _text(status: Mapping[str, Any]) -> str:
+    """A status as it is written, without what another writer adds."""
+    return json.dumps({key: value for key, value in status.items() if key != "progress"}, sort_keys=True)
 
 
 def _trial(status: Mapping[str, Any]) -> Any:

@@ -26,6 +26,9 @@ from distillery_operator.status_schema import MAX_REQUEST
 INVALID_SPEC = "InvalidSpec"
 """Why a run is not accepted, and fails if it never was."""
 
+UNKNOWN_FIELD = "UnknownField"
+"""Why a run is not accepted yet: its CRD is newer than the operator. It waits for an operator that knows the field."""
+
 
 def find_request(body: Object, status: Mapping[str, Any]) -> str:
     """The request to retry that was not acted on yet; empty if there is none."""

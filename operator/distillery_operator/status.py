@@ -136,8 +136,8 @@ class StatusWriter:
             self.set(conditions.REQUEST_ACCEPTED, True, "Accepted", "No request is in effect.")
 
     def note_learned(self, run: DistillationRun) -> None:
-        """Keep what the run learns, as long as it can change."""
-        if not has_begun(self.status):
+        """Keep what the run learns, as long as it can change; an earlier release did not keep it at all."""
+        if not has_begun(self.status) or "learnedDigest" not in self.status:
             self.status["learnedDigest"] = digest_of_learned(run)
 
     def start(self, stage: Stage, job: str, attempt: int) -> None:

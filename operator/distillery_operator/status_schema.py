@@ -179,6 +179,12 @@ STATUS: dict[str, Any] = {
             },
         },
         "learnedDigest": _text(64, "Digest of what the run learned when its first stage started."),
+        "images": {
+            "type": "object",
+            "description": "images are those of the run's pods, as they were configured when it was first seen.",
+            "additionalProperties": _text(512, "As pods name it."),
+        },
+        "upgradeRequest": _text(MAX_REQUEST, "The value of distillery.dev/upgrade-requested that was acted on last."),
         "retryRequest": _text(MAX_REQUEST, "The value of distillery.dev/retry-requested that was acted on last."),
         "requests": {
             "type": "array",

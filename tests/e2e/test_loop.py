@@ -67,10 +67,25 @@ def assert_no_orphans(team: Namespace, runs: list[str]) -> None:
 
 def query(team: Namespace, run: str, sql: str) -> list[dict[str, Any]]:
     """Rows of the run's quick-start database."""
+    open_database(team, run)
     wrapped = f"SELECT coalesce(json_agg(found), '[]') FROM ({sql}) AS found"
     pod = f"{run}-database-0"
     printed = team.kubectl("exec", pod, "--", "psql", "-U", "distillery", "-h", "127.0.0.1", "-Atc", wrapped)
     return json.loads(printed)
+
+
+def open_database(team: Namespace, run: str) -> None:
+    """Start the quick-start database of a complete run again, once the operator has stopped it."""
+    name, feedback = f"{run}-database", team.get(RUN, run)["spec"]["promotion"]["service"].get("feedback")
+    if team.status(run).get("phase") != "Complete" or feedback is not None:
+        return
+
+    def stopped() -> bool:
+        return "distillery.dev/stopped" in team.get("statefulset", name)["metadata"].get("annotations", {})
+
+    team.wait_for("the end of its database", stopped)
+    team.kubectl("scale", "statefulset", name, "--replicas=1")
+    team.kubectl("rollout", "status", f"statefulset/{name}", "--timeout=600s")
 
 
 def ask(team: Namespace, run: str) -> str:

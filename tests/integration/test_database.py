@@ -55,6 +55,13 @@ def test_migrate_converts_the_embeddings_that_are_there(dsn: str):
     ]
 
 
+def test_migrate_leaves_a_schema_alone_when_it_is_newer(dsn: str):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        migrate(dsn)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
+
+
 async def test_many_processes_may_migrate_at_once(dsn: str):
     migrate(dsn, "base")
     await asyncio.gather(*(asyncio.to_thread(migrate, dsn) for _ in range(4)))

@@ -19,6 +19,7 @@ from distillery.database import Database
 from distillery.database.migrate import migrate
 from distillery.database.runs import begin_stage, end_stage, register, stage_rows, uid_of
 from distillery.executors import local
+from distillery.executors.home import identity_of
 from distillery.executors.local import LocalExecutor
 from distillery.planning import Kind, Stage, StageId, StageState
 from distillery.planning.stages import PREPARE
@@ -73,6 +74,18 @@ async def promoted(run: DistillationRun, uid: str, folder: Path, verdict: str) -
     )
     assert await _run(main, config) == 0
     return json.loads((folder / "outcome").read_text())["result"]
+
+
+async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
+    run_id = await register(database, RUN)
+    uid = await uid_of(database, run_id)
+    assert identity_of(RUN, uid, []) == Identity(uid, digest_of_learned(RUN))
+    earlier = Identity(uid, "0123456789abcdef")
+    await begin_stage(database, run_id, PREPARE, 1)
+    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={"run": str(earlier)}))
+    assert identity_of(RUN, uid, await stage_rows(database, run_id)) == Identity(uid, digest_of_learned(RUN))
+    await begin_stage(database, run_id, StageId(1, Kind.ROLLOUT), 1)
+    assert identity_of(RUN, uid, await stage_rows(database, run_id)) == earlier
 
 
 async def test_a_run_made_again_under_its_name_has_results_of_its_own(

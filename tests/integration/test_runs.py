@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +112,28 @@ async def test_register_accepts_when_the_stored_document_lacks_a_field(database:
     await store(database, run_id, {"rollout": rollout})
     assert await register(database, parse(document())) == run_id
     assert (await stored(database))["rollout"]["temperature"] == 0.0
+
+
+RELEASED = sorted((Path(__file__).parents[1] / "unit" / "released").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
+async def test_register_accepts_when_an_earlier_version_stored_the_document(
+    database: Database, run_id: int, path: Path
+):
+    await begin_stage(database, run_id, ROLLOUT, 1)
+    await database.execute("UPDATE run SET document = %s WHERE id = %s", Json(json.loads(path.read_text())), run_id)
+    assert await register(database, parse(document())) == run_id
+    assert set(await observe(database, run_id)) == {ROLLOUT}
+
+
+async def test_stage_of_an_older_image_registers_over_a_newer_document(database: Database, run_id: int):
+    await begin_stage(database, run_id, ROLLOUT, 1)
+    uid = await uid_of(database, run_id)
+    await store(database, run_id, {"curriculum": {"rate": 3}})
+    assert await register(database, parse(document()), uid=uid) == run_id
+    with pytest.raises(InvalidRun, match=r"spec\.training\.seed: 7"):
+        await register(database, parse(document(training={"seed": 7})), uid=uid)
 
 
 async def test_forgive_drops_failed_stages_and_keeps_others(database: Database, run_id: int):

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.api import InvalidRun, canonical, load, parse
+from distillery.api import InvalidRun, canonical, load, parse, parse_known, without_defaults
 from distillery.api.learned import learned_changes
 from distillery_gateway.limits import Limits
 from distillery_gateway.main import _limits as gateway_limits
-from tests.unit.documents import document
+from tests.unit.documents import MINIMAL, document
 
 ENDPOINT = {"baseURL": "https://host/v1", "model": "m"}
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
 
 def problems(spec: dict[str, Any]) -> list[str]:
@@ -188,6 +189,31 @@ def test_a_canary_may_begin_with_shadows_and_keep_its_weight():
     assert run.spec.promotion.canary
     assert [step.weight for step in run.spec.promotion.canary.steps] == [0, 5, 5]
     assert parse(canonical(run)) == run
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_document_without_defaults_is_the_same_run(path: Path):
+    run = load(path)
+    document = without_defaults(run)
+    assert parse(document) == run
+    assert "rollout" not in without_defaults(parse(MINIMAL))["spec"]
+
+
+def test_parse_known_leaves_out_only_what_a_newer_version_added():
+    newer = document(rollout={"concurrency": 7, "speculation": True}, curriculum={"rate": 3})
+    assert parse_known(newer) == parse(document(rollout={"concurrency": 7}))
+    with pytest.raises(InvalidRun, match=r"spec\.rollout\.workers"):
+        parse_known(document(rollout={"workers": -1, "speculation": True}))
+
+
+def test_document_is_newer_when_its_unknown_fields_are_all_that_is_wrong():
+    def wrong(**spec: Any) -> InvalidRun:
+        with pytest.raises(InvalidRun) as caught:
+            parse(document(**spec))
+        return caught.value
+
+    assert wrong(curriculum={"rate": 3}).is_newer
+    assert not wrong(curriculum={"rate": 3}, rounds={"max": 0}).is_newer
 
 
 def test_all_mistakes_are_told_at_once():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,20 @@ def test_held_out_tasks_can_only_become_more():
 
 def test_digest_is_the_same_when_a_default_is_written_out():
     assert digest_of_learned(run(training__seed=42, training__lora={"rank": 64})) == digest_of_learned(run())
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "released").glob("*.json")), ids=lambda path: path.stem
+)
+def test_defaults_of_what_is_learned_mean_the_same_in_every_version(path: Path):
+    """A version that is released adds its canonical minimal document to the folder."""
+    assert learned_changes(parse(json.loads(path.read_text())), run()) == []
+
+
+def test_former_default_is_a_change_when_another_environment_may_choose():
+    split = {"environment__name": "webshop", "environment__tasks": {"evaluateSplit": "valid_unseen"}}
+    (change,) = learned_changes(run(**split), run(environment__name="webshop"))
+    assert change.path == "spec.environment.tasks.evaluateSplit"
 
 
 def test_every_mutable_field_exists_in_the_specification():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from distillery.api import GROUP
 from distillery.api.base import SecretKey
 from distillery_operator.manifests import placement
 from distillery_operator.manifests.names import Owner, ingress_policy
@@ -13,12 +14,22 @@ from distillery_operator.manifests.resources import DATABASE, complete
 from distillery_operator.settings import Settings
 
 COMPONENT = "database"
+STOPPED_ANNOTATION = f"{GROUP}/stopped"
+"""On a StatefulSet that was scaled to 0 because nothing needed it. Whoever scales it up then keeps it."""
+
 DSN_KEY = "dsn"
 _PASSWORD_KEY = "password"  # noqa: S105 - the name of a key
 _USER = 999  # of the official images
 _PORT = 5432
 _DATA = "/var/lib/postgresql/data"
-_SIZE = "10Gi"
+_MINUTES_TO_START = 30  # a large log is replayed after a crash
+
+
+_ALIVE = {
+    # 1 is that it lets nobody in, which it says while it recovers
+    "exec": {"command": ["sh", "-c", "pg_isready -q -U distillery -h 127.0.0.1; test $? -lt 2"]},
+    "timeoutSeconds": 5,
+}
 
 
 def name(owner: Owner) -> str:
@@ -58,8 +69,8 @@ def service(owner: Owner) -> dict[str, Any]:
     }
 
 
-def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """The server, with a volume of its own."""
+def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
+    """The server, with a volume of its own, which stays where ``replicas`` is 0: such a server is marked as stopped."""
     spec = owner.run.spec
     (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
     mounts = [
@@ -81,6 +92,8 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
         },
         resources=complete(spec.database.resources, DATABASE),
         ports=[{"name": "postgres", "containerPort": _PORT, "protocol": "TCP"}],
+        startupProbe={**_ALIVE, "periodSeconds": 5, "failureThreshold": _MINUTES_TO_START * 12},
+        livenessProbe={**_ALIVE, "periodSeconds": 10, "failureThreshold": 6},
         readinessProbe={
             "exec": {"command": ["pg_isready", "-U", "distillery", "-h", "127.0.0.1"]},
             "periodSeconds": 5,
@@ -93,7 +106,7 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
         "metadata": {"name": "data", "labels": owner.labels(COMPONENT)},
         "spec": {
             "accessModes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": _SIZE}},
+            "resources": {"requests": {"storage": spec.database.size}},
             **(
                 {"storageClassName": spec.storage.claim.storage_class_name}
                 if spec.storage.claim.storage_class_name is not None
@@ -101,12 +114,15 @@ def stateful_set(owner: Owner, settings: Settings) -> dict[str, Any]:
             ),
         },
     }
+    metadata = owner.metadata(name(owner), COMPONENT)
+    if not replicas:
+        metadata["annotations"] = {STOPPED_ANNOTATION: "true"}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": owner.metadata(name(owner), COMPONENT),
+        "metadata": metadata,
         "spec": {
-            "replicas": 1,
+            "replicas": replicas,
             "serviceName": name(owner),
             "selector": {"matchLabels": owner.selector(COMPONENT)},
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},

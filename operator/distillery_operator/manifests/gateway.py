@@ -21,6 +21,7 @@ from distillery_operator.manifests.pods import (
     artifacts,
     container,
     liveness,
+    operator_peer,
     secret_path,
     secrets,
     store_uri,
@@ -177,7 +178,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
         "DISTILLERY_ADMIN_PORT": str(ADMIN_PORT),
         "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
         "DISTILLERY_DENIED": ",".join(denied),
-        "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_none=True),
+        "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_defaults=True),
     }
     if site == CANARY:  # else copies of every pod's requests would be one key's requests in one pod
         environment["DISTILLERY_PER_KEY_LIMITS"] = "false"
@@ -277,10 +278,7 @@ def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> di
         gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}
         metrics = [(settings.metrics_from, ADMIN_PORT)] if settings.metrics_from else []
         return ingress_policy(owner, site.settings(owner), site.component, ([gateways], PORT), *metrics)
-    operator = {
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
-    }
+    operator = operator_peer(settings)
     return ingress_policy(
         owner,
         site.settings(owner),

@@ -15,7 +15,7 @@ from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery.stages.outcome import CONFIGURATION_ERROR
 from distillery_operator.manifests import database, placement
-from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted
+from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted, ingress_policy
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -25,6 +25,7 @@ from distillery_operator.manifests.pods import (
     common_environment,
     container,
     model_cache,
+    operator_peer,
     pipeline_image,
     pod,
     scratch,
@@ -34,7 +35,7 @@ from distillery_operator.manifests.pods import (
     store_uri,
 )
 from distillery_operator.manifests.resources import HELPER, TRAINER, WORKER, complete
-from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
+from distillery_operator.manifests.servers import FETCH, fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
@@ -189,6 +190,15 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
     return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
 
 
+def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
+    """Who reaches the stages' port of progress and metrics, in a namespace that lets nobody in, too.
+
+    The operator and those who collect metrics; everybody where the settings do not name those.
+    """
+    peers = [operator_peer(settings), *settings.metrics_from] if settings.metrics_from else []
+    return ingress_policy(owner, f"{owner.name}-{COMPONENT}", COMPONENT, (peers, STATUS_PORT))
+
+
 def _database_job(
     owner: Owner, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
 ) -> dict[str, Any]:
@@ -237,14 +247,7 @@ def _job(
         "podReplacementPolicy": "Failed",  # never two writers of one checkpoint
         "podFailurePolicy": {
             "rules": [
-                {
-                    "action": "FailJob",
-                    "onExitCodes": {
-                        "containerName": _WORKER,
-                        "operator": "In",
-                        "values": [CONFIGURATION_ERROR],
-                    },
-                },
+                *(_fail_at_once(c["name"]) for c in _programs(template)),
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
@@ -258,6 +261,18 @@ def _job(
         "metadata": owner.metadata(name, COMPONENT, labels=labels),
         "spec": made,
     }
+
+
+def _programs(template: dict[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a pod that run the pipeline's code, whose exit codes mean something."""
+    spec = template["spec"]
+    return [c for c in (*spec["containers"], *spec.get("initContainers", [])) if c["name"] in (_WORKER, FETCH)]
+
+
+def _fail_at_once(container: str) -> dict[str, Any]:
+    """The rule that a container's configuration error is not tried again."""
+    exit_codes = {"containerName": container, "operator": "In", "values": [CONFIGURATION_ERROR]}
+    return {"action": "FailJob", "onExitCodes": exit_codes}
 
 
 def _endpoint(spec: Spec, player: Model) -> Endpoint | None:

@@ -204,3 +204,11 @@ def liveness(port: int) -> dict[str, Any]:
         "timeoutSeconds": 5,
         "failureThreshold": 6,
     }
+
+
+def operator_peer(settings: Settings) -> dict[str, Any]:
+    """The operator, as a peer of a NetworkPolicy."""
+    return {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},
+    }

@@ -18,7 +18,7 @@ TRAINER = Resources(requests={"cpu": "100m", "memory": "512Mi"}, limits={"memory
 SERVER = Resources(requests={"cpu": "200m", "memory": "512Mi"}, limits={"memory": "64Gi"})
 """A vLLM. On a CPU its memory holds the model and the cache of its conversations."""
 
-FETCH = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "8Gi"})
+DOWNLOAD = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory": "8Gi"})
 """The download of a base model."""
 
 HELPER = Resources(requests={"cpu": "20m", "memory": "128Mi"}, limits={"memory": "1Gi"})

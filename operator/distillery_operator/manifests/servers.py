@@ -31,9 +31,10 @@ from distillery_operator.manifests.pods import (
     shared_memory,
     store_uri,
 )
-from distillery_operator.manifests.resources import FETCH, SERVER, complete
+from distillery_operator.manifests.resources import DOWNLOAD, SERVER, complete
 from distillery_operator.settings import Settings
 
+FETCH = "fetch"
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
 _MINUTES_TO_RECOVER = 3  # a server that hangs is ended then
 _ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
@@ -62,13 +63,13 @@ def fetch(
         if endpoint := owner.run.spec.storage.endpoint_url:
             command += ["--endpoint-url", endpoint]
     return container(
-        "fetch",
+        FETCH,
         image,
         command,
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment=common_environment(owner.run.spec),
-        resources=FETCH,
+        resources=DOWNLOAD,
         terminationMessagePolicy="FallbackToLogsOnError",
     )
 

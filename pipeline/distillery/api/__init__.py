@@ -1,6 +1,6 @@
 """The DistillationRun resource: what a user writes, checked before anything is started."""
 
-from distillery.api.load import canonical, load, parse
+from distillery.api.load import canonical, load, parse, parse_known, without_defaults
 from distillery.api.problems import CannotRun, InvalidRun, Problem
 from distillery.api.requests import CANARY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.api.run import GROUP, KIND, RESERVED, RETRY_ANNOTATION, VERSION, DistillationRun, Spec
@@ -22,4 +22,6 @@ __all__ = [
     "canonical",
     "load",
     "parse",
+    "parse_known",
+    "without_defaults",
 ]

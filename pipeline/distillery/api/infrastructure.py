@@ -140,14 +140,17 @@ class Database(Part):
     """The Postgres with pgvector that keeps episodes, hints and progress."""
 
     dsn_secret_ref: SecretKey | None = None
-    """A connection string. Default: a quick-start server; without a cluster an embedded one under
-    ``$DISTILLERY_HOME``."""
+    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``, and on a cluster a server of the
+    run's own, which the other fields are about."""
 
     resources: Resources = Resources()
-    """resources are what the quick-start server asks for."""
+    """resources are what the run's own server asks for. A change restarts it."""
+
+    size: Quantity = "10Gi"
+    """size is the size of its volume. It can't change once the run exists."""
 
     pods: Pods = Pods()
-    """pods is what differs from ``spec.pods`` for the quick-start server, field by field. It never gets ``gpuPods``."""
+    """pods is what differs from ``spec.pods`` for that server, field by field. It never gets ``gpuPods``."""
 
 
 class ModelServer(Part):

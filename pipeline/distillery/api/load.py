@@ -99,6 +99,33 @@ def parse(document: Any, *, where: str = "") -> DistillationRun:
     return run
 
 
+def parse_known(document: Any) -> DistillationRun:
+    """A document that a newer version may have written, without the fields that this one does not know.
+
+    Raises :class:`InvalidRun` for everything else.
+    """
+    known: Any = json.loads(json.dumps(document, default=str))
+    try:
+        DistillationRun.model_validate_json(json.dumps(known))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            if detail["type"] == "extra_forbidden":
+                *folders, name = detail["loc"]
+                holder = known
+                for part in folders:
+                    holder = holder[part]
+                del holder[name]
+    return parse(known)
+
+
+def without_defaults(run: DistillationRun) -> dict[str, Any]:
+    """The run as a document without the fields that have their defaults, which an older version can read.
+
+    It stands for the same run in every version, for a default that decides what is learned never changes.
+    """
+    return run.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
 def canonical(run: DistillationRun) -> dict[str, Any]:
     """The run as a document with every default written out, in field order: what is stored and digested."""
     return run.model_dump(mode="json", by_alias=True)

@@ -20,11 +20,13 @@ class Problem:
         path: the field, as ``spec.rollout.concurrency``.
         value: what stands there, shortened; empty where nothing does.
         mend: what to write instead.
+        unknown: this version knows no such field; another one may.
     """
 
     path: str
     value: str
     mend: str
+    unknown: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.value + ': ' if self.value else ''}{self.mend}"
@@ -40,6 +42,11 @@ class InvalidRun(Exception):
         self.where = where
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(f"{where or 'the document'} {self.complaint}:\n{lines}")
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer version may accept the document: fields that this one does not know are all that is wrong."""
+        return all(problem.unknown for problem in self.problems)
 
 
 class CannotRun(InvalidRun):
@@ -64,7 +71,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     ]
     return [
         Problem(
-            _path(detail["loc"]), "" if detail["type"] == "missing" else shown(detail["input"]), _mend(detail, model)
+            _path(detail["loc"]),
+            "" if detail["type"] == "missing" else shown(detail["input"]),
+            _mend(detail, model),
+            unknown=detail["type"] == "extra_forbidden",
         )
         for detail in details
     ]

@@ -13,6 +13,7 @@ import psycopg
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import DBAPIError
 
 from distillery.database.connection import DatabaseRefused, dsn_from_environment, refusal
@@ -27,7 +28,7 @@ _MIN_PGVECTOR = (0, 8)
 def migrate(dsn: str, revision: str = "head") -> None:
     """Bring the schema to a revision: ``head``, a revision id, or ``base`` for none.
 
-    Blocks while another process migrates.
+    Blocks while another process migrates. A schema that a newer version brought up stays as it is.
 
     Raises:
         DatabaseRefused: the server does not let us in, or lacks pgvector 0.8.
@@ -46,12 +47,17 @@ def migrate(dsn: str, revision: str = "head") -> None:
             connection.execute(sqlalchemy.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
             config = Config(attributes={"connection": connection})
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-            if revision == "base" or revision < _current(connection):
+            current = _current(connection)
+            if revision == "base" or revision < current:
                 command.downgrade(config, revision)
-            else:
+            elif revision != "head" or current <= _newest(config):
                 command.upgrade(config, revision)
     finally:
         engine.dispose()
+
+
+def _newest(config: Config) -> str:
+    return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
 def _check_pgvector(connection: sqlalchemy.Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
 
-from distillery.api import DistillationRun, canonical, parse
+from distillery.api import DistillationRun, canonical, parse, parse_known
 from distillery.api.learned import GROWING, learned_changes
 from distillery.api.problems import InvalidRun, Problem, shown
 from distillery.database.connection import Database, Row
@@ -33,6 +33,8 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
 
     All of it can change while no stage but ``prepare`` has started, and ``prepare`` starts again then. From then on
     only what says how can change, and the number of held-out tasks can grow. The stored document follows every change.
+    On a cluster, stages of one run may have images of two versions: of a document that a newer one stored, an older one
+    leaves alone what it does not know.
 
     Args:
         database: where.
@@ -52,7 +54,7 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
         if row["document"] == document:
             return row["id"]
         begun = await connection.execute("SELECT 1 FROM stage WHERE run_id = %s AND name <> 'prepare'", (row["id"],))
-        problems = _changes(row["document"], run)
+        problems = _changes(row["document"], run, parse if uid is None else parse_known)
         if uid is not None and {problem.path for problem in problems} == {f"spec.{path}" for path in GROWING}:
             return row["id"]  # a stage that was started before a number grew
         if problems and await begun.fetchone():
@@ -115,11 +117,13 @@ async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> No
     await connection.execute("UPDATE run SET key = %s WHERE id = %s", (former, row["id"]))
 
 
-def _changes(stored: Mapping[str, Any], run: DistillationRun) -> list[Problem]:
-    """Why a run can't take the place of a stored document; none if both learn the same."""
+def _changes(
+    stored: Mapping[str, Any], run: DistillationRun, read: Callable[[Mapping[str, Any]], DistillationRun]
+) -> list[Problem]:
+    """Why a run can't take the place of a stored document, which ``read`` parses; none if both learn the same."""
     fix = f"delete the run (distillery delete {run.key}), or give metadata.name another name"
     try:
-        before = parse(stored)
+        before = read(stored)
     except InvalidRun as error:
         reason = f"the run exists with this here, which this version of Distillery does not accept: {fix}"
         return [Problem(problem.path, problem.value, reason) for problem in error.problems]

@@ -16,6 +16,7 @@ from distillery.database import Row, dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.database.runs import recorded_results
+from distillery.planning.stages import PREPARE
 
 
 class SetupError(Exception):
@@ -46,9 +47,19 @@ def has_database() -> bool:
     return dsn_from_environment() is not None or (home() / "postgres").exists()
 
 
-def identity_of(run: DistillationRun, uid: str) -> Identity:
-    """The run's identity; ``uid`` is the database's."""
-    return Identity(uid, digest_of_learned(run))
+def identity_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Identity:
+    """The run's identity. Once a stage other than ``prepare`` has started, what is learned can't change, and it is the
+    one that the result of ``prepare`` names: another version may have computed the digest otherwise.
+
+    Args:
+        run: its resource.
+        uid: the database's.
+        stages: its rows of the table ``stage``.
+    """
+    rows = {row["name"]: row for row in stages}
+    named = ((rows.pop(str(PREPARE), None) or {}).get("result") or {}).get("run")
+    recorded = Identity.parse(named) if named and rows else None
+    return recorded if recorded and recorded.uid == uid else Identity(uid, digest_of_learned(run))
 
 
 def store_uri(run: DistillationRun) -> str:
@@ -66,9 +77,10 @@ def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
         uid: the database's.
         stages: its rows of the table ``stage``.
     """
+    stages = list(stages)
     return store_at(
         store_uri(run),
-        identity_of(run, uid),
+        identity_of(run, uid, stages),
         cache=folder_of(run) / "cache",
         endpoint_url=run.spec.storage.endpoint_url,
         recorded=recorded_results(stages),

@@ -97,8 +97,9 @@ class LocalExecutor:
                 # why a stage failed may be fixed by now
                 await forgive_failed(database, run_id, self._run.spec)
                 uid = await uid_of(database, run_id)
-                self._identity = identity_of(self._run, uid)
-                self._store = store_of(self._run, uid, await stage_rows(database, run_id))
+                rows = await stage_rows(database, run_id)
+                self._identity = identity_of(self._run, uid, rows)
+                self._store = store_of(self._run, uid, rows)
                 self._servers = Servers(self._run.spec, self._store, self._folder / "logs" / "vllm.log")
                 # whoever held the lock before is gone, and its processes died with it
                 await free_leases(database, run_id)

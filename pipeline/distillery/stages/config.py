@@ -1,5 +1,8 @@
 """What a stage is told: one JSON document, free of secrets.
 
+An operator of a newer release writes it for images of an older one as well: a field that the image does not know is
+ignored, and fields of the run that have their defaults are left out.
+
 What differs from process to process stands in its environment instead:
 
     DISTILLERY_DATABASE       connection string, or
@@ -15,7 +18,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from distillery.api import DistillationRun, canonical, parse
+from distillery.api import DistillationRun, parse, without_defaults
 from distillery.api.models import Endpoint
 from distillery.artifacts.identity import Identity
 from distillery.planning import Model, Stage, StageId
@@ -25,7 +28,7 @@ from distillery.planning.stages import artifact_of
 class Server(BaseModel):
     """The OpenAI-compatible server that plays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     base_url: str
     """Up to and including ``/v1``."""
@@ -63,7 +66,7 @@ def endpoint_field(player: Model) -> str:
 class StageConfig(BaseModel):
     """The document that a stage module reads."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     records_itself: bool = False
     """The stage records in the database how it stands: on Kubernetes, where whoever started it has no access to it."""
@@ -72,7 +75,7 @@ class StageConfig(BaseModel):
     """The request to retry that the run answered last. What failed before it is not answered from memory."""
 
     document: dict[str, Any]
-    """The DistillationRun, with every default written out."""
+    """The DistillationRun, without the fields that have their defaults."""
 
     stage: str
     """The stage's name."""
@@ -117,7 +120,7 @@ class StageConfig(BaseModel):
         """What a stage of the plan is told; ``where`` are the folders."""
         dataset = stage.dataset
         return cls(
-            document=canonical(run),
+            document=without_defaults(run),
             stage=str(stage.id),
             arms=stage.arms,
             student=stage.player is not None and stage.player.kind == "student",

@@ -133,3 +133,11 @@ def test_a_file_is_read_when_it_changes_and_a_wrong_one_changes_nothing(tmp_path
             file.refresh()
         assert not file.refresh()  # told of once
         assert file.current.generation == 3
+
+
+def test_document_of_a_newer_operator_is_read_as_far_as_it_is_known():
+    target, adapter = {"model": "x"}, {"name": "a", "artifact": "b", "digest": "c"}
+    known = {"generation": 4, "aliases": {"bot": [target]}, "adapters": [adapter]}
+    more = {"speculation": True}
+    newer = {**known, **more, "aliases": {"bot": [target | more]}, "adapters": [adapter | more]}
+    assert Desired.parse(json.dumps(newer)) == Desired.parse(json.dumps(known))

@@ -64,6 +64,12 @@ def result_of(stage: str, *, promoted: bool = True) -> dict[str, Any]:
     return {}
 
 
+def owned_by(kind: str, workload: Object) -> list[dict[str, Any]]:
+    """The owner references of a pod of a workload."""
+    name, uid = workload["metadata"]["name"], workload["metadata"]["uid"]
+    return [{"kind": kind, "name": name, "uid": uid, "controller": True}]
+
+
 class FakeCluster:
     """Holds the objects of one run.
 
@@ -159,7 +165,14 @@ class FakeCluster:
         self.objects["Pod", f"{name}-0-x"] = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": f"{name}-0-x", "namespace": "team", "labels": labels, **self._born(name), "job": name},
+            "metadata": {
+                "name": f"{name}-0-x",
+                "namespace": "team",
+                "labels": labels,
+                **self._born(name),
+                "job": name,
+                "ownerReferences": owned_by("Job", job),
+            },
             "status": {
                 "phase": "Succeeded" if condition == "Complete" else "Failed",
                 "containerStatuses": [{"name": "worker", "state": {"terminated": terminated}}],
@@ -192,6 +205,7 @@ class FakeCluster:
                 **self._born(pod),
                 **template["metadata"],
                 "annotations": kept,
+                "ownerReferences": [{"kind": "ReplicaSet", "name": f"{name}-5d4f", "uid": "rs", "controller": True}],
             }
             status = {"phase": "Running", "podIP": "10.0.0.1"}
             self.objects["Pod", pod] = {

@@ -58,7 +58,7 @@ def test_a_database_of_the_users_own_is_left_alone():
     cluster = FakeCluster(run_object(database={"dsnSecretRef": {"name": "pg", "key": "uri"}}))
     first = cluster.reconcile()
     assert not first.secret
-    assert {m["kind"] for m in first.apply} == {"ServiceAccount", "PersistentVolumeClaim"}
+    assert {m["kind"] for m in first.apply} == {"ServiceAccount", "PersistentVolumeClaim", "NetworkPolicy"}
     assert cluster.created == ["migrate"]
     assert cluster.run() == "Complete"
 
@@ -197,6 +197,21 @@ def fail(cluster: FakeCluster, stage: str, reason: str, word: dict[str, Any] | N
                 cluster.reconcile()
                 return
             cluster.end_job(job, "Complete", word={"result": result_of(name)})
+
+
+def test_stage_fails_with_the_words_of_fetch_when_it_has_no_model():
+    cluster = FakeCluster(run_object())
+    fail(cluster, "r1-rollout", "PodFailurePolicy", None)
+    (name,) = [n for kind, n in cluster.objects if kind == "Pod" and "rollout" in n]
+    ended = {"exitCode": 78, "message": "/models/tiny is not there\n"}
+    cluster.objects["Pod", name]["status"] = {
+        "phase": "Failed",
+        "initContainerStatuses": [{"name": "fetch", "state": {"terminated": ended}}],
+    }
+    cluster.status["stages"] = [s for s in cluster.status["stages"] if s["name"] != "r1-rollout"]
+    cluster.status["conditions"] = [c for c in cluster.status["conditions"] if c["type"] != "Failed"]
+    cluster.reconcile()
+    assert "/models/tiny is not there" in cluster.condition("Failed")["message"]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,13 @@ class Server:
         following = {"continue": str(first + most)} if first + most < PODS else {}
         return web.json_response({"items": items, "metadata": following})
 
+    async def discover(self, request: web.Request) -> web.Response:
+        group = request.match_info["group"]
+        if group in ("missing", "secret"):
+            return web.json_response({"reason": group}, status=404 if group == "missing" else 403)
+        known = ["distillationruns", "distillationruns/status"] if group == "there" else []
+        return web.json_response({"resources": [{"name": name} for name in known]})
+
     async def drop(self, request: web.Request) -> web.Response:
         self.dropped += 1
         if self.dropped == 3:
@@ -45,6 +52,7 @@ async def served() -> AsyncGenerator[tuple[Kube, Server]]:
     server = Server()
     app = web.Application()
     app.router.add_get("/api/v1/namespaces/team/pods", server.list)
+    app.router.add_get("/apis/{group}", server.discover)
     app.router.add_patch("/{path:.*}", server.drop)
     runner = web.AppRunner(app, shutdown_timeout=0)
     await runner.setup()
@@ -63,6 +71,14 @@ async def test_lists_come_in_pages(served: tuple[Kube, Server]):
     assert [pod["metadata"]["name"] for pod in found] == [f"p{number}" for number in range(PODS)]
     assert [query.get("continue") for query in server.queries] == [None, str(PAGE), str(2 * PAGE)]
     assert {query["labelSelector"] for query in server.queries} == {"a=b"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"), [("there", True), ("empty", False), ("missing", False), ("secret", True)]
+)
+async def test_serves_tells_whether_a_kind_is_known(served: tuple[Kube, Server], path: str, expected: bool):
+    kube, _ = served
+    assert await kube.serves(path, "distillationruns") == expected
 
 
 async def test_a_connection_that_is_lost_is_an_error_of_the_api_server(served: tuple[Kube, Server]):

@@ -40,6 +40,26 @@ async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.Monke
     assert 1 < most <= 32
 
 
+async def test_runs_of_a_namespace_leave_room_for_others_when_they_take_long(monkeypatch: pytest.MonkeyPatch):
+    looked_at = asyncio.Event()
+
+    async def look(self: Reconciler) -> None:
+        if self._key[0] == "quick":
+            looked_at.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(Reconciler, "_reconcile", look)
+    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    for namespace, number in (("slow", 100), ("quick", 1)):
+        for name in map(str, range(number)):
+            body = run_object()
+            metadata = {**body["metadata"], "namespace": namespace, "name": name, "uid": f"{namespace}-{name}"}
+            manager.run_changed({**body, "metadata": metadata})
+    async with asyncio.timeout(10):
+        await looked_at.wait()
+    await manager.stop()
+
+
 @pytest.mark.parametrize(("gone", "dying"), [(True, False), (False, True), (False, False)])
 async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyPatch, gone: bool, dying: bool):
     forgotten: list[Reference] = []

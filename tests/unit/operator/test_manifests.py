@@ -51,6 +51,30 @@ EXTRACTOR = {
 }
 
 
+def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
+    policy = jobs.network_policy(owner(), SETTINGS)
+    assert policy["spec"]["podSelector"]["matchLabels"] == owner().selector("stage")
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": jobs.STATUS_PORT, "protocol": "TCP"}]}]
+    peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    (rule,) = jobs.network_policy(owner(), replace(SETTINGS, metrics_from=(peer,)))["spec"]["ingress"]
+    assert [p["podSelector"]["matchLabels"] for p in rule["from"]] == [
+        {"app.kubernetes.io/name": "distillery-operator"},
+        {"app": "prometheus"},
+    ]
+
+
+def test_stage_of_an_older_image_ignores_what_it_does_not_know():
+    (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
+    written = json.loads(told)
+    assert written["document"]["spec"] == {
+        "models": {"student": {"model": "/models/tiny"}},
+        "evaluation": {"arms": ["base", "distilled"]},
+        "training": {"seed": 7},
+    }
+    newer = written | {"speculation": True, "server": {**written["server"], "speculation": True}}
+    assert StageConfig.model_validate(newer) == StageConfig.model_validate(written)
+
+
 def owner(name: str = "test", **spec: Any) -> Owner:
     body = run_object(name, **spec)
     return Owner(parse({k: v for k, v in body.items() if k != "status"}), UID)
@@ -202,8 +226,11 @@ def test_workers_share_a_stage_and_configuration_errors_end_it_at_once():
     made = job(Kind.ROLLOUT, owner(rollout={"workers": 3}))["spec"]
     assert (made["completions"], made["parallelism"], made["completionMode"]) == (3, 3, "Indexed")
     assert made["podReplacementPolicy"] == "Failed"
-    assert [rule["action"] for rule in made["podFailurePolicy"]["rules"]] == ["FailJob", "Ignore"]
-    assert made["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [78]
+    assert [rule["action"] for rule in made["podFailurePolicy"]["rules"]] == ["FailJob", "FailJob", "Ignore"]
+    codes = [rule["onExitCodes"] for rule in made["podFailurePolicy"]["rules"][:2]]
+    assert [(code["containerName"], code["values"]) for code in codes] == [("worker", [78]), ("fetch", [78])]
+    alone = job(Kind.TRAIN)["spec"]["podFailurePolicy"]["rules"]
+    assert [rule["action"] for rule in alone] == ["FailJob", "Ignore"]
     assert job(Kind.TRAIN, owner(rollout={"workers": 3}))["spec"]["completions"] == 1
 
 

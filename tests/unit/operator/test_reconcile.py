@@ -16,10 +16,11 @@ from distillery_operator import canary, gateways, reconcile
 from distillery_operator.cache import Cache
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.gateway import GENERATION
+from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.metrics import Metrics
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.reconcile import Reconciler
-from tests.unit.operator.fake_cluster import FakeCluster, run_object
+from tests.unit.operator.fake_cluster import FakeCluster, owned_by, run_object
 from tests.unit.operator.test_canary import BAD, GOOD, NEW, OLD, on_trial
 
 
@@ -352,13 +353,39 @@ async def test_what_serves_an_ended_run_is_refused_by_name(said: dict[str, Any])
     assert condition_of(kube, "Stalled")["status"] == "False"
 
 
+async def test_status_is_written_again_when_somebody_else_wrote_it(
+    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    now = 1000.0
+    monkeypatch.setattr(reconcile.time, "monotonic", lambda: now)
+    cluster = FakeCluster(run_object())
+    reconciler, kube, cache = reconciler_of(cluster)
+    await reconciler._reconcile()
+    written = kube.statuses[-1]
+    earlier = cache.runs["team", "test"]
+    for status in (earlier.get("status", {}), {**written, "progress": {"text": "1/2"}}):  # what the watch tells later
+        cache.keep_run({**earlier, "status": status})
+        await reconciler._reconcile()
+    before = len(kube.statuses)
+    cache.keep_run({**earlier, "status": {**written, "phase": "Failed"}})
+    await reconciler._reconcile()
+    assert len(kube.statuses) == before, "not at once: two writers would go on for ever"
+    now += 61
+    await reconciler._reconcile()
+    assert len(kube.statuses) == before + 1
+    assert kube.statuses[-1]["phase"] != "Failed"
+
+
 async def test_events_of_many_pods_are_listed_at_once(said: dict[str, Any]):
     cluster = FakeCluster(run_object())
     reconciler, kube, cache = reconciler_of(cluster)
     labels = {"distillery.dev/run": "test"}
+    made = {"namespace": "team", "labels": labels, "creationTimestamp": "2026-11-25T11:00:00Z"}
+    job: Object = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**made, "name": "j", "uid": "j"}, "spec": {}}
+    job["metadata"]["labels"] = labels | {STAGE_LABEL: "prepare"}
+    cache.keep({**job, "status": {"active": 50}})
     for number in range(50):
-        metadata = {"name": f"p{number}", "namespace": "team", "labels": labels, "uid": str(number)}
-        metadata["creationTimestamp"] = "2026-11-25T11:00:00Z"
+        metadata = {**made, "name": f"p{number}", "uid": str(number), "ownerReferences": owned_by("Job", job)}
         cache.keep({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Pending"}})
     await reconciler._reconcile()
     assert kube.listed.count("Event") == 1

@@ -1,0 +1,57 @@
+"""What the watches told, and what is listed over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillery_operator.cache import Cache
+from distillery_operator.manifests.names import RUN_LABEL
+from distillery_operator.objects import Object
+from tests.unit.operator.fake_cluster import UID, owned_by
+
+KEY = ("team", "test")
+
+
+def child(kind: str, name: str, *, owners: list[dict[str, Any]] | None = None, **more: Any) -> Object:
+    run = [{"kind": "DistillationRun", "name": "test", "uid": UID, "controller": True}]
+    metadata = {"name": name, "namespace": "team", "uid": name, "labels": {RUN_LABEL: "test"}}
+    return {"kind": kind, "metadata": {**metadata, "ownerReferences": run if owners is None else owners}, **more}
+
+
+def test_what_watches_tell_while_objects_are_listed_is_newer_than_the_list():
+    cache = Cache()
+    for name in ("changed", "deleted", "missed"):
+        cache.keep(child("Job", name, status={}))
+    since = cache.moment
+    listed = [child("Job", name, status={}) for name in ("changed", "deleted", "found")]
+    cache.keep(child("Job", "changed", status={"succeeded": 1}))
+    cache.keep(child("Job", "new"))
+    cache.drop(child("Job", "deleted"))
+    cache.replace(KEY, listed, since=since)
+    jobs = cache.observed(KEY, UID).jobs
+    assert sorted(jobs) == ["changed", "found", "new"]
+    assert jobs["changed"]["status"] == {"succeeded": 1}
+
+
+def test_list_is_taken_over_when_watches_told_of_nothing_since():
+    cache = Cache()
+    cache.keep(child("Job", "missed"))
+    cache.replace(KEY, [child("Job", "found")], since=cache.moment)
+    assert list(cache.observed(KEY, UID).jobs) == ["found"]
+
+
+def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
+    cache = Cache()
+    job, deployment = child("Job", "job"), child("Deployment", "test")
+    replica_set = [{"kind": "ReplicaSet", "name": "test-5d4f", "uid": "rs", "controller": True}]
+    other = [{"kind": "ReplicaSet", "name": "other-5d4f", "uid": "rs2", "controller": True}]
+    for thing in (
+        job,
+        deployment,
+        child("Pod", "worker", owners=owned_by("Job", job)),
+        child("Pod", "server", owners=replica_set),
+        child("Pod", "labelled", owners=[]),
+        child("Pod", "foreign", owners=other),
+    ):
+        cache.keep(thing)
+    assert {pod["metadata"]["name"] for pod in cache.observed(KEY, UID).pods} == {"worker", "server"}
