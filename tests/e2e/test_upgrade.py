@@ -14,7 +14,7 @@ from distillery_operator.releases import UPGRADE_ANNOTATION
 from tests.cluster import images
 from tests.cluster.places import Places
 from tests.e2e.cluster import RELEASE, RUN, Cluster, Namespace
-from tests.e2e.conftest import CHART, ROOT, SYSTEM, build_images, namespace
+from tests.e2e.conftest import CHART, REGISTRY, ROOT, SYSTEM, build_images, namespace
 from tests.e2e.documents import small
 from tests.e2e.faults import finished
 
@@ -25,7 +25,7 @@ FORMER = "ca1de2cdc1f315519e818fd154605c30e2ea55e5"
 
 TAG = "former"
 NAME = "upgraded"
-AGAIN = "distillery/gateway:again"
+AGAIN = "again"
 
 
 def install(cluster: Cluster, chart: Path, *values: str) -> None:
@@ -54,8 +54,9 @@ def former(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Genera
 def team(cluster: Cluster, former: Path) -> Generator[Namespace]:
     """A user's namespace, in a cluster with the earlier release."""
     cluster.namespace(SYSTEM).create()
-    values = [f"images.{key}=distillery/{name}:{TAG}" for key, name in _IMAGES.items()]
-    install(cluster, former / "charts" / "distillery", f"image.tag={TAG}", *values)
+    values = [f"images.{key}={REGISTRY}/distillery/{name}:{TAG}" for key, name in _IMAGES.items()]
+    own = (f"image.repository={REGISTRY}/distillery/operator", f"image.tag={TAG}")
+    install(cluster, former / "charts" / "distillery", *own, *values)
     with namespace(cluster, "e2e-upgrade") as made:
         yield made
 
@@ -80,13 +81,13 @@ def test_a_run_continues_when_the_release_is_upgraded_while_it_plays(team: Names
     team.wait_for("a finished episode", lambda: finished(team, NAME, "own") > 0, run=NAME)
     (playing,) = team.pods_of("r1-rollout")
     database = containers(team.get("pod", f"{NAME}-database-0"))
-    assert containers(playing)["worker"] == f"distillery/pipeline:{TAG}"
+    assert containers(playing)["worker"] == f"{REGISTRY}/distillery/pipeline:{TAG}"
     assert "images" not in team.status(NAME)
 
-    install(cluster, CHART, "replicas=2")
+    install(cluster, CHART, f"registry={REGISTRY}", "replicas=2")
     team.wait_for("its images", lambda: team.status(NAME).get("images"), run=NAME)
     recorded = team.status(NAME)["images"]
-    assert recorded["pipeline"] == f"distillery/pipeline:{__version__}"
+    assert recorded["pipeline"] == f"{REGISTRY}/distillery/pipeline:{__version__}"
     assert recorded["postgres"] == database["postgres"]
     team.wait_for("the end of the run", lambda: team.status(NAME).get("phase") == "Complete", run=NAME)
 
@@ -103,14 +104,14 @@ def test_a_run_continues_when_the_release_is_upgraded_while_it_plays(team: Names
 
 def test_what_serves_stays_until_an_upgrade_is_requested(team: Namespace, cluster: Cluster):
     """The run of the test above; another tag of the gateway stands for another release."""
-    places = Places.from_environment()
-    images.build(places, ROOT / "images" / "gateway" / "Dockerfile", ROOT, AGAIN)
-    images.load(places, AGAIN)
+    places, gateway = Places.from_environment(), f"{REGISTRY}/distillery/gateway:{AGAIN}"
+    images.build(places, ROOT / "images" / "gateway" / "Dockerfile", ROOT, gateway)
+    images.load(places, gateway)
     team.kubectl("patch", RUN, NAME, "--type=merge", '--patch={"spec": {"promotion": {"round": 0}}}')
     team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True")
     before, status = servers(team), team.status(NAME)
 
-    install(cluster, CHART, "replicas=2", f"images.gateway={AGAIN}")
+    install(cluster, CHART, f"registry={REGISTRY}", "replicas=2", f"images.gateway.tag={AGAIN}")
     team.kubectl("annotate", RUN, NAME, "note=seen")  # a cause for the new operator to look
     with pytest.raises(AssertionError, match="other pods did not come about"):
         team.wait_for("other pods", lambda: servers(team) != before, seconds=90)
@@ -120,7 +121,7 @@ def test_what_serves_stays_until_an_upgrade_is_requested(team: Namespace, cluste
 
     def moved() -> bool:
         pods = servers(team).values()
-        return bool(pods) and all(images["gateway"] == AGAIN for images in pods)
+        return bool(pods) and all(images["gateway"] == gateway for images in pods)
 
     team.wait_for("pods with the new image, and no others", moved)
     team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True")

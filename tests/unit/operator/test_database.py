@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from distillery_operator.manifests import database
+from distillery_operator.manifests.resources import DATABASE
 from distillery_operator.objects import Object
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
 from tests.unit.operator.test_decide import fail
@@ -20,10 +21,10 @@ def test_database_has_requests_a_size_and_probes():
         return server, claim["spec"]["resources"]
 
     server, volume = parts()
-    assert server["resources"] == {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    assert server["resources"] == DATABASE.model_dump(by_alias=True)
     assert volume == {"requests": {"storage": "10Gi"}}
     assert server["livenessProbe"]["exec"] == server["startupProbe"]["exec"]
-    asked = {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}}
+    asked = {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
     server, volume = parts(database={"resources": asked, "size": "100Gi"})
     assert (server["resources"], volume) == (asked, {"requests": {"storage": "100Gi"}})
 

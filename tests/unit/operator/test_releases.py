@@ -67,7 +67,7 @@ def test_next_stages_have_the_new_images_when_an_upgrade_is_requested(monkeypatc
     for _ in range(3):
         cluster.reconcile()
     (running,) = cluster.running_jobs()
-    assert "distillery/pipeline:0.1.0" in images_of(running)
+    assert "localhost/distillery/pipeline:0.1.0" in images_of(running)
     assert cluster.created.count("migrate") == 1  # the stage that runs may not know another schema
     assert cluster.run() == "Complete"
     assert (cluster.status["upgradeRequest"], cluster.created.count("migrate")) == ("now", 2)
@@ -162,7 +162,7 @@ def test_pods_that_serve_are_replaced_when_the_specification_changes(monkeypatch
     made = template(cluster)
     assert made["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert made["spec"]["terminationGracePeriodSeconds"] == 99
-    assert "distillery/gateway:0.1.0" in images_of(cluster.objects["Deployment", "test"])
+    assert "localhost/distillery/gateway:0.1.0" in images_of(cluster.objects["Deployment", "test"])
 
 
 def test_template_that_somebody_changed_comes_back_in_the_same_release():
