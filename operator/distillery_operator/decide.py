@@ -72,22 +72,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         if forbidden := find_forbidden(run.spec, settings):
             raise CannotRun(forbidden)
     except InvalidRun as error:
-        told, reason = str(error), NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
-        if error.is_newer:
-            told += "\nThe CRD is newer than the operator: upgrade the operator; the run then goes on by itself."
-            reason = UNKNOWN_FIELD
-        writer.set(conditions.ACCEPTED, False, reason, told)
-        if error.is_newer or (status.get("phase") and not was_refused(status)):
-            # what may change was changed to what can't be: all but a newcomer stays as it is until that is mended
-            decision = Decision()
-            if withdrawn := withdraw(body, status, observed, now):
-                course, decision = withdrawn
-                writer.try_out(course)
-            stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
-            refused = writer.finish(status.get("phase", "Pending"), told)
-            return replace(decision, delete=(*decision.delete, *stopped), status=refused)
-        writer.fail(reason, told)
-        return Decision(status=writer.finish("Failed", str(error)))
+        return _refuse(error, body, status, observed, now, writer)
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
     writer.set(conditions.ACCEPTED, True, "Valid", told)
     if outgrown := outgrown_round(run, status):
@@ -145,6 +130,30 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         return _wait(owner, decision, current, observed, settings, writer)
     decision, waits_for = _advance(owner, current, states, observed, settings, decision, records, writer)
     return _go_on(decision, waits_for or current.message, observed, settings, writer)
+
+
+def _refuse(
+    error: InvalidRun, body: Object, status: Mapping[str, Any], observed: Observed, now: datetime, writer: StatusWriter
+) -> Decision:
+    """What becomes of a run whose specification can't be carried out.
+
+    What may change was changed to what can't be: then all but a canary stays as it is until that is fixed.
+    """
+    told, reason = str(error), NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
+    if error.is_newer:
+        told += "\nThe CRD is newer than the operator: upgrade the operator; the run then goes on by itself."
+        reason = UNKNOWN_FIELD
+    writer.set(conditions.ACCEPTED, False, reason, told)
+    if error.is_newer or (status.get("phase") and not was_refused(status)):
+        decision = Decision()
+        if withdrawn := withdraw(body, status, observed, now):
+            course, decision = withdrawn
+            writer.try_out(course)
+        stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
+        refused = writer.finish(status.get("phase", "Pending"), told)
+        return replace(decision, delete=(*decision.delete, *stopped), status=refused)
+    writer.fail(reason, told)
+    return Decision(status=writer.finish("Failed", told))
 
 
 def _pause(

@@ -37,7 +37,7 @@ _IMAGES = {
     "cpuServer": "cpu_server_image",
     "postgres": "postgres_image",
 }
-_INPUTS = ("models", "modelServer", "pods", "storage", "database")
+_INPUTS = ("models", "modelServer", "pods", "gpuPods", "storage", "database")
 
 
 def choose_images(
