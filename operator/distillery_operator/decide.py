@@ -205,9 +205,7 @@ def _wait(
 def _provide(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
     """Account, volume, database and schema."""
     spec = owner.run.spec
-    wanted: list[Object] = [jobs.network_policy(owner, settings)]
-    if spec.pods.service_account_name is None:
-        wanted.append(storage.service_account(owner))
+    wanted: list[Object] = [jobs.network_policy(owner, settings), *_account(owner)]
     if spec.storage.uri is None:
         wanted.append(storage.claim(owner, observed.claims.get(claim_name(owner))))
     own_database = spec.database.dsn_secret_ref is None
@@ -219,6 +217,11 @@ def _provide(owner: Owner, observed: Observed, settings: Settings, writer: Statu
         ]
     secret = own_database and database.name(owner) not in observed.stateful_sets
     return Decision(secret=secret, apply=tuple(wanted))
+
+
+def _account(owner: Owner) -> list[Object]:
+    """The account of the run's pods, unless the run names another."""
+    return [storage.service_account(owner)] if owner.run.spec.pods.service_account_name is None else []
 
 
 def _stage_states(
@@ -450,8 +453,9 @@ def _look_after(
         if owner.run.spec.database.dsn_secret_ref is None:
             decision = replace(decision, apply=(*decision.apply, *_rest(owner, observed, settings, writer)))
         if "serving" in writer.status:
-            # Services and ConfigMaps are not watched: one that was deleted comes back at the next look
-            decision = replace(decision, requeue=_sooner(settings.heal_seconds, decision.requeue))
+            # Services, ConfigMaps and accounts are not watched: one that was deleted comes back at the next look
+            kept = (*decision.apply, *_account(owner))
+            decision = replace(decision, apply=kept, requeue=_sooner(settings.heal_seconds, decision.requeue))
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if refused := next(iter(find_refusals(observed)), None):
         writer.set(conditions.STALLED, True, refused.reason, refused.message)

@@ -251,7 +251,8 @@ class Reconciler:
                 if await self._kube.create(wanted):
                     self._metrics.created.labels(wanted["kind"]).inc()
         for reference, uid in decision.delete:
-            await self._kube.delete(reference, uid=uid)
+            if known := uid or await self._uid_of_ours(reference):
+                await self._kube.delete(reference, uid=known)
             self._applied.pop(reference, None)
         return tuple(refusals)
 
@@ -271,6 +272,12 @@ class Reconciler:
             await self._kube.apply(first, manager=HANDOVER)
         await self._kube.apply(wanted)
         self._applied[reference] = (content, time.monotonic())
+
+    async def _uid_of_ours(self, reference: Reference) -> str:
+        """The uid of an object of a kind that is not watched; empty where it is gone or another owner's."""
+        metadata: Mapping[str, Any] = (await self._kube.get(reference) or {}).get("metadata", {})
+        ours = any(owner["uid"] == self._uid for owner in metadata.get("ownerReferences", []))
+        return metadata["uid"] if ours else ""
 
     def forget(self, reference: Reference) -> None:
         """An object is gone, or on its way out: it is applied again at the next look."""

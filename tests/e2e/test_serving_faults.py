@@ -111,7 +111,14 @@ def test_a_killed_container_costs_its_pod_a_while_and_lets_no_wrong_model_answer
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("service", NAME), ("configmap", f"{NAME}-serving"), ("networkpolicy", f"{NAME}-serving"), ("deployment", NAME)],
+    [
+        ("service", NAME),
+        ("configmap", f"{NAME}-serving"),
+        ("networkpolicy", f"{NAME}-serving"),
+        ("poddisruptionbudget", NAME),
+        ("serviceaccount", NAME),
+        ("deployment", NAME),
+    ],
 )
 def test_what_serves_comes_back_when_it_is_deleted(adapters: Namespace, kind: str, name: str):
     before = adapters.get(kind, name)["metadata"]["uid"]

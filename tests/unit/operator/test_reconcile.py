@@ -14,6 +14,7 @@ import pytest
 
 from distillery_operator import canary, gateways, reconcile
 from distillery_operator.cache import Cache
+from distillery_operator.decision import Decision
 from distillery_operator.kube import ApiError, Kube
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import STAGE_LABEL
@@ -25,19 +26,20 @@ from tests.unit.operator.test_canary import BAD, GOOD, NEW, OLD, on_trial
 
 
 class FakeKube(Kube):
-    """Notes what is asked of it, and keeps nothing but annotations.
+    """Notes what is asked of it, and keeps annotations and what was applied.
 
     Attributes:
         generation: of what serving pods are told.
         down: no Job can be created, for the API server does not work.
         refuses: what it says to an object, by kind.
-        present: what it has of what the run is not told of by watches, by kind and name.
+        present: what others have there, or what a test says is there, by kind and name.
     """
 
     def __init__(self, cache: Cache) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.listed: list[str] = []
         self.present: dict[tuple[str, str], Object] = {}
+        self._applied: dict[tuple[str, str], Object] = {}
         self.statuses: list[Object] = []
         self.down = False
         self.refuses: dict[str, str] = {}
@@ -51,6 +53,9 @@ class FakeKube(Kube):
     async def apply(self, manifest: Object, *, manager: str = "") -> Object:
         self._admit(manifest)
         self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
+        kept = copy.deepcopy(manifest)
+        kept["metadata"]["uid"] = f"uid of {manifest['metadata']['name']}"
+        self._applied[manifest["kind"], manifest["metadata"]["name"]] = kept
         if (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", "test-serving"):
             self.generation = json.loads(manifest["data"]["desired"])["generation"]
         return manifest
@@ -62,7 +67,8 @@ class FakeKube(Kube):
         self._cache.keep(pod)
 
     async def get(self, reference: Reference) -> Object | None:
-        return self.present.get((reference.kind, reference.name))
+        key = (reference.kind, reference.name)
+        return self.present.get(key) or self._applied.get(key)
 
     async def apply_status(self, manifest: Object, *, manager: str = "") -> Object:
         self.asked.append(("status", manifest["kind"], manifest["metadata"]["name"]))
@@ -83,6 +89,7 @@ class FakeKube(Kube):
 
     async def delete(self, reference: Reference, *, uid: str = "") -> None:
         self.asked.append(("delete", reference.kind, reference.name))
+        self._applied.pop((reference.kind, reference.name), None)
         self._cache._children["team", "test"].pop((reference.kind, reference.name), None)
 
 
@@ -261,6 +268,22 @@ async def test_nothing_is_applied_over_an_object_of_another_owner(
     assert ("apply", "Service", "test-database") in kube.asked
 
 
+@pytest.mark.parametrize("theirs", [True, False])
+async def test_nothing_of_another_owner_is_deleted(said: dict[str, Any], theirs: bool):
+    """The end of a canary deletes objects of kinds that are not watched, by their names."""
+    cluster = FakeCluster(run_object())
+    reconciler, kube, _ = reconciler_of(cluster)
+    await reconciler._reconcile()
+    ours = {"kind": "DistillationRun", "name": "test", "uid": cluster.body["metadata"]["uid"], "controller": True}
+    kube.present = present("Service", "test-canary", uid="8", ownerReferences=[RELEASE if theirs else ours])
+    deleted = (
+        (Reference("v1", "Service", "team", "test-canary"), ""),
+        (Reference("v1", "ConfigMap", "team", "no"), ""),
+    )
+    await reconciler._act(cluster.body, Decision(delete=deleted, status=reconciler._status))
+    assert [ask for ask in kube.asked if ask[0] == "delete"] == [("delete", "Service", "test-canary")] * (not theirs)
+
+
 async def test_nothing_is_applied_onto_an_object_that_is_on_its_way_out(said: dict[str, Any]):
     reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
     kube.present = present("Service", "test-database", deletionTimestamp="2026-11-25T12:00:00Z")
@@ -294,6 +317,7 @@ async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dic
         await reconciler._reconcile()
         said["generation"] = kube.generation
     assert await reconciler._reconcile() == cluster.settings.heal_seconds == 600
+    assert ("apply", "ServiceAccount", "test") in kube.asked
     applied = kube.asked.count(deployment)
     await reconciler._reconcile()
     assert kube.asked.count(deployment) == applied, "it was applied a short while ago"
