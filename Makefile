@@ -104,4 +104,4 @@ pretrain-shopper: install ## Make models/shopper again (5 minutes on one core)
 	cd models/shopper && OMP_NUM_THREADS=1 $(abspath $(BIN))/python pretrain.py --out .
 
 clean: ## Remove what the commands made here (not the runs)
-	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache .hypothesis
