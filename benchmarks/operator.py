@@ -110,6 +110,9 @@ class Place:
                 raise
             query = {"fieldManager": MANAGER, "force": "true"}
             await self._kube.request("PATCH", path, query=query, body=crd, content="application/apply-patch+yaml")
+            async with asyncio.timeout(PATIENCE):
+                while not await self._kube.serves(f"{GROUP}/{VERSION}", PLURAL):  # noqa: ASYNC110
+                    await asyncio.sleep(0.5)
         for name in (NAMESPACE, FOREIGN):
             space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             await self._kube.request("POST", "/api/v1/namespaces", body=space)
