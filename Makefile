@@ -55,7 +55,7 @@ check: install ## Lint, format, types, import contracts (seconds)
 
 test: install ## Unit and integration tests (minutes)
 	PYTHON=$(PYTHON) hack/system-packages chromium
-	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-slow: install ## What `make test` leaves out
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile

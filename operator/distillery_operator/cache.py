@@ -42,6 +42,8 @@ class Cache:
         """A run is gone."""
         key = key_of(body)
         self.runs.pop(key, None)
+        if key not in self._children:
+            self._told.pop(key, None)
         return key
 
     def keep(self, child: Object) -> RunKey | None:

@@ -6,7 +6,7 @@ its stages are started as the planner says, a winner is served, and in the end i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 from distillery.api import CannotRun, InvalidRun, parse
 from distillery.api.rules import warning_of
 from distillery.planning import Plan, Stage, StageId, StageState, plan
-from distillery_operator import canary, conditions
+from distillery_operator import conditions
 from distillery_operator.allowed import NOT_ALLOWED, find_forbidden
-from distillery_operator.decision import Decision
-from distillery_operator.manifests import database, gateway, jobs, newcomer, servers, storage
+from distillery_operator.decision import Decision, sooner
+from distillery_operator.manifests import database, jobs, storage
 from distillery_operator.manifests.names import Owner
 from distillery_operator.manifests.pods import claim_name
 from distillery_operator.objects import Object, Reference, text_of
@@ -30,9 +30,8 @@ from distillery_operator.observed import (
     state_of_job,
 )
 from distillery_operator.problems import YOUTH, find_problem, find_refusals, suspects
-from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_annotate
 from distillery_operator.releases import choose_images, hold, with_images
-from distillery_operator.replicas import as_scaled, pauses, unscaled, with_replicas
+from distillery_operator.replicas import pauses
 from distillery_operator.requests import answer
 from distillery_operator.retries import (
     INVALID_SPEC,
@@ -46,13 +45,13 @@ from distillery_operator.retries import (
     starts_over,
     was_refused,
 )
+from distillery_operator.serve import database_of_ended, serve
 from distillery_operator.settings import Settings
-from distillery_operator.status import NO_SUCH_STUDENT, ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.status import ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
 from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
 ASK_SECONDS = 20.0  # between two questions to recorders how many failures have gathered
-_SETTLED_SECONDS = 30.0  # that a student is served before it is kept for good that it was
 _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried by its Job
 
 
@@ -112,7 +111,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
         return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
 
     paused = pauses(run.spec, current.phase)
-    decision = _serve(owner, current, observed, settings, decision, now, writer, paused=paused)
+    decision = serve(owner, current, observed, settings, decision, now, writer, paused=paused)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
@@ -141,7 +140,7 @@ def _refuse(
     """
     told, reason = str(error), NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
     if error.is_newer:
-        told += "\nThe CRD is newer than the operator: upgrade the operator; the run then goes on by itself."
+        told += "\nThe CRD is newer than the operator: upgrade the operator; the run then continues by itself."
         reason = UNKNOWN_FIELD
     writer.set(conditions.ACCEPTED, False, reason, told)
     if error.is_newer or (status.get("phase") and not was_refused(status)):
@@ -186,7 +185,7 @@ def _go_on(
         writer.clear(conditions.STALLED)
     worried = suspects(observed) or find_problem(observed)
     requeue = min(SUSPICION_SECONDS, settings.resync_seconds) if worried else settings.resync_seconds
-    return replace(decision, status=writer.finish(phase, message), requeue=_sooner(requeue, decision.requeue))
+    return replace(decision, status=writer.finish(phase, message), requeue=sooner(requeue, decision.requeue))
 
 
 def _wait(
@@ -199,7 +198,7 @@ def _wait(
     elif owner.run.spec.promotion.service.replicas == 0:
         message += " No pod counts them while spec.promotion.service.replicas is 0: write 1 or more."
     waiting = _go_on(decision, message, observed, settings, writer, phase=WAITING)
-    return replace(waiting, requeue=_sooner(ASK_SECONDS, waiting.requeue))
+    return replace(waiting, requeue=sooner(ASK_SECONDS, waiting.requeue))
 
 
 def _provide(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
@@ -343,81 +342,6 @@ def _digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
     return str(result.get("student") or "")
 
 
-def _serve(
-    owner: Owner,
-    current: Plan,
-    observed: Observed,
-    settings: Settings,
-    decision: Decision,
-    now: datetime,
-    writer: StatusWriter,
-    *,
-    paused: bool = False,
-) -> Decision:
-    """Serve what is to be served, if there is anything; while ``paused`` by no pod."""
-    lacks = ""
-    owner = with_replicas(owner, 0) if paused else as_scaled(owner, observed)
-    try:
-        choice = choose(owner.run.spec, current, writer.status, pinned_by=writer.requests.pinned_by)
-    except NoSuchStudent as error:
-        incumbent, lacks = canary.incumbent_of(writer.status), str(error)
-        if incumbent is None:
-            writer.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
-            return decision
-        choice = replace(incumbent, reason=lacks)  # a round that is named ends a canary, whether it is there or not
-    if choice is None:
-        return decision
-    adapter = servers.serves_adapters(owner.run.spec)
-    course = canary.plot(owner, choice, writer.status, observed, now, aborted=writer.requests.aborts)
-    served = course.served
-    wanted = gateway.desired(owner, served.model, served.digest, adapter=adapter, newcomer=course.guest)
-    generation: int = wanted["generation"]
-    how_far = rollout(owner, served, generation, observed)
-    writer.serve(owner, course, how_far, lacks=lacks, paused=paused)
-    manifests: tuple[Object, ...] = (
-        gateway.network_policy(owner, settings),
-        gateway.config_map(owner, wanted),
-        unscaled(servers.deployment(owner, served.model, served.digest, settings), owner, observed),
-        servers.service(owner),
-        servers.disruption_budget(owner),
-    )
-    if course.newcomer and not adapter:
-        tried, replicas = course.newcomer, canary.replicas_of(owner, course)
-        manifests += newcomer.manifests(owner, tried.model, tried.digest, settings, replicas=replicas)
-    requeue = writer.seconds_to_ask_again() if adapter and not how_far.complete else None
-    leaving = canary.to_delete(owner, course, observed, generation, complete=how_far.complete)
-    history = _keep_history(owner, observed, settings, writer)
-    return replace(
-        decision,
-        apply=(*decision.apply, *(hold(manifest, owner, writer.status, observed) for manifest in manifests)),
-        annotate=tuple((Reference.to(pod), generation) for pod in to_annotate(generation, observed)),
-        create=(*decision.create, *history.create),
-        delete=(*decision.delete, *history.delete, *leaving),
-        requeue=_sooner(canary.seconds_to_next_look(course, observed), requeue, history.requeue),
-    )
-
-
-def _keep_history(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Decision:
-    """A Job keeps in the database what was served; those before it go.
-
-    It is created once a stage has told the database of the run, and when what is served has settled: who goes to and
-    fro needs no pod for each time. It stays until another follows: that it is there says that nothing is to be done.
-    """
-    history, stages = writer.status["serving"]["history"], writer.status["stages"]
-    if not writer.status["rounds"] and not any(record["phase"] == "Succeeded" for record in stages):
-        return Decision()
-    if jobs.history_name(owner, history) in observed.jobs:
-        return Decision()
-    age = (writer.now - datetime.fromisoformat(history[0]["time"])).total_seconds()
-    if age < _SETTLED_SECONDS:
-        return Decision(requeue=_SETTLED_SECONDS - age)
-    former = (other for other in observed.jobs.values() if stage_of(other) == jobs.HISTORY)
-    return Decision(
-        create=(jobs.history_job(owner, history, settings),),
-        delete=tuple((Reference.to(other), other["metadata"]["uid"]) for other in former),
-    )
-
-
 def _complete(
     owner: Owner,
     current: Plan,
@@ -449,17 +373,17 @@ def _look_after(
     decision = Decision()
     if status.get("rounds"):
         current = plan(owner.run.spec, states)
-        decision = _serve(owner, current, observed, settings, decision, now, writer)
+        decision = serve(owner, current, observed, settings, decision, now, writer)
         if owner.run.spec.database.dsn_secret_ref is None:
-            decision = replace(decision, apply=(*decision.apply, *_rest(owner, observed, settings, writer)))
+            decision = replace(decision, apply=(*decision.apply, *database_of_ended(owner, observed, settings, writer)))
         if "serving" in writer.status:
             # Services, ConfigMaps and accounts are not watched: one that was deleted comes back at the next look
             kept = (*decision.apply, *_account(owner))
-            decision = replace(decision, apply=kept, requeue=_sooner(settings.heal_seconds, decision.requeue))
+            decision = replace(decision, apply=kept, requeue=sooner(settings.heal_seconds, decision.requeue))
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue
     if refused := next(iter(find_refusals(observed)), None):
         writer.set(conditions.STALLED, True, refused.reason, refused.message)
-        requeue = _sooner(settings.resync_seconds, requeue)
+        requeue = sooner(settings.resync_seconds, requeue)
     elif failed := conditions.find_true(writer.conditions, conditions.FAILED):
         writer.fail(failed["reason"], failed["message"])
     else:
@@ -469,32 +393,11 @@ def _look_after(
         if now >= due:
             decision = replace(decision, delete=(*decision.delete, *_leftovers(observed)))
         else:
-            requeue = _sooner((due - now).total_seconds(), requeue)
+            requeue = sooner((due - now).total_seconds(), requeue)
     phase: str = status["phase"]
     ended = conditions.find(writer.conditions, phase)
     message = ended["message"] if ended else ""  # the status may still say why the specification was not accepted
     return replace(decision, status=writer.finish(phase, message), requeue=requeue)
-
-
-def _rest(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Iterator[Object]:
-    """The database of a run that ended: once the run is complete it runs only where something writes to it."""
-    yield database.network_policy(owner)  # whether recorders are among those that may come in can change still
-    if not conditions.is_true(writer.conditions, conditions.COMPLETE):
-        return
-    needed = "serving" in writer.status and (
-        owner.run.spec.promotion.service.feedback is not None
-        or not _is_kept(owner, observed, writer.status["serving"]["history"])
-    )
-    present = observed.stateful_sets.get(database.name(owner))
-    if needed or (present and database.STOPPED_ANNOTATION not in present["metadata"].get("annotations", {})):
-        wanted = database.stateful_set(owner, settings, replicas=int(needed))
-        yield hold(wanted, owner, writer.status, observed)
-
-
-def _is_kept(owner: Owner, observed: Observed, history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the database has all of what was served; a Job that failed is not waited for."""
-    job = observed.jobs.get(jobs.history_name(owner, history))
-    return job is not None and bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
 
 
 def _running_jobs(observed: Observed) -> list[tuple[Reference, str]]:
@@ -527,7 +430,3 @@ def _with_configuration(job: Object) -> Iterator[tuple[Reference, str]]:
     yield reference, job["metadata"]["uid"]
     if stage_of(job) not in (jobs.MIGRATE, jobs.HISTORY):
         yield Reference("v1", "ConfigMap", reference.namespace, reference.name), ""
-
-
-def _sooner(*waits: float | None) -> float | None:
-    return min((seconds for seconds in waits if seconds is not None), default=None)

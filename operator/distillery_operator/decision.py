@@ -30,3 +30,8 @@ class Decision:
     delete: tuple[tuple[Reference, str], ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     requeue: float | None = None
+
+
+def sooner(*waits: float | None) -> float | None:
+    """Return the shortest of waits in seconds; None where there is none."""
+    return min((seconds for seconds in waits if seconds is not None), default=None)

@@ -24,29 +24,7 @@ _AT_ONCE = 32
 """Runs that are looked at side by side. At the start all want to be, and between them the lead has to be renewed."""
 
 _MAX_OF_A_NAMESPACE = 16
-"""Of them in one namespace: whoever has pods that answer slowly leaves room for others."""
-
-
-class _Room:
-    """Room for a look at a run: entered when there is some in all semaphores."""
-
-    def __init__(self, *semaphores: asyncio.Semaphore) -> None:
-        self._semaphores = semaphores
-
-    async def __aenter__(self) -> None:
-        taken: list[asyncio.Semaphore] = []
-        try:
-            for semaphore in self._semaphores:
-                await semaphore.acquire()
-                taken.append(semaphore)
-        except BaseException:
-            for semaphore in taken:
-                semaphore.release()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        for semaphore in self._semaphores:
-            semaphore.release()
+"""Of them in one namespace: one with pods that answer slowly leaves room for others."""
 
 
 class Manager:
@@ -78,8 +56,9 @@ class Manager:
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
-            room = _Room(self._rooms[key[0]], self._room)  # who waits for room in a namespace takes none from others
-            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, room)
+            # in this order: a run that waits for room in its namespace takes none from other namespaces
+            rooms = (self._rooms[key[0]], self._room)
+            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, *rooms)
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
 

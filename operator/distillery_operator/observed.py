@@ -13,11 +13,9 @@ from distillery.planning.stages import BASE, PREPARE, candidate_of, round_stages
 from distillery.stages.outcome import read
 from distillery_operator.analysis import Counts
 from distillery_operator.manifests.gateway import SERVING
-from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
+from distillery_operator.manifests.names import COMPONENT_LABEL, FETCH_CONTAINER, STAGE_LABEL, WORKER_CONTAINER
 from distillery_operator.objects import Object
 
-_WORKER = "worker"
-_FETCH = "fetch"
 _JOB_LABEL = "batch.kubernetes.io/job-name"
 
 _LAG = timedelta(minutes=2)
@@ -90,7 +88,7 @@ def word_of(pods: Iterable[Object], *, attempt: int) -> StageState | None:
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses", []):
             ended = status.get("state", {}).get("terminated") or status.get("lastState", {}).get("terminated")
-            if status["name"] == _WORKER and ended:
+            if status["name"] == WORKER_CONTAINER and ended:
                 state = read(ended.get("message", ""), attempt=attempt)
                 if state and state.phase == "succeeded":
                     return state
@@ -103,7 +101,7 @@ def _last_words(pods: Iterable[Object]) -> str:
     for pod in pods:
         for status in pod.get("status", {}).get("initContainerStatuses", []):
             ended: Mapping[str, Any] = status.get("state", {}).get("terminated") or {}
-            if status["name"] == _FETCH and ended.get("exitCode"):
+            if status["name"] == FETCH_CONTAINER and ended.get("exitCode"):
                 return str(ended.get("message", "")).strip()
     return ""
 

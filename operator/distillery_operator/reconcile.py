@@ -50,7 +50,7 @@ class Reconciler:
         cache: what the watches told.
         settings: the operator's.
         metrics: counts what is done.
-        room: for how many runs are looked at side by side.
+        rooms: each bounds how many runs are looked at side by side; a look takes a place in all, in this order.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Reconciler:
         cache: Cache,
         settings: Settings,
         metrics: Metrics,
-        room: contextlib.AbstractAsyncContextManager[None],
+        *rooms: asyncio.Semaphore,
     ) -> None:
         self._key = key
         self._kube = kube
         self._cache = cache
         self._settings = settings
         self._metrics = metrics
-        self._room = room
+        self._rooms = rooms
         self._wake = asyncio.Event()
         self._uid = ""
         self._status: dict[str, Any] = {}
@@ -91,7 +91,9 @@ class Reconciler:
         failures = 0
         while True:
             try:
-                async with self._room:
+                async with contextlib.AsyncExitStack() as taken:
+                    for room in self._rooms:
+                        await taken.enter_async_context(room)
                     self._wake.clear()
                     requeue = await self._reconcile()
                 failures = 0

@@ -37,7 +37,11 @@ _IMAGES = {
     "cpuServer": "cpu_server_image",
     "postgres": "postgres_image",
 }
-_INPUTS = ("models", "modelServer", "pods", "gpuPods", "storage", "database")
+_INPUTS = {
+    "Deployment": ("models", "modelServer", "pods", "gpuPods", "storage", "database"),
+    "StatefulSet": ("pods", "database"),
+}
+"""The parts of the specification that decide a pod template, by the kind of the workload."""
 
 
 def choose_images(
@@ -100,18 +104,17 @@ def hold(wanted: Object, owner: Owner, status: Mapping[str, Any], observed: Obse
 
 def _inputs(owner: Owner, wanted: Object, status: Mapping[str, Any]) -> list[Any]:
     spec: dict[str, Any] = without_defaults(owner.run)["spec"]
-    parts = {name: spec[name] for name in _INPUTS if name in spec}
-    promotion = spec.get("promotion", {})
-    served = {key: value for key, value in promotion.get("service", {}).items() if key != "replicas"}
-    student = wanted["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
-    return [
-        parts,
-        served,
-        promotion.get("weights"),
-        student,
+    inputs = [
+        {name: spec[name] for name in _INPUTS[wanted["kind"]] if name in spec},
         status.get("images", {}),
         status.get("upgradeRequest", ""),
     ]
+    if wanted["kind"] == "Deployment":
+        promotion = spec.get("promotion", {})
+        service = {key: value for key, value in promotion.get("service", {}).items() if key != "replicas"}
+        student = wanted["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
+        inputs += [service, promotion.get("weights"), student]
+    return inputs
 
 
 def _image_of(workload: Object | None) -> str:

@@ -62,7 +62,7 @@ class StatusWriter:
             self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
 
     def fail(self, reason: str, message: str) -> None:
-        """The run failed. It is stalled, too: whoever knows conditions by kstatus looks there."""
+        """The run failed. It is stalled, too, which is what kstatus reads."""
         self.set(conditions.FAILED, True, reason, message)
         self.set(conditions.STALLED, True, reason, message)
 

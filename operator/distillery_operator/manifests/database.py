@@ -15,7 +15,7 @@ from distillery_operator.settings import Settings
 
 COMPONENT = "database"
 STOPPED_ANNOTATION = f"{GROUP}/stopped"
-"""On a StatefulSet that was scaled to 0 because nothing needed it. Whoever scales it up then keeps it."""
+"""On a StatefulSet that was scaled to 0 because nothing needed it. It stays up if a user scales it up then."""
 
 DSN_KEY = "dsn"
 _PASSWORD_KEY = "password"  # noqa: S105 - the name of a key

@@ -15,7 +15,15 @@ from distillery.serving.choice import merges, served
 from distillery.stages.config import Server, StageConfig, endpoint_field
 from distillery.stages.outcome import CONFIGURATION_ERROR
 from distillery_operator.manifests import database, placement
-from distillery_operator.manifests.names import LEARNED_LABEL, STAGE_LABEL, Owner, fitted, ingress_policy
+from distillery_operator.manifests.names import (
+    FETCH_CONTAINER,
+    LEARNED_LABEL,
+    STAGE_LABEL,
+    WORKER_CONTAINER,
+    Owner,
+    fitted,
+    ingress_policy,
+)
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -35,7 +43,7 @@ from distillery_operator.manifests.pods import (
     store_uri,
 )
 from distillery_operator.manifests.resources import HELPER, TRAINER, WORKER, complete
-from distillery_operator.manifests.servers import FETCH, fetch, has_gpu, sidecar
+from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
 from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
@@ -44,7 +52,6 @@ MIGRATE, HISTORY = "migrate", "history"
 
 STATUS_PORT = 8081
 _SERVER_PORT = 8000
-_WORKER = "worker"
 
 
 def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
@@ -130,7 +137,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
     mounts = [artifacts(owner), *model_cache(owner), scratch(), shared_memory(), config, *credentials]
     image = pipeline_image(pods, settings)
     worker = container(
-        _WORKER,
+        WORKER_CONTAINER,
         image,
         ["python", "-m", f"distillery.stages.{stage.id.kind}", f"{CONFIG}/config.json"],
         mounts=mounts,
@@ -206,7 +213,7 @@ def _database_job(
     pods = placement.helper_pods(owner, settings)
     mounts = [scratch(), *secrets([database.dsn_reference(owner)])]
     worker = container(
-        _WORKER,
+        WORKER_CONTAINER,
         pipeline_image(pods, settings),
         ["python", "-m", module],
         mounts=mounts,
@@ -266,7 +273,11 @@ def _job(
 def _programs(template: dict[str, Any]) -> list[dict[str, Any]]:
     """The containers of a pod that run the pipeline's code, whose exit codes mean something."""
     spec = template["spec"]
-    return [c for c in (*spec["containers"], *spec.get("initContainers", [])) if c["name"] in (_WORKER, FETCH)]
+    return [
+        c
+        for c in (*spec["containers"], *spec.get("initContainers", []))
+        if c["name"] in (WORKER_CONTAINER, FETCH_CONTAINER)
+    ]
 
 
 def _fail_at_once(container: str) -> dict[str, Any]:

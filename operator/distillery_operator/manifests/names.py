@@ -18,6 +18,9 @@ STAGE_LABEL = f"{GROUP}/stage"
 LEARNED_LABEL = f"{GROUP}/learned"
 """On a stage's Job: the first digits of the digest of what the run learned when it was created."""
 
+WORKER_CONTAINER, FETCH_CONTAINER = "worker", "fetch"
+"""Containers of a stage's pods: the stage itself, and the download of its model."""
+
 VOLUME_LABEL = f"{GROUP}/volume"
 """On pods that mount the run's volume, and on no others: where one of them is, the others have to be."""
 

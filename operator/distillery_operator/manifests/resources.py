@@ -28,7 +28,7 @@ DATABASE = Resources(requests={"cpu": "50m", "memory": "128Mi"}, limits={"memory
 """A quick-start database, which runs as long as its run is there."""
 
 
-def complete(given: Resources | None, default: Resources) -> Resources:
+def complete(given: Resources, default: Resources) -> Resources:
     """Return the resources with requests for CPU and memory and a limit for memory.
 
     As in Kubernetes, a limit without a request is the request. A request above the default limit raises the limit.
@@ -37,7 +37,6 @@ def complete(given: Resources | None, default: Resources) -> Resources:
         given: what the run says.
         default: of the container.
     """
-    given = given or Resources()
     implied = {name: limit for name, limit in given.limits.items() if name in default.requests}
     requests = {**default.requests, **implied, **given.requests}
     limits = {name: largest(limit, requests.get(name, "0")) for name, limit in default.limits.items()}

@@ -15,7 +15,7 @@ from distillery.serving.arguments import ServedModel, server_arguments, server_e
 from distillery.serving.choice import merges, served, student_name
 from distillery_operator.manifests import gateway, placement, recorder
 from distillery_operator.manifests.gateway import SERVING, Site
-from distillery_operator.manifests.names import STUDENT_LABEL, Owner, student_label
+from distillery_operator.manifests.names import FETCH_CONTAINER, STUDENT_LABEL, Owner, student_label
 from distillery_operator.manifests.placement import serving_resources
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -34,7 +34,6 @@ from distillery_operator.manifests.pods import (
 from distillery_operator.manifests.resources import DOWNLOAD, SERVER, complete
 from distillery_operator.settings import Settings
 
-FETCH = "fetch"
 _MINUTES_TO_START = 30  # a large model is downloaded and compiled
 _MINUTES_TO_RECOVER = 3  # a server that hangs is ended then
 _ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
@@ -63,7 +62,7 @@ def fetch(
         if endpoint := owner.run.spec.storage.endpoint_url:
             command += ["--endpoint-url", endpoint]
     return container(
-        FETCH,
+        FETCH_CONTAINER,
         image,
         command,
         mounts=mounts,

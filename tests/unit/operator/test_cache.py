@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from distillery_operator.cache import Cache
 from distillery_operator.manifests.names import RUN_LABEL
 from distillery_operator.objects import Object
@@ -55,3 +57,16 @@ def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
     ):
         cache.keep(thing)
     assert {pod["metadata"]["name"] for pod in cache.observed(KEY, UID).pods} == {"worker", "server"}
+
+
+@pytest.mark.parametrize("first", ["children", "run"])
+def test_nothing_is_kept_of_a_run_when_it_and_its_objects_are_gone(first: str):
+    cache, run, job = Cache(), {"metadata": {"name": "test", "namespace": "team", "uid": UID}}, child("Job", "job")
+    cache.keep_run(run)
+    cache.keep(job)
+    for step in (first, "run" if first == "children" else "children"):
+        if step == "run":
+            cache.drop_run(run)
+        else:
+            cache.drop(job)
+    assert (cache.runs, cache._children, cache._told) == ({}, {}, {})

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from distillery_operator import main
 from distillery_operator.kube import Kube
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import RUN_LABEL
@@ -72,3 +73,16 @@ async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyP
     manager.child_changed({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}, gone=gone)
     await manager.stop()
     assert forgotten == [Reference("apps/v1", "Deployment", "team", "test")] * (gone or dying)
+
+
+async def test_operator_waits_for_the_crd_when_it_comes_later(monkeypatch: pytest.MonkeyPatch):
+    answers, asked = iter([False, False, True]), list[tuple[str, str]]()
+
+    async def serves(self: Kube, group_version: str, plural: str) -> bool:
+        asked.append((group_version, plural))
+        return next(answers)
+
+    monkeypatch.setattr(Kube, "serves", serves)
+    monkeypatch.setattr(main, "_CRD_SECONDS", 0)
+    await main._wait_for_crd(Kube(), Metrics())
+    assert asked == [("distillery.dev/v1alpha1", "distillationruns")] * 3

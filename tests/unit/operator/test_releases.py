@@ -1,4 +1,4 @@
-"""A newer release of the operator goes on with the runs of an older one, and leaves their pods as they are."""
+"""A newer release of the operator continues the runs of an older one, and leaves their pods as they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distillery_operator import releases
+from distillery_operator.manifests import database
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.objects import Object
 from distillery_operator.releases import UPGRADE_ANNOTATION
@@ -130,7 +131,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCluster, Object]:
             wanted["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
         return made(wanted, *context)
 
-    monkeypatch.setattr("distillery_operator.decide.hold", hold)
+    monkeypatch.setattr("distillery_operator.serve.hold", hold)
     upgrade(cluster, monkeypatch)
     return cluster, before
 
@@ -163,6 +164,29 @@ def test_pods_that_serve_are_replaced_when_the_specification_changes(monkeypatch
     assert made["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert made["spec"]["terminationGracePeriodSeconds"] == 99
     assert "localhost/distillery/gateway:0.1.0" in images_of(cluster.objects["Deployment", "test"])
+
+
+def test_database_stays_when_what_serves_changes_after_an_upgrade(monkeypatch: pytest.MonkeyPatch):
+    cluster = FakeCluster(run_object())
+    play_until(cluster, "r1-rollout")
+    made = database.stateful_set
+
+    def newer(*context: Any, **more: Any) -> Object:
+        wanted = made(*context, **more)
+        wanted["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
+        return wanted
+
+    def seconds() -> int:
+        cluster.reconcile()
+        pod = cluster.objects["StatefulSet", "test-database"]["spec"]["template"]["spec"]
+        return pod["terminationGracePeriodSeconds"]
+
+    monkeypatch.setattr(database, "stateful_set", newer)
+    upgrade(cluster, monkeypatch)
+    cluster.body["spec"]["promotion"]["service"] = {"gateway": {"limits": {"maxTokens": 7}}}
+    assert seconds() == 60
+    cluster.body["spec"]["database"] = {"resources": {"requests": {"cpu": "2"}}}
+    assert seconds() == 99
 
 
 def test_template_that_somebody_changed_comes_back_in_the_same_release():
