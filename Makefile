@@ -63,7 +63,7 @@ test-slow: install ## What `make test` leaves out
 e2e: install ## End to end, what every change has to pass: on a Kubernetes made here (root, Go) or that of $E2E_CONTEXT
 	$(BIN)/pytest tests/e2e -m "not full" --durations=15
 
-e2e-full: install ## All end-to-end tests (an hour and more); those that passed on this tree are not run again
+e2e-full: install ## All end-to-end tests and test-slow (two hours and more); those that passed on this tree are not run again
 	test -n "$(E2E_CONTEXT)" || $(BIN)/python -m tests.cluster up --images
 	$(BIN)/python -m tests.e2e.shards
 

@@ -18,10 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 # A machine with two idle cores runs `make test` in ten minutes; each of these takes most of one from it.
-_MOST = {counting.MODEL_SERVERS: 6, counting.DATABASES: 4}
+_MOST = {counting.MODEL_SERVERS: 5, counting.DATABASES: 4}
 _counts = pytest.StashKey[Path]()
 
-_LONGEST = ("test_loop.py", "test_tutorial.py", "test_loop_ends.py")
+_LONGEST = ("test_loop.py", "test_loop_ends.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,6 +22,15 @@ CHILDREN = (
 )
 """The kinds that are watched, by the label of what the operator manages."""
 
+UNKEPT = (
+    ("v1", "Service", "services"),
+    ("v1", "ConfigMap", "configmaps"),
+    ("v1", "ServiceAccount", "serviceaccounts"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+)
+"""The kinds of which only deletions are watched, and nothing is kept: what somebody deletes is made again."""
+
 
 class Cache:
     """Objects by run. Knows nothing but what it is told; may lag behind the API server."""
@@ -48,14 +57,14 @@ class Cache:
 
     def keep(self, child: Object) -> RunKey | None:
         """An object of a run is there; the run's key, if the object belongs to one."""
-        key = _owner_of(child)
+        key = owner_of(child)
         if key:
             self._children[key][self._note(key, child)] = _without_managers(child)
         return key
 
     def drop(self, child: Object) -> RunKey | None:
         """An object is gone."""
-        key = _owner_of(child)
+        key = owner_of(child)
         if key:
             self._children[key].pop(self._note(key, child), None)
             if not self._children[key]:
@@ -121,7 +130,8 @@ def _without_managers(thing: Object) -> Object:
     return {**thing, "metadata": metadata}
 
 
-def _owner_of(child: Object) -> RunKey | None:
+def owner_of(child: Object) -> RunKey | None:
+    """The key of the run that an object is labelled with."""
     metadata: dict[str, Any] = child["metadata"]
     name = metadata.get("labels", {}).get(RUN_LABEL)
     return (metadata["namespace"], name) if name else None

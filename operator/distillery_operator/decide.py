@@ -377,7 +377,7 @@ def _look_after(
         if owner.run.spec.database.dsn_secret_ref is None:
             decision = replace(decision, apply=(*decision.apply, *database_of_ended(owner, observed, settings, writer)))
         if "serving" in writer.status:
-            # Services, ConfigMaps and accounts are not watched: one that was deleted comes back at the next look
+            # a watch can miss a deletion: what is gone comes back at the next look
             kept = (*decision.apply, *_account(owner))
             decision = replace(decision, apply=kept, requeue=sooner(settings.heal_seconds, decision.requeue))
     ttl, requeue = owner.run.spec.ttl_seconds_after_finished, decision.requeue

@@ -18,7 +18,7 @@ class Decision:
         apply: manifests that are to hold.
         annotate: pods, and the generation of what they serve: it is written on them.
         create: manifests that are created once: a configuration, then its Job.
-        delete: objects that are to go, by reference and uid; the uid is empty for kinds that are not watched.
+        delete: objects that are to go, by reference and uid; the uid is empty for kinds that the cache does not keep.
         status: the controller's part of the status.
         requeue: seconds until the run is looked at again without cause; None if only a change matters.
     """

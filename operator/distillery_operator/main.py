@@ -18,7 +18,7 @@ import kopf
 from aiohttp import web
 
 from distillery.api import GROUP, VERSION
-from distillery_operator.cache import CHILDREN
+from distillery_operator.cache import CHILDREN, UNKEPT
 from distillery_operator.crd import PLURAL
 from distillery_operator.election import Election
 from distillery_operator.kube import PAGE, Kube
@@ -153,6 +153,15 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
             child = {**event["object"], "apiVersion": version, "kind": kind}
             manager.child_changed(child, gone=event["type"] == "DELETED")
 
+    for version, kind, plural in UNKEPT:
+        group, _, number = version.rpartition("/")
+
+        @kopf.on.event(group, number, plural, labels=MANAGED_BY, registry=registry, id=f"on-{plural}")
+        async def on_unkept(event: kopf.RawEvent, *, version: str = version, kind: str = kind, **_: Any) -> None:
+            metrics.hear()
+            if event["type"] == "DELETED":
+                manager.unkept_gone({**event["object"], "apiVersion": version, "kind": kind})
+
     return registry
 
 
@@ -194,7 +203,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
     settings.watching.chunk_size = PAGE
-    for _, _, plural in CHILDREN:
+    for _, _, plural in (*CHILDREN, *UNKEPT):
         # on the server's side: other people's pods are none of our memory
         settings.watching.label_selectors[plural] = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
     settings.scanning.disabled = True  # kinds and namespaces are known; finding them out takes more rights

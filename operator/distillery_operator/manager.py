@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from distillery.api import GROUP, VERSION
-from distillery_operator.cache import Cache, RunKey, key_of
+from distillery_operator.cache import Cache, RunKey, key_of, owner_of
 from distillery_operator.crd import PLURAL
 from distillery_operator.kube import Kube
 from distillery_operator.metrics import Metrics
@@ -72,6 +72,14 @@ class Manager:
     def child_changed(self, child: Object, *, gone: bool) -> None:
         """An object of a run was made, changed or deleted."""
         key = self.cache.drop(child) if gone else self.cache.keep(child)
+        self._wake(key, child, gone=gone)
+
+    def unkept_gone(self, child: Object) -> None:
+        """An object of a run was deleted that the cache knows nothing of."""
+        self._wake(owner_of(child), child, gone=True)
+
+    def _wake(self, key: RunKey | None, child: Object, *, gone: bool) -> None:
+        """Have a run looked at, whose object changed."""
         if key in self._reconcilers:
             reconciler, _ = self._reconcilers[key]
             if gone or child["metadata"].get("deletionTimestamp"):

@@ -276,7 +276,7 @@ class Reconciler:
         self._applied[reference] = (content, time.monotonic())
 
     async def _uid_of_ours(self, reference: Reference) -> str:
-        """The uid of an object of a kind that is not watched; empty where it is gone or another owner's."""
+        """The uid of an object of a kind that the cache does not keep; empty where it is gone or another owner's."""
         metadata: Mapping[str, Any] = (await self._kube.get(reference) or {}).get("metadata", {})
         ours = any(owner["uid"] == self._uid for owner in metadata.get("ownerReferences", []))
         return metadata["uid"] if ours else ""

@@ -56,8 +56,10 @@ SHARDS: Mapping[str, Sequence[str]] = {
     "webshop": ("tests/e2e/test_loop_webshop.py",),
     # after all others: the rights that they took are compared with those that were granted
     "rights": ("tests/e2e/test_rights.py", "tests/e2e/test_uninstall.py"),
+    # what `make test` leaves out; it takes no cluster
+    "slow": ("-m", "slow", "tests/unit", "tests/integration"),
 }
-"""The files of each, in the order in which they run."""
+"""What pytest is told for each, in the order in which they run."""
 
 
 @dataclass(frozen=True)

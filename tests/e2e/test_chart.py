@@ -109,12 +109,6 @@ def test_operator_is_told_what_is_allowed(cluster: Cluster):
     assert settings.allowed_runtime_classes == ("runtimeclasses",)
 
 
-def read_settings(pod: dict[str, Any]) -> Settings:
-    """The settings that the operator reads in a pod."""
-    (container,) = pod["containers"]
-    return Settings.from_environment({v["name"]: v["value"] for v in container["env"] if "value" in v})
-
-
 def test_two_releases_have_leases_of_their_own(cluster: Cluster):
     leases = set[str]()
     for release in ("distillery", "other"):
@@ -183,18 +177,23 @@ def test_an_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
 def test_pull_secrets_reach_the_operator_and_the_pods_of_runs(cluster: Cluster):
     values = ("imagePullSecrets[0].name=mine", "global.imagePullSecrets[0].name=all", "runs.pods.priorityClassName=low")
     (pod,) = pods(template(cluster, *values))
-    told = Settings.from_environment(variables(pod))
+    told = read_settings(pod)
     assert pod["imagePullSecrets"] == [{"name": "all"}, {"name": "mine"}]
     assert [secret.name for secret in told.pods.image_pull_secrets] == ["all", "mine"]
     assert told.pods.priority_class_name == "low"
     (pod,) = pods(template(cluster))
     assert "imagePullSecrets" not in pod
-    assert Settings.from_environment(variables(pod)).pods == Pods()
+    assert read_settings(pod).pods == Pods()
 
 
 def pods(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The pods that manifests make."""
     return [m["spec"]["template"]["spec"] for m in manifests if "template" in m.get("spec", {})]
+
+
+def read_settings(pod: dict[str, Any]) -> Settings:
+    """The settings that the operator reads in a pod."""
+    return Settings.from_environment(variables(pod))
 
 
 def variables(pod: dict[str, Any]) -> dict[str, str]:

@@ -112,21 +112,50 @@ def test_a_killed_container_costs_its_pod_a_while_and_lets_no_wrong_model_answer
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("service", NAME),
         ("configmap", f"{NAME}-serving"),
         ("networkpolicy", f"{NAME}-serving"),
         ("poddisruptionbudget", NAME),
         ("serviceaccount", NAME),
+        ("service", NAME),
         ("deployment", NAME),
     ],
 )
 def test_what_serves_comes_back_when_it_is_deleted(adapters: Namespace, kind: str, name: str):
-    before = adapters.get(kind, name)["metadata"]["uid"]
-    adapters.kubectl("delete", kind, name, "--wait=false")
-    adapters.wait_for(
-        f"another {kind}", lambda: adapters.get(kind, name).get("metadata", {}).get("uid", before) != before
-    )
-    adapters.wait_for("both pods ready", lambda: [is_ready(adapters, pod) for pod in pods(adapters)] == [True, True])
+    before, there = adapters.get(kind, name)["metadata"]["uid"], pods(adapters)
+    with clients(adapters, there) as answers:
+        pods_stay = ("--cascade=orphan",) if kind == "deployment" else ()
+        adapters.kubectl("delete", kind, name, "--wait=false", *pods_stay)
+        adapters.wait_for(
+            f"another {kind}", lambda: adapters.get(kind, name).get("metadata", {}).get("uid", before) != before
+        )
+        time.sleep(SETTLE)
+        found = answers()
+    # a Service that is made again has another address: only whoever looks it up again gets there
+    assert {answer.to for answer in failed(found)} <= ({SERVICE} if kind == "service" else set())
+    assert {n: restarts(p) for n, p in pods(adapters).items()} == {n: restarts(p) for n, p in there.items()}
+    serving.wait_until_served(adapters, 1)
+
+
+@pytest.mark.full
+def test_a_deleted_pod_comes_back_and_no_request_of_the_service_is_lost(adapters: Namespace):
+    gone, kept = sorted(pods(adapters))
+    with clients(adapters) as answers:
+        adapters.kubectl("delete", "pod", gone, "--wait=false")
+        adapters.wait_for("a new pod", lambda: len(pods(adapters)) == 2 and gone not in pods(adapters))
+        (new,) = pods(adapters).keys() - {kept}
+        adapters.wait_for("the new pod", lambda: is_ready(adapters, new), seconds=900)
+        time.sleep(SETTLE)
+        found = answers()
+    assert failed(found) == []
+    assert len(found) > 1
+
+
+@pytest.mark.full
+def test_servers_come_back_when_they_were_deleted_with_all_their_pods(adapters: Namespace):
+    before = pods(adapters)
+    adapters.kubectl("delete", "deployment", NAME, "--wait=false")
+    adapters.wait_for("new pods", lambda: len(pods(adapters)) == 2 and not pods(adapters).keys() & before.keys())
+    adapters.wait_for("both ready", lambda: all(is_ready(adapters, pod) for pod in pods(adapters)), seconds=900)
     serving.wait_until_served(adapters, 1)
 
 

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from distillery_operator import main
+from distillery_operator.cache import CHILDREN, UNKEPT, owner_of
 from distillery_operator.kube import Kube
 from distillery_operator.manager import Manager
-from distillery_operator.manifests.names import RUN_LABEL
+from distillery_operator.manifests.names import MANAGED_BY, RUN_LABEL
 from distillery_operator.metrics import Metrics
 from distillery_operator.objects import Reference
 from distillery_operator.reconcile import Reconciler
@@ -73,6 +74,32 @@ async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyP
     manager.child_changed({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}, gone=gone)
     await manager.stop()
     assert forgotten == [Reference("apps/v1", "Deployment", "team", "test")] * (gone or dying)
+
+
+@pytest.mark.parametrize(("version", "kind"), [(version, kind) for version, kind, _ in UNKEPT])
+async def test_a_run_is_looked_at_when_an_object_that_is_not_kept_was_deleted(
+    monkeypatch: pytest.MonkeyPatch, version: str, kind: str
+):
+    told = list[object]()
+    monkeypatch.setattr(Reconciler, "forget", lambda self, reference: told.append(reference))
+    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager.run_changed(run_object())
+    monkeypatch.setattr(Reconciler, "wake", lambda self: told.append("looked at"))
+    metadata = {"name": "test", "namespace": "team", "labels": {RUN_LABEL: "test"}}
+    manager.unkept_gone({"apiVersion": version, "kind": kind, "metadata": metadata})
+    await manager.stop()
+    assert told == [Reference(version, kind, "team", "test"), "looked at"]
+
+
+def test_every_kind_that_is_applied_is_watched():
+    cluster = FakeCluster(run_object())
+    assert cluster.run() == "Complete"
+    watched = {kind for _, kind, _ in (*CHILDREN, *UNKEPT)}
+    applied = {kind: thing for (kind, _), thing in cluster.objects.items() if kind not in ("Secret", "Pod")}
+    assert applied.keys() <= watched
+    for thing in applied.values():
+        assert thing["metadata"]["labels"].items() >= MANAGED_BY.items()
+        assert owner_of(thing) == ("team", "test")
 
 
 async def test_operator_waits_for_the_crd_when_it_comes_later(monkeypatch: pytest.MonkeyPatch):

@@ -307,7 +307,7 @@ async def test_a_claim_that_outlived_an_earlier_run_is_taken_over(said: dict[str
 
 
 async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dict[str, Any]):
-    """At once where the kind is watched, and within ten minutes in any case."""
+    """At once, and within ten minutes where a watch missed it."""
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
     said["generation"] = cluster.desired()["generation"]
