@@ -1,0 +1,81 @@
+"""Build the project's images on bases pinned by digest, push them, and print the chart's values that pin them in turn.
+
+    python3 hack/release_images.py registry.example.com/team 0.1.0 > pinned.yaml
+    helm install distillery charts/distillery --values pinned.yaml
+
+Takes docker with buildx, logged in to the registry. No digest is kept in the repository: each is looked up when a
+release is made, of the tag that the Dockerfile names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE = re.compile(r"^ARG (?P<argument>[A-Z]+_IMAGE)=(?P<image>\S+)$", re.MULTILINE)
+
+IMAGES = {
+    "operator": ("operator", ""),
+    "gateway": ("gateway", "gateway"),
+    "pipeline": ("pipeline", "pipeline"),
+    "server-cpu": ("pipeline", "cpuServer"),
+}
+"""Of each image the folder of its Dockerfile, and its name in the chart's ``images``: the operator's is ``image``."""
+
+
+def main() -> None:
+    """Build, push, and print JSON, which is YAML."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("registry", help="where to push to, with folders")
+    parser.add_argument("tag", help="of all images, besides their digests")
+    chosen = parser.parse_args()
+    values: dict[str, Any] = {"registry": chosen.registry, "images": {}}
+    for name, (folder, key) in IMAGES.items():
+        digest = build(name, folder, f"{chosen.registry}/distillery/{name}:{chosen.tag}")
+        pinned_image = {"tag": chosen.tag, "digest": digest}
+        if key:
+            values["images"][key] = pinned_image
+        else:
+            values["image"] = pinned_image
+    print(json.dumps(values, indent=2))
+
+
+def build(name: str, folder: str, reference: str) -> str:
+    """Build an image and push it; its digest in the registry."""
+    dockerfile = Path("images", folder, "Dockerfile")
+    text = (ROOT / dockerfile).read_text()
+    arguments = [f"--build-arg={base['argument']}={pinned(base['image'])}" for base in BASE.finditer(text)]
+    targets = [f"--target={name}"] if f" AS {name}\n" in text else []
+    with tempfile.TemporaryDirectory() as made:
+        metadata = Path(made, "metadata.json")
+        docker(
+            "buildx", "build", f"--file={dockerfile}", *targets, *arguments, f"--tag={reference}", "--push",
+            f"--metadata-file={metadata}", ".",
+        )  # fmt: skip
+        return json.loads(metadata.read_text())["containerimage.digest"]
+
+
+def pinned(image: str) -> str:
+    """The image that a tag stands for now, by its digest."""
+    repository, _, _ = image.rpartition(":")
+    found = docker("buildx", "imagetools", "inspect", image, "--format={{json .Manifest.Digest}}")
+    return f"{repository}@{json.loads(found)}"
+
+
+def docker(*arguments: str) -> str:
+    """What docker prints; ends the program if it fails, for docker has said why."""
+    done = subprocess.run(["docker", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"docker {' '.join(arguments)} failed")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
