@@ -84,7 +84,7 @@ images: ## Build the four images by docker, as localhost/distillery/NAME:VERSION
 	docker build -f images/pipeline/Dockerfile --target pipeline -t $(PREFIX)/pipeline:$(TAG) .
 	docker build -f images/pipeline/Dockerfile --target server-cpu -t $(PREFIX)/server-cpu:$(TAG) .
 
-kind: install images ## Start a kind cluster with these images, and build the programs that `make e2e` needs beside it (Go)
+kind: install images ## Start a kind cluster with these images, and build the programs that `make e2e` needs with it (Go)
 	kind get clusters | grep -qx distillery || kind create cluster --name distillery --wait 5m
 	kind load docker-image --name distillery $(IMAGES:%=$(PREFIX)/%:$(TAG))
 	$(BIN)/python -m tests.cluster programs helm kube-score prometheus
