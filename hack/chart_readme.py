@@ -99,13 +99,17 @@ class _Reader:
 
     def _kind(self, schema: Mapping[str, Any]) -> str:
         """What a value may be, in words."""
+        if "const" in schema:
+            return f"`{json.dumps(schema['const'])}`"
+        if "oneOf" in schema:
+            return " or ".join(self._kind(self._resolve(one)) for one in schema["oneOf"])
         if "enum" in schema:
             return "one of " + ", ".join(f"`{value}`" for value in schema["enum"])
         if schema.get("type") == "array":
             return f"list of {self._kind(self._resolve(schema.get('items')))}s"
         values = schema.get("additionalProperties")
         if isinstance(values, Mapping):
-            return f"map of {self._kind(values)}s"
+            return f"map of {self._kind(self._resolve(values))}s"
         return schema["type"]
 
 

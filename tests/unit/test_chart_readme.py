@@ -47,6 +47,16 @@ def test_table_has_every_value_with_its_default():
     assert values.keys() <= rows.keys()
 
 
+def test_type_names_all_alternatives_when_the_schema_has_some(chart: Path):
+    schema = chart / "values.schema.json"
+    text = schema.read_text()
+    old = '"logLevel": {"enum": ["DEBUG", "INFO", "WARNING", "ERROR"]}'
+    assert old in text
+    schema.write_text(text.replace(old, '"logLevel": {"oneOf": [{"const": ""}, {"$ref": "#/$defs/dnsLabel"}]}'))
+    (kind,) = (value.kind for value in read_values(chart) if value.path == "logLevel")
+    assert kind == '`""` or string'
+
+
 def test_every_description_begins_with_the_values_name():
     wrong = [v.path for v in read_values(CHART) if v.description.split()[0] != v.path.rpartition(".")[2]]
     assert wrong == []
