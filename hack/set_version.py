@@ -61,7 +61,7 @@ FORMS = (
     _form((CITATION,), "^version: ", "$", required=True),
     _form(PROSE, r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
     _form(PROSE, r"release_images\.py \S+ "),
-    _form(PROSE, r"A tag\s+`v"),
+    _form(PROSE, r"\b[Aa] tag\s+(?:such as\s+)?`v"),
 )
 
 
