@@ -49,8 +49,8 @@ STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag
 
 
 WHY = (
-    "on a machine without a GPU server, driver, environment and database share the cores, and a server with a model of "
-    "a million parameters would take all of them"
+    "without a GPU, even a server with a model of a million parameters would use all cores, but it shares them with "
+    "driver, environment and database"
 )
 
 _TURNS = """
