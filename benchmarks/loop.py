@@ -49,8 +49,8 @@ STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag
 
 
 WHY = (
-    "without a GPU, even a server with a model of a million parameters would use all cores, but it shares them with "
-    "driver, environment and database"
+    "without a GPU, the server shares the cores with driver, environment and database. Even with a model of a million "
+    "parameters, it alone would use all of them"
 )
 
 _TURNS = """
