@@ -29,7 +29,7 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
+science: install ## The demonstration with 3 seeds, every arm next to its controls (an hour and more)
 	$(BIN)/python examples/science.py
 
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl
