@@ -45,9 +45,11 @@ build/trl/.installed: requirements/bench.txt $(VENV)/.installed
 	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
 	touch $@
 
-check: install ## Lint, format, types, import contracts (seconds)
+check: install ## Lint, format, words, types, import contracts (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python hack/check_words.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
