@@ -77,7 +77,7 @@ def _one_of(folder: Path, name: str, suffix: str) -> Path:
     for file in (folder / f"{name}{suffix}.json", folder / f"{name}.json"):
         if file.is_file():
             return file
-    raise EnvironmentConfigurationError(f"{folder} has {_PRODUCTS}{suffix}.json but no {name}.json next to it")
+    raise EnvironmentConfigurationError(f"{folder} has {_PRODUCTS}{suffix}.json and no {name}.json next to it")
 
 
 def _advice(found: str) -> str:
