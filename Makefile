@@ -29,7 +29,7 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
 	$(BIN)/python examples/demo.py
 
-science: install ## The demonstration with 3 seeds, every arm beside its controls (an hour and more)
+science: install ## The demonstration with 3 seeds, every arm next to its controls (an hour and more)
 	$(BIN)/python examples/science.py
 
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl
@@ -45,9 +45,11 @@ build/trl/.installed: requirements/bench.txt $(VENV)/.installed
 	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
 	touch $@
 
-check: install ## Lint, format, types, import contracts, generated files (seconds)
+check: install ## Lint, format, words, types, import contracts, generated files (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python hack/check_words.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml

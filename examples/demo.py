@@ -2,7 +2,7 @@
 
     make demo
 
-Interrupt it whenever you like: started again, it goes on where it was.
+You can stop it at any time; run it again to resume.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The demonstration with several seeds: every arm beside its controls, over all of them.
+"""The demonstration with several seeds: every arm next to its controls, over all of them.
 
     make science
     python examples/science.py --seeds 3 --document examples/demo.yaml
 
 A seed draws the tasks (generated games are other games), the order and the start of training; each seed is a run of its
-own, DOCUMENT-seed-0 and so on. Interrupt it whenever you like: started again, it goes on where it was. In the end it
+own, DOCUMENT-seed-0 and so on. You can stop it at any time; run it again to resume. At the end it
 prints two tables, the paired comparisons, the differences of each seed first, with Holm's correction over all of them,
 and success of every arm, and writes them with the numbers of each seed to $DISTILLERY_HOME/science.
 """
@@ -39,7 +39,7 @@ DISTILLERY = Path(sys.executable).with_name("distillery")
 
 
 def main() -> int:
-    """Run every seed, then tell of all. The exit code is that of the run that failed, if one did."""
+    """Run every seed, then report on all. The exit code is that of the run that failed, if one did."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many (default: 3)")
     parser.add_argument("--document", type=Path, default=Path(__file__).with_name("demo.yaml"))

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def words(body: bytes, *, stream: bool) -> str | None:
-    """What the first choice says, or None where the answer is broken or is no answer.
+    """Return the text of the first choice, or None if the answer is broken or is no answer.
 
     Args:
         body: of the answer.

@@ -51,14 +51,14 @@ class Gateway:
 
     Args:
         session: to upstreams.
-        upstream: URL of the vLLM beside this process.
+        upstream: URL of the vLLM of this pod.
         routes: who answers.
         keys: who may ask.
         limits: how much.
         metrics: what is counted.
         denied: parameters that the server behind can't stand.
-        capture: keeps what sessions play; None where nothing is to be kept.
-        progress: of the vLLM beside this process.
+        capture: keeps what sessions play; None if nothing is to be kept.
+        progress: of the vLLM of this pod.
         per_key_limits: whether keys are held to their limits here.
     """
 

@@ -41,10 +41,10 @@ class Attempt:
 
 
 class Failures:
-    """The latest failures, by which requests that follow them are told to be retries.
+    """The latest failures, by which later requests are recognized as retries.
 
-    Where a client doesn't number its attempts, the same request within half a minute of its failure is a retry, twice:
-    so a client that sends one request for ever counts every third time.
+    If a client doesn't number its attempts, the same request within half a minute of its failure is a retry, twice:
+    so a client that repeats one request forever counts every third time.
 
     Args:
         clock: monotonic seconds.
@@ -55,7 +55,7 @@ class Failures:
         self._failures: dict[bytes, tuple[float, int]] = {}
 
     def is_retry(self, attempt: Attempt) -> bool:
-        """Whether the request is a retry; uses up one of those that its failure allows."""
+        """Return whether the request is a retry; uses up one of those that its failure allows."""
         if attempt.number is not None:
             return attempt.number > 0
         failed_at, retries = self._failures.get(attempt.content, (0.0, 0))

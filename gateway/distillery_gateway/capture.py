@@ -1,7 +1,8 @@
-"""What users play, kept for the rounds to come: small files in a folder, which a recorder beside the gateway empties.
+"""The capture of users' sessions for later rounds: small files in a folder, which a recorder next to the gateway
+empties.
 
-The gateway faces clients, so it holds no way into the database. Keeping never holds a request up and never fails one:
-what there is no room for is left out, and counted.
+The gateway faces clients, so it has no access to the database. Keeping never delays a request and never fails one:
+a record without room is dropped, and counted.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Tape:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was answered."""
+        """Return whether anything was answered."""
         return bool(self._parts)
 
     @property

@@ -51,7 +51,7 @@ class Gate:
 
     Args:
         limits: of the gateway.
-        closed: told why a connection was ended.
+        closed: called with the reason when a connection was ended.
     """
 
     def __init__(self, limits: Limits, closed: Callable[[Reason], None]) -> None:
@@ -203,7 +203,7 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def end(self, reason: Reason | None) -> None:
-        """End the connection at once, whatever is under way."""
+        """End the connection immediately, with any request in progress."""
         if reason:
             self.gate.closed(reason)
         self.transport.abort()

@@ -1,4 +1,4 @@
-"""What is to be served: which adapters vLLM holds, and which of them answers to which name.
+"""The routing document: the adapters that vLLM is to hold, and the target of each name.
 
 The operator writes it into a ConfigMap; the kubelet makes a file of it, whose change the gateway and the syncer
 notice. Names of adapters are made of their digests, so that a name never means two things.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 MAX_FIRST_TOKEN_SECONDS = 10.0
-"""Where a document doesn't say when a request is slow."""
+"""The default for documents that don't say when a request is slow."""
 
 
 class InvalidDesired(ValueError):
@@ -41,10 +41,10 @@ class Target:
     """A share of an alias.
 
     Attributes:
-        model: what vLLM is asked for.
+        model: vLLM's name for the model.
         weight: parts of the sum of all weights.
-        upstream: URL of another gateway that has it; empty for the vLLM beside this one.
-        student: the first digits of its digest, or ``base``; where weights are merged all students have one model name.
+        upstream: URL of another gateway that has it; empty for the vLLM of this pod.
+        student: the first digits of its digest, or ``base``; if weights are merged all students have one model name.
     """
 
     model: str
@@ -54,7 +54,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        """What its requests and sessions are counted under."""
+        """Return the label that its requests and sessions are counted under."""
         return self.student or self.model
 
     @property
@@ -109,9 +109,9 @@ class Desired:
         yield from self.shadows.values()
 
     def choose(self, alias: str, session: str) -> Target | None:
-        """The target of an alias for a session: always the same one, as long as the weights stay.
+        """Return the target of an alias for a session: always the same one, as long as the weights stay.
 
-        A session that was given the newcomer at a small weight keeps it at a larger one.
+        A session that was given the canary at a small weight keeps it at a larger one.
         """
         targets = self._sharing(alias)
         if not targets:
@@ -127,7 +127,7 @@ class Desired:
         return targets[0]
 
     def incumbent(self, alias: str) -> Target | None:
-        """Who answers what no newcomer does: the first that has a share."""
+        """Return the stable target: the first that has a share. It answers all that no canary does."""
         return next(iter(self._sharing(alias)), None)
 
     def _sharing(self, alias: str) -> list[Target]:

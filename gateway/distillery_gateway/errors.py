@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 
 def no_such_model(model: str) -> Refusal:
-    """For a model that is not there, and for one that the key may not use: which of the two is not told."""
+    """Return the refusal for a missing model, and for one that the key may not use: it does not say which."""
     return Refusal(
         404, "model_not_found", f"The model {model[:64]!r} does not exist or you have no access to it.", "model"
     )

@@ -68,11 +68,11 @@ class Exchange:
         return False
 
     async def read(self, limits: Limits, hold: Callable[[int], None]) -> bytes:
-        """The whole body. Raises :class:`Refusal` where it is too large or too slow.
+        """Read the whole body. Raises :class:`Refusal` if it is too large or too slow.
 
         Args:
             limits: the gateway's.
-            hold: told how many bytes there are by now.
+            hold: called with the number of bytes so far.
         """
         too_large = Refusal(413, "body_too_large", f"A body has at most {limits.body_bytes} bytes.")
         announced = self.headers.get("content-length", "0")

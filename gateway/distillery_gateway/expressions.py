@@ -1,6 +1,6 @@
 """Regular expressions that users of a run name, and that read what its clients write.
 
-RE2 compiles them: Python's own engine can take for ever on one line, by a repeat within a repeat and by other forms
+RE2 compiles them: Python's own engine can take forever on one line, by a repeat within a repeat and by other forms
 that no check of the expression finds, and it holds the interpreter meanwhile.
 """
 

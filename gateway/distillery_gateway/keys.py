@@ -52,12 +52,12 @@ class Key:
     expires: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether it is refused at a time, which has a zone."""
+        """Return whether the key is refused at a time, which has a zone."""
         return self.expires is not None and now >= self.expires
 
 
 def digest_of(key: str) -> str:
-    """What is kept of a key. Keys are random and long, so a plain hash does."""
+    """Return the hash that is kept of a key. Keys are random and long, so a plain hash does."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -73,11 +73,11 @@ class KeyRing:
 
     @property
     def open(self) -> bool:
-        """Whether no key is asked for."""
+        """Return whether no key is asked for."""
         return self._folder is None
 
     def refresh(self) -> bool:
-        """Read the folder again; True if something changed. A file that can't be read is no key, and is told of."""
+        """Read the folder again; True if something changed. Invalid key files are logged and skipped."""
         if self._folder is None:
             return False
         version = _version(self._folder)

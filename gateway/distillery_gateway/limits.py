@@ -13,7 +13,7 @@ from distillery_gateway.keys import Key
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of the gateway, where a key has none of its own.
+    """The gateway's limits, which apply if a key has none of its own.
 
     Attributes:
         body_bytes: of a request.
@@ -21,11 +21,11 @@ class Limits:
         max_tokens: that may be asked for.
         choices: that may be asked for.
         requests_per_minute: of a key; None for no limit.
-        concurrency: requests of a key at once.
-        bytes_in_flight: of the bodies of all requests under way, or two bodies if they are larger; a key may have half.
+        concurrency: requests of a key at the same time.
+        bytes_in_flight: of the bodies of all running requests, or two bodies if they are larger; a key may have half.
         head_bytes: of a request's line and headers.
         head_seconds: for them to arrive.
-        send_seconds: for a client that stopped reading its answer to go on.
+        send_seconds: for a client that stopped reading its answer to continue.
         waiting_connections: connections that have not sent a request yet.
         max_connections_per_address: connections of an address; of a network of 64 bits for IPv6.
     """
@@ -56,13 +56,13 @@ class _Account:
 
 @dataclass
 class Meter:
-    """Keeps account of every key.
+    """The accounts of all keys.
 
     Args:
         limits: the gateway's.
         clock: monotonic seconds.
-        per_key: whether keys are held to their limits: not where other gateways, which do, send all requests.
-        body_bytes: of all requests under way.
+        per_key: whether keys are held to their limits: not if other gateways, which do, send all requests.
+        body_bytes: of all running requests.
     """
 
     limits: Limits

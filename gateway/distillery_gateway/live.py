@@ -1,4 +1,4 @@
-"""What became of the requests and sessions of each target since its table was taken over: evidence for the operator."""
+"""The traffic counts of each target since its routing document was applied: evidence for the operator."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ FIRST_ATTEMPT = Attempt(0)
 
 @dataclass(slots=True)
 class Counts:
-    """Of a target.
+    """The counts of a target.
 
     Attributes:
-        requests: that ended, and those that wait for too long. A retry is none, nor is what its client asked wrongly.
-        errors: those that what stands behind the gateway failed, or had no room for.
-        outcomes: sessions whose clients told how they ended.
+        requests: that ended, and those that wait for too long. Retries and invalid requests are not counted.
+        errors: requests that the server behind the gateway failed, or had no room for.
+        outcomes: sessions whose clients reported an outcome.
         successes: those that succeeded.
-        slow: requests without a first token after the time that the table allows, whether they end or not; and those
+        slow: requests without a first token after the time that the document allows, whether they end or not; and those
             whose client had some patience and left without one.
     """
 
@@ -47,7 +47,7 @@ class Counts:
 
 
 class Answer:
-    """What is seen of an answer while it passes.
+    """An observer of an answer while it passes.
 
     Args:
         counts: where it counts.

@@ -1,6 +1,6 @@
-"""Start-up of the gateway: settings, the public port, the port for probes and the operator, and what is refreshed.
+"""Start-up of the gateway: settings, the public port, the port for probes and the operator, and the refresh loop.
 
-DISTILLERY_UPSTREAM      URL of the vLLM beside it                      http://127.0.0.1:8001
+DISTILLERY_UPSTREAM      URL of the pod's vLLM                          http://127.0.0.1:8001
 DISTILLERY_PORT          where clients come                             8000
 DISTILLERY_ADMIN_PORT    /healthz, /readyz, /metrics, /state            8002
 DISTILLERY_DESIRED       file with what is to be served                 /etc/distillery/desired/desired
@@ -105,7 +105,7 @@ def _expressions(given: Any) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Serve until told to stop; what is under way is finished first."""
+    """Serve until the process is stopped; running requests are finished first."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         settings = Settings.from_environment()

@@ -26,7 +26,7 @@ class Metrics:
             "distillery_gateway_first_byte_seconds", "From arrival to the first byte of the answer.", ["alias"],
             registry=registry, buckets=_SECONDS,
         )  # fmt: skip
-        self.running = Gauge("distillery_gateway_running", "Requests under way.", registry=registry)
+        self.running = Gauge("distillery_gateway_running", "Requests in progress.", registry=registry)
         self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
         self.closed = Counter(
             "distillery_gateway_connections_closed", "Connections that the gateway ended, by reason.", ["reason"],
@@ -37,7 +37,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.outcomes = Counter(
-            "distillery_gateway_outcomes", "Sessions whose clients told how they ended.", ["alias", "model", "success"],
+            "distillery_gateway_outcomes", "Sessions whose clients reported an outcome.", ["alias", "model", "success"],
             registry=registry,
         )  # fmt: skip
         self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)

@@ -1,4 +1,4 @@
-"""How a session ended, as its client tells: what a newcomer is judged by while it serves a share of the sessions."""
+"""The outcome of a session, as its client reports it: evidence about a canary that serves a share of the sessions."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is taken out of users' texts before they are kept: addresses, keys, numbers, and what the user of a run names.
+"""The redaction of users' texts before they are kept: addresses, keys, numbers, and what the user of a run names.
 
-It finds what has a form. Names of people, places and whatever else words say stay.
+It finds texts that have a form. Names of people, places and other words stay.
 """
 
 from __future__ import annotations

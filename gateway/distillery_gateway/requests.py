@@ -1,6 +1,6 @@
-"""What models may be asked: two endpoints, and the parameters that the server behind stands.
+"""The requests that models accept: two endpoints, and the parameters that the server behind stands.
 
-What is not known is refused, for vLLM knows parameters that read files, run for ever or end the process.
+Unknown parameters are refused, for vLLM knows some that read files, run forever or end the process.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def parse(
 
 
 def demands_format(body: Mapping[str, Any]) -> bool:
-    """Whether the server behind holds the model to a grammar, which may leave it nothing to say."""
+    """Return whether the server behind holds the model to a grammar, which may leave it nothing to say."""
     given, choice = body.get("response_format"), body.get("tool_choice")
     formatted = isinstance(given, dict) and given.get("type") not in (None, "text")
     return formatted or isinstance(choice, dict) or choice == "required"

@@ -15,10 +15,10 @@ _log = logging.getLogger(__name__)
 
 
 class Routes:
-    """The table in use, what became of its requests, and how many run on each model.
+    """The routing document in use, its traffic counts, and how many requests run on each model.
 
     Attributes:
-        live: counts of the table in use. Whoever counts holds on to it: what began under a table counts for that one.
+        live: counts of the document in use. A request keeps its counts: it counts for the document that it began under.
         context: tokens that a prompt and its answer may have together, as vLLM says; None before it did.
     """
 
@@ -45,7 +45,7 @@ class Routes:
 
     @property
     def aliases(self) -> Collection[str]:
-        """What clients may ask for."""
+        """The names that clients may ask for."""
         return self._table.aliases.keys()
 
     @property
@@ -62,14 +62,14 @@ class Routes:
         )
 
     def see(self, held: Collection[str]) -> None:
-        """What vLLM holds now: nothing where it is away."""
+        """Note the models that vLLM holds now: none if it is away."""
         self._held = frozenset(held)
 
     def offer(self, desired: Desired, held: Collection[str]) -> bool:
-        """Take a table over if vLLM holds the incumbents of its names; True once it has held the newcomers too.
+        """Apply a document if vLLM holds the stable models of its names; True once it has held the canaries too.
 
-        Until then the one before stands: no request is ever sent to what is not there. A newcomer that can't be had
-        takes no pod away from the incumbent, which answers for it meanwhile.
+        Until then the previous document stays in use: no request is ever sent to a model that is not there. A canary
+        that can't be loaded takes no pod away from the stable student, which answers for it meanwhile.
         """
         self.see(held)
         if desired.generation != self._table.generation:

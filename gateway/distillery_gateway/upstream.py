@@ -1,4 +1,4 @@
-"""What a vLLM says of itself, and whether it gets on with what it was asked."""
+"""The health of a vLLM: its models, and its progress with the requests that it has."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def _models(session: aiohttp.ClientSession, upstream: str) -> Sequence[Map
 
 
 class Progress:
-    """Whether a vLLM gets on with the requests that it has.
+    """The progress of a vLLM with the requests that it has.
 
     A server whose engine hangs answers probes as before, for they ask its front end. It hangs if for a while nothing
     came of any request, its counters of tokens stood still, and it did not answer a request of one token either.

@@ -1,7 +1,7 @@
-"""What the cluster's administrators allow runs to name: images, endpoints, accounts, classes. Pure.
+"""The images, endpoints, accounts and classes that the cluster's administrators allow runs to name. Pure.
 
-An empty list allows everything. What the operator makes by itself, such as a run's own service account or the images of
-its settings, is always allowed.
+An empty list allows everything. Objects that the operator makes by itself, such as a run's own service account or the
+images of its settings, are always allowed.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _MOST = 2**53  # what a pod says is not trusted; so much JSON holds exactly
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What became of the traffic of one side, as ``distillery_gateway.live`` counts it."""
+    """The traffic counts of one side of a canary, as ``distillery_gateway.live`` counts them."""
 
     requests: int = 0
     errors: int = 0
@@ -42,7 +42,7 @@ class Counts:
 
     @classmethod
     def read(cls, said: Mapping[str, Any]) -> Self:
-        """What a pod says. Raises ValueError, TypeError or KeyError where that can't be."""
+        """Return the counts that a pod reports. Raises ValueError, TypeError or KeyError if they are impossible."""
         told = {"slow": 0, **said}  # a gateway of an earlier release counts no slow requests
         counts = cls(**{field.name: int(told[field.name]) for field in fields(cls)})
         possible = 0 <= counts.errors <= counts.requests and 0 <= counts.successes <= counts.outcomes
@@ -60,10 +60,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a look finds.
+    """The result of an analysis.
 
     Attributes:
-        outcome: ``Running`` where neither is shown yet.
+        outcome: ``Running`` if neither is shown yet.
         message: one sentence.
     """
 
@@ -102,14 +102,14 @@ def judge(
     steps: int = 1,
     explain: bool = True,
 ) -> Finding:
-    """Return what the counts of a step show.
+    """Return the finding that the counts of a step support.
 
     Args:
-        newcomer: what became of its traffic.
-        incumbent: likewise.
+        newcomer: the canary's counts.
+        incumbent: the stable student's counts.
         asked: the bounds, and how much evidence they need.
-        shadow: nobody sees the newcomer's answers, so no session tells of them.
-        over: the least time of the step has passed: the step may end.
+        shadow: nobody sees the canary's answers, so no session has an outcome.
+        over: the shortest duration of the step has passed: the step may end.
         steps: how many steps the canary has, which share the level of a rollback.
         explain: say why there is no verdict yet, which takes longer than to find that there is none.
     """
@@ -167,9 +167,9 @@ def _capitalized(text: str) -> str:
 
 def _lacks(newcomer: Counts, incumbent: Counts, requests: int, sessions: int) -> str:
     if newcomer.requests < requests:
-        return f"the newcomer answered {newcomer.requests} of {requests} requests"
+        return f"the canary answered {newcomer.requests} of {requests} requests"
     told = min(newcomer.outcomes, incumbent.outcomes)
-    return f"clients told of {told} of {sessions} sessions" if told < sessions else ""
+    return f"clients reported outcomes of {told} of {sessions} sessions" if told < sessions else ""
 
 
 def _told(newcomer: Counts, incumbent: Counts, sessions: bool) -> str:

@@ -1,4 +1,4 @@
-"""What pods answer when the operator asks them: it is not trusted, and nothing that they say stops the operator."""
+"""The requests of the operator to pods: answers are not trusted, and nothing in them stops the operator."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def session() -> aiohttp.ClientSession:
 async def ask(
     asking: aiohttp.ClientSession, pod: Object, port: int, path: str, *, read: Callable[[Any], T]
 ) -> T | None:
-    """What a pod says; None where it does not answer, says too much, or says what can't be read.
+    """Return the answer of a pod; None if it does not answer, answers too much, or its answer can't be read.
 
     Args:
         asking: by :func:`session`.
         pod: with an address.
         port: of the pod.
         path: of the question.
-        read: makes what is wanted of the JSON; may raise what wrong JSON makes it raise.
+        read: parses the JSON; may raise the exceptions that wrong JSON causes.
     """
     raw = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""What the watches told so far: runs, and the objects that belong to them."""
+"""The objects that the watches reported so far: runs, and the objects that belong to them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNKEPT = (
 
 
 class Cache:
-    """Objects by run. Knows nothing but what it is told; may lag behind the API server."""
+    """Objects by run. Holds only reported objects; may lag behind the API server."""
 
     def __init__(self) -> None:
         self.runs: dict[RunKey, Object] = {}
@@ -86,12 +86,12 @@ class Cache:
         return self._clock
 
     def replace(self, key: RunKey, children: Iterable[Object], *, since: int) -> None:
-        """Take over all that a run has, as the API server listed it.
+        """Replace all objects of a run by those that the API server listed.
 
         Args:
             key: the run.
             children: of it.
-            since: the :attr:`moment` when listing them began. What watches told later is newer.
+            since: the :attr:`moment` when listing them began. Objects that watches reported later are newer.
         """
         later = {named for named, moment in self._told.pop(key, {}).items() if moment > since}
         listed = {(child["kind"], child["metadata"]["name"]): _without_managers(child) for child in children}
@@ -101,7 +101,7 @@ class Cache:
         }
 
     def observed(self, key: RunKey, uid: str) -> Observed:
-        """What is known of a run of this uid. What an earlier run of its name left behind is not its own."""
+        """Return the known objects of a run of this uid. Objects of an earlier run of its name are not its own."""
         children = self._children.get(key, {}).values()
         mine = [c for c in children if c["kind"] != "Pod" and _belongs(c, uid)]
         workloads = {(c["kind"], c["metadata"]["uid"]) for c in mine}
@@ -131,7 +131,7 @@ def _without_managers(thing: Object) -> Object:
 
 
 def owner_of(child: Object) -> RunKey | None:
-    """The key of the run that an object is labelled with."""
+    """Return the key of the run that an object is labeled with."""
     metadata: dict[str, Any] = child["metadata"]
     name = metadata.get("labels", {}).get(RUN_LABEL)
     return (metadata["namespace"], name) if name else None

@@ -1,7 +1,7 @@
-"""A newcomer on live traffic, step by step, until it is served to all or taken back. Pure.
+"""A canary on live traffic, step by step, until it is promoted or rolled back. Pure.
 
-What is known of it stands in the status, in ``serving.canary``; what became of the traffic is what pods say now. So an
-operator that starts again goes on, and a pod that starts again only has to gather its evidence anew.
+Its state is in the status, in ``serving.canary``; its traffic counts are those that pods report now. So an operator
+that starts again resumes the canary, and a pod that starts again only has to collect its evidence again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.promotion import Choice, holds
 
 LOOK_SECONDS = 5.0
-"""Between two looks at a newcomer."""
+"""The poll interval for a canary."""
 
 STARTING = "Starting"
 _ACTIVE = (STARTING, RUNNING, INCONCLUSIVE)
@@ -33,22 +33,22 @@ _MOST_SILENCE = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What the status says of a newcomer.
+    """The status of a canary.
 
     Attributes:
         student: the first digits of its digest.
         round: whose student it is.
-        step: under way, or the last one; from 1.
+        step: the current step, or the last one; from 1.
         steps: how many there are.
         weight: per cent of the sessions in this step.
         shadow: it gets copies instead.
-        outcome: ``Starting`` until every pod knows of the step; then as in ``analysis``.
+        outcome: ``Starting`` until every pod has applied the step; then as in ``analysis``.
         message: why.
         decided: when the step was decided on.
         since: when it began for every pod; before that, as ``decided``.
-        configuration: digest of what was asked for, so that an edit is noticed.
-        newcomer: what became of its traffic, at the last change of the outcome.
-        incumbent: likewise.
+        configuration: digest of the steps and the analysis, so that an edit is noticed.
+        newcomer: the canary's traffic counts, at the last change of the outcome.
+        incumbent: the stable student's.
     """
 
     student: str
@@ -76,18 +76,18 @@ class Trial:
 
     @property
     def active(self) -> bool:
-        """It is neither served to all nor taken back yet."""
+        """The canary is neither promoted nor rolled back yet."""
         return self.outcome in _ACTIVE
 
     @property
     def begun(self) -> bool:
-        """Every pod has known of a step: requests, or copies of them, went to the newcomer."""
+        """Every pod has applied a step: requests, or copies of them, were sent to the canary."""
         if self.step > 1 or self.outcome == RUNNING:
             return True
         return self.outcome == INCONCLUSIVE and self.since != self.decided
 
     def of(self, choice: Choice) -> bool:
-        """Whether this is the trial of a student."""
+        """Return whether this is the canary of a student."""
         return (self.student, self.round) == (choice.student, choice.round)
 
     def told(self) -> dict[str, Any]:
@@ -106,15 +106,15 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """Who is served, and who is tried beside it.
+    """The plan of a canary: the stable student, and the student on trial.
 
     Attributes:
-        served: answers all that the newcomer does not.
-        trial: for the status; None where there is nothing to remember.
-        newcomer: who is on trial, if anybody is.
-        guest: the same as the pods are told; None before its servers are there.
+        served: the stable student: answers all that the canary does not.
+        trial: the canary's status; None if there is nothing to remember.
+        newcomer: the student on trial, if there is one.
+        guest: the canary's route for the pods; None before its servers are there.
         news: a condition that changed, if one did.
-        taken_back: why a newcomer was taken back just now; else empty.
+        taken_back: why a canary was rolled back just now; else empty.
     """
 
     served: Choice
@@ -126,7 +126,7 @@ class Course:
 
 
 def is_watched(status: Mapping[str, Any], observed: Observed) -> bool:
-    """Whether pods are to be asked: a newcomer is on trial, or servers of its own are there still."""
+    """Return whether pods are to be polled: a canary is on trial, or its own servers still exist."""
     trial = Trial.read(status)
     return (trial is not None and trial.active) or _own_servers(observed) is not None
 
@@ -165,13 +165,14 @@ def plot(
 def to_delete(
     owner: Owner, course: Course, observed: Observed, generation: int, *, complete: bool
 ) -> tuple[tuple[Reference, str], ...]:
-    """A newcomer's own servers, once they are not needed: the others hold it too, or none of them sends it anything.
+    """Return the canary's own servers once they are not needed: the stable servers hold it too, or none sends it
+    requests.
 
     Args:
         owner: the run.
         course: who is served and who is tried.
         observed: the run's objects.
-        generation: of what pods are told.
+        generation: of the pods' routing document.
         complete: all servers that clients reach hold who is served.
     """
     found = _own_servers(observed)
@@ -185,7 +186,7 @@ def to_delete(
 
 
 def seconds_to_next_look(course: Course, observed: Observed) -> float | None:
-    """When to look again at a newcomer, or at what is left of its servers; None where there is neither."""
+    """Return the seconds until a canary, or the rest of its servers, is polled again; None if there is neither."""
     return LOOK_SECONDS if course.newcomer or _own_servers(observed) else None
 
 
@@ -221,7 +222,7 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
 
 def _put_off(choice: Choice, served: Choice, trial: Trial | None) -> Course:
     """Without servers nobody is tried: what was under way begins anew once there are some."""
-    none = "spec.promotion.service has 0 replicas, or a round is under way and duringRounds is Pause."
+    none = "spec.promotion.service has 0 replicas, or a round is running and duringRounds is Pause."
     news = News(False, "NoServers", f"{_called(choice)} is tried once there are servers: {none}")
     return Course(served, None if trial and trial.active else trial, news=news)
 
@@ -268,7 +269,7 @@ def _try(
         news = News(False, "Promoted", f"{_called(choice)} is served to all. {looked.message}")
         return Course(replace(choice, reason=reason), looked, news=news)
     if not looked.active:
-        why = f"{_called(choice)} was taken back in step {looked.step} of {looked.steps}. {looked.message}"
+        why = f"{_called(choice)} was rolled back in step {looked.step} of {looked.steps}. {looked.message}"
         return Course(served, looked, news=News(False, ABORTED if aborted else "RolledBack", why), taken_back=why)
     news = News(True, "Replaced", replaced) if replaced else _news(choice, canary, looked)
     return Course(served, looked, choice, guest, news, taken_back=replaced)
@@ -307,7 +308,7 @@ def _grows(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed:
 
 
 def replicas_of(owner: Owner, course: Course) -> int:
-    """Return how many servers of its own the newcomer on trial gets: its share of those that serve."""
+    """Return how many servers of its own the canary gets: its share of those that serve."""
     canary, trial = owner.run.spec.promotion.canary, course.trial
     return _replicas(owner, canary.steps[trial.step - 1]) if canary and trial else 1
 

@@ -55,7 +55,7 @@ def without(conditions: Iterable[Mapping[str, Any]], kind: str) -> list[dict[str
 
 
 def is_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> bool:
-    """Whether a condition holds."""
+    """Return whether a condition holds."""
     return find_true(conditions, kind) is not None
 
 

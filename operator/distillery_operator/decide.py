@@ -1,7 +1,8 @@
-"""What to do about a run: a pure function of the resource, its status and what is observed.
+"""The decision about a run: a pure function of the resource, its status and the observed objects.
 
-:func:`decide` reads from top to bottom as what happens to a run: it is checked, gets its account, volume and database,
-its stages are started as the planner says, a winner is served, and in the end it is complete or failed.
+:func:`decide` reads from top to bottom as the life of a run: it is checked, gets its account, volume and database,
+its stages are started as the planner says, a student that passed the gate is served, and in the end it is complete or
+failed.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     paused = pauses(run.spec, current.phase)
     decision = serve(owner, current, observed, settings, decision, now, writer, paused=paused)
     if run.spec.suspend:
-        message = "Suspended by spec.suspend: what is done stays done, and resuming goes on from there."
+        message = "Suspended by spec.suspend: what is done stays done, and resuming the run continues from there."
         writer.set(conditions.SUSPENDED, True, "Suspended", message)
         writer.clear(conditions.STALLED)
         gone = (*decision.delete, *_running_jobs(observed))
@@ -121,7 +122,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     if requests.pauses_stages and current.phase != "Complete":
         return _pause(owner, decision, current, observed, settings, writer)
     if conditions.find(writer.conditions, conditions.SUSPENDED):
-        writer.set(conditions.SUSPENDED, False, "Resumed", "The run goes on.")
+        writer.set(conditions.SUSPENDED, False, "Resumed", "The run continues.")
 
     if current.phase == "Complete":
         return _complete(owner, current, decision, observed, settings, writer)
@@ -160,7 +161,7 @@ def _pause(
 ) -> Decision:
     """The user paused the stages: those that run finish, and none starts. What is served stays."""
     running = ", ".join(str(sid) for sid in current.running)
-    finish = f" Under way: {running}." if running else ""
+    finish = f" Running: {running}." if running else ""
     message = f"Stages are paused, and none starts.{finish} To resume: distillery resume {owner.run.key} --stages"
     writer.set(conditions.SUSPENDED, True, "Paused", message)
     phase = "Running" if running else "Suspended"

@@ -1,4 +1,4 @@
-"""What is to be done about a run: what a look at it comes to."""
+"""The result of a look at a run: the changes to make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distillery_operator.objects import Object, Reference
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to be done, in this order.
+    """The changes to make, in this order.
 
     Attributes:
         secret: create the database's Secret, unless it is there.

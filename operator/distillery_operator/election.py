@@ -58,7 +58,7 @@ class Election:
                 raise LeadLost("the lease was not renewed in time")
 
     async def release(self) -> None:
-        """Leave the lead to whoever wants it, at once. A failure only makes the others wait."""
+        """Give up the lead immediately, for the other replicas. A failure only makes them wait."""
         try:
             async with asyncio.timeout(self._period):
                 lease = await self._kube.get(self._reference)

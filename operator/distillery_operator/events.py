@@ -1,4 +1,4 @@
-"""Events: what happened to a run, for `kubectl describe`. Told once each, when a status first says so. Pure."""
+"""Events of a run, for `kubectl describe`. Each is reported once, when a status first says so. Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Event:
 
 
 def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
-    """What a change of the status tells."""
+    """Return the events that a change of the status causes."""
     return [*_of_stages(before, after), *_of_requests(before, after), *_of_conditions(before, after)]
 
 

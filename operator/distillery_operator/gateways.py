@@ -1,6 +1,7 @@
-"""What serving pods say that they serve. Where that is not what it should be, their syncers are asked for the reason.
+"""The answers of serving pods about the students that they serve. If one serves another, its syncer is asked for the
+reason.
 
-A pod that does not answer says nothing: it counts as one that does not serve what it should.
+A pod that does not answer counts as one that does not serve what it should.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Said:
 
 
 async def ask(pods: Iterable[Object], *, port: int = ADMIN_PORT, syncer_port: int = SYNCER_PORT) -> dict[str, Said]:
-    """What each pod says, by the pod's uid."""
+    """Return the report of each pod, by the pod's uid."""
     async with answers.session() as session:
 
         async def one(pod: Object) -> tuple[str, Said] | None:

@@ -42,7 +42,7 @@ class ApiError(Exception):
 
     @property
     def refuses(self) -> bool:
-        """Whether the server understood the request and will not carry it out, however often it is asked."""
+        """Return whether the server understood the request and will not carry it out, however often it is asked."""
         return 400 <= self.status < 500 and self.status not in (401, 408, 429)
 
 
@@ -81,7 +81,7 @@ class Kube:
         return await self._patch(f"{Reference.to(manifest).path}/status", manifest, manager)
 
     async def serves(self, group_version: str, plural: str) -> bool:
-        """Whether the API server knows a resource; where it does not say so, it is taken for known."""
+        """Return whether the API server knows a resource; it is assumed to unless the server denies it."""
         try:
             found = await self.request("GET", f"/apis/{group_version}")
         except ApiError as error:

@@ -1,6 +1,6 @@
 """Start-up: settings, the lead, and the watches. The only module that imports kopf.
 
-kopf watches and hands on; nothing is decided in its handlers, for what they are told is an edge, and edges get lost. No
+kopf watches and passes events on; its handlers decide nothing, for events are edges, and edges get lost. No
 handler of ours needs a finalizer, so a run can be deleted whether the operator is there or not.
 """
 
@@ -33,7 +33,7 @@ _CRD_SECONDS = 5.0
 
 
 def main() -> None:
-    """Run the operator until it is told to stop, or loses the lead."""
+    """Run the operator until it is stopped, or loses the lead."""
     level = os.environ.get("DISTILLERY_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
@@ -59,7 +59,7 @@ async def _serve(settings: Settings) -> int:
             await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
             if not stop.is_set():
                 error = lead.exception()
-                _log.error("ending, to start anew: %s", error or "the watches ended", exc_info=error)
+                _log.error("exiting, to be restarted: %s", error or "the watches ended", exc_info=error)
                 return 1
             lead.cancel()
             await asyncio.gather(lead, return_exceptions=True)

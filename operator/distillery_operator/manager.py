@@ -28,7 +28,7 @@ _MAX_OF_A_NAMESPACE = 16
 
 
 class Manager:
-    """Told of every event by the watches; an async context manager would have nothing to add.
+    """Dispatches watch events to one reconciler per run; it needs no clean-up, so it is no async context manager.
 
     Args:
         kube: the API server.
@@ -46,7 +46,7 @@ class Manager:
         self._reconcilers: dict[RunKey, tuple[Reconciler, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
-        """What goes on besides the reconcilers: progress, and the safety net under the watches."""
+        """Run the tasks besides the reconcilers: progress, and the safety net under the watches."""
         async with asyncio.TaskGroup() as group:
             group.create_task(ProgressWatcher(self._kube, self.cache).run())
             group.create_task(self._relist())

@@ -38,7 +38,7 @@ class Metrics:
 
     @property
     def alive(self) -> bool:
-        """Whether the API server was heard of lately."""
+        """Return whether the API server answered lately."""
         return time.monotonic() - self._heard < _SILENCE_SECONDS
 
     def application(self) -> web.Application:

@@ -1,4 +1,4 @@
-"""What is observed of a run: its objects, and how its stages stand by them. Pure."""
+"""The observed state of a run: its objects, and the states of its stages by them. Pure."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Observed:
         claims: by name.
         stateful_sets: by name.
         deployments: by name.
-        events: about objects that do not get on, by the uid of the object; the newest last.
-        generations: of what serving pods said that they serve, by the name of the pod.
+        events: about objects that are stuck, by the uid of the object; the newest last.
+        generations: of the routing documents that serving pods have applied, by the name of the pod.
         problems: why serving pods can't serve what they should, in their words, by the name of the pod.
-        failures: sessions of users that failed and that no round has learnt from, where a run waits for them.
-        live: what became of the traffic of what they serve, by the name of the pod and the label of the student.
-        silence: seconds since a serving pod said anything; of those that were asked.
+        failures: failed sessions of users that no round has learned from, if a run waits for them.
+        live: the traffic counts of the students that they serve, by the name of the pod and the label of the student.
+        silence: seconds since the last report of a serving pod; of those that were polled.
         refusals: what the API server refused at the last attempt, or would have done to objects of others.
     """
 

@@ -1,4 +1,4 @@
-"""What keeps a run's pods from getting on, in a sentence for a person. Pure.
+"""The reasons why a run's pods are stuck, each in a sentence for a person. Pure.
 
 Seen from pods, claims, Jobs and events about them; Secrets are never read.
 """
@@ -22,8 +22,8 @@ _PATIENCE = ("ContainerCreating", "PodInitializing")
 _ANY_TIME = datetime.max.replace(tzinfo=UTC)
 
 YOUTH = timedelta(seconds=10)
-"""What is younger is given its time: a volume that is not there yet, or room that a pod on its way out still takes, is
-no news, and each would cost two writes of the status."""
+"""The age below which an object is not reported: a volume that is not there yet, or capacity that a terminating pod
+still takes, is no news, and each would cost two writes of the status."""
 
 _LEAVING = timedelta(minutes=5)
 """Beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
@@ -40,11 +40,11 @@ _SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something does not get on.
+    """The reason why an object is stuck.
 
     Attributes:
         reason: one word for programs.
-        message: a sentence that names what is stuck, why, and where known the mend.
+        message: a sentence that names what is stuck, why, and if known the fix.
     """
 
     reason: str
@@ -66,7 +66,7 @@ def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | No
 
 
 def find_refusals(observed: Observed) -> Iterator[Problem]:
-    """What the run needs and does not get."""
+    """Yield the objects that the run needs and that the API server refuses."""
     return (Problem(refusal.reason, refusal.message) for refusal in observed.refusals)
 
 

@@ -42,7 +42,7 @@ class ProgressWatcher:
         self._written: dict[RunKey, dict[str, Any]] = {}
 
     async def run(self) -> None:
-        """Watch for ever."""
+        """Watch until cancelled."""
         room = asyncio.Semaphore(_AT_ONCE)
         async with answers.session() as session:
             while True:

@@ -22,7 +22,7 @@ class NoSuchStudent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is to be served.
+    """The student to serve.
 
     Attributes:
         model: a student, or the base model.
@@ -50,18 +50,18 @@ class Choice:
 def choose(
     spec: Spec, current: Plan, status: Mapping[str, Any], *, pinned_by: str = "spec.promotion.round"
 ) -> Choice | None:
-    """What the user wants to have served, or else the student promoted last; None where there is neither.
+    """Return the student that the user pinned, or else the student promoted last; None if there is neither.
 
-    Once something is served, the base model is what is left where there is neither.
+    Once something is served, the base model takes the place of a missing student.
 
     Args:
         spec: the run's.
-        current: what the planner says.
+        current: the planner's plan.
         status: of the run, with the rounds that ended.
         pinned_by: the field or annotation that names the round.
 
     Raises:
-        NoSuchStudent: the user wants what is not there.
+        NoSuchStudent: the user pinned a student that does not exist.
     """
     pinned = spec.promotion.round
     if pinned == 0:
@@ -81,13 +81,13 @@ def choose(
 def recorded(
     history: Iterable[Mapping[str, Any]], choice: Choice, now: str, *, taken_back: str = ""
 ) -> list[dict[str, Any]]:
-    """The history of what was served, the newest first, with the present choice in front.
+    """Return the history of what was served, the newest first, with the present choice in front.
 
     Args:
         history: so far.
         choice: what is served.
         now: the time.
-        taken_back: why a newcomer was just taken back, which is worth another entry.
+        taken_back: why a canary was just rolled back, which is worth another entry.
     """
     kept = [dict(entry) for entry in history]
     if kept and not taken_back and (kept[0]["student"], kept[0]["round"]) == (choice.student, choice.round):
@@ -141,7 +141,7 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
 
 
 def holds(deployment: Object | None, choice: Choice, wanted: int) -> bool:
-    """Whether all pods of a Deployment that stays are available, and hold the merged weights of a student."""
+    """Return whether all pods of a Deployment that stays are available, and hold the merged weights of a student."""
     if deployment is None or deployment["metadata"].get("deletionTimestamp"):
         return False
     if not _is_available(deployment, wanted):
@@ -150,17 +150,17 @@ def holds(deployment: Object | None, choice: Choice, wanted: int) -> bool:
 
 
 def to_annotate(generation: int, observed: Observed) -> list[Object]:
-    """The serving pods that are not told yet that their document changed."""
+    """Return the serving pods whose annotation does not have the routing document's generation yet."""
     return [pod for pod in serving_pods(observed) if told_generation(pod) != generation]
 
 
 def to_ask(observed: Observed, said: Mapping[str, int], *, trial: bool = False) -> list[Object]:
-    """The pods that are to be asked what they serve: those with adapters that did not say what they were told last.
+    """Return the pods to poll for what they serve: those with adapters that have not confirmed their generation.
 
     Args:
         observed: the run's objects.
-        said: the generations that pods said, by their uids.
-        trial: a newcomer is looked at: all are asked, what they serve and how it does.
+        said: the generations that pods reported, by their uids.
+        trial: a canary is analyzed: all pods are polled, for their generation and their traffic.
     """
     return [
         pod
@@ -172,12 +172,12 @@ def to_ask(observed: Observed, said: Mapping[str, int], *, trial: bool = False) 
 
 
 def has_syncer(pod: Object) -> bool:
-    """Whether the students of a serving pod, or of the pods of a template, are adapters."""
+    """Return whether the students of a serving pod, or of the pods of a template, are adapters."""
     return any(container["name"] == gateway.SYNCER for container in pod["spec"].get("initContainers", []))
 
 
 def told_generation(pod: Object) -> int:
-    """What a serving pod was told last; 0 for nothing."""
+    """Return the generation in a serving pod's annotation; 0 for none."""
     told = pod["metadata"].get("annotations", {}).get(gateway.GENERATION, "")
     return int(told) if told.isdigit() else 0
 

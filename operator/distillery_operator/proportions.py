@@ -52,7 +52,7 @@ class Comparison:
     other_trials: float
 
     def is_below(self, difference: float, level: float) -> bool:
-        """Whether the first rate minus the second is shown to be smaller than ``difference``.
+        """Return whether the first rate minus the second is shown to be smaller than ``difference``.
 
         Args:
             difference: between -1 and 1.
@@ -61,7 +61,7 @@ class Comparison:
         return self._estimate < difference and self._is_excluded(difference, level)
 
     def is_above(self, difference: float, level: float) -> bool:
-        """Whether the first rate minus the second is shown to be larger than ``difference``."""
+        """Return whether the first rate minus the second is shown to be larger than ``difference``."""
         return self._estimate > difference and self._is_excluded(difference, level)
 
     def upper(self, level: float) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from distillery_operator import conditions
 
 PROGRESSING = "Progressing"
-"""Why a run is not ready: nothing is served yet, and the run is under way."""
+"""The reason why a run is not ready while nothing is served yet and the run is in progress."""
 SUSPENDED = "Suspended"
 """The same: nothing is served yet, and the run is suspended."""
 COMPLETE = "Complete"

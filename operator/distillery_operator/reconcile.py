@@ -47,7 +47,7 @@ class Reconciler:
     Args:
         key: the run.
         kube: the API server.
-        cache: what the watches told.
+        cache: the objects that the watches reported.
         settings: the operator's.
         metrics: counts what is done.
         rooms: each bounds how many runs are looked at side by side; a look takes a place in all, in this order.
@@ -87,7 +87,7 @@ class Reconciler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Reconcile for ever; what fails is tried again, later and later."""
+        """Reconcile until cancelled; a failure is retried, later and later."""
         failures = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a newer release leaves as it is: the images of a run, and the pods that serve it. Pure.
+"""The rules for a newer release: it keeps the images of a run, and the pods that serve it. Pure.
 
 A run keeps the images that were configured when the operator first saw it; the status lists them. A new value of the
 annotation ``distillery.dev/upgrade-requested`` moves the run to the images that are configured then. PostgreSQL keeps

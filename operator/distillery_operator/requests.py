@@ -28,7 +28,7 @@ from distillery_operator.status_schema import MAX_REQUEST
 
 
 class Outcome(StrEnum):
-    """What came of a request."""
+    """The outcome of a request."""
 
     ACCEPTED = "Accepted"
     REFUSED = "Refused"
@@ -82,7 +82,7 @@ class Requests:
 
     @property
     def pauses_stages(self) -> bool:
-        """Whether no stage may start."""
+        """Return whether no stage may start."""
         return self._effect(STAGES_ANNOTATION) == PAUSE
 
     @property

@@ -37,7 +37,9 @@ def find_request(body: Object, status: Mapping[str, Any]) -> str:
 
 
 def starts_over(run: DistillationRun, status: Mapping[str, Any]) -> bool:
-    """Whether what the run learns was changed, which it can be while nothing but ``prepare`` has started."""
+    """Return whether the run's learned digest was changed, which is possible while nothing but ``prepare`` has
+    started.
+    """
     known = status.get("learnedDigest")
     return bool(known) and known != digest_of_learned(run) and not has_begun(status)
 
@@ -48,12 +50,14 @@ def learned_digest(status: Mapping[str, Any]) -> str:
 
 
 def has_begun(status: Mapping[str, Any]) -> bool:
-    """Whether a stage other than ``prepare`` has started; the rules of the CRD say the same in CEL."""
+    """Return whether a stage other than ``prepare`` has started; the rules of the CRD say the same in CEL."""
     return bool(status.get("rounds")) or any(record["name"] != str(PREPARE) for record in status.get("stages", []))
 
 
 def was_refused(status: Mapping[str, Any]) -> bool:
-    """Whether the run failed because its specification was invalid or not allowed, before anything of it started."""
+    """Return whether the run failed because its specification was invalid or not allowed, before anything of it
+    started.
+    """
     failed = conditions.find(status.get("conditions", []), conditions.FAILED)
     return failed is not None and failed["status"] == "True" and failed["reason"] in (INVALID_SPEC, NOT_ALLOWED)
 

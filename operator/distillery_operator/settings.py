@@ -1,4 +1,4 @@
-"""What the operator is told by its environment, which the chart writes."""
+"""The operator's settings, from environment variables, which the chart writes."""
 
 from __future__ import annotations
 

@@ -153,13 +153,13 @@ class StatusWriter:
         self.status["stage"] = _fitted(filter(None, (self.status.get("stage", ""), str(stage.id))))
 
     def serve(self, owner: Owner, course: Course, how_far: Rollout, *, lacks: str = "", paused: bool = False) -> None:
-        """What is served, and by how many replicas; and the newcomer beside it.
+        """Write what is served, and by how many replicas; and the canary.
 
         Args:
             owner: the run.
             course: who is served and who is tried.
             how_far: the servers are.
-            lacks: why that is not whom the user named; empty if it is.
+            lacks: why another student is served than the one that the user named; empty if it is that one.
             paused: servers make room for a round.
         """
         wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
@@ -180,7 +180,7 @@ class StatusWriter:
         if lacks:
             self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
         elif paused:
-            message = "Nothing is served while a round is under way: spec.promotion.service.duringRounds is Pause."
+            message = "Nothing is served while a round is running: spec.promotion.service.duringRounds is Pause."
             self.set(conditions.SERVING, False, PAUSED, message)
         elif wanted == 0:
             message = "Nothing is served while there are no replicas: spec.promotion.service.replicas is 0."
@@ -195,7 +195,7 @@ class StatusWriter:
             self.set(conditions.SERVING, False, ROLLING_OUT, message)
 
     def try_out(self, course: Course) -> None:
-        """Who is tried beside what is served."""
+        """Write the canary of the run."""
         serving = {key: value for key, value in self.status["serving"].items() if key != "canary"}
         self.status["serving"] = serving | ({"canary": course.trial.told()} if course.trial else {})
         if news := course.news:

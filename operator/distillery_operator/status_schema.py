@@ -1,6 +1,6 @@
 """The schema of a run's status. Conditions are the interface; ``phase`` and the texts are for a person's eyes.
 
-Two writers share it, each its own fields: the controller, and, at most every ten seconds, whoever watches progress.
+Two writers share it, each its own fields: the controller, and, at most every ten seconds, the watcher of progress.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MAX_REQUEST = 64
 """Characters of an annotation that requests something; more are not looked at."""
 
 MOST_OF_STAGE = 256
-"""Characters of the names of the stages under way."""
+"""Characters of the names of the running stages."""
 
 
 def _text(most: int, description: str) -> dict[str, Any]:
@@ -81,13 +81,13 @@ _SERVED = {
 
 _COUNTS = {
     "type": "object",
-    "description": "What became of live traffic in the step, when the outcome last changed.",
+    "description": "The traffic counts of the step, when the outcome last changed.",
     "properties": dict.fromkeys(("requests", "errors", "outcomes", "successes", "slow"), _NUMBER),
 }
 
 _CANARY = {
     "type": "object",
-    "description": "The newcomer on trial, or the last one.",
+    "description": "The canary, or the last one.",
     "properties": {
         "student": _text(64, "The first digits of the digest of its adapter."),
         "round": {**_NUMBER, "description": "The round whose student it is."},
@@ -131,14 +131,14 @@ STATUS: dict[str, Any] = {
             "x-kubernetes-list-map-keys": ["type"],
         },
         "phase": _text(32, "Pending, Running, Waiting, Suspended, Complete or Failed. Derived from the conditions."),
-        "message": _text(4096, "What is going on, in a sentence."),
-        "round": {**_NUMBER, "description": "The round under way, or the last one."},
+        "message": _text(4096, "message says in a sentence what the run is doing."),
+        "round": {**_NUMBER, "description": "round is the current round, or the last one."},
         "roundOf": _text(32, "The same, of how many."),
-        "stage": _text(MOST_OF_STAGE, "The stages under way."),
+        "stage": _text(MOST_OF_STAGE, "stage lists the running stages."),
         "stages": {
             "type": "array",
             "maxItems": 64,
-            "description": "Of the round under way, or the last one.",
+            "description": "stages are those of the current round, or of the last one.",
             "items": _STAGE,
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["name"],
@@ -198,7 +198,7 @@ STATUS: dict[str, Any] = {
         "completionTime": _TIME,
         "progress": {
             "type": "object",
-            "description": "Of the stage under way. Written by another writer than the rest.",
+            "description": "progress is that of the running stage. It has a writer of its own.",
             "properties": {
                 "stage": _text(63, "Which stage it is about."),
                 "text": _text(64, "For the eye."),

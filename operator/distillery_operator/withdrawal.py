@@ -1,4 +1,4 @@
-"""A newcomer of a run that can't be read any more: the incumbent answers everything, for nobody looks. Pure."""
+"""The abort of a canary whose run can't be read: the stable student gets all traffic, for analysis can't run. Pure."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from distillery_operator.retries import learned_digest
 def withdraw(
     body: Object, status: Mapping[str, Any], observed: Observed, now: datetime
 ) -> tuple[Course, Decision] | None:
-    """Let the incumbent answer everything; None where nothing is served, or not even the rest of the run can be read.
+    """Send all traffic to the stable student; None if nothing is served, or not even the rest of the run can be read.
 
-    It is said again at every look: what was written of it in the status does not tell whether it was done.
+    The result is the same at every look: the status does not show whether it was applied.
 
     Args:
         body: a run with a mistake in what may change.
         status: the run's.
-        observed: the run's objects, which tell how students are served.
+        observed: the run's objects, which show how students are served.
         now: the time, with its zone.
 
     Returns:
-        The course for the status, and what is to be done, which lacks a status.
+        The course for the status, and the decision, which lacks a status.
     """
     served, deployment = canary.incumbent_of(status), observed.deployments.get(body["metadata"]["name"])
     if served is None or deployment is None:

@@ -10,12 +10,12 @@ UNWANTED = ["consolidated*.safetensors", "*/*"]
 """Patterns of the hub: the same weights once more, in the form of their author, and folders with other forms."""
 
 CHAT_TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024"}
-"""What chat templates get besides the messages, in training and in every server: a fixed date (the one that Llama 3.1's
-template falls back to), because a student has to see in use what it was trained on."""
+"""The variables that chat templates get besides the messages, in training and in every server: a fixed date (the one
+that Llama 3.1's template falls back to), because a student has to see in use the prompts that it was trained on."""
 
 
 class ModelNotFound(Exception):
-    """A model's files can't be had, or are of no use; the message names the model and the mend."""
+    """A model's files are missing or unusable; the message names the model and the fix."""
 
 
 def resolve(model: str, revision: str | None) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class SecretNotFound(Exception):
-    """The file isn't there; the message says where it was looked for, and the mend."""
+    """The file isn't there; the message names its path, and the fix."""
 
 
 def read_secret(name: str, key: str) -> str:

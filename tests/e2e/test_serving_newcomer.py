@@ -167,4 +167,4 @@ def test_a_newcomer_that_does_worse_is_taken_back_and_not_tried_again(
     assert "Successes are down by at least" in refused["message"]
     assert refused["newcomer"]["successes"] == 0
     history = adapters.status(NAME)["serving"]["history"]
-    assert (history[0]["student"], "taken back" in history[0]["reason"]) == ("base", True)
+    assert (history[0]["student"], "rolled back" in history[0]["reason"]) == ("base", True)

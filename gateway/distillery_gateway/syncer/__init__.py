@@ -1,1 +1,1 @@
-"""The syncer: makes the vLLM beside it hold the adapters that are desired, and says when it does."""
+"""The syncer: makes the pod's vLLM hold the adapters that are desired, and says when it does."""

@@ -1,6 +1,6 @@
 """Start-up of the syncer.
 
-DISTILLERY_UPSTREAM        URL of the vLLM beside it                   http://127.0.0.1:8001
+DISTILLERY_UPSTREAM        URL of the pod's vLLM                       http://127.0.0.1:8001
 DISTILLERY_GATEWAY         URL of the gateway's port for operators     http://127.0.0.1:8002
 DISTILLERY_DESIRED         file with what is to be served              /etc/distillery/desired/desired
 DISTILLERY_STORE           URI of the artifacts of all runs of the name
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.5
 
 
 def main() -> None:
-    """Sync until told to stop."""
+    """Sync until the process is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for variable, what in (("DISTILLERY_STORE", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run")):
         if not os.environ.get(variable):

@@ -23,12 +23,12 @@ _TIMEOUT = aiohttp.ClientTimeout(total=120)
 class Syncer:
     """Keeps one vLLM as it should be.
 
-    Whatever dies is seen at the next look: a vLLM that started again holds nothing, and is given all anew.
+    The next poll notices everything that died: a vLLM that started again holds nothing, and gets all adapters again.
 
     Args:
         session: to vLLM and the gateway.
         upstream: URL of vLLM.
-        gateway: URL of the gateway's port for operators: what it uses is not unloaded.
+        gateway: URL of the gateway's port for operators: adapters that it uses are not unloaded.
         store: where adapters come from.
         folder: of the pod, which vLLM sees too.
 

@@ -1,1 +1,1 @@
-"""What the operator makes for a run, as manifests: pure functions from the resource to dicts."""
+"""The manifests of a run's objects: pure functions from the resource to dicts."""

@@ -1,4 +1,6 @@
-"""What stands between clients and a served student's vLLM: the gateway, the syncer, and what both are told to serve."""
+"""The containers between clients and a served student's vLLM, the gateway and the syncer, and their routing
+document.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ class Site:
     """Servers of a run.
 
     Attributes:
-        component: what their pods are labelled as.
+        component: the label of their pods.
         suffix: of the names of their Deployment and Service.
     """
 
@@ -75,7 +77,7 @@ SERVING = Site("serving")
 """Those that clients reach."""
 
 CANARY = Site("canary", "-canary")
-"""Those of a newcomer, where weights are merged and one vLLM can't hold two students."""
+"""The servers of a canary, if weights are merged and one vLLM can't hold two students."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,14 @@ class Newcomer:
 def desired(
     owner: Owner, student: Model, digest: str, *, adapter: bool, newcomer: Newcomer | None = None
 ) -> dict[str, Any]:
-    """What the gateway and the syncer of every pod are to bring about, as ``distillery_gateway.desired`` reads it.
+    """Return the routing document of every pod's gateway and syncer, as ``distillery_gateway.desired`` reads it.
 
     Args:
         owner: the run.
-        student: what is to be served.
+        student: the stable student.
         digest: of its adapter; empty for the base model.
-        adapter: served beside the base model. Else each pod holds one model, under the run's name.
-        newcomer: who is tried beside it.
+        adapter: served as an adapter of the base model. Else each pod holds one model, under the run's name.
+        newcomer: the canary, if there is one.
     """
     adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
     wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
@@ -147,12 +149,14 @@ def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> di
 
 
 def kept(spec: Spec, site: Site) -> Feedback | None:
-    """What pods of a site keep of what users play: if it is asked for those do that clients reach, and no others."""
+    """Return the feedback settings of a site's pods: only pods that clients reach keep sessions, if that is asked
+    for.
+    """
     return spec.promotion.service.feedback if site == SERVING else None
 
 
 def told(owner: Owner, site: Site = SERVING) -> Mount:
-    """Where the containers find :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
+    """Return the mount of :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
     volume = {"name": "desired", "configMap": {"name": site.settings(owner)}}
     return Mount(volume, f"{CONFIG}/desired", read_only=True)
 
@@ -167,7 +171,9 @@ def keys(spec: Spec) -> list[Mount]:
 
 
 def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
-    """The container that clients reach. It ends before the servers behind it, with all that is under way finished."""
+    """Return the container that clients reach. It ends before the servers behind it, with all of its requests
+    finished.
+    """
     spec = owner.run.spec.promotion.service.gateway
     denied = spec.denied_parameters
     if denied is None:
@@ -221,12 +227,12 @@ def _gateway_resources(limits: GatewayLimits) -> Resources:
 
 
 def adapters(*, read_only: bool) -> Mount:
-    """Where the syncer puts adapters for vLLM, which only reads them."""
+    """Return the mount in which the syncer puts adapters for vLLM, which only reads them."""
     return Mount({"name": "adapters", "emptyDir": {}}, "/adapters", read_only=read_only)
 
 
 def credentials(spec: Spec) -> list[Mount]:
-    """What opens the store, if a Secret does."""
+    """Return the mounts of the Secret that opens the store, if there is one."""
     return secrets([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
 
 
@@ -269,10 +275,11 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
 
 
 def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
-    """Everybody reaches the gateway; what pods say of themselves only the operator, and metrics who collects them.
+    """Return the policy: everybody reaches the gateway; only the operator and the metrics' collectors reach its other
+    ports.
 
-    A newcomer's gateway is reached by the gateways that clients reach, which say how it does, so the operator asks it
-    nothing.
+    A canary's gateway is reached by the gateways that clients reach, which report its traffic, so the operator never
+    polls it.
     """
     if site != SERVING:
         gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}

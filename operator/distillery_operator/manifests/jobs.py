@@ -1,4 +1,4 @@
-"""A stage as an Indexed Job: workers that share its episodes, each beside a model server of its own if it plays."""
+"""A stage as an Indexed Job: workers that share its episodes, each with a model server of its own if it plays."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
 MIGRATE, HISTORY = "migrate", "history"
-"""Where stages have their names: Jobs that are none, and have no configuration of their own."""
+"""The values of the stage label for Jobs that are not stages, and have no configuration of their own."""
 
 STATUS_PORT = 8081
 _SERVER_PORT = 8000
@@ -60,7 +60,7 @@ def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
 
 
 def is_superseded(owner: Owner, job: Mapping[str, Any]) -> bool:
-    """Whether a stage's Job was created for what the run no longer learns. One without a label is older than labels."""
+    """Return whether a stage's Job was created for another learned digest. One without a label is older than labels."""
     learned = job["metadata"].get("labels", {}).get(LEARNED_LABEL)
     return learned not in (None, _learned_label(owner))
 
@@ -82,7 +82,7 @@ def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
 
 
 def stage_config(owner: Owner, stage: Stage, *, digest: str = "", retry: str = "") -> StageConfig:
-    """What the stage is told.
+    """Return the configuration of a stage.
 
     Args:
         owner: the run.
@@ -107,7 +107,7 @@ def stage_config(owner: Owner, stage: Stage, *, digest: str = "", retry: str = "
 
 
 def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "", retry: str = "") -> dict[str, Any]:
-    """The stage's configuration, beside the Job of the same name."""
+    """Return the stage's configuration, next to the Job of the same name."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -181,7 +181,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
 
 
 def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """The Job that brings the database's schema to this version. Idempotent, and safe beside others."""
+    """Return the Job that brings the database's schema to this version. Idempotent, and safe to run in parallel."""
     return _database_job(owner, migration_name(owner, settings), MIGRATE, "distillery.database.migrate", {}, settings)
 
 

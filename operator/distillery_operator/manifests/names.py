@@ -98,7 +98,7 @@ class Owner:
 
 
 def student_label(digest: str) -> str:
-    """What tells one student from another, by the digest of its adapter; without one, its base model."""
+    """Return the label of a student, by the digest of its adapter; without one, its base model's."""
     return digest[:12] or "base"
 
 

@@ -1,4 +1,4 @@
-"""The servers of a newcomer on trial, where weights are merged: one vLLM holds one student, so another one is needed.
+"""The servers of a canary, if weights are merged: one vLLM holds one student, so another one is needed.
 
 Its own gateway gives it the run's name and keys. Only the gateways that clients reach are let in, and these hold keys
 to their limits.
@@ -19,11 +19,11 @@ from distillery_operator.settings import Settings
 def manifests(
     owner: Owner, student: Model, digest: str, settings: Settings, *, replicas: int
 ) -> tuple[dict[str, Any], ...]:
-    """All that serves it.
+    """Return all objects that serve the canary.
 
     Args:
         owner: the run.
-        student: the newcomer.
+        student: the canary.
         digest: of its adapter.
         settings: images.
         replicas: how many servers.
@@ -38,7 +38,7 @@ def manifests(
 
 
 def to_delete(owner: Owner, deployment: Object) -> tuple[tuple[Reference, str], ...]:
-    """What goes with its Deployment, which goes last: as long as it is there the others are deleted again.
+    """Return the objects to delete with its Deployment, which is deleted last: while it exists the others are retried.
 
     Args:
         owner: the run.

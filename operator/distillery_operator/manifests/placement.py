@@ -1,4 +1,4 @@
-"""Where pods run: settings of the chart and of the run, GPUs, and a volume that one node can mount. Pure.
+"""The placement of pods: settings of the chart and of the run, GPUs, and a volume that one node can mount. Pure.
 
 A volume that one node mounts at a time binds all pods that mount it to the node of the first of them. So the first one
 asks for as much as the largest, GPUs included, and those without a GPU tolerate the taints of nodes that have some.

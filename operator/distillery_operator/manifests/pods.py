@@ -1,4 +1,4 @@
-"""What all pods of a run have in common: identity, security, placement, and what is mounted where."""
+"""The parts that all pods of a run share: identity, security, placement, and mounts."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def claim_name(owner: Owner) -> str:
 
 
 def store_uri(owner: Owner) -> str:
-    """What the artifacts of all runs of this name have in common, as pods see it."""
+    """Return the part of the artifacts' URI that all runs of this name share, as pods see it."""
     uri = owner.run.spec.storage.uri
     return f"{uri.rstrip('/')}/{owner.run.key}" if uri else f"file://{ARTIFACTS}"
 
 
 def artifact_folder(owner: Owner) -> str:
-    """Where servers find the run's artifacts."""
+    """Return the folder of the run's artifacts in its servers."""
     return f"{ARTIFACTS}/{owner.identity.key}"
 
 
@@ -140,12 +140,12 @@ def model_cache(owner: Owner) -> list[Mount]:
 
 
 def scratch() -> Mount:
-    """Whatever a program writes beside its results."""
+    """Return the mount for the files that a program writes besides its results."""
     return Mount({"name": "tmp", "emptyDir": {}}, "/tmp")  # noqa: S108 - a volume of the pod's own
 
 
 def shared_memory() -> Mount:
-    """What torch's processes talk through; the default of 64 MiB is too little."""
+    """Return the mount for the shared memory of torch's processes; the default of 64 MiB is too little."""
     return Mount({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}, "/dev/shm")  # noqa: S108
 
 
@@ -174,12 +174,12 @@ def secrets(references: Iterable[SecretKey]) -> list[Mount]:
 
 
 def secret_path(reference: SecretKey) -> str:
-    """Where :func:`secrets` puts a key."""
+    """Return the path to which :func:`secrets` mounts a key."""
     return f"{SECRETS}/{reference.name}/{reference.key}"
 
 
 def common_environment(spec: Spec) -> dict[str, str]:
-    """What every container of ours is told: homes for caches, and how to reach the artifacts."""
+    """Return the environment that all containers of ours share: homes for caches, and how to reach the artifacts."""
     environment = {
         "HOME": "/tmp",  # noqa: S108
         "DISTILLERY_CACHE": "/tmp/cache",  # noqa: S108

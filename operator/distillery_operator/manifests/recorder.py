@@ -1,4 +1,6 @@
-"""What keeps users' episodes: the folder that the gateway fills, and the recorder beside it, which empties it."""
+"""The parts that keep users' sessions: the folder that the gateway fills, and the recorder next to it, which empties
+it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from distillery_operator.settings import Settings
 NAME = "recorder"
 PORT = 8004
 FOLDER = Mount({"name": "capture", "emptyDir": {"sizeLimit": "256Mi"}}, "/capture")
-"""What gateway and recorder share. The gateway keeps to a quarter of it: a volume that is full ends the pod."""
+"""The folder that gateway and recorder share. The gateway keeps to a quarter of it: a volume that is full ends the
+pod."""
 
 _RESOURCES = Resources(
     requests={"cpu": "20m", "memory": "128Mi"},

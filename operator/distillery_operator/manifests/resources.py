@@ -1,6 +1,6 @@
-"""What containers ask for where the run does not say: a namespace with a quota refuses a pod that asks for nothing.
+"""The default resources of containers: a namespace with a quota refuses a pod that asks for nothing.
 
-Requests are what a small run needs. Memory limits leave room for the largest models of the examples.
+Requests are those of a small run. Memory limits leave room for the largest models of the examples.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Model servers: the sidecar beside a stage's worker, and the Deployment that serves the promoted student."""
+"""Model servers: the sidecar of a stage's worker, and the Deployment that serves the promoted student."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
 
 def has_gpu(spec: Spec) -> bool:
-    """Whether model servers get a GPU: whether they ask for a resource that is called so."""
+    """Return whether model servers get a GPU: whether they ask for a resource that is called so."""
     return asks_for_gpu(spec.model_server.resources)
 
 
@@ -167,7 +167,7 @@ def hang_check(port: int) -> list[str]:
 
 
 def serves_adapters(spec: Spec) -> bool:
-    """Whether promoted students are served as adapters, which one server exchanges while it runs."""
+    """Return whether promoted students are served as adapters, which one server exchanges while it runs."""
     return not merges(spec, gpu=asks_for_gpu(serving_resources(spec)))
 
 
@@ -180,7 +180,7 @@ def deployment(
     *,
     replicas: int | None = None,
 ) -> dict[str, Any]:
-    """The servers of the promoted student, or of a newcomer.
+    """Return the servers of the promoted student, or of a canary.
 
     As an adapter a new student changes nothing here: the syncers load it. As merged weights it replaces the servers one
     by one, none missing meanwhile.
@@ -296,7 +296,7 @@ def disruption_budget(owner: Owner) -> dict[str, Any]:
 
 
 def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:
-    """Where users find the promoted student, and gateways a newcomer."""
+    """Return the Service of the promoted student, for users, or of a canary, for gateways."""
     port = {"name": "http", "port": gateway.PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
         "apiVersion": "v1",

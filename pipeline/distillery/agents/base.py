@@ -48,13 +48,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model wrote, as understood.
+    """A reply of the model, as the agent understood it.
 
     Attributes:
-        text: what stands in the history: the reply without what follows its end.
-        action: the command for the environment; None for a thought, or where there is none to be found.
-        answer: what the agent is told instead of an observation, where ``action`` is None.
-        valid: False where the reply is not of the agent's format.
+        text: the reply as the history keeps it, without anything after its end.
+        action: the command for the environment; None for a thought, or if the reply holds no command.
+        answer: the feedback that the agent gets in place of an observation, if ``action`` is None.
+        valid: False if the reply is not in the agent's format.
     """
 
     text: str

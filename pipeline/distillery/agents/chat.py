@@ -1,4 +1,4 @@
-"""What agents for chat models share: one user message that holds instructions, examples, the task and the hints."""
+"""The parts that agents for chat models share: one user message with instructions, examples, the task and the hints."""
 
 from __future__ import annotations
 

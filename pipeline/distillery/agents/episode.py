@@ -13,19 +13,19 @@ CUT = ("length", "content_filter")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One reply of the model and what came of it.
+    """One reply of the model and its effect.
 
     Attributes:
-        reply: as it stands in the history.
+        reply: the reply as the history keeps it.
         action: the command that was carried out; None for a thought.
-        observation: what the agent was told.
-        valid: False where the environment refused the action, or the reply held none.
+        observation: the text that the agent got back.
+        valid: False if the environment refused the action, or the reply held none.
         first_turn: index of the oldest turn that was still in the prompt; above 0 only in over-long episodes.
-        prompt_tokens: as the server counted them.
-        completion_tokens: as the server counted them.
-        cached_tokens: how many of the prompt's tokens the server had cached; None where it does not tell.
+        prompt_tokens: the server's count.
+        completion_tokens: the server's count.
+        cached_tokens: how many of the prompt's tokens the server had cached; None if it does not report them.
         seconds: how long the model took.
-        finish_reason: why the reply ended: the server's word, and ``stop`` where the agent read only a part of it.
+        finish_reason: why the reply ended: the server's word, or ``stop`` if the agent read only a part of the reply.
     """
 
     reply: str
@@ -41,7 +41,7 @@ class Turn:
 
     @property
     def cut(self) -> bool:
-        """Whether the server cut the reply: it stays in the history and is never learned."""
+        """Return whether the server cut the reply: it stays in the history and is never learned."""
         return self.finish_reason in CUT
 
 

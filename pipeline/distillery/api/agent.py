@@ -19,7 +19,7 @@ class Agent(Part):
     """Worked examples in the prompt of the base model and of the teacher. Default: as many as the format calls for."""
 
     keep_examples: bool = False
-    """Whether a trained student keeps the worked examples in its prompt, in training as in play."""
+    """keepExamples keeps the worked examples in the prompt of a trained student, in training and in play."""
 
     max_tokens: Annotated[int | None, Field(ge=1, le=8192)] = None
     """Tokens one turn may generate. Default: what the agent's format calls for."""

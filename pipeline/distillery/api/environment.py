@@ -1,4 +1,4 @@
-"""Where the agent acts, and which tasks are pinned for learning and for judging."""
+"""The environment that the agent acts in, and the tasks that are pinned for training and for evaluation."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class Environment(Part):
     """Actions after which an episode is over."""
 
     tasks: Tasks = Tasks()
-    """Which tasks are learnt from and judged on."""
+    """tasks are the numbers of tasks to train on and to evaluate on."""
 
     options: Annotated[dict[str, JsonValue], Field(max_length=32)] = {}
-    """What the environment itself understands. ``alfworld``: ``games`` (auto, alfworld or generated), ``seed``.
-    ``webshop``: ``catalogue`` (auto, webshop or generated), ``goals`` (human or synthetic), ``products``, ``seed``,
-    ``nouns``, ``shown``, ``attributes``. ``openenv``: ``url``, and as the server needs it ``instructions``, ``verbs``,
-    ``action``, ``text``, ``goal``, ``category``, ``reward``, ``rewards``, ``success``."""
+    """options are the settings of the environment itself. ``alfworld``: ``games`` (auto, alfworld or generated),
+    ``seed``. ``webshop``: ``catalogue`` (auto, webshop or generated), ``goals`` (human or synthetic), ``products``,
+    ``seed``, ``nouns``, ``shown``, ``attributes``. ``openenv``: ``url``, and as the server needs it
+    ``instructions``, ``verbs``, ``action``, ``text``, ``goal``, ``category``, ``reward``, ``rewards``, ``success``."""
 
     token_secret_ref: SecretKey | None = None
     """The bearer token that an ``openenv`` server wants. Environments without a server refuse it."""
 
     @property
     def plugin_options(self) -> dict[str, JsonValue]:
-        """What the environment is built with: its options, and where its token is found."""
+        """Return the arguments of the environment's plug-in: its options, and the place of its token."""
         token = self.token_secret_ref
         return {**self.options, **({"tokenSecretRef": {"name": token.name, "key": token.key}} if token else {})}

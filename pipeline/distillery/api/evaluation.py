@@ -1,4 +1,4 @@
-"""How a student is judged, and how often the loop goes round."""
+"""The evaluation of a student, and the number of rounds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Gate(Part):
     """When ``distilled`` replaces the model that the round started with."""
 
     metric: Literal["success", "score"] = "success"
-    """What is compared, task by task."""
+    """metric is the result that is compared, task by task."""
 
     confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     """Of the paired test: exact McNemar for success with one seed, else a sign-flip permutation of tasks."""
@@ -83,7 +83,7 @@ class Until(Part):
 
 
 class Rounds(Part):
-    """How often the loop goes round."""
+    """The number of rounds, and the rules that end them."""
 
     max: Annotated[int, Field(ge=1, le=100)] = 1
     """The most rounds."""
@@ -95,4 +95,5 @@ class Rounds(Part):
     """Stop after so many rounds in a row without a promotion."""
 
     trigger: Trigger | None = None
-    """What each round after the first waits for. Default: nothing, rounds follow one another."""
+    """trigger makes each round after the first wait for failed sessions of users. Default: rounds follow one
+    another."""

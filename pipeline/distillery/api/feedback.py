@@ -1,4 +1,4 @@
-"""What is kept of users' episodes, and how failures among them start a round."""
+"""The sessions of users that are kept, and the failures among them that start a round."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Expression = Annotated[str, StringConstraints(min_length=1, max_length=200), Aft
 
 
 class Feedback(Part):
-    """What the gateway keeps of episodes that users play, in the run's database. Has no effect without a cluster.
+    """The settings for keeping users' sessions in the run's database. Has no effect without a cluster.
 
-    Kept are chat requests with the header ``X-Session-ID``, and what clients say of how the session ended.
+    The gateway keeps chat requests with the header ``X-Session-ID``, and the outcomes that clients report.
     """
 
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
-    """Sessions that were not heard of for so long are deleted."""
+    """retentionDays is the number of days after which a session without new requests or outcomes is deleted."""
 
     max_sessions: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """The most sessions that are kept; the oldest go first."""
@@ -54,7 +54,7 @@ class Feedback(Part):
 
 
 class Trigger(Part):
-    """What the rounds after the first wait for."""
+    """The condition that the rounds after the first wait for."""
 
     failures: Annotated[int, Field(ge=1, le=100_000)]
-    """Sessions of users that failed, and that no earlier round has learnt from."""
+    """failures is the number of failed sessions of users that no earlier round has learned from."""

@@ -1,4 +1,4 @@
-"""Where a run keeps its things, and what its stages may use."""
+"""Storage and compute: the places of a run's artifacts and rows, and the resources of its stages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ModelCache(Part):
 
 
 class Storage(Part):
-    """Where artifacts go: adapters, merged weights, reports, prepared games."""
+    """The store for artifacts: adapters, merged weights, reports, prepared games."""
 
     uri: (
         Annotated[str, StringConstraints(pattern=r"^(file:///|s3://[a-z0-9])[^\x00-\x20\x7f]*$", max_length=512)] | None
@@ -65,11 +65,11 @@ class Storage(Part):
     are in S3 none: every pod downloads the model again."""
 
     retain: bool = False
-    """Whether the claim outlives the run's deletion. What lies in S3 always does."""
+    """retain keeps the volume claim when the run is deleted. Artifacts in S3 are always kept."""
 
 
 class Resources(Part):
-    """What a container asks for. Has no effect without a cluster."""
+    """The resources that a container requests. Has no effect without a cluster."""
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
     """requests are what the scheduler reserves. Default for cpu and memory: the limit, or a small amount."""
@@ -133,7 +133,7 @@ class Pods(Part):
     """For instance of a sandbox such as gVisor."""
 
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """What the scheduler may preempt for these pods."""
+    """priorityClassName is the priority class of these pods, which the scheduler uses for preemption."""
 
 
 class Database(Part):
@@ -154,13 +154,13 @@ class Database(Part):
 
 
 class ModelServer(Part):
-    """The vLLM beside the workers of stages that play."""
+    """The vLLM server next to the workers of stages that play."""
 
     image: Text | None = None
     """Default: the operator's image for servers with a GPU or without, by whether ``resources`` ask for one."""
 
     resources: Resources = Resources()
-    """What a server asks for; its GPUs. Has no effect without a cluster."""
+    """resources are the requests and limits of a server, with its GPUs. Has no effect without a cluster."""
 
     arguments: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
     """More of vLLM's arguments, such as ``--tensor-parallel-size=2``. Those that decide where it listens and whom it
@@ -177,10 +177,11 @@ class StageSettings(Part):
     """How often a stage is started again after it failed for another reason than its configuration."""
 
     resources: Resources = Resources()
-    """What its workers ask for. Stages that play ask for the GPUs of ``modelServer`` besides."""
+    """resources are the requests and limits of the stage's workers. Stages that play also request the GPUs of
+    ``modelServer``."""
 
     pods: Pods = Pods()
-    """What differs from ``spec.pods``, field by field."""
+    """pods are the settings of this stage's pods that differ from ``spec.pods``, field by field."""
 
 
 class Stages(Part):

@@ -1,7 +1,7 @@
-"""What a run learns, apart from how: the fields that may change while it exists, and a digest of all others.
+"""The fields that decide what a run learns: a digest of them, and the list of all other fields, which may change.
 
 The digest decides two things. A change that leaves it alone is accepted at any time; and artifacts are stored under it,
-so that what one specification produced is never taken for what another would have.
+so that the product of one specification is never taken for that of another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is wrong with a document, in words a person can act on: the field's path, its value, the mend."""
+"""The problems of a document, for a person to act on: the field's path, its value, and the fix."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic_core import ErrorDetails
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to mend.
+    """One problem of a document.
 
     Attributes:
-        path: the field, as ``spec.rollout.concurrency``.
-        value: what stands there, shortened; empty where nothing does.
-        mend: what to write instead.
-        unknown: this version knows no such field; another one may.
+        path: the field, such as ``spec.rollout.concurrency``.
+        value: the field's value, shortened; empty if it has none.
+        mend: the fix: a value or a change that would be accepted.
+        unknown: this version knows no such field; another version may.
     """
 
     path: str
@@ -45,7 +45,9 @@ class InvalidRun(Exception):
 
     @property
     def is_newer(self) -> bool:
-        """Whether a newer version may accept the document: fields that this one does not know are all that is wrong."""
+        """Return whether a newer version may accept the document: its only problems are fields that this version
+        lacks.
+        """
         return all(problem.unknown for problem in self.problems)
 
 
@@ -161,7 +163,7 @@ def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 
 def near(name: str, known: Sequence[str]) -> str:
-    """What to write instead of an unknown name: a known one that is much like it, or else one of all."""
+    """Return the fix for an unknown name: a known name that is similar to it, or else the list of all."""
     for candidate in difflib.get_close_matches(name, known, n=3, cutoff=0.5):
         if candidate[0] == name[:1] or difflib.SequenceMatcher(None, name, candidate).ratio() >= _CLOSE:
             return f"did you mean {candidate}?"

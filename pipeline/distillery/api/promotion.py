@@ -44,15 +44,15 @@ Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_leng
 
 
 class Gateway(Part):
-    """What stands between clients and the promoted student's servers. Has no effect without a cluster."""
+    """The gateway between clients and the promoted student's servers. Has no effect without a cluster."""
 
     keys_secret_ref: SecretName | None = None
-    """A Secret with the API keys: each of its keys names a client, and holds the SHA-256 of what the client sends as a
-    bearer token (``python -m distillery_gateway.keys`` makes both). Changes take effect by themselves. Default: whoever
-    reaches the Service may ask."""
+    """keysSecretRef names a Secret with the API keys: each of its keys names a client, and holds the SHA-256 of the
+    bearer token that the client sends (``python -m distillery_gateway.keys`` makes both). Changes take effect by
+    themselves. Default: every client that reaches the Service may send requests."""
 
     limits: GatewayLimits = GatewayLimits()
-    """Where a key has none of its own."""
+    """limits apply to every key that has no limits of its own."""
 
     denied_parameters: Annotated[tuple[Parameter, ...], Field(max_length=32)] | None = None
     """Parameters that are refused. Default: ``seed`` where servers have no GPU, for it ends vLLM there; else none."""
@@ -69,7 +69,7 @@ class Service(Part):
     the run's name; ``replicas`` is what it starts with."""
 
     resources: Resources | None = None
-    """What each asks for. Default: as ``modelServer``."""
+    """resources are the requests and limits of each server. Default: those of ``modelServer``."""
 
     pods: Pods = Pods()
     """pods is what differs from ``spec.pods`` and ``spec.gpuPods`` for the pods that serve, field by field."""
@@ -79,7 +79,7 @@ class Service(Part):
     its successor starts: that needs no spare GPU, and one replica is missing meanwhile."""
 
     during_rounds: Literal["Serve", "Pause"] = "Serve"
-    """duringRounds is what servers do while a round is under way. ``Pause`` ends their pods, so that the round gets
+    """duringRounds is what servers do while a round runs. ``Pause`` ends their pods, so that the round gets
     their GPUs. They start again when the run waits for failures, is suspended or has ended."""
 
     gateway: Gateway = Gateway()
@@ -90,14 +90,14 @@ class Service(Part):
 
 
 class CanaryStep(Part):
-    """What a newcomer gets for a while."""
+    """One step of a canary: its share of the traffic, and how long it has it."""
 
     weight: Annotated[int, Field(ge=0, le=99)] = 0
     """Per cent of the sessions that the canary answers. Merged weights get servers of their own for it, this share of
     ``service.replicas`` rounded up; a larger share begins once they are available."""
 
     shadow: bool = False
-    """The newcomer gets a copy of every request instead, and nobody sees its answers."""
+    """shadow sends the canary a copy of every request instead, and discards its answers."""
 
     seconds: Annotated[int, Field(ge=10, le=31 * 24 * 3600)]
     """The least time that the step takes."""
@@ -111,10 +111,10 @@ Allowance = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class CanaryAnalysis(Part):
-    """What a newcomer has to show in each step. Both sides are counted over the step, and no request twice."""
+    """The evidence that a canary needs in each step. Both sides are counted over the step, and no request twice."""
 
     min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100
-    """Requests that the newcomer has to have answered."""
+    """minRequests is the number of requests that the canary must have answered."""
 
     max_error_increase: Allowance = 0.02
     """How much larger, as a fraction of requests, its share of errors may be. An error is a server that failed or had
@@ -130,8 +130,8 @@ class CanaryAnalysis(Part):
     may be."""
 
     min_sessions: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
-    """Sessions of either side whose outcome clients must have told at /v1/outcomes. 0 judges no outcomes; a step with
-    a shadow has none."""
+    """minSessions is the number of sessions per side whose outcome clients must have reported at /v1/outcomes. 0
+    disables the analysis of outcomes; shadow steps have none."""
 
     max_success_loss: Allowance = 0.05
     """How much smaller, as a fraction of sessions, its share of successes may be. Where four of five succeed it takes
@@ -144,10 +144,11 @@ class CanaryAnalysis(Part):
 
 
 class Canary(Part):
-    """How a newcomer proves itself on live traffic before it answers everything. Has no effect without a cluster."""
+    """A student's test on live traffic before it answers all requests. Has no effect without a cluster."""
 
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=10)]
-    """What it gets, in this order. A newcomer that is shown to be worse than allowed is rolled back at once."""
+    """steps are the steps of the canary, in this order. A canary that does worse than allowed is rolled back
+    immediately."""
 
     paused: bool = False
     """Stay at the step, whatever the analysis says."""
@@ -157,25 +158,25 @@ class Canary(Part):
     until you decide; ``Abort`` sends all traffic back to the stable student."""
 
     analysis: CanaryAnalysis = CanaryAnalysis()
-    """What it has to show."""
+    """analysis is the evidence that the canary needs in each step."""
 
 
 class Promotion(Part):
-    """What happens to a winner."""
+    """The serving of a student that passed the gate."""
 
     policy: Literal["Auto", "Never"] = "Auto"
     """``Auto`` serves a student that passes the gate; ``Never`` only reports the verdict."""
 
     weights: Literal["auto", "merged", "adapter"] = "auto"
-    """How the student is served: as merged weights, or as an adapter beside the base model. ``auto`` takes merged
-    weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""
+    """weights is how the student is served: as merged weights, or as an adapter of the base model. ``auto`` takes
+    merged weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""
 
     round: Annotated[int, Field(ge=0, le=100)] | None = None
-    """Serve the student of this round, whatever the gate said of it; 0 serves the base model. Rounds go on from where
-    they were. Default: the student promoted last. Has no effect without a cluster."""
+    """round pins the student of this round, whatever the gate's verdict; 0 serves the base model. Later rounds are not
+    affected. Default: the student promoted last. Has no effect without a cluster."""
 
     service: Service = Service()
     """How it is served on a cluster."""
 
     canary: Canary | None = None
-    """Steps for a newcomer. Default: it replaces what was served at once."""
+    """canary sets the steps of a new student on live traffic. Default: it replaces the served student immediately."""

@@ -11,8 +11,8 @@ from typing import Final
 from distillery.api.run import GROUP
 
 SERVE_ANNOTATION: Final = f"{GROUP}/serve-requested"
-"""What to serve: the number of a round, with 0 the base model; ``latest``, the student promoted last; or ``previous``,
-what was served before."""
+"""The annotation that pins a student: the number of a round, with 0 the base model; ``latest``, the student promoted
+last; or ``previous``, the student served before."""
 
 CANARY_ANNOTATION: Final = f"{GROUP}/canary-requested"
 """``pause``, ``resume`` or ``abort`` the canary."""

@@ -56,7 +56,7 @@ class Teaching(Part):
     """Default: that of ``rollout``."""
 
     max_invalid_actions: Annotated[int, Field(ge=0, le=1000)] = 1
-    """A success with more refused actions than this is not learnt from."""
+    """maxInvalidActions is the largest number of refused actions in a success that is trained on."""
 
     min_score: Fraction = 1.0
-    """Episodes with a lower score are not learnt from. 1 keeps successes only."""
+    """minScore is the lowest score of an episode that is trained on. 1 keeps successes only."""

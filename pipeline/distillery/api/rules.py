@@ -1,7 +1,7 @@
-"""Rules between fields: each names the field to blame, what is wrong, and the mend.
+"""Rules between fields: each names the field to blame, the problem, and the fix.
 
 Each rule is written twice, side by side: as Python for ``distillery run FILE`` and as CEL for the API server, which
-refuses what breaks it at ``kubectl apply``. Tests hold one against the other on a real API server.
+rejects violations at ``kubectl apply``. Tests compare the two on a real API server.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Spec(Part):
     """
 
     environment: Environment = Environment()
-    """Where the agent acts."""
+    """environment is the environment that the agent acts in."""
 
     agent: Agent = Agent()
     """How a model becomes an agent."""
@@ -75,7 +75,7 @@ class Spec(Part):
     """From failures to hints."""
 
     teaching: Teaching = Teaching()
-    """What the teacher plays, and what of it is kept."""
+    """teaching is how the teacher plays, and which of its episodes are kept."""
 
     training: Training = Training()
     """How a student is trained."""
@@ -84,16 +84,16 @@ class Spec(Part):
     """How a student is judged."""
 
     promotion: Promotion = Promotion()
-    """What happens to a winner."""
+    """promotion is how a student that passes the gate is served."""
 
     rounds: Rounds = Rounds()
-    """How often the loop goes round."""
+    """rounds is how many rounds the loop runs, and when it stops."""
 
     storage: Storage = Storage()
-    """Where artifacts go."""
+    """storage is the store for artifacts."""
 
     database: Database = Database()
-    """Where episodes and hints are kept."""
+    """database is the store for episodes and hints."""
 
     stages: Stages = Stages()
     """Time limits, retries and resources per stage."""
@@ -113,7 +113,8 @@ class Spec(Part):
     """Kueue's local queue that the run's Jobs wait in."""
 
     suspend: bool = False
-    """Stop what runs; what is done stays done, and serving goes on. Has no effect without a cluster."""
+    """suspend stops running stages; completed stages stay done, and serving continues. Has no effect without a
+    cluster."""
 
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """When the Jobs of a finished run are deleted; the run, its artifacts, its database and its Service stay. Default:
@@ -133,7 +134,7 @@ class DistillationRun(Part):
     """Name and namespace."""
 
     spec: Annotated[Spec, Field()]
-    """What to do."""
+    """spec is the specification of the run."""
 
     @property
     def key(self) -> str:

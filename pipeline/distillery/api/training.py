@@ -54,7 +54,7 @@ class Training(Part):
     """Passes over the episodes."""
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Episodes per optimiser step."""
+    """batchSize is the number of episodes per optimizer step."""
 
     row_tokens: Annotated[int, Field(ge=64, le=262_144)] = 8192
     """rowTokens is the length of the rows into which the episodes of a step are packed, one row a forward pass. It
@@ -65,7 +65,7 @@ class Training(Part):
     counted, never cut. Default: the context of the student's model."""
 
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 42
-    """Of initialisation, order and dropout."""
+    """seed is the seed of initialization, order and dropout."""
 
     checkpoint_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120
     """How much work a killed trainer may lose."""

@@ -1,4 +1,4 @@
-"""What a store promises, and what all stores share."""
+"""The interface of a store, and the parts that all stores share."""
 
 from __future__ import annotations
 

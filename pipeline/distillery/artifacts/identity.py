@@ -29,7 +29,9 @@ class Identity:
         return f"{self.uid[:8]}-{self.digest[:12]}"
 
     def wrote(self, manifest: Mapping[str, Any] | None) -> bool:
-        """Whether a stage's result is this run's; one that names no run is older than identities, and is."""
+        """Return whether this run wrote a stage's result; a result that names no run is older than identities, and
+        counts.
+        """
         return manifest is None or manifest.get("run", str(self)) == str(self)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What is done by hand to runs on a cluster: kubectl annotates the resource, and the operator does the rest."""
+"""The commands for runs on a cluster: kubectl annotates the resource, and the operator does the rest."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Deletion:
 
 
 def deletion(run: str, *, context: str | None = None) -> Deletion:
-    """What the deletion of a run takes and leaves. Raises RuntimeError: there is no such run, or no kubectl."""
+    """Return what deleting a run removes and keeps. Raises RuntimeError: there is no such run, or no kubectl."""
     found = json.loads(_kubectl(run, "get", "--output=json", context=context))
     uri, secret = lookup(found, "spec.storage.uri"), lookup(found, "spec.database.dsnSecretRef")
     kept = list[str]()

@@ -9,7 +9,7 @@ from distillery import __version__
 
 _DESCRIPTION = """\
 LLM agents that learn from their failures: play, extract hints, teach with hints, train a student without them,
-judge it, serve it, and go round again. A run is described by a DistillationRun document, the same as on Kubernetes.
+judge it, serve it, and repeat. A run is described by a DistillationRun document, the same as on Kubernetes.
 """
 
 _EPILOG = """\
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
     extent.add_argument("--play", action="store_true", help="open one training task, and show prompt and first step")
     status = command("status", "show how far runs are", "Without a name: all runs.")
     status.add_argument("run", nargs="?", help="NAME or NAMESPACE/NAME")
-    status.add_argument("--watch", action="store_true", help="go on showing RUN until it ends; 1 if it failed")
+    status.add_argument("--watch", action="store_true", help="show RUN until it ends; 1 if it failed")
     report = command("report", "show what a run found out", "Prints the table; the page and the data lie in a folder.")
     report.add_argument("run", help="NAME or NAMESPACE/NAME")
     report.add_argument("--open", action="store_true", help="open the page in a browser")
@@ -134,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
     for either in (pause, resume):
         either.add_argument("run", help="NAME or NAMESPACE/NAME")
         either.add_argument(
-            "--stages", action="store_true", help="of the run instead: those under way finish, none starts"
+            "--stages", action="store_true", help="of the run instead: running stages finish, none starts"
         )
     for requesting in (promote, rollback, abort, pause, resume):
         requesting.add_argument("--context", help="of the kubeconfig (default: its current one)")

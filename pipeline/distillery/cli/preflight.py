@@ -46,7 +46,7 @@ def summary(run: DistillationRun, where: str) -> str:
 
 
 def remarks(run: DistillationRun) -> list[str]:
-    """What is worth knowing of a run that can start."""
+    """Return remarks about a run that can start."""
     from distillery.preflight.checks import power_line
 
     return [line for line in (power_line(run.spec), warning_of(run.spec)) if line]

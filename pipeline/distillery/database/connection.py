@@ -172,7 +172,7 @@ class Database:
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether time may cure an error: the server is away, busy or full. See ``_PASSING``."""
+    """Return whether an error may pass with time: the server is away, busy or full. See ``_PASSING``."""
     if isinstance(error, psycopg.Error) and error.sqlstate:
         return error.sqlstate.startswith(_PASSING)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout)

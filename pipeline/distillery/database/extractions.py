@@ -1,4 +1,6 @@
-"""What a language model made of failed episodes: kept, good or bad, so that nothing is paid for again."""
+"""The replies of language models about failed episodes: all are kept, good or bad, so that nothing is paid for
+twice.
+"""
 
 from __future__ import annotations
 

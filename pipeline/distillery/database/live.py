@@ -1,7 +1,7 @@
-"""What users played, as the recorders beside the gateways keep it, and as rounds take it over.
+"""The sessions of users: the recorders next to the gateways write them, and rounds import them.
 
 Several recorders write the same session, in any order, and some more than once: the longest request of a session wins,
-and the outcome that was told last, which may come before what it is of.
+and so does the outcome that was reported last, which may arrive before the session's requests.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a client says of how a session ended.
+    """The outcome of a session, as its client reports it.
 
     Attributes:
-        session: as the client names it.
+        session: the session's name, chosen by the client.
         alias: the model's name for clients.
         success: whether the task was done.
         reward: 0 to 1, if the client knows one.
-        task: what was to be done, in the client's words.
-        time: when it was said.
+        task: the task, in the client's words.
+        time: when the outcome was reported.
     """
 
     session: str

@@ -1,7 +1,7 @@
-"""What is forgotten of a failed stage before it starts again, so that nothing is answered from memory.
+"""The rows of a failed stage that are deleted before it starts again, so that no cached failure is reused.
 
 The cause of the failure may have been removed. Attempts count from zero, episodes that broke or were refused are played
-again, and the extractor is asked again where its replies were unusable. Everything else is kept.
+again, and the extractor is asked again if its replies were unusable. Everything else is kept.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ _IS_DRIVEN = """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_
 
 
 async def is_driven(database: Database, run_id: int) -> bool:
-    """Whether a process holds the run's :class:`RunLock`."""
+    """Return whether a process holds the run's :class:`RunLock`."""
     return bool(await database.fetch(_IS_DRIVEN, run_id))
 
 
@@ -283,7 +283,7 @@ async def end_stage(database: Database, run_id: int, stage: StageId, state: Stag
 
 
 async def report_progress(database: Database, run_id: int, stage: StageId, *, done: int, total: int, unit: str) -> None:
-    """Record a running stage's progress, for whoever watches."""
+    """Record a running stage's progress, for displays and scripts."""
     await database.execute(
         """INSERT INTO stage (run_id, name, phase, done, total, unit) VALUES (%s, %s, 'running', %s, %s, %s)
            ON CONFLICT (run_id, name) DO UPDATE

@@ -1,4 +1,4 @@
-"""What was served when, and why, into the run's database: a run's status holds the newest entries only.
+"""The history of what was served, copied into the run's database: a run's status holds the newest entries only.
 
     python -m distillery.database.served
 

@@ -1,7 +1,7 @@
-"""What every environment is: a catalogue of tasks, and sessions that play them.
+"""The interface of an environment: a catalog of tasks, and sessions that play them.
 
 An environment plug-in is a class registered under the entry point group ``distillery.environments``; ALFWorld is
-registered through the same door. One that derives from :class:`Environment` has to say its name, its instructions, its
+registered in the same way. One that derives from :class:`Environment` has to define its name, its instructions, its
 tasks and how to play one; docs/tutorial.md makes one. The class is constructed from plain data in two places:
 
 * in a stage's own process, where all but ``load`` and ``open`` is used, so that importing the module must not load a
@@ -22,7 +22,7 @@ Report = Callable[[int, int], None]
 
 
 class EnvironmentConfigurationError(Exception):
-    """The environment can't be built as configured: the message names the setting and the mend."""
+    """The environment can't be built as configured: the message names the setting and the fix."""
 
 
 class EnvironmentAway(Exception):
@@ -50,15 +50,15 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the environment answers to a reset or to an action.
+    """The environment's answer to a reset or to an action.
 
     Attributes:
-        text: what the agent reads.
-        score: the score so far, 0 to 1. An environment that grades nothing leaves it out: it is 1 at success, else 0.
+        text: the text that the agent reads.
+        score: the score so far, 0 to 1. An environment that grades nothing omits it: it is 1 at success, else 0.
         done: the episode is over.
         success: the goal is reached.
-        valid: False where the environment refused the action (nothing changed).
-        admissible: the actions that would be accepted now, where the environment can list them.
+        valid: False if the environment refused the action (nothing changed).
+        admissible: the actions that would be accepted now, if the environment can list them.
     """
 
     text: str
@@ -140,37 +140,38 @@ class Session(Protocol):
 class Environment(Protocol):
     """A family of tasks.
 
-    ``options`` is plain data from ``spec.environment.options``; ``folder`` holds what :meth:`prepare` wrote. The same
-    two arguments rebuild the environment in every worker process, on every machine.
+    ``options`` is plain data from ``spec.environment.options``; ``folder`` holds the files that :meth:`prepare` wrote.
+    The same two arguments rebuild the environment in every worker process, on every machine.
 
     A process carries out one call after another, for few engines are thread-safe. An environment that only waits for a
     server may set ``concurrent = True``: each session then has its own thread, and its ``close`` is also called while
-    another call of the session is under way, which it has to end.
+    another call of the session is running, which it has to end.
     """
 
     name: ClassVar[str]
 
     instructions: str
-    """What an agent is told about the environment: its role and the commands."""
+    """The agent's instructions for the environment: its role and the commands."""
 
     verbs: ClassVar[tuple[str, ...]] = ()
-    """What a command can begin with: the agent ``plain`` finds commands by it. Without any, each line is a command."""
+    """The words that a command can begin with: the agent ``plain`` finds commands by them. Without any, each line is a
+    command."""
 
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
     """The state that the agent StateAct restates in each turn, in order."""
 
     placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}")
-    """What a hint writes instead of one task's instances, such as ``{object}``."""
+    """The placeholders that a hint uses for one task's instances, such as ``{object}``."""
 
     thoughts: ClassVar[bool] = True
-    """Whether thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
+    """Thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
     held_out_split: ClassVar[str] = ""
     """The split that students are judged on where ``spec.environment.tasks.evaluateSplit`` is left out. Without one the
     field is required."""
 
     goal_is_task: bool = False
-    """Whether two tasks with the same goal are the same task: then none is both learned from and judged on. By default
+    """Two tasks with the same goal are the same task, so that none is both learned from and judged on. By default
     goals name a kind of task, and tasks are compared by their openings once they were played."""
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
@@ -186,7 +187,7 @@ class Environment(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the tasks come from; printed beside every number, for instance ``ALFWorld`` or ``generated``."""
+        """Return the source of the tasks; printed next to every number, for instance ``ALFWorld`` or ``generated``."""
         return self.name
 
     def splits(self) -> Mapping[str, int | None]:

@@ -1,4 +1,4 @@
-"""What all environments' options have in common."""
+"""The parts that the options of all environments share."""
 
 from __future__ import annotations
 

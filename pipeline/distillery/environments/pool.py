@@ -66,7 +66,7 @@ class EnvironmentPool:
 
     @property
     def waiting(self) -> bool:
-        """Whether sessions wait for a server now."""
+        """Return whether sessions wait for a server now."""
         return self._room.waiting > 0
 
     async def __aenter__(self) -> Self:

@@ -123,7 +123,7 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked."""
+        """Return whether the process can take a request."""
         return not self._ended and self._process.returncode is None
 
     async def ask(self, request: Mapping[str, Any], *, limit: float | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where sessions wait for a server that is away or full."""
+"""The waiting room for sessions whose server is away or full."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What an environment says is checked before it is believed; observations cross the pipe to the pool as short lists.
+"""The checks of an environment's answers; observations cross the pipe to the pool as short lists.
 
-An environment may be anybody's. What passes here can be stored by Postgres, shown to a model and counted.
+An environment may be anybody's. An answer that passes here can be stored by Postgres, shown to a model and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_OF_A_REASON = 2000
 
 
 def check_task(task: Any) -> None:
-    """Raise a ValueError that names what is wrong with a task of a catalogue."""
+    """Raise a ValueError that names the problem of a catalog's task."""
     if not isinstance(task, Task):
         raise ValueError(f"{_shown(task)} stands where a Task should")
     for field in fields(task):
@@ -30,10 +30,10 @@ def check_task(task: Any) -> None:
 
 
 def encode(observation: Any) -> list[Any]:
-    """What an environment answered, as plain data.
+    """Return an environment's answer as plain data.
 
     Raises:
-        ValueError: it holds what no agent can read or no statistic can use; the message names what.
+        ValueError: it holds a value that no agent can read or no statistic can use; the message names it.
     """
     if not isinstance(observation, Observation):
         raise ValueError(f"the environment answered with {_shown(observation)}, not with an Observation")
@@ -60,7 +60,7 @@ def encode(observation: Any) -> list[Any]:
 
 
 def decode(data: list[Any]) -> Observation:
-    """What :func:`encode` encoded."""
+    """Return the observation that :func:`encode` encoded."""
     *parts, admissible = data
     return Observation(*parts, admissible=tuple(admissible))
 

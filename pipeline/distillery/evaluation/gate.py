@@ -27,11 +27,11 @@ def confidence_of(gate: Gate, look: int) -> float:
 
 
 def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
-    """The verdict on a candidate.
+    """Return the verdict on a candidate.
 
     Args:
-        gate: what it has to show.
-        difference: from the incumbent on the pinned tasks.
+        gate: the evidence that the candidate needs.
+        difference: from the baseline on the pinned tasks.
         look: how often the candidate was judged, with this time: each time on more tasks than before.
     """
     confidence = confidence_of(gate, look)

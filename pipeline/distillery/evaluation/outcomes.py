@@ -1,4 +1,4 @@
-"""What the arms of a round achieved, from the episodes in the database."""
+"""The results of a round's arms, from the episodes in the database."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a number of held-out tasks can show: the power of the gate's test, exact McNemar, before and after it is run.
+"""The power of the gate's test, exact McNemar, for a number of held-out tasks, before and after it is run.
 
 The power is exact and unconditional (Duffy, Biometrics 40, 1984): a sum over how many tasks are discordant, that is,
 solved by only one of the two models. It needs two numbers: the difference of the success rates, and the share of
-discordant tasks. A finished round has both. Before the first, :data:`LOST` stands for the second: a student that gains
+discordant tasks. A finished round has both. Before the first, :data:`LOST` replaces the second: a student that gains
 also loses some tasks. So the discordant share is taken to be the difference and twice that.
 """
 

@@ -25,7 +25,9 @@ _MARKS = {"running": "▶", "succeeded": "✓", "failed": "✗"}
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a stage's episodes cost; ``cached`` of the prompt's tokens were in a server's cache, None if not told."""
+    """The token counts of a stage's episodes; ``cached`` of the prompt's tokens were in a server's cache, None if
+    unknown.
+    """
 
     prompt: int
     completion: int

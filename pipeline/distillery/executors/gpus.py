@@ -1,4 +1,4 @@
-"""What this machine's GPUs do, as nvidia-smi tells; nothing where there is none."""
+"""The load of this machine's GPUs, as nvidia-smi reports it; empty on a machine without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where runs without a cluster keep their things."""
+"""The folders and the database of runs without a cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder_of_key(key: str) -> Path:
 
 
 def has_database() -> bool:
-    """Whether there is a database to look into, without making one."""
+    """Return whether there is a database to read, without making one."""
     return dsn_from_environment() is not None or (home() / "postgres").exists()
 
 
@@ -63,7 +63,7 @@ def identity_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Identi
 
 
 def store_uri(run: DistillationRun) -> str:
-    """What the artifacts of all runs of this name have in common."""
+    """Return the part of the artifacts' URI that all runs of this name share."""
     if run.spec.storage.uri:
         return f"{run.spec.storage.uri.rstrip('/')}/{run.key}"
     return folder_of(run).as_uri()

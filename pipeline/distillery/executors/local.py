@@ -50,7 +50,7 @@ _STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a display shows: the plan, and every stage's row of the database."""
+    """The contents of a display: the plan, and every stage's row of the database."""
 
     run: DistillationRun
     plan: Plan

@@ -41,7 +41,7 @@ class Servers:
         self._server: VllmServer | None = None
 
     def suits(self, model: Model) -> bool:
-        """Whether a model can be had without starting a server, which takes a minute or more."""
+        """Return whether a model is available without starting a server, which takes a minute or more."""
         if self._endpoint(model):
             return True
         return self._server is not None and self._server.can_show(served_here(model, self._spec, self._store))
@@ -62,7 +62,7 @@ class Servers:
         return Server(base_url=self._server.base_url, model=wanted.name)
 
     def describe_start(self) -> str:
-        """What a person reads who waits for the server: its log, and the log's last line."""
+        """Return the message for a person who waits for the server: its log, and the log's last line."""
         try:
             lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -99,7 +99,7 @@ class Servers:
 
 
 def served_here(model: Model, spec: Spec, store: Store) -> ServedModel:
-    """What a vLLM on this machine has to hold for a model of the run: checked, and as local folders."""
+    """Return the arguments of a vLLM on this machine for a model of the run: checked, and as local folders."""
     artifacts, digest = "", ""
     if model.trained_by:
         folder, manifest = store.open(str(model.trained_by))
@@ -113,7 +113,8 @@ class NothingToServe(RuntimeError):
 
 
 def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState], round: int | None) -> Model:
-    """What ``distillery serve`` starts: the student promoted last, or that of a round, whatever the gate said of it.
+    """Return the model that ``distillery serve`` starts: the student promoted last, or that of a round, whatever its
+    verdict.
 
     Args:
         run: the run.
@@ -142,7 +143,7 @@ def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState],
 
 
 def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:
-    """What ``distillery serve`` starts: the same weights under the run's name.
+    """Return the arguments of the server that ``distillery serve`` starts: the same weights under the run's name.
 
     An adapter is loaded when the server starts, so that no endpoint that changes it has to be open.
     """

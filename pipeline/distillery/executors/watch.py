@@ -20,13 +20,13 @@ _SECONDS = 2.0
 
 
 async def watch(database: Database, row: Row, display: Display, *, seconds: float = _SECONDS) -> Plan:
-    """Show how a run gets on until it ends; the plan that ended it.
+    """Show a run's progress until it ends; return the plan that ended it.
 
     Args:
         database: with the run.
         row: its row.
         display: shows it.
-        seconds: between two looks.
+        seconds: the poll interval.
     """
     run, run_id = parse(row["document"]), row["id"]
     while True:
@@ -52,7 +52,7 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
 
 
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:
-    """What the finished episodes of each stage cost, by the stage's name."""
+    """Return the token counts of each stage's finished episodes, by the stage's name."""
     rows = await database.fetch(
         """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
                   CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached

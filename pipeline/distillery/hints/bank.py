@@ -48,9 +48,9 @@ class HintBank:
     async def add(
         self, mentions: Sequence[Mention], *, round: int, extractor: str, model: str, similarity: float
     ) -> dict[str, int]:
-        """Add what an extractor found, then settle which hints are twins of others.
+        """Add the hints that an extractor found, then mark the duplicates among all hints.
 
-        Idempotent. Returns the counts ``mentions``, ``hints`` (kept in the bank now) and ``twins``.
+        Idempotent. Returns the counts ``mentions``, ``hints`` (kept in the bank now) and ``twins`` (the duplicates).
         """
         vectors = await self.embedder.vectors([mention.text for mention in mentions])
 
@@ -131,7 +131,7 @@ class HintBank:
         return _hints(await self._database.transaction(work))
 
     async def all(self) -> list[Hint]:
-        """Every hint that is no twin, the most mentioned first."""
+        """Return every hint that is no duplicate, the one with the most support first."""
         return _hints(
             await self._database.fetch(
                 """SELECT id, category, text FROM hint
@@ -156,11 +156,12 @@ class HintBank:
         return [row["text"] for row in rows]
 
     async def statistics(self, *, plays_alike: bool) -> list[dict[str, Any]]:
-        """Each hint with its provenance and its effect: the success of the teacher's episodes that were given it.
+        """Return each hint with its provenance and its effect: the success of the teacher's episodes that were given
+        it.
 
         Only like is compared with like. ``success_without`` is that of the teacher's episodes of the same rounds
         and categories that were given other hints, weighted as those with it. ``success_without_hints`` is that
-        of own play at the same training tasks in the same rounds. Either is None where it can't be told of all of the
+        of own play at the same training tasks in the same rounds. Either is None if it isn't known for all of the
         hint's episodes.
 
         Args:
@@ -199,14 +200,14 @@ class HintBank:
 
 
 def twins_of(hints: Sequence[tuple[int, str, str, str]], similarity: float) -> dict[int, int]:
-    """Which hints are twins of which.
+    """Find the hints that duplicate others.
 
     Args:
         hints: (id, category, subject, text), sorted by category and, within it, the winners first.
-        similarity: texts more alike than this are twins (share of characters in the longest common subsequence).
+        similarity: texts more alike than this are duplicates (share of characters in the longest common subsequence).
 
     Returns:
-        The id of the hint that wins, by the id of its twin.
+        The id of the hint that wins, by the id of its duplicate.
     """
     twins: dict[int, int] = {}
     by_subject: dict[tuple[str, str], int] = {}

@@ -1,4 +1,4 @@
-"""What hints are, and the two small interfaces around the bank: extractors fill it, retrievers read it."""
+"""Hints, and the two small interfaces around the bank: extractors fill it, retrievers read it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Mention:
 
     Attributes:
         category: of the tasks it is for; :data:`EVERY_CATEGORY` for all.
-        text: imperative, normalised.
+        text: imperative, normalized.
         episode_ids: the failures it was found in.
-        subject: what it is about, where the extractor knows: of two hints on one subject only the one with more
-            mentions is kept, and hints on different subjects are never twins. Empty where only the text can tell.
+        subject: its subject, if the extractor knows it: of two hints on one subject only the one with more support
+            is kept, and hints on different subjects are never duplicates. Empty if only the text decides.
     """
 
     category: str
@@ -46,7 +46,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionContext:
-    """What an extractor may use."""
+    """The inputs of an extractor."""
 
     spec: Spec
     environment: Environment
@@ -55,7 +55,7 @@ class ExtractionContext:
     report: Any
     """``await report(done, total)``."""
     successes: Sequence[Episode] = ()
-    """What the failures can be compared with."""
+    """The successes that the failures can be compared with."""
 
 
 class Extractor(Protocol):

@@ -1,7 +1,7 @@
-"""Categories for tasks whose environment knows none, so that hints can be typed: by the likeness of their goals.
+"""Categories for tasks whose environment knows none, so that hints can be typed: by the similarity of their goals.
 
-The goals of the training tasks are clustered by k-means on the sphere of their embeddings; every other task goes where
-the nearest centre is. There are as many clusters, 2 to 8, as give the largest mean silhouette, and one where that is
+The goals of the training tasks are clustered by k-means on the sphere of their embeddings; every other task belongs to
+the nearest center. There are as many clusters, 2 to 8, as give the largest mean silhouette, and one if that is
 below 0.25, which means that there is no structure (Kaufman & Rousseeuw, 1990): a hint kept from tasks that it would
 have helped costs more than one too many. Nothing is drawn: the same goals in the same order give the same categories.
 """
@@ -67,7 +67,7 @@ def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str,
 
 
 def cluster(points: Vectors) -> Vectors:
-    """The centres of the clusters, shape (clusters, dimensions), for unit vectors of shape (n, dimensions)."""
+    """Return the centers of the clusters, shape (clusters, dimensions), for unit vectors of shape (n, dimensions)."""
     best, best_score = _unit(points.mean(axis=0, keepdims=True)), _LEAST_SILHOUETTE
     for number in range(2, min(_MOST_CLUSTERS, len(points) - 1) + 1):
         centres = _k_means(points, number)

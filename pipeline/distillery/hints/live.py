@@ -1,7 +1,7 @@
-"""From what users played to episodes: a session's messages, read by the agent that they were played with.
+"""The conversion of users' sessions to episodes: a session's messages, read by the agent that they were played with.
 
-What users and their environments wrote is not trusted: it is bounded here, and hints made of it are normalised as all
-hints are. What does not read as an episode of this agent is left out, with a reason.
+The texts of users and their environments are not trusted: they are bounded here, and hints made of them are normalized
+as all hints are. A session that does not read as an episode of this agent is left out, with a reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from distillery.environments.base import Environment, Task
 from distillery.planning.stages import LIVE
 
 REPORTED = "reported"
-"""Why the episode ended: whoever asked said so."""
+"""The reason why the episode ended: its client reported so."""
 
 _MOST_TURNS = 200
 _MOST_OPENING = 8_000  # characters

@@ -135,7 +135,7 @@ class LanguageModel:
         return problem
 
     def read(self, reply: str) -> tuple[list[str], str]:
-        """A reply's hints, normalised, and what is wrong with it (empty if nothing)."""
+        """Return a reply's hints, normalized, and the problem with the reply (empty if there is none)."""
         settings = self._context.spec.hints
         found = hints_in(reply)
         if found is None:

@@ -53,7 +53,7 @@ class Miner:
 
 
 def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> list[Mention]:
-    """Where each thing was found, in the order of odds: times found per look, things behind doors at half."""
+    """Return where each thing was found, in the order of odds: times found per look, things behind doors at half."""
     looks: Counter[str] = Counter()
     finds: dict[str, Counter[str]] = defaultdict(Counter)
     seen_in: dict[str, set[int]] = defaultdict(set)
@@ -77,7 +77,9 @@ def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> l
 
 
 def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
-    """What held whenever an action was accepted and was missing in at least half of its refusals."""
+    """Return the conditions that held whenever an action was accepted and were missing in at least half of its
+    refusals.
+    """
     accepted: dict[str, list[frozenset[str]]] = defaultdict(list)
     refused: dict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
     for episode_id, episode_facts in facts:
@@ -107,11 +109,12 @@ def gains(
     succeeded: Iterable[tuple[int, Sequence[Fact]]],
     categories: Mapping[int, str],
 ) -> list[Mention]:
-    """What an action earned clearly more with than without, on average.
+    """Return the conditions under which an action earned clearly more than without them, on average.
 
-    What holds in the episodes of a category is a hint for it, and so is what holds in those of all categories together,
-    unless the category's own show the contrary. Successes count too: among failures alone, those that lack nothing but
-    luck would speak against what the others lack. Mentioned in are the failures that lacked it.
+    A condition that holds in the episodes of a category is a hint for it, and so is one that holds in those of all
+    categories together, unless the category's own show the contrary. Successes count too: among failures alone, those
+    that lack nothing but luck would speak against the conditions that the others lack. The failures that lacked a
+    condition support its hint.
 
     Args:
         failed: the facts of failures, by episode.

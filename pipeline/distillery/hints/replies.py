@@ -18,7 +18,7 @@ _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+(\S.*)")
 
 
 def hints_in(reply: str) -> list[str] | None:
-    """Return the hints of a reply, or None where none can be told from the rest.
+    """Return the hints of a reply, or None if there is no way to find them.
 
     In this order: an object with a list ``hints``, whatever else it has, stands around it or follows an item (fences,
     text, a trailing comma); a bare list of texts; lines that are all items of one list (a sentence may come before).

@@ -1,4 +1,4 @@
-"""What to do next, decided by pure functions; both executors follow them."""
+"""The planner: pure functions that decide the next step; both executors follow them."""
 
 from distillery.planning.plan import Plan, StageState, Verdict, plan
 from distillery.planning.stages import Dataset, Kind, Model, Stage, StageId

@@ -1,7 +1,7 @@
-"""What to do next. Pure: the same specification and observation give the same plan. Reads as the specification.
+"""The next step of a run. Pure: the same specification and observation give the same plan. Reads as the specification.
 
-The executor observes which stages ran and how they ended, asks for a plan, starts what it names, and asks again
-whenever something ended. Nothing else decides.
+The executor observes which stages ran and how they ended, asks for a plan, starts the stages that it names, and asks
+again whenever something ended. Nothing else decides.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the executor is to do.
+    """The next step of the executor.
 
     Attributes:
         phase: ``Running``, ``Waiting`` (a round for failures of users), ``Complete`` or ``Failed``.
-        round: the round under way, or the last one.
+        round: the round in progress, or the last one.
         start: the stages that can start now, in order.
-        running: the stages that are under way.
+        running: the stages that are running.
         verdicts: of the rounds that ended.
         serving: the model that is to be served: the one promoted last, or the base model.
         message: one sentence for a person.
@@ -75,12 +75,12 @@ class Plan:
 
 
 def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 0) -> Plan:
-    """The next plan of a run.
+    """Return the next plan of a run.
 
     Args:
-        spec: what the user wants.
+        spec: the run's specification.
         observed: the stages that were started.
-        failures: sessions of users that failed and that no round has learnt from; matters with ``rounds.trigger`` only.
+        failures: failed sessions of users that no round has learned from; matters with ``rounds.trigger`` only.
     """
     outgrown = find_outgrown(spec, observed)
     observed = {sid: state for sid, state in observed.items() if sid not in outgrown}

@@ -1,4 +1,4 @@
-"""What stage ``prepare`` left: the list of tasks, and the environment's material."""
+"""The result of stage ``prepare``: the list of tasks, and the environment's material."""
 
 from __future__ import annotations
 

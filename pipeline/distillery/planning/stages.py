@@ -154,7 +154,9 @@ def teaching_temperature(spec: Spec) -> float:
 
 
 def teacher_plays_alike(spec: Spec) -> bool:
-    """Whether the teacher's play and own play differ in nothing but the hints: the model, and the temperature."""
+    """Return whether the teacher's play and own play differ in nothing but the hints: the model, and the
+    temperature.
+    """
     return spec.models.teacher is None and teaching_temperature(spec) == spec.rollout.temperature
 
 

@@ -1,4 +1,4 @@
-"""What has to hold before a run starts. Pure; :data:`CHECKS` reads as the specification."""
+"""The rules that have to hold before a run starts. Pure; :data:`CHECKS` reads as the specification."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def check(spec: Spec, facts: Facts) -> list[Problem]:
 
 
 def power_line(spec: Spec) -> str:
-    """What the held-out tasks can show; empty where the gate's test is not one of success, task by task."""
+    """Return a sentence about the power of the held-out tasks; empty if the gate's test does not compare successes by
+    task.
+    """
     gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
     if gate.metric != "success" or spec.evaluation.seeds != 1:
         return ""

@@ -64,7 +64,8 @@ def requests(spec: Spec) -> list[Request]:
 
 
 async def ask_endpoints(spec: Spec, *, seconds: float) -> list[Problem]:
-    """What endpoints refuse. Those whose key can't be read are left out: that is a problem of its own.
+    """Return the problems that endpoints report. Those whose key can't be read are left out: that is a problem of its
+    own.
 
     Raises:
         EndpointAway: one can't be reached, or answers with nothing that could be used.

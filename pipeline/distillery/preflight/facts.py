@@ -1,4 +1,4 @@
-"""What was found out about a run before it starts, as plain data."""
+"""The findings about a run before it starts, as plain data."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class EnvironmentFacts:
 
 @dataclass(frozen=True, slots=True)
 class PluginFacts:
-    """What came of running the plug-ins.
+    """The findings of running the plug-ins.
 
     Attributes:
-        errors: by field, why what it asks for is not there.
+        errors: by field, why the plug-in that it names is missing or fails.
         environment: None if it can't be built, or is not installed.
     """
 

@@ -31,10 +31,10 @@ _PLAY_SECONDS = 1800.0  # to prepare a task too
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a probe found.
+    """The answer of a probe.
 
     Attributes:
-        plugins: what came of running the plug-ins.
+        plugins: the findings of running the plug-ins.
         problems: of endpoints, and of the task that was played.
         trial: the task that was played; None if none was to be, or could be.
     """
@@ -80,7 +80,7 @@ def _read(answer: dict[str, Any]) -> Answer:
 
 
 async def answer(spec: Spec, *, endpoints: bool, play: bool) -> Answer:
-    """What the process does."""
+    """Probe a specification, in the process made for it."""
     found = inspect(spec, trainer=False)
     problems, trial = list[Problem](), None
     agent = spec.agent.name

@@ -15,16 +15,16 @@ from distillery.environments.pool import EnvironmentPool
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of it.
+    """The result of playing one task.
 
     Attributes:
         task: the task's id.
         goal: the task's goal.
         prompt: the agent's first messages, without hints.
         action: the command that was tried.
-        observation: what the environment answered.
+        observation: the environment's answer.
         valid: whether it carried the command out.
-        facts: what the miner reads from this turn.
+        facts: the facts that the miner reads from this turn.
     """
 
     task: str

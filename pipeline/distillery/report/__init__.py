@@ -1,1 +1,1 @@
-"""What a run found out, as data and as a page."""
+"""The report of a run, as data and as a page."""

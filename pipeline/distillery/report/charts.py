@@ -1,4 +1,4 @@
-"""The report's plots, as SVG that takes the page's colours and comes in two widths: for a phone, and for more room."""
+"""The report's plots, as SVG that takes the page's colors and comes in two widths: for a phone, and for more room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arms of a report as a table: for the terminal, and as Markdown for wherever a result is told."""
+"""The arms of a report as a table: for the terminal, and as Markdown for other documents."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ class ChatClient:
 
     @property
     def waiting(self) -> bool:
-        """Whether requests wait for the server now."""
+        """Return whether requests wait for the server now."""
         return self._pace.waiting
 
     async def context_length(self) -> int | None:

@@ -58,7 +58,7 @@ class Pace:
 
     @property
     def waiting(self) -> bool:
-        """Whether requests wait for the server now."""
+        """Return whether requests wait for the server now."""
         return self._failing_since is not None
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What a server's refusal of a request means: for this prompt alone, or for every request of the run.
+"""The meaning of a server's refusal of a request: for this prompt alone, or for every request of the run.
 
 Status, error code and parameter decide, as OpenAI's API has them. Wordings are read for one thing only: whether a
 prompt is too long, which most servers say in no other way. A long prompt refused in unknown words is a refused prompt.
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Cause(StrEnum):
-    """What is to blame for a refusal."""
+    """The cause of a refusal."""
 
     LENGTH = "length"
     """The prompt is too long; a shorter one may do."""
@@ -96,14 +96,16 @@ def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusa
 
 
 def is_too_long(status: int, answer: Any) -> bool:
-    """Whether a prompt was refused for its length: by status or code, else in the words of a server that is known."""
+    """Return whether a prompt was refused for its length: by status or code, else in the words of a server that is
+    known.
+    """
     error = _error(answer)
     codes = [error.get(key) for key in ("code", "type")]
     return status == 413 or any(code in _LENGTH_CODES for code in codes) or bool(_TOO_LONG.search(_message(error)))
 
 
 def parameter_fix(field: str, parameter: str, sent: Mapping[str, Any]) -> str:
-    """What to write into ``parameters`` of the endpoint at ``field`` so that the request is accepted."""
+    """Return the entry of ``parameters``, of the endpoint at ``field``, with which the request is accepted."""
     fix = f"{parameter}: null"
     if parameter == "max_tokens":
         fix = f"max_tokens: null, max_completion_tokens: {sent.get('max_tokens')}"

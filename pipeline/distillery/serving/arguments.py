@@ -13,7 +13,7 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What a server is to serve.
+    """The model that a server is to serve.
 
     Attributes:
         base: the base model: a folder or a repository.
@@ -35,7 +35,7 @@ class ServedModel:
 
     @property
     def weights(self) -> str:
-        """What the process itself holds."""
+        """Return the weights that the process itself holds."""
         return self.merged or self.base
 
 

@@ -13,7 +13,7 @@ from distillery.serving.arguments import ServedModel
 
 @functools.cache
 def has_gpu() -> bool:
-    """Whether NVIDIA's driver has a GPU for this process; asked without loading torch."""
+    """Return whether NVIDIA's driver has a GPU for this process; asked without loading torch."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     try:
@@ -25,7 +25,7 @@ def has_gpu() -> bool:
 
 
 def merges(spec: Spec, *, gpu: bool) -> bool:
-    """Whether students are served as merged weights: asked for, or by default where servers have no GPU.
+    """Return whether students are served as merged weights: if asked for, or by default if servers have no GPU.
 
     On a CPU vLLM answers requests to adapters 2.5 to 5 times slower than requests to merged weights.
     """
@@ -34,12 +34,12 @@ def merges(spec: Spec, *, gpu: bool) -> bool:
 
 
 def student_name(digest: str) -> str:
-    """What vLLM calls a student, by the digest of its adapter; without one, its base model."""
+    """Return vLLM's name for a student, by the digest of its adapter; without one, its base model's."""
     return f"student-{digest[:12]}" if digest else "base"
 
 
 def served(model: Model, spec: Spec, *, gpu: bool, artifacts: str, digest: str = "") -> ServedModel:
-    """What a server holds for a model.
+    """Return the weights and names that a server holds for a model.
 
     Args:
         model: who plays.

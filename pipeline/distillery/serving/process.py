@@ -1,4 +1,4 @@
-"""What it takes to start a process: it does not outlive its parent, even if that is killed, and has a port."""
+"""Helpers for starting a process: it does not outlive its parent, even if that is killed, and has a port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of the loopback interface."""
+    """Return whether nobody listens on a port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only waits for late packets does not count
         try:

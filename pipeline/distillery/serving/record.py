@@ -1,4 +1,4 @@
-"""What the gateway leaves for the recorder, as files: requests of sessions, and how sessions ended. Pure."""
+"""The files that the gateway leaves for the recorder: requests of sessions, and session outcomes. Pure."""
 
 from __future__ import annotations
 

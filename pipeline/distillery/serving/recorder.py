@@ -1,5 +1,5 @@
-"""The recorder beside a gateway: takes what the gateway leaves in a folder into the run's database, and keeps it there
-as long as it may be kept. It alone in a serving pod has a way into the database, and no client reaches it.
+"""The recorder next to a gateway: moves the files that the gateway leaves in a folder into the run's database, and
+keeps them there as long as allowed. It alone in a serving pod has access to the database, and no client reaches it.
 
     python -m distillery.serving.recorder
 
@@ -7,7 +7,7 @@ DISTILLERY_DATABASE        connection string, or
 DISTILLERY_DATABASE_FILE   a file that holds it
 DISTILLERY_RUN             NAMESPACE/NAME
 DISTILLERY_CAPTURE         folder that the gateway writes into
-DISTILLERY_RETENTION_DAYS  sessions that were not heard of for so long are deleted
+DISTILLERY_RETENTION_DAYS  days without news after which a session is deleted
 DISTILLERY_MAX_SESSIONS    the most sessions that are kept
 DISTILLERY_RECORDER_PORT   /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
 """
@@ -101,7 +101,7 @@ class Recorder:
         self.problem = ""
 
     def state(self) -> Mapping[str, Any]:
-        """What /state tells."""
+        """Return the document that /state serves."""
         waiting = sum(1 for _ in self._settings.capture.glob("*.json"))
         return {"failures": self._failures, "waiting": waiting, "dropped": self._dropped, "problem": self.problem}
 
@@ -222,7 +222,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Record until told to stop."""
+    """Record until the process is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings quote connection strings
     try:

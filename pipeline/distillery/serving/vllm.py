@@ -33,7 +33,7 @@ _START_SECONDS = 1200
 
 
 class ServerFailed(Exception):
-    """The server did not come up, or does not do as told; the message shows the end of its log."""
+    """The server did not start, or did not obey a request; the message shows the end of its log."""
 
 
 @dataclass
@@ -104,7 +104,7 @@ class VllmServer:
         return await self.start()
 
     async def healthy(self) -> bool:
-        """Whether the process is there and answers."""
+        """Return whether the process is there and answers."""
         if self._process is None or self._process.returncode is not None:
             return False
         try:
@@ -115,14 +115,14 @@ class VllmServer:
             return False
 
     def can_show(self, model: ServedModel) -> bool:
-        """Whether :meth:`show` will do for a model, or a new server is needed."""
+        """Return whether :meth:`show` works for a model, or a new server is needed."""
         return self.private and model.base == self.model.base and model.adapter_rank <= self.model.adapter_rank
 
     async def show(self, model: ServedModel) -> None:
         """Serve another student of the same base, or the base itself, in place of the present one.
 
         Nothing may be in flight. Merged weights are read into the running process, which takes a fraction of a second
-        where a start takes a minute; an adapter is loaded beside the base. Raises :class:`ServerFailed`.
+        where a start takes a minute; an adapter is loaded in addition to the base. Raises :class:`ServerFailed`.
         """
         if model.adapter and model.name not in self._adapters:
             # an adapter is never loaded under a name that was used before: vLLM's prefix cache goes by name

@@ -1,14 +1,14 @@
-"""What a stage is told: one JSON document, free of secrets.
+"""The configuration of a stage: one JSON document, free of secrets.
 
 An operator of a newer release writes it for images of an older one as well: a field that the image does not know is
 ignored, and fields of the run that have their defaults are left out.
 
-What differs from process to process stands in its environment instead:
+Settings that differ from process to process are in its environment instead:
 
     DISTILLERY_DATABASE       connection string, or
     DISTILLERY_DATABASE_FILE  a file that holds it
     DISTILLERY_SECRETS        folder with the files NAME/KEY
-    DISTILLERY_STATUS_PORT    where the stage tells its progress by HTTP, if it is to
+    DISTILLERY_STATUS_PORT    port at which the stage reports its progress by HTTP, if it is to
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     records_itself: bool = False
-    """The stage records in the database how it stands: on Kubernetes, where whoever started it has no access to it."""
+    """The stage records its own status in the database: on Kubernetes, where the operator that started it has no access
+    to it."""
 
     retry: str = ""
     """The request to retry that the run answered last. What failed before it is not answered from memory."""
@@ -111,13 +112,13 @@ class StageConfig(BaseModel):
     """A folder of this stage's own, kept between attempts: checkpoints."""
 
     outcome: Path
-    """Where the stage leaves how it ended, for whoever started it: see :mod:`distillery.stages.outcome`."""
+    """The file in which the stage leaves its result for the executor: see :mod:`distillery.stages.outcome`."""
 
     @classmethod
     def of(
         cls, run: DistillationRun, stage: Stage, *, identity: Identity, server: Server | None, store: str, **where: Any
     ) -> Self:
-        """What a stage of the plan is told; ``where`` are the folders."""
+        """Return the configuration of a stage of the plan; ``where`` are the folders."""
         dataset = stage.dataset
         return cls(
             document=without_defaults(run),

@@ -69,7 +69,7 @@ async def held_out_test(context: StageContext, learned: Sequence[Episode]) -> Ca
 
 
 def openings_tell_apart(episodes: Iterable[Episode]) -> bool:
-    """Whether no two tasks open alike and then answer the same actions differently."""
+    """Return whether no two tasks open alike and then answer the same actions differently."""
     answers: dict[str, tuple[str, str]] = {}
     for episode in episodes:
         state = opening_digest(episode.opening)

@@ -25,7 +25,7 @@ _ARM_KEYS = ("n", "success", "ci")
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What is worth telling of a result."""
+    """Return the part of a result that is reported to the executor."""
     told = {key: result[key] for key in _KEYS if key in result}
     if "environment" in result:
         told["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}

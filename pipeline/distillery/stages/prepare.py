@@ -97,7 +97,7 @@ def _reporter(context: StageContext) -> Report:
 
     def report_or_stop(done: int, total: int) -> None:
         if context.stop.is_set():
-            raise Terminated("told to stop")
+            raise Terminated("stopped on request")
         report(done, total)
 
     return report_or_stop

@@ -1,4 +1,4 @@
-"""What every stage module shares: start, context, exit code."""
+"""The parts that every stage module shares: start, context, exit code."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StageFailure(Exception):
 
 
 class Terminated(Exception):
-    """SIGTERM came, and what is needed to go on later is saved."""
+    """SIGTERM came, and the state for resuming is saved."""
 
 
 _PERMANENT = (
@@ -85,7 +85,7 @@ class StageContext:
     store: Store
     status: Status
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set once the stage is told to stop, for work in threads."""
+    """Set once the stage is asked to stop, for work in threads."""
 
     @property
     def checkpoints(self) -> Path:
@@ -99,7 +99,7 @@ class StageContext:
 
     @cached_property
     def spec(self) -> Spec:
-        """What the user wants."""
+        """The run's specification."""
         return self.config.run.spec
 
     @cached_property
@@ -121,12 +121,12 @@ class StageContext:
 
     @property
     def environment_folder(self) -> Path:
-        """Where stage prepare left the environment's material."""
+        """The folder in which stage prepare left the environment's material."""
         return self.prepared / "environment"
 
     @cached_property
     def prepared(self) -> Path:
-        """What stage prepare left."""
+        """The folder that stage prepare left."""
         return open_prepared(self.store, self.spec.environment.tasks.evaluate)[0]
 
     def environment_in(self, folder: Path) -> Environment:
@@ -171,7 +171,7 @@ class StageContext:
         return [Task(**task) for task in lists[purpose]]
 
     async def report(self, done: int, total: int, unit: str = "") -> None:
-        """Record progress for whoever watches."""
+        """Record progress for displays and scripts."""
         self.status.report(done, total, unit)
         await report_progress(self.database, self.run_id, self.config.stage_id, done=done, total=total, unit=unit)
 
@@ -247,7 +247,7 @@ async def _run(main: StageMain, config: StageConfig) -> int:
             if config.records_itself:
                 await end_stage(database, run_id, stage, StageState("succeeded", result=manifest))
     except asyncio.CancelledError as error:
-        raise Terminated("told to stop") from error
+        raise Terminated("stopped on request") from error
     outcome.write_success(config.outcome, manifest)
     _log.info("stage %s is done", config.stage)
     return 0

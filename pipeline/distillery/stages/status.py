@@ -1,7 +1,7 @@
-"""How far a stage is, told by HTTP to whoever asks: the operator, and Prometheus.
+"""The progress of a stage, served by HTTP: the operator and Prometheus poll it.
 
 On Kubernetes the operator has no access to the database of a run, and pods have none to the API server. So progress is
-asked for, not pushed. Served only where ``$DISTILLERY_STATUS_PORT`` says so:
+asked for, not pushed. Served only if ``$DISTILLERY_STATUS_PORT`` says so:
 
     /progress   {"stage": "r1-rollout", "done": 812, "total": 1200, "unit": "episodes", "etaSeconds": 540}
     /metrics    Prometheus' text format

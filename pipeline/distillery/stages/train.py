@@ -35,7 +35,7 @@ _KEEP_SECONDS = 10.0  # between two looks for a new checkpoint
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
-    """Select and render the episodes, train the adapter, write it, merged weights, and the data it learnt from."""
+    """Select and render the episodes, train the adapter, write it, merged weights, and the training data."""
     spec = context.spec
     assert context.config.dataset is not None
     dataset = Dataset(*context.config.dataset)

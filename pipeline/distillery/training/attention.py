@@ -1,7 +1,7 @@
 """Attention over a packed row: each sample attends to itself alone, and nothing is computed across samples.
 
-A mask would do too, and is what transformers makes of positions that begin anew; but a mask of a row is as large as the
-row squared, keeps the quick kernels away, and most of what it computes it throws away.
+A mask would do too: transformers makes one of positions that begin again at 0. But a mask of a row is as large as the
+row squared, keeps the quick kernels away, and most of its results are thrown away.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def _window(config: Any) -> int | None:
 
 
 def row_arguments(model: PreTrainedModel, positions: Sequence[int]) -> dict[str, Any]:
-    """What a model has to be told of a row besides ids and positions; nothing if it makes a mask of the positions.
+    """Return the arguments that a model needs for a row besides ids and positions; empty if it makes a mask of the
+    positions.
 
     ``positions`` begin at 0 in each sample.
     """

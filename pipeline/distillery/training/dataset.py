@@ -17,7 +17,7 @@ from distillery.training.samples import ChatRenderer, Sample, samples_of, studen
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Episodes that are learnt from, and why others are not."""
+    """Episodes to train on, and why others are dropped."""
 
     kept: list[Episode]
     dropped: dict[str, int] = field(default_factory=dict)

@@ -157,7 +157,7 @@ class Recitation:
         self._wording = common if len(hints) >= _FEW_HINTS else set()
 
     def is_in(self, episode: Episode, hints: Sequence[str]) -> bool:
-        """Whether the episode recites one of the hints."""
+        """Return whether the episode recites one of the hints."""
         passed_over = self._wording | set(words(episode.task.goal))
 
         def runs(text: str) -> set[tuple[str, ...]]:

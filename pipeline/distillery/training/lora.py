@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """The trainer was told to stop; a checkpoint is written, and the next start goes on from there."""
+    """The trainer was asked to stop; a checkpoint is written, and the next start resumes from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Trained:
 
     Attributes:
         model: the PEFT model that holds it.
-        metrics: steps, tokens (read), targets (learnt), first and last loss (means over up to 10 steps, nats a token),
+        metrics: steps, tokens (read), targets (learned), first and last loss (means over up to 10 steps, nats a token),
             seconds in this process, and whether samples shared rows.
     """
 
@@ -61,7 +61,7 @@ class LoraTrainer:
         base: folder with the base model.
         checkpoints: folder for this training alone.
         report: called with (steps done, steps in all).
-        stop: once set, the step under way is finished and a checkpoint written.
+        stop: once set, the current step is finished and a checkpoint written.
     """
 
     name: ClassVar[str] = "lora"
@@ -83,7 +83,7 @@ class LoraTrainer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def train(self, samples: Sequence[Sample], *, base_digest: str) -> Trained:
-        """Train on the samples; go on from a checkpoint of the very same training if there is one.
+        """Train on the samples; resume from a checkpoint of the very same training if there is one.
 
         Raises:
             ArchitectureError: a part of the adapter takes no part in what the model computes.
@@ -106,7 +106,7 @@ class LoraTrainer:
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
             _restore_random_state(state["random"])
-            _log.info("going on from step %d of %d", first, len(steps))
+            _log.info("resuming from step %d of %d", first, len(steps))
 
         started = saved = time.monotonic()
         base = model.get_base_model()

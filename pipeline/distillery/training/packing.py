@@ -1,8 +1,8 @@
 """Batches of episodes, and rows without padding.
 
-An optimiser step learns from ``batch_size`` samples, whatever their lengths. For the forward passes they are laid end
-to end into rows of about ``row_tokens`` tokens; positions start at 0 in each sample, which tells the attention where
-one ends and the next begins, so nothing leaks from one into another, and no token is spent on padding.
+An optimizer step learns from ``batch_size`` samples, whatever their lengths. For the forward passes they are laid end
+to end into rows of about ``row_tokens`` tokens; positions start at 0 in each sample, by which the attention separates
+them, so nothing leaks from one into another, and no token is spent on padding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Row:
     Attributes:
         ids: token ids.
         positions: position of each token within its sample.
-        predictors: places in the row whose next token is learnt.
+        predictors: places in the row whose next token is learned.
         labels: those next tokens; as long as ``predictors``.
     """
 
@@ -32,7 +32,7 @@ class Row:
 
 
 def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Which samples each optimiser step learns from: every epoch shuffles anew; the last batch may be smaller."""
+    """Return the samples of each optimizer step: every epoch has its own shuffle; the last batch may be smaller."""
     batches = []
     for epoch in range(epochs):
         indices = list(range(count))

@@ -33,12 +33,12 @@ class TemplateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What is learnt from (a part of) an episode.
+    """A training sample: an episode, or a part of one.
 
     Attributes:
-        episode_id: where it comes from.
+        episode_id: the episode that it comes from.
         ids: token ids, the whole sequence.
-        targets: positions in ``ids`` that are learnt; position 0 is never among them.
+        targets: positions in ``ids`` that are learned; position 0 is never among them.
         text: the text behind ``ids``.
     """
 

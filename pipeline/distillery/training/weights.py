@@ -33,7 +33,7 @@ _COMPANIONS = (
 
 
 class NoGPU(Exception):
-    """What was asked for needs a GPU."""
+    """A feature was requested that needs a GPU."""
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -115,7 +115,7 @@ def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> No
 
 
 def copy_companions(base: Path, folder: Path) -> None:
-    """Copy what a server reads of a model beside its weights and their configuration."""
+    """Copy the files of a model that a server reads besides its weights and their configuration."""
     for name in _COMPANIONS:
         if (base / name).is_file():
             shutil.copyfile(base / name, folder / name)

@@ -94,7 +94,7 @@ def test_what_is_shown_is_told_with_its_counts():
     failed = judge(Counts(1000, 80), MANY, CanaryAnalysis(), shadow=False, over=False)
     assert failed.message == "Errors are up by at least 3.2 points (80 of 1000 requests, before 100 of 10000)."
     lacks = judge(Counts(60), MANY, CanaryAnalysis(), shadow=False, over=True)
-    assert lacks.message == "the newcomer answered 60 of 100 requests"
+    assert lacks.message == "the canary answered 60 of 100 requests"
     slow = judge(Counts(90, slow=90), MANY, CanaryAnalysis(), shadow=False, over=False)
     assert slow.message.startswith("Slow requests are up by at least 86.5 points")
     assert "slow 90, before 0" in slow.message

@@ -145,7 +145,7 @@ def test_a_worse_newcomer_is_taken_back_at_once_and_not_tried_again():
     assert event.warning
     history = cluster.status["serving"]["history"]
     assert [entry["student"] for entry in history] == [OLD, OLD]
-    assert history[0]["reason"].startswith(f"student {NEW} of round 2 was taken back in step 1 of 3. Errors are up")
+    assert history[0]["reason"].startswith(f"student {NEW} of round 2 was rolled back in step 1 of 3. Errors are up")
     settle(cluster)
     cluster.live = {}
     writes = cluster.writes

@@ -237,7 +237,7 @@ def test_paused_stages_finish_and_none_starts_until_they_are_resumed():
     request(cluster, STAGES_ANNOTATION, "pause@a")
     assert cluster.status["phase"] == "Running"
     assert cluster.status["message"] == (
-        "Stages are paused, and none starts. Under way: r1-rollout. To resume: distillery resume team/test --stages"
+        "Stages are paused, and none starts. Running: r1-rollout. To resume: distillery resume team/test --stages"
     )
     (job,) = cluster.running_jobs()
     cluster.end_job(job, "Complete", word={"result": {}})

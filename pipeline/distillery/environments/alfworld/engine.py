@@ -1,12 +1,12 @@
-"""One game being played: what stock ALFWorld does at a reset and at a step, each piece of work done once.
+"""One game being played: the same work as stock ALFWorld's at a reset and at a step, each piece of it done once.
 
 Stock ALFWorld is TextWorld's ``PddlEnv`` under ALFWorld's ``AlfredDemangler``. Fast Downward holds the state, a grammar
-writes the texts. Both are used here as they are; what differs is how often:
+writes the texts. Both are used here as they are; only the frequency differs:
 
 * the translation to SAS is done once for each game and kept on disk (:mod:`.translation`), not four times a play;
 * the grammar is parsed once in a process (:mod:`.grammar`), not at every admissible command of every step;
-* the command of an operator, and what it changes, are found once in a play;
-* a reset goes back to the first state instead of loading the game anew.
+* the command of an operator, and its effects, are found once in a play;
+* a reset returns to the first state instead of loading the game again.
 
 Texts, admissible commands and the end are the stock engine's, byte for byte: the integration tests compare them.
 Importing this module loads TextWorld (1 CPU second); see :mod:`.packages` for the versions that it was proven with.
@@ -27,7 +27,7 @@ from distillery.environments.alfworld.translation import translate
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What the game shows after a reset or a command.
+    """The game's answer to a reset or a command.
 
     Attributes:
         text: the answer; after a reset the banner, the room and the task.

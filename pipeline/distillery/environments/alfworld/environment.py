@@ -131,7 +131,7 @@ class ALFWorld:
         return prompts.examples().get(category, ())
 
     def goal(self, opening: str) -> str:
-        """What follows "Your task is to"."""
+        """Return the text that follows "Your task is to"."""
         found = _GOAL.search(opening)
         return found[1].rstrip(".") if found else ""
 

@@ -1,9 +1,9 @@
-"""The catalogue: game files in ALFWorld's own layout.
+"""The catalog: game files in ALFWorld's own layout.
 
     <root>/<split>/<task type>-<object>-<movable receptacle>-<receptacle>-<room>/<trial>/game.tw-pddl
 
 ``<root>`` is ``json_2.1.1`` in ``$ALFWORLD_DATA`` or, for generated games, in the environment's folder. The
-``traj_data.json`` beside a game is for stock ALFWorld's expert and isn't needed.
+``traj_data.json`` next to a game is for stock ALFWorld's expert and isn't needed.
 """
 
 from __future__ import annotations

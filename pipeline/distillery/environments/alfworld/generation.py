@@ -1,9 +1,9 @@
-"""Our own games on disk, for whoever lacks ALFWorld's: made in parallel, complete or absent, checked when read.
+"""Our own games on disk, for users without ALFWorld's: made in parallel, complete or absent, checked when read.
 
 In the environment's folder::
 
     json_2.1.1/<split>/<task>/<trial>/   the games, as ALFWorld lays out its own: stock ALFWorld plays them too
-    logic/                               domain and grammar, which stock ALFWorld wants beside them
+    logic/                               domain and grammar, which stock ALFWorld wants next to them
     generated.json                       the marker, written last: which games these are, and their digest
 
 Importing this module imports nothing of ALFWorld's; processes of their own make the games.
@@ -43,13 +43,13 @@ _REPORT_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the games: the same recipe, split and index give the same bytes."""
+    """The inputs that decide the games: the same recipe, split and index give the same bytes."""
 
     seed: int
     version: int = VERSION
 
     def __str__(self) -> str:
-        """As printed beside every number."""
+        """Return the text that is printed next to every number."""
         return f"generated games (seed {self.seed}, generator v{self.version})"
 
 
@@ -63,9 +63,9 @@ class _Marker:
 
 
 def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int], *, report: Report) -> None:
-    """Make games until each split has ``wanted[split]``. What is there already stays; a killed run is gone on with.
+    """Make games until each split has ``wanted[split]``. Existing games stay; a killed run is resumed.
 
-    ``report`` is told (games made, games to make); what it raises ends the work.
+    ``report`` is called with (games made, games to make); an exception that it raises ends the work.
 
     Raises:
         EnvironmentConfigurationError: an unknown split, or a folder that holds games of another recipe or changed ones.

@@ -36,7 +36,7 @@ _PRESENCE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:
-    """What is to be done: ``goal_place`` is empty for looking at a thing under the lamp."""
+    """The task of a game: ``goal_place`` is empty for looking at a thing under the lamp."""
 
     type: str
     room: Room

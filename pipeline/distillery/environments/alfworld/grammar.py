@@ -1,9 +1,9 @@
 """The texts of the game: TextWorld's grammar, parsed by TextWorld once and then only evaluated.
 
-TextWorld parses the template of every admissible command anew at every step, which is where nearly all of its time
-goes, and copies the context of every symbol. Here each template is compiled, when it is first met, to a closure over
-(scene, binding). What the closures say is what TextWorld 1.7.0's ``ContextSensitiveGrammar.derive`` says; the
-integration tests hold the two against each other.
+TextWorld parses the template of every admissible command again at every step, which takes nearly all of its time,
+and copies the context of every symbol. Here each template is compiled, at its first use, to a closure over
+(scene, binding). The closures produce the same text as TextWorld 1.7.0's ``ContextSensitiveGrammar.derive``; the
+integration tests compare the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from textworld.logic import Rule
 from distillery.environments.alfworld.pddl import Domain, Fact
 
 TASK_PLACEHOLDER = "UNKNOWN GOAL"
-"""What ALFWorld's own grammar holds in the place of the task's sentence."""
+"""The text in ALFWorld's own grammar that stands for the task's sentence."""
 
 _TASK = re.compile(r'(?<="Your task is to: )[^"\\;|<>\[\]#{}/]*(?=\.")')
 
@@ -32,11 +32,11 @@ Binding = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What the texts speak of.
+    """The facts and names that the texts describe.
 
     Attributes:
-        facts: the true propositions by predicate; those that an action made false stand under ``not_`` + predicate.
-        names: how each entity is called.
+        facts: the true propositions by predicate; those that an action made false are under ``not_`` + predicate.
+        names: the name of each entity.
     """
 
     facts: dict[str, set[Fact]]

@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from distillery.environments.base import EnvironmentConfigurationError
 
 ENGINE = {"textworld": "1.7.0", "fast-downward-textworld": "20.6.4"}
-"""What the engine is built from. It uses their internals, so it was proven with these versions and takes no others."""
+"""The packages of the engine. It uses their internals, so it was proven with these versions and takes no others."""
 
 GENERATOR = ENGINE | {"alfworld": "0.4.2"}
-"""What our own games are made from besides; another version could make other games of the same seed."""
+"""The packages that make our own games; another version could make other games of the same seed."""
 
 
 def require(packages: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Reads from PDDL what the engine needs beside the translated game: parameters, types and initial facts.
+"""Readers of the PDDL that the engine needs next to the translated game: parameters, types and initial facts.
 
 Source of the language: PDDL 2.1 (Fox and Long, 2003), the part that ALFRED's domain uses.
 """
@@ -20,7 +20,8 @@ Fact = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Domain:
-    """What all games of a domain share. Compared by identity: :func:`read_domain` gives one object for one text.
+    """The parts that all games of a domain share. Compared by identity: :func:`read_domain` gives one object for one
+    text.
 
     Attributes:
         actions: the parameters of each action as (name, type), without question marks.

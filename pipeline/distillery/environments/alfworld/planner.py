@@ -43,7 +43,7 @@ class Planner:
         self._library.set_state_id(number)
 
     def goal_reached(self) -> bool:
-        """Whether the current state satisfies the game's goal."""
+        """Return whether the current state satisfies the game's goal."""
         return self._library.check_goal()
 
     def applicable(self) -> list[tuple[int, bytes, int]]:
@@ -59,7 +59,7 @@ class Planner:
         return list(_OPERATOR.iter_unpack(memoryview(self._buffer)[:size]))
 
     def apply(self, operator: int) -> None:
-        """Go on to the state after an operator that can be applied now."""
+        """Move to the state after an operator that can be applied now."""
         self._library.apply_operator(operator, None)
 
     def apply_and_tell(self, operator: int, effects: int) -> list[tuple[bool, str, Fact]]:

@@ -1,4 +1,4 @@
-"""Where things usually are: in every generated game alike, as in real homes, so that it can be learnt.
+"""The usual places of things: the same in every generated game, as in real homes, so that they can be learned.
 
 Each pair of a kind of thing and a kind of place has a fixed weight, drawn once and for all from a hash of the pair. The
 weights span three orders of magnitude: among the places that can hold a thing, one to three kinds hold it mostly.

@@ -1,4 +1,4 @@
-"""What an agent is told about ALFWorld, in our own words: the commands, and worked examples.
+"""The instructions for agents in ALFWorld, in our own words: the commands, and worked examples.
 
 The examples in ``examples.json`` were played on generated games of a split of their own; each names its game by the
 arguments of ``generator.make``. The integration tests play them again.

@@ -1,4 +1,4 @@
-"""What an episode's own text shows: where things were, and which actions were accepted under which conditions.
+"""The facts in an episode's own text: the places of things, and the actions that were accepted under which conditions.
 
 Nothing here asks the simulator: the miner of hints may know only what the agent could have read.
 """

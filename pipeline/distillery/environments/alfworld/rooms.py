@@ -9,7 +9,7 @@ from functools import cache
 from distillery.environments.alfworld import wheel
 
 Location = tuple[int, int, int, int]
-"""Where an agent stands: x and z in quarters of a metre, rotation in quarter turns, horizon in degrees."""
+"""The position of an agent: x and z in quarters of a meter, rotation in quarter turns, horizon in degrees."""
 
 _UNPOSED_COUNT = {"StoveBurner": 4, "Cabinet": 4, "Drawer": 3, "Shelf": 2}
 """How many of a kind a room gets where its layout names the kind but poses none; one of any other."""
@@ -22,7 +22,7 @@ class Place:
     Attributes:
         id: THOR's id.
         kind: the kind of place, such as ``CounterTop``.
-        location: where an agent stands to use it. Neighbours can share one.
+        location: the agent's position for using it. Neighbors can share one.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What the ``alfworld`` wheel brings for making games: kinds of things, real room layouts, goals, domain and grammar.
+"""The data of the ``alfworld`` wheel for making games: kinds of things, real room layouts, goals, domain and grammar.
 
 Sets of the wheel are sorted here, for their own order changes from process to process. Importing this module imports
 ``alfworld``; see :func:`.packages.alfworld_importable`.
@@ -62,7 +62,7 @@ def goal(task_type: str, **targets: str) -> str:
 
 
 def sentences(task_type: str, **targets: str) -> list[str]:
-    """The ways in which a task is told."""
+    """Return the sentences that can state a task."""
     lower = {target: kind.lower() for target, kind in targets.items()}
     return [template.format(**lower) for template in gdict[task_type]["templates"]]
 

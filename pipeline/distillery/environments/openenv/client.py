@@ -44,7 +44,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a reset or a step led to. Only its types are checked."""
+    """The result of a reset or a step. Only its types are checked."""
 
     observation: Mapping[str, Any]
     reward: float | None
@@ -52,7 +52,7 @@ class Result:
 
 
 class Server:
-    """What a server says of itself, by HTTP.
+    """A client for a server's description of itself, by HTTP.
 
     Args:
         url: of the server.
@@ -175,7 +175,7 @@ class Connection:
 
 
 def is_gone(error: ConnectionClosed) -> bool:
-    """Whether a connection closed because the server went away or restarts, not for what one of the two had said."""
+    """Return whether a connection closed because the server went away or restarts, and not because of a message."""
     if error.rcvd is not None:
         return error.rcvd.code in (CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART, CloseCode.TRY_AGAIN_LATER)
     return error.sent is None or error.sent.code == CloseCode.INTERNAL_ERROR  # no answer to a ping

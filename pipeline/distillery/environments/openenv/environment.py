@@ -73,7 +73,9 @@ class OpenEnv:
 
     @property
     def goal_is_task(self) -> bool:
-        """Whether a goal is all that the server lists of a task. The opening of a seed may hide what sets it apart."""
+        """Return whether a goal is all that the server lists of a task. The opening of a seed may hide other
+        differences.
+        """
         return bool(self._prepared["splits"]) and not self._options.goal
 
     def splits(self) -> Mapping[str, int | None]:

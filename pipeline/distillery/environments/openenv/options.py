@@ -18,20 +18,20 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen; only ``url`` must be.
+    """The options of the environment; only ``url`` is required.
 
     Attributes:
         url: of the server, such as ``http://wordle:8000``; a path stays, ``ws`` and ``wss`` are understood too.
-        instructions: what an agent is told; else the server's own description, and what an action looks like.
-        verbs: what a command can begin with, for the agent ``plain``.
+        instructions: the agent's instructions; else the server's own description, and the form of an action.
+        verbs: the words that a command can begin with, for the agent ``plain``.
         action: the field of an action that takes the command; else its only text field. Without one, a command is a
             JSON object: the whole action.
         text: the field of an observation that the agent reads; else its only text field, or the whole as JSON.
         goal: the field of a task (of a server with tasks) that states its goal; else the whole task as JSON.
-        category: the field of a task that names its kind; else kinds are found by the likeness of goals.
-        reward: what an episode's score is: ``last``, the last reward that came, or ``sum``, of all.
+        category: the field of a task that names its kind; else kinds are found by the similarity of goals.
+        reward: the episode's score: ``last``, the last reward that came, or ``sum``, of all.
         rewards: the worst and the best there is, scored as 0 and 1.
-        success: the score from which an episode that is done counts as a success.
+        success: the score from which a finished episode counts as a success.
         tokenSecretRef: the Secret's name and key with the token, from ``spec.environment.tokenSecretRef``.
     """
 
@@ -86,7 +86,7 @@ class Options:
         return cls(**values)
 
     def headers(self) -> dict[str, str]:
-        """The header with the token; none without one. It is read anew each time, and kept nowhere.
+        """Return the header with the token; empty without one. The token is read again each time, and kept nowhere.
 
         Raises:
             EnvironmentConfigurationError: it isn't there, or can't be sent in a header. The message has nothing of it.

@@ -34,11 +34,11 @@ def words(text: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def term(word: str) -> str:
-    """What a word is indexed as; empty for a stop word."""
+    """Return the term that a word is indexed as; empty for a stop word."""
     word = word.removesuffix(_POSSESSIVES[0]).removesuffix(_POSSESSIVES[1])
     return "" if word in STOP_WORDS else _stem(word)
 
 
 def terms(text: str) -> list[str]:
-    """What a text in lower case is indexed and searched by."""
+    """Return the terms that a text in lower case is indexed and searched by."""
     return [found for word in words(text) if (found := term(word))]

@@ -1,6 +1,7 @@
-"""The colours by which the reward compares options: ``dark navy blue`` and ``navy`` are both what is found first here.
+"""The colors by which the reward compares options: ``dark navy blue`` and ``navy`` both become the first one found
+here.
 
-The list and its order are part of the reward's definition (WebShop's ``normalize.py``): ``dark`` counts as a colour,
+The list and its order are part of the reward's definition (WebShop's ``normalize.py``): ``dark`` counts as a color,
 and ``red`` is found in ``colored``.
 """
 
@@ -21,9 +22,9 @@ _COLOURS = (
 
 
 def normalise(option: str | tuple[str, str]) -> str:
-    """The first colour of the list that is in an option, else the option.
+    """Return the first color of the list that is in an option, else the option.
 
-    In a text a colour is found anywhere, in a (name, value) only where it is the whole value; the original asks ``in``
-    of either. A pair without a colour is compared as Python writes it, name and all.
+    In a text a color is found anywhere, in a (name, value) only if it is the whole value; the original asks ``in``
+    of either. A pair without a color is compared as Python writes it, name and all.
     """
     return next((colour for colour in _COLOURS if colour in option), str(option))

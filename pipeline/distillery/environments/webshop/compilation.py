@@ -1,4 +1,4 @@
-"""From a catalogue's three files to a compiled shop: complete or absent, in 1 kB of memory a product.
+"""The compilation of a catalog's three files to a shop: complete or absent, in 1 kB of memory a product.
 
 In the environment's folder::
 
@@ -36,7 +36,7 @@ _VERSION = 1  # of the compiled files
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What decides the shop, given the files.
+    """The inputs that decide the shop, next to the files.
 
     Attributes:
         catalogue: ``webshop`` or ``generated``.
@@ -59,21 +59,21 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a folder holds."""
+    """The description of the shop in a folder."""
 
     recipe: Recipe
     products: int
     goals: int
 
     def __str__(self) -> str:
-        """As printed beside every number."""
+        """Return the text that is printed next to every number."""
         recipe = self.recipe
         what = "WebShop" if recipe.catalogue == "webshop" else f"generated shop v{recipe.generator}"
         return f"{what} ({self.products:,} products, {recipe.goals} goals, seed {recipe.seed}, nouns by {recipe.nouns})"
 
 
 def read_marker(folder: Path) -> Marker | None:
-    """What a folder holds; None where nothing was compiled to the end."""
+    """Return the marker of the shop in a folder; None if no compilation was completed there."""
     try:
         content = json.loads((folder / SHOP / _MARKER).read_text())
     except FileNotFoundError:
@@ -84,13 +84,14 @@ def read_marker(folder: Path) -> Marker | None:
 
 
 def compile_shop(folder: Path, files: DataFiles, recipe: Recipe, *, seen: jsonstream.Seen) -> Marker:
-    """Write the shop; one that is there already is replaced.
+    """Write the shop; an existing one is replaced.
 
     Args:
         folder: the environment's.
-        files: the catalogue.
-        recipe: what to make of it.
-        seen: is told how many bytes of the products' file were read; what it raises ends the work.
+        files: the catalog.
+        recipe: the shop to make of it.
+        seen: called with the number of bytes of the products' file that were read; an exception that it raises ends the
+            work.
 
     Raises:
         EnvironmentConfigurationError: a file isn't one of WebShop's; the message names it.

@@ -24,7 +24,7 @@ _PRODUCTS, _ATTRIBUTES, _INSTRUCTIONS = "items_shuffle", "items_ins_v2", "items_
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """The three files of a catalogue."""
+    """The three files of a catalog."""
 
     products: Path
     attributes: Path
@@ -32,7 +32,7 @@ class DataFiles:
 
     @classmethod
     def in_folder(cls, folder: Path) -> DataFiles:
-        """Where our own catalogue is written."""
+        """Return the files of our own catalog in a folder."""
         return cls(*(folder / f"{name}.json" for name in (_PRODUCTS, _ATTRIBUTES, _INSTRUCTIONS)))
 
     def read_attributes(self) -> dict[str, bytes]:
@@ -45,9 +45,9 @@ class DataFiles:
 
 
 def find(first: int | None) -> DataFiles:
-    """WebShop's own files in ``$WEBSHOP_DATA``.
+    """Return WebShop's own files in ``$WEBSHOP_DATA``.
 
-    Where there are several catalogues, ``items_shuffle_N.json`` is taken for the ``first`` N products, and without a
+    If there are several catalogs, ``items_shuffle_N.json`` is taken for the ``first`` N products, and without a
     number the full one, or the only one that there is.
 
     Raises:
@@ -77,12 +77,12 @@ def _one_of(folder: Path, name: str, suffix: str) -> Path:
     for file in (folder / f"{name}{suffix}.json", folder / f"{name}.json"):
         if file.is_file():
             return file
-    raise EnvironmentConfigurationError(f"{folder} has {_PRODUCTS}{suffix}.json and no {name}.json beside it")
+    raise EnvironmentConfigurationError(f"{folder} has {_PRODUCTS}{suffix}.json and no {name}.json next to it")
 
 
 def _advice(found: str) -> str:
     return (
-        f"WebShop's own catalogue is wanted, and {found}: get {_PRODUCTS}.json, {_ATTRIBUTES}.json and "
+        f"WebShop's own catalog is requested, and {found}: get {_PRODUCTS}.json, {_ATTRIBUTES}.json and "
         f"{_INSTRUCTIONS}.json by WebShop's setup.sh and set {VARIABLE} to their folder, or take "
         "`catalogue: generated`, which needs no download"
     )

@@ -1,7 +1,7 @@
-"""Our own products and instructions, for whoever lacks WebShop's: the same bytes for a seed, in WebShop's own format.
+"""Our own products and instructions, for users without WebShop's: the same bytes for a seed, in WebShop's own format.
 
-A product is a ware with a brand, some of the attributes and options that its kind can have, and a price. Of a kind
-there are as many products as of any other, so that an instruction is about finding the one with the right attributes.
+A product is a product type with a brand, some of the attributes and options that its kind can have, and a price. Every
+kind has the same number of products, so that an instruction is about finding the one with the right attributes.
 Each product's instructions are answered by the product itself with the right options: every goal can be reached.
 """
 
@@ -91,9 +91,9 @@ def enough_for(wanted: Mapping[str, int]) -> int:
 
 
 def write(files: DataFiles, seed: int, number: int, *, progress: Callable[[float], None]) -> None:
-    """Write the three files of a catalogue.
+    """Write the three files of a catalog.
 
-    ``progress`` is told the share that is done; what it raises ends the work.
+    ``progress`` is called with the share that is done; an exception that it raises ends the work.
     """
     files.products.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -1,8 +1,8 @@
-"""Goals: what is to be bought, in words and as the reward knows it; how they are made, ordered and split.
+"""Goals: the instructions, and the wanted products as the reward knows them; how they are made, ordered and split.
 
-Human goals are instructions that people wrote, taken as they stand. Synthetic ones are made for every combination of a
+Human goals are instructions that people wrote, taken as they are. Synthetic ones are made for every combination of a
 product's options. Both get a limit of the price. Goals are shuffled by a seed that is the original's, so that goal
-``i`` here is the original's session ``fixed_i``; only the limits differ, for the original draws them anew in every
+``i`` here is the original's session ``fixed_i``; only the limits differ, for the original draws them again in every
 process.
 """
 
@@ -31,16 +31,16 @@ _LEAST_FOR_ALL = 2 * (_TEST + _DEV)
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is to be bought.
+    """A product to buy, with its instruction.
 
     Attributes:
         product: the number of the product that the instruction was written for.
         asin: the shop's number of it.
         category: of the product, in the method's words.
-        instruction: what the agent reads.
-        attributes: what the bought product should have; at least one.
+        instruction: the text that the agent reads.
+        attributes: the attributes that the bought product should have; at least one.
         options: the values that should be chosen: by name for a synthetic goal, a list for a human one.
-        price_limit: what it may cost.
+        price_limit: the highest price allowed.
     """
 
     product: int

@@ -1,4 +1,4 @@
-"""Reads the big JSON files of WebShop piece by piece: parsed whole, the full catalogue would take 20 GB of memory."""
+"""A reader of WebShop's big JSON files, piece by piece: parsed whole, the full catalog would take 20 GB of memory."""
 
 from __future__ import annotations
 

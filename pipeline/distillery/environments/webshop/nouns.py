@@ -1,8 +1,8 @@
-"""The nouns of a product's title, by which the reward tells what kind of thing it is.
+"""The nouns of a product's title, by which the reward compares kinds of things.
 
-The original asks spaCy's ``en_core_web_sm``, which isn't on PyPI. Whoever has it, or another English pipeline of
-spaCy's, can have it asked. Else the nouns are found by rule: in titles nearly every word is a noun or a name, and what
-isn't is mostly a word that English has few of. Measured against en_core_web_sm 3.8 on the titles of 1,000 real
+The original asks spaCy's ``en_core_web_sm``, which isn't on PyPI. It, or another English pipeline of spaCy's, is used
+if it is installed and named. Else the nouns are found by rule: in titles nearly every word is a noun or a name, and the
+other words are mostly words that English has few of. Measured against en_core_web_sm 3.8 on the titles of 1,000 real
 products, by how often the reward's type factor is the same for a product and the first 20 results of a search for it
 (300 searches; the same tokens for all but spaCy):
 

@@ -15,11 +15,11 @@ CATALOGUES = ("auto", "webshop", "generated")
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen.
+    """The options of the environment.
 
     Attributes:
         catalogue: ``webshop`` for the files in ``$WEBSHOP_DATA``, ``generated`` for our own products, ``auto`` for the
-            former where the variable is set and the latter where it isn't.
+            former if the variable is set and the latter if it isn't.
         goals: ``human`` for instructions in people's words (for generated products: in words like theirs),
             ``synthetic`` for one instruction per combination of a product's options.
         products: how many; of WebShop's own the first so many (all without it), of generated ones as many as the tasks
@@ -28,8 +28,8 @@ class Options:
         nouns: how the reward finds nouns: ``rule``, the name of an installed English pipeline of spaCy's, or ``auto``;
             see :func:`distillery.environments.webshop.nouns.choose`.
         shown: how many of the ten products of a result page are shown; the agents of ReAct and of the method see 3.
-        attributes: whether a product's page has a button for what the reward knows of it, as the original's optional
-            ``show_attrs``.
+        attributes: whether a product's page has a button for the attributes that the reward knows, as the original's
+            optional ``show_attrs``.
     """
 
     catalogue: str = "auto"

@@ -52,7 +52,7 @@ class Page:
 
 
 def search_page(instruction: str) -> Page:
-    """Where a session begins."""
+    """Return the first page of a session."""
     return Page(_join([SHOP, INSTRUCTION, instruction, "Search"]), searchable=True)
 
 
@@ -75,7 +75,7 @@ def product_page(instruction: str, product: Product, *, attributes: bool) -> Pag
 
 
 def text_page(instruction: str, product: Product, button: str) -> Page:
-    """What a product's button Description, Features, Reviews or Attributes leads to. There are no reviews."""
+    """Return the page behind a product's button Description, Features, Reviews or Attributes. There are no reviews."""
     contents: Mapping[str, Sequence[str]] = {
         DESCRIPTION: [product.description],
         FEATURES: [f" {feature}" for feature in product.features],

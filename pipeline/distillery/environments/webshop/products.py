@@ -30,7 +30,7 @@ _NOT_OF_A_NUMBER = re.compile(r"[^\d.]")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a result page shows of a product."""
+    """The part of a product that a result page shows."""
 
     asin: str
     title: str
@@ -44,13 +44,13 @@ class Product:
     Attributes:
         asin: the shop's number of it.
         title: its name.
-        price_tag: the price as it is shown; a range where it has one.
+        price_tag: the price as it is shown; a range for a product that has one.
         description: the text of its page Description.
         features: the points of its page Features.
         options: by the option's name, such as ``size``, its values in the order of the page; all in lower case.
-        attributes: what the reward knows of it, such as ``gluten free``.
-        price: what the reward reckons with.
-        query: the search by which it was found when the catalogue was made.
+        attributes: the attributes that the reward knows, such as ``gluten free``.
+        price: the price that the reward compares.
+        query: the search by which it was found when the catalog was made.
         path: its place in the shop's categories, levels divided by ``›``.
         category: one of :data:`CATEGORIES`, as the files spell it.
     """
@@ -79,12 +79,12 @@ class Product:
 
 
 def read_product(raw: Mapping[str, Any], attributes: Sequence[str] | None, seed: int) -> Product | None:
-    """A product from an entry of ``items_shuffle``; None for one that the original leaves out for its number.
+    """Return a product from an entry of ``items_shuffle``; None for one that the original leaves out for its number.
 
     Args:
         raw: the entry.
         attributes: those of ``items_ins_v2``; None if the product isn't there.
-        seed: of the price, where the shop asks a range. (The original draws it anew in every process.)
+        seed: of the price, if the shop asks a range. (The original draws it again in every process.)
 
     Raises:
         KeyError, TypeError, ValueError: the entry isn't one of the original's.

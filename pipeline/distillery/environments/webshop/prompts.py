@@ -1,4 +1,4 @@
-"""What an agent is told about WebShop, in our own words: the commands, and worked examples.
+"""The instructions for agents in WebShop, in our own words: the commands, and worked examples.
 
 The examples in ``examples.json`` were shopped in a generated shop of their own, with the seed :data:`EXAMPLES_SEED` and
 :data:`EXAMPLES_PRODUCTS` products; each names its goal. The integration tests play them again.
@@ -28,7 +28,7 @@ _INSTRUCTIONS = (
 
 
 def instructions(max_steps: int | None) -> str:
-    """Return what an agent is told, with the limit of commands that holds."""
+    """Return the agent's instructions, with the limit of commands that holds."""
     limit = "The number of commands is limited" if max_steps is None else f"You have {max_steps} commands"
     return _INSTRUCTIONS.format(limit=limit)
 

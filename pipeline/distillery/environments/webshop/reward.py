@@ -1,8 +1,8 @@
-"""What a purchase is worth, from 0 to 1: the original's reward with all its quirks.
+"""The reward of a purchase, from 0 to 1: the original's, with all its quirks.
 
     reward = type * (attributes + options + price) / (wanted attributes + wanted options + 1)
 
-The quirks, each of which a test holds: the nouns of a wanted title count as often as they stand there; a product
+The quirks, each of which a test holds: the nouns of a wanted title count as often as they occur there; a product
 without a noun in common is worth nothing, whatever else fits; options wanted by name are compared as (name, value), so
 that their name can match too; a purchase may match a wanted option by any of its own, under any name.
 """
@@ -45,7 +45,7 @@ def reward(bought: Product, options: Mapping[str, str], goal: Goal, wanted: Prod
 
 
 def type_factor(bought: Product, wanted: Product, nouns: Nouns) -> float:
-    """Whether it is the kind of thing that was wanted: 1, 0.5, 0.1 or 0."""
+    """Return how well the bought kind of thing matches the wanted one: 1, 0.5, 0.1 or 0."""
     of_wanted = nouns(wanted.title)
     shared = set(nouns(bought.title)) & set(of_wanted)
     alike = len(shared) / len(of_wanted) if of_wanted else 0.2
@@ -67,14 +67,16 @@ def count_attributes(bought: Product, wanted: Iterable[str]) -> int:
 
 
 def count_options(chosen: Iterable[str], wanted: Iterable[str | tuple[str, str]]) -> int:
-    """How many of the wanted options a chosen one is alike to; colours by their basic name."""
+    """Return how many of the wanted options a chosen one is similar to; colors by their basic name."""
     values = [colours.normalise(value) for value in chosen]
     return sum(any(alike(value, colours.normalise(wish)) for value in values) for wish in wanted)
 
 
 @lru_cache(maxsize=1 << 14)
 def alike(one: str, other: str) -> bool:
-    """Whether two texts share their words, by the ratio that thefuzz's ``token_set_ratio`` gives, rounding and all."""
+    """Return whether two texts share their words, by the ratio that thefuzz's ``token_set_ratio`` gives, rounding and
+    all.
+    """
     return round(fuzz.token_set_ratio(_plain(one), _plain(other))) > _ALIKE
 
 

@@ -3,7 +3,7 @@
 bm25s keeps the index, and maps it into memory. The scores in it are computed here, in place of its
 ``build_index_from_ids``, which its documentation leaves to users who want it, for two reasons: Lucene keeps the length
 of a document in one byte, which decides one in two hundred of the first ten results; and bm25s's own way takes 10 kB of
-memory a product, so 12 GB for the full catalogue, and this one 1.
+memory a product, so 12 GB for the full catalog, and this one 1.
 
 They are added up here too: most of the time would go into words that most documents have and that decide little. So
 these are left for last, and looked up only for the documents that could still be among the best (MaxScore: Turtle &
@@ -44,11 +44,11 @@ _ROUNDING = 2**-21  # of the highest score, for each word: more than adding up i
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """Where a term stands.
+    """The documents that contain a term.
 
     Attributes:
         documents: in ascending order.
-        scores: what it adds to each.
+        scores: the term's contribution to the score of each.
         most: the highest of these.
     """
 
@@ -57,7 +57,7 @@ class Postings:
     most: float
 
     def of(self, documents: NDArray[np.intp]) -> NDArray[np.float32]:
-        """What it adds to some documents; 0 to those that it isn't in."""
+        """Return the term's contribution to some documents; 0 to those without it."""
         places = np.searchsorted(self.documents, documents.astype(np.int32))
         places[places == len(self.documents)] = 0
         return np.where(self.documents[places] == documents, self.scores[places], np.float32(0))

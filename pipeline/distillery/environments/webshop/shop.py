@@ -59,7 +59,7 @@ class Shop:
         return self._index.search(words)
 
     def listing(self, number: int) -> products.Listing:
-        """What a result page shows of a product."""
+        """Return the part of a product that a result page shows."""
         return products.listing(self._listings[number])
 
     def product(self, number: int) -> products.Product:

@@ -1,4 +1,6 @@
-"""What the generated shop sells: eight kinds of things in each of the five categories, from ``wares.json``."""
+"""The product types of the generated shop: eight kinds of things in each of the five categories, from
+``wares.json``.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ class Ware:
 
 @cache
 def wares() -> tuple[Ware, ...]:
-    """All kinds, in the order in which the generator goes round."""
+    """Return all product types, in the order in which the generator takes them."""
     content = json.loads(files("distillery.environments.webshop").joinpath("wares.json").read_text(encoding="utf-8"))
     return tuple(
         Ware(

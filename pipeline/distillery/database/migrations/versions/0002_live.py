@@ -1,4 +1,4 @@
-"""What users play, and what was served to them when.
+"""Sessions of users, and the history of what was served to them.
 
 Revision ID: 0002
 Revises: 0001
@@ -23,7 +23,7 @@ CREATE TABLE live_session (
     task           text NOT NULL DEFAULT '',        -- in the client's words
     started_at     timestamptz NOT NULL,
     updated_at     timestamptz NOT NULL,
-    used_in_round  integer,                         -- the round that learnt from it
+    used_in_round  integer,                         -- the round that learned from it
     PRIMARY KEY (run_id, session)
 );
 CREATE INDEX live_session_age ON live_session (run_id, updated_at);

@@ -1,4 +1,4 @@
-"""When a session's outcome was told, and whether the session shows how the agent went on.
+"""The time of a session's reported outcome, and whether the session shows the agent's next messages.
 
 Revision ID: 0003
 Revises: 0002
