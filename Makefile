@@ -7,7 +7,7 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down crds lock pretrain \
+.PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down crds docs lock pretrain \
 	pretrain-shopper clean
 
 help: ## List the commands
@@ -77,6 +77,15 @@ crds: install ## Generate the CustomResourceDefinition from the types
 	$(BIN)/python -m distillery_operator.crd $(CRD)
 	cp $(CRD) charts/distillery/files/crd.yaml
 
+# What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
+build/docs-venv/.installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/pip install --quiet --no-deps --require-hashes -r requirements/docs.txt
+	touch $@
+
+docs: build/docs-venv/.installed ## Build the documentation site; fails on a broken link (seconds)
+	build/docs-venv/bin/python -m hack.site
+
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
 	--overrides requirements/overrides.txt --excludes requirements/excludes.txt --custom-compile-command "make lock"
@@ -95,6 +104,7 @@ lock: $(UV) ## Pin the current releases again
 		-o requirements/gateway.txt
 	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
 	$(COMPILE) --upgrade --no-deps requirements/bench.in -c requirements/local.txt -o requirements/bench.txt
+	$(COMPILE) --upgrade requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 pretrain: install ## Make models/micro again (40 minutes on one core)
