@@ -8,7 +8,7 @@ CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down crds docs lock pretrain \
-	pretrain-shopper clean
+	pretrain-shopper reference clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -45,12 +45,13 @@ build/trl/.installed: requirements/bench.txt $(VENV)/.installed
 	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
 	touch $@
 
-check: install ## Lint, format, types, import contracts (seconds)
+check: install ## Lint, format, types, import contracts, generated files (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
+	$(BIN)/python -m hack.reference --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
@@ -76,6 +77,9 @@ cluster-down: install ## Stop it
 crds: install ## Generate the CustomResourceDefinition from the types
 	$(BIN)/python -m distillery_operator.crd $(CRD)
 	cp $(CRD) charts/distillery/files/crd.yaml
+
+reference: install ## Generate docs/reference from the code
+	$(BIN)/python -m hack.reference
 
 # What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
 build/docs-venv/.installed: requirements/docs.txt
