@@ -1,5 +1,5 @@
 """The generator of docs/reference/: one module and one pure function a page, each read from the code that defines it.
 
-    .venv/bin/python -m hack.reference            write the pages; ``make reference``
-    .venv/bin/python -m hack.reference --check    fail where a page is stale; part of ``make check``
+``python -m hack.reference`` writes the pages, and ``make reference`` runs it. With ``--check`` it fails where a page is
+stale, as a part of ``make check``.
 """

@@ -40,7 +40,8 @@ def _commands() -> str:
 
 
 def _helm() -> str:
-    return helm.render(_read("charts/distillery/values.yaml"), json.loads(_read("charts/distillery/values.schema.json")))
+    chart = "charts/distillery"
+    return helm.render(_read(f"{chart}/values.yaml"), json.loads(_read(f"{chart}/values.schema.json")))
 
 
 def _metrics() -> str:

@@ -16,7 +16,7 @@ MEANINGS: Mapping[str, str] = {
     "DatabaseReady": "The database answers, and its schema is up to date.",
     "Stalled": "Something keeps the run from continuing. The message names it and the fix.",
     "Suspended": "The run is suspended, or its stages are paused.",
-    "RequestAccepted": "The last requests by annotation were accepted. [Runs under GitOps](../gitops.md) explains them.",
+    "RequestAccepted": "The requests by annotation were accepted. [Runs under GitOps](../gitops.md) explains them.",
     "Promoted": "The last round promoted its student.",
     "Serving": "Every serving pod serves the student that is to be served.",
     "CanaryProgressing": "A canary gets a share of the traffic.",
@@ -94,7 +94,7 @@ def reasons_of(module: Module, types: Mapping[str, str], modules: Sequence[Modul
             if not condition or len(arguments) < 3:
                 continue
             status, reason, message = arguments[:3]
-            holds = str(status.value) if isinstance(status, ast.Constant) and status.value is not None else "True or False"
+            holds = str(status.value) if isinstance(status, ast.Constant) else "True or False"
             local = assigned_before(function, node)
             for text in sorted(set(_choices(reason, constants, local))):
                 said = _nearest(message, constants, local)

@@ -93,13 +93,14 @@ def render(modules: Sequence[Module], settings: Mapping[str, tuple[str, str]]) -
         ]
         for internal in (False, True)
     }
+    operator = [[code(name), code(value), text[:1].upper() + text[1:]] for name, (value, text) in settings.items()]
     return page(
         "Environment variables",
         "## Variables that you set",
         table(["variable", "meaning", "read in"], rows[False]),
         "## Variables of the operator",
         paragraph("The chart sets these variables, most of them from its [values](helm-values.md)."),
-        table(["variable", "default", "meaning"], [[code(n), code(d), text[:1].upper() + text[1:]] for n, (d, text) in settings.items()]),
+        table(["variable", "default", "meaning"], operator),
         "## Variables inside the pods of a run",
         paragraph("The operator sets these variables. Set them yourself only where you start such a program by hand."),
         table(["variable", "meaning", "read in"], rows[True]),

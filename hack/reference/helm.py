@@ -73,4 +73,6 @@ def _type(part: Mapping[str, Any], node: yaml.Node) -> str:
         return "one of " + ", ".join(code(str(choice)) for choice in part["enum"])
     if "type" in part:
         return str(part["type"])
-    return {yaml.MappingNode: "object", yaml.SequenceNode: "array"}.get(type(node), "string")
+    if isinstance(node, yaml.MappingNode):
+        return "object"
+    return "array" if isinstance(node, yaml.SequenceNode) else "string"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,7 @@ def _row(metric: Metric) -> list[str]:
     return [code(metric.name), metric.kind, ", ".join(code(label) for label in metric.labels), metric.description]
 
 
-def _alert(rule: Mapping[str, Any]) -> Iterable[str]:
+def _alert(rule: Mapping[str, Any]) -> list[str]:
     expression = " ".join(rule["expr"].split())
     severity, summary = rule["labels"]["severity"], rule["annotations"]["summary"]
     return [code(rule["alert"]), severity, rule.get("for", "at once"), summary, code(expression)]

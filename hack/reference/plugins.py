@@ -72,7 +72,16 @@ def _attributes(definition: ast.ClassDef) -> Iterator[list[str]]:
             note = " ".join(str(after.value.value).replace("``", "`").split())
         if note or not documented:
             default = code(ast.unparse(statement.value)) if statement.value else ""
-            yield [code(statement.target.id), code(ast.unparse(statement.annotation)), default, note]
+            yield [code(statement.target.id), code(_type(statement.annotation)), default, note]
+
+
+def _type(annotation: ast.expr) -> str:
+    """Return the type of an attribute; a class variable's without the wrapper."""
+    match annotation:
+        case ast.Subscript(value=ast.Name(id="ClassVar"), slice=inner):
+            return ast.unparse(inner)
+        case _:
+            return ast.unparse(annotation)
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

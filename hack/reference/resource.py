@@ -104,8 +104,8 @@ class _Parts:
         suffix, nested = _object_in(part)
         if nested:
             listed = self._listed[_fields(nested)]
-            here = f"{path}.{name}{suffix}"
-            description.append(f"{'Fields' if listed == here else 'The same fields as'}: [{listed}](#{anchor(listed)}).")
+            words = "Fields" if listed == f"{path}.{name}{suffix}" else "The same fields as"
+            description.append(f"{words}: [{listed}](#{anchor(listed)}).")
         return [code(name), _type(part), default, " ".join(text for text in description if text)]
 
 
@@ -147,12 +147,13 @@ def _bounds(part: Schema) -> str:
     sentences: list[str] = []
     if "enum" in part:
         sentences.append(f"One of {', '.join(code(str(value)) for value in part['enum'])}.")
-    low, high = part.get("minimum"), part.get("maximum")
-    at_least = "more than" if part.get("exclusiveMinimum") else "at least"
-    at_most = "less than" if part.get("exclusiveMaximum") else "at most"
-    if low is not None or high is not None:
-        words = [f"{at_least} {_number(low)}"] * (low is not None) + [f"{at_most} {_number(high)}"] * (high is not None)
-        sentences.append(f"{' and '.join(words).capitalize()}.")
+    limits: list[str] = []
+    if "minimum" in part:
+        limits.append(f"{'more than' if part.get('exclusiveMinimum') else 'at least'} {_number(part['minimum'])}")
+    if "maximum" in part:
+        limits.append(f"{'less than' if part.get('exclusiveMaximum') else 'at most'} {_number(part['maximum'])}")
+    if limits:
+        sentences.append(f"{' and '.join(limits).capitalize()}.")
     if part.get("pattern"):
         sentences.append(f"Matches {code(part['pattern'])}.")
     if part.get("maxItems"):

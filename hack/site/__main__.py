@@ -31,6 +31,7 @@ def main() -> None:
     except BrokenLink as error:
         _fail([str(error)])
     shutil.copytree(HERE / "overrides", BUILD / "overrides")
+    shutil.copy(HERE / "site.css", BUILD / DOCS)
     (BUILD / "zensical.toml").write_text(configuration, encoding="utf-8")
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"], cwd=BUILD, env={**os.environ, "NO_COLOR": "1"}

@@ -1,4 +1,4 @@
-"""The checks of a built site, which Zensical does not have: links to files, loads from elsewhere, and the navigation."""
+"""The checks that Zensical does not have: links to files, requests to other hosts, and the navigation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The indentation of lists, from CommonMark's rule to Python-Markdown's.
 
-CommonMark, and so the repository's own pages, indents what belongs to a list item by the width of its marker: two columns
-after ``- ``. Python-Markdown, which Zensical renders with, wants four. Without this, code in a list becomes a paragraph.
+CommonMark, and so the repository's own pages, indents the content of a list item by the width of its marker: two
+columns after ``- ``. Python-Markdown, which Zensical renders with, wants four. Otherwise code in a list becomes a
+paragraph.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def _indented(lines: list[str]) -> Iterator[str]:
             continue
         indent = len(line) - len(line.lstrip(" "))
         opened, marker = _FENCE.match(line), _MARKER.match(line)
-        if not fence and (blank or opened or marker or line.startswith("#")):  # else a paragraph may go on at any column
+        if not fence and (
+            blank or opened or marker or line.startswith("#")
+        ):  # else a paragraph may go on at any column
             while columns and indent < columns[-1]:
                 columns.pop()
         base = columns[-1] if columns else 0

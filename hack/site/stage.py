@@ -82,13 +82,16 @@ def _translate(root: Path, page: str) -> tuple[str, list[str]]:
     if (root / page).is_dir():
         return replace_links(_folder_page(root, page), replace), linked
     if page.endswith(".md"):
-        return indent_lists(replace_links((root / page).read_text(encoding="utf-8"), replace)), linked
+        text = indent_lists(replace_links((root / page).read_text(encoding="utf-8"), replace))
+        return text if page.startswith(f"{DOCS}/") else "\n".join([*_front_matter(), text]), linked
     return _file_page(root, page), linked
 
 
 def _folder_page(root: Path, folder: str) -> str:
     files = [path for path in sorted((root / folder).iterdir()) if path.is_file() and not path.name.startswith(".")]
-    return "\n".join([*_front_matter(), f"# `{folder}/`", "", *(f"- [`{path.name}`]({path.name})" for path in files), ""])
+    return "\n".join(
+        [*_front_matter(), f"# `{folder}/`", "", *(f"- [`{path.name}`]({path.name})" for path in files), ""]
+    )
 
 
 def _file_page(root: Path, path: str) -> str:
