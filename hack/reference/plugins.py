@@ -30,7 +30,7 @@ def render(
         entries = installed.get(group, {})
         blocks += [
             f"## {kind.capitalize()}",
-            f"The entry points are those of the group {code(group)}. Distillery registers these itself:",
+            paragraph(f"The group of entry points is {code(group)}. Distillery itself registers these:"),
             table(["name", "class"], [[code(name), code(target)] for name, target in entries.items()]),
         ]
         for definition in interfaces.get(kind, ()):

@@ -40,7 +40,8 @@ def main() -> None:
         sys.exit(built.returncode)
     if problems := find_problems(BUILD / "site"):
         _fail(problems)
-    print(f"The site is in {(BUILD / 'site').relative_to(ROOT)}.")
+    folder = (BUILD / "site").relative_to(ROOT)
+    print(f"The site is in {folder}. To read it: python3 -m http.server --directory {folder}")
 
 
 def _fail(problems: list[str]) -> None:

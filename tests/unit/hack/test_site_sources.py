@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,15 @@ def test_staging_fails_when_a_link_leaves_the_repository(tmp_path: Path):
 
 def test_hidden_folders_are_visible_on_the_site():
     assert site_path(ROOT, ".github/workflows/a.yaml") == "source/github/workflows/a.yaml.md"
+
+
+def test_the_build_needs_only_the_standard_library():
+    """`make docs` runs without `make install`."""
+    for path in (ROOT / "hack/site").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert all(name.partition(".")[0] in {*sys.stdlib_module_names, "hack"} for name in names), path
 
 
 def test_the_repository_can_be_staged(tmp_path: Path):
