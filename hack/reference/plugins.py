@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from hack.reference.markdown import block, code, page, paragraph, prose, table
 from hack.reference.source import Module
 
+LINE = 120
+"""The length of a line of code."""
+
 
 def render(
     groups: Sequence[str], installed: Mapping[str, Mapping[str, str]], interfaces: Mapping[str, Sequence[ast.ClassDef]]
@@ -85,8 +88,34 @@ def _type(annotation: ast.expr) -> str:
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """Return the signature in the form of a stub."""
+    """Return the signature in the form of a stub, as ruff formats it: a long one has a line for each argument."""
     decorators = "".join(f"@{ast.unparse(decorator)}\n" for decorator in node.decorator_list)
-    start = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-    result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    return f"{decorators}{start} {node.name}({ast.unparse(node.args)}){result}: ..."
+    start = f"{'async def' if isinstance(node, ast.AsyncFunctionDef) else 'def'} {node.name}("
+    end = f"){f' -> {ast.unparse(node.returns)}' if node.returns else ''}: ..."
+    arguments = list(_arguments(node.args))
+    line = f"{start}{', '.join(arguments)}{end}"
+    if len(line) > LINE:
+        line = "\n".join([start, *(f"    {argument}," for argument in arguments), end])
+    return decorators + line
+
+
+def _arguments(given: ast.arguments) -> Iterator[str]:
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(positional) - len(given.defaults)), *given.defaults]
+    for argument, default in zip(positional, defaults, strict=True):
+        yield _argument(argument, default)
+        if given.posonlyargs and argument is given.posonlyargs[-1]:
+            yield "/"
+    if given.vararg or given.kwonlyargs:
+        yield f"*{_argument(given.vararg, None) if given.vararg else ''}"
+    for argument, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        yield _argument(argument, default)
+    if given.kwarg:
+        yield f"**{_argument(given.kwarg, None)}"
+
+
+def _argument(argument: ast.arg, default: ast.expr | None) -> str:
+    text = f"{argument.arg}: {ast.unparse(argument.annotation)}" if argument.annotation else argument.arg
+    if default is None:
+        return text
+    return f"{text} = {ast.unparse(default)}" if argument.annotation else f"{text}={ast.unparse(default)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +15,8 @@ from hack.site.stage import DOCS, BrokenLink, stage
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "docs"
 HERE = Path(__file__).parent
+
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main() -> None:
@@ -34,10 +36,14 @@ def main() -> None:
     shutil.copy(HERE / "site.css", BUILD / DOCS)
     (BUILD / "zensical.toml").write_text(configuration, encoding="utf-8")
     built = subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--strict"], cwd=BUILD, env={**os.environ, "NO_COLOR": "1"}
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=BUILD,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if built.returncode:
-        sys.exit(built.returncode)
+        sys.exit(_COLOR.sub("", built.stderr.partition("Traceback (most recent call last)")[0]))
     if problems := find_problems(BUILD / "site"):
         _fail(problems)
     folder = (BUILD / "site").relative_to(ROOT)

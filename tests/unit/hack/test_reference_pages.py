@@ -231,8 +231,25 @@ def test_an_interface_has_its_attributes_and_its_methods():
     assert "### Agent\n\nA format.\n\nRead `Task` and `verbs`." in page
     assert "| `name` | `str` |  |  |" in page
     assert "| `stop` | `tuple[str, ...]` | `()` | Where a reply ends. |" in page
-    assert "```python\ndef head(self, task: Task, *, hints: int=0) -> str: ...\n```" in page
+    assert "```python\ndef head(self, task: Task, *, hints: int = 0) -> str: ...\n```" in page
     assert "_hidden" not in page
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "def f(self): ...",
+        "async def f(a, /, b: int = 1, *rest: str, c, d=2, **more: Any) -> None: ...",
+        "@property\ndef f(self) -> str: ...",
+        "def f(\n    self,\n    *,\n"
+        + "".join(f"    argument_{n}: tuple[str, ...],\n" for n in range(5))
+        + ") -> None: ...",
+    ],
+)
+def test_a_signature_is_written_as_ruff_formats_it(signature: str):
+    body = "\n".join(f"    {line}" for line in signature.split("\n"))
+    page = plugins.render(["agents"], {}, {"agents": plugins.classes(module(f"class A:\n{body}\n"))})
+    assert f"```python\n{signature}\n```" in page
 
 
 def test_a_class_that_is_not_there_fails():
