@@ -35,3 +35,12 @@ def test_every_condition_has_a_reason():
     for name in conditions.MEANINGS.keys() - linked:
         section = re.split(r"^## ", text.partition(f"\n## {name}\n")[2], flags=re.MULTILINE)[0]
         assert "| reason | status | message |" in section, name
+
+
+def test_events_and_errors_are_found():
+    events = (REFERENCE / "conditions.md").read_text().partition("## Events")[2]
+    assert {"`StageStarted`", "`StageSucceeded`", "`StageFailed`"} <= set(
+        re.findall(r"^\| (`\w+`)", events, re.MULTILINE)
+    )
+    errors = (REFERENCE / "http-api.md").read_text().partition("## Errors")[2]
+    assert {"400", "401", "404", "413", "429", "503"} <= set(re.findall(r"^\| (\d+) \|", errors, re.MULTILINE))
