@@ -7,8 +7,8 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down images kind crds \
-	chart-readme lock release pretrain pretrain-shopper clean
+.PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
+	crds reference chart-readme lock release pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -54,6 +54,7 @@ check: install ## Lint, format, words, types, import contracts, generated files 
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
 	$(BIN)/python hack/chart_readme.py --check
+	$(BIN)/python -m hack.reference --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
@@ -98,6 +99,18 @@ crds: install ## Generate the CustomResourceDefinition from the types
 chart-readme: install ## Generate the table of values in the chart's README
 	$(BIN)/python hack/chart_readme.py
 
+reference: install ## Generate docs/reference from the code
+	$(BIN)/python -m hack.reference
+
+# What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
+build/docs-venv/.installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/pip install --quiet --no-deps --require-hashes -r requirements/docs.txt
+	touch $@
+
+docs: build/docs-venv/.installed ## Build the documentation site; fails on a broken link (seconds)
+	build/docs-venv/bin/python -m hack.site
+
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
 	--overrides requirements/overrides.txt --excludes requirements/excludes.txt --custom-compile-command "make lock"
@@ -116,6 +129,7 @@ lock: $(UV) ## Pin the current releases again
 		-o requirements/gateway.txt
 	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
 	$(COMPILE) --upgrade --no-deps requirements/bench.in -c requirements/local.txt -o requirements/bench.txt
+	$(COMPILE) --upgrade requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
 
 # Edits and checks. What publishes is printed, and left to you.
