@@ -8,6 +8,7 @@ every other file as a listing.
 from __future__ import annotations
 
 import posixpath
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,9 @@ from hack.site.lists import indent_lists
 DOCS = "docs"
 SOURCE = "source"
 _LISTED_BYTES = 200_000
+_BADGE = re.compile(r"^\[?!\[[^\]]*\]\(https://img\.shields\.io/[^)]*\)(?:\]\([^)]*\))?\n", re.MULTILINE)
+"""A line with a badge, which would be a request to another host."""
+
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".sh": "sh", ".toml": "toml", ".json": "json"}
 
 
@@ -82,16 +86,20 @@ def _translate(root: Path, page: str) -> tuple[str, list[str]]:
     if (root / page).is_dir():
         return replace_links(_folder_page(root, page), replace), linked
     if page.endswith(".md"):
-        text = indent_lists(replace_links((root / page).read_text(encoding="utf-8"), replace))
+        text = _BADGE.sub("", (root / page).read_text(encoding="utf-8"))
+        text = indent_lists(replace_links(text, replace))
         return text if page.startswith(f"{DOCS}/") else "\n".join([*_front_matter(), text]), linked
     return _file_page(root, page), linked
 
 
 def _folder_page(root: Path, folder: str) -> str:
+    """Return a list of the folder's files. Large ones are named only: they are locks and weights, not for reading."""
     files = [path for path in sorted((root / folder).iterdir()) if path.is_file() and not path.name.startswith(".")]
-    return "\n".join(
-        [*_front_matter(), f"# `{folder}/`", "", *(f"- [`{path.name}`]({path.name})" for path in files), ""]
-    )
+    items = [
+        f"- [`{path.name}`]({path.name})" if path.stat().st_size <= _LISTED_BYTES else f"- `{path.name}`"
+        for path in files
+    ]
+    return "\n".join([*_front_matter(), f"# `{folder}/`", "", *items, ""])
 
 
 def _file_page(root: Path, path: str) -> str:

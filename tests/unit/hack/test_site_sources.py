@@ -89,6 +89,28 @@ def test_a_linked_folder_lists_its_files(tmp_path: Path):
     assert "- [`b.py`](b.py.md)" in (tmp_path / "staged/source/src/index.md").read_text()
 
 
+def test_a_large_file_of_a_folder_is_named_and_not_listed(tmp_path: Path):
+    write(tmp_path, docs__index_md="[a](../locks)", locks__small_py="a")
+    (tmp_path / "locks" / "large.txt").write_text("a" * 300_000)
+    assert stage(tmp_path, tmp_path / "site") == ["locks", "locks/small.py"]
+    text = (tmp_path / "site/source/locks/index.md").read_text()
+    assert "- [`small.py`](small.py.md)" in text
+    assert "- `large.txt`\n" in text
+
+
+def test_badges_are_left_out(tmp_path: Path):
+    badge = "https://img.shields.io/badge/a-b-blue"
+    write(
+        tmp_path,
+        docs__index_md="[a](../README.md)",
+        README_md=f"# A\n\n[![b]({badge})](LICENSE)\n![c]({badge})\n\nText.",
+    )
+    stage(tmp_path, tmp_path / "site")
+    text = (tmp_path / "site/source/README.md").read_text()
+    assert "shields" not in text
+    assert text.endswith("# A\n\n\nText.")
+
+
 def test_staging_fails_when_a_link_leads_nowhere(tmp_path: Path):
     root = write(tmp_path / "r", docs__a_md="\n[x](../b.md)")
     with pytest.raises(BrokenLink, match=r"docs/a\.md:2: \.\./b\.md is not in the repository"):
