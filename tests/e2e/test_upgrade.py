@@ -76,6 +76,13 @@ def servers(team: Namespace) -> dict[str, dict[str, str]]:
     return {pod["metadata"]["uid"]: containers(pod) for pod in pods if not pod["metadata"].get("deletionTimestamp")}
 
 
+def serves_base(team: Namespace) -> bool:
+    """Return whether the base model is served, and by no pod of another student."""
+    status = team.status(NAME)
+    served = status.get("serving", {}).get("student") == "base"
+    return served and team.condition(NAME, "Serving").get("status") == "True" and len(servers(team)) == 1
+
+
 def test_a_run_continues_when_the_release_is_upgraded_while_it_plays(team: Namespace, cluster: Cluster):
     team.apply(small(NAME))
     team.wait_for("a finished episode", lambda: finished(team, NAME, "own") > 0, run=NAME)
@@ -108,7 +115,8 @@ def test_what_serves_stays_until_an_upgrade_is_requested(team: Namespace, cluste
     images.build(places, ROOT / "images" / "gateway" / "Dockerfile", ROOT, gateway)
     images.load(places, gateway)
     team.kubectl("patch", RUN, NAME, "--type=merge", '--patch={"spec": {"promotion": {"round": 0}}}')
-    team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True")
+    # the run may have promoted its student, whose pods the base model's replace
+    team.wait_for("the base model's servers", lambda: serves_base(team))
     before, status = servers(team), team.status(NAME)
 
     install(cluster, CHART, f"registry={REGISTRY}", "replicas=2", f"images.gateway.tag={AGAIN}")
