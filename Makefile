@@ -7,8 +7,8 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check test test-slow e2e e2e-full cluster cluster-down crds lock pretrain \
-	pretrain-shopper clean
+.PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
+	crds reference chart-readme lock release pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -45,7 +45,7 @@ build/trl/.installed: requirements/bench.txt $(VENV)/.installed
 	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
 	touch $@
 
-check: install ## Lint, format, words, types, import contracts (seconds)
+check: install ## Lint, format, words, types, import contracts, generated files (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -53,6 +53,8 @@ check: install ## Lint, format, words, types, import contracts (seconds)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
+	$(BIN)/python hack/chart_readme.py --check
+	$(BIN)/python -m hack.reference --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
@@ -75,9 +77,39 @@ cluster: install ## Build and start that Kubernetes (40 minutes the first time, 
 cluster-down: install ## Stop it
 	$(BIN)/python -m tests.cluster down
 
+TAG      = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' pipeline/distillery/__init__.py)
+IMAGES   = operator gateway pipeline server-cpu
+PREFIX  := localhost/distillery
+
+images: ## Build the four images by docker, as localhost/distillery/NAME:VERSION
+	docker build -f images/operator/Dockerfile -t $(PREFIX)/operator:$(TAG) .
+	docker build -f images/gateway/Dockerfile -t $(PREFIX)/gateway:$(TAG) .
+	docker build -f images/pipeline/Dockerfile --target pipeline -t $(PREFIX)/pipeline:$(TAG) .
+	docker build -f images/pipeline/Dockerfile --target server-cpu -t $(PREFIX)/server-cpu:$(TAG) .
+
+kind: install images ## Start a kind cluster with these images, and build the programs that `make e2e` needs with it (Go)
+	kind get clusters | grep -qx distillery || kind create cluster --name distillery --wait 5m
+	kind load docker-image --name distillery $(IMAGES:%=$(PREFIX)/%:$(TAG))
+	$(BIN)/python -m tests.cluster programs helm kube-score prometheus
+
 crds: install ## Generate the CustomResourceDefinition from the types
 	$(BIN)/python -m distillery_operator.crd $(CRD)
 	cp $(CRD) charts/distillery/files/crd.yaml
+
+chart-readme: install ## Generate the table of values in the chart's README
+	$(BIN)/python hack/chart_readme.py
+
+reference: install ## Generate docs/reference from the code
+	$(BIN)/python -m hack.reference
+
+# What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
+build/docs-venv/.installed: requirements/docs.txt
+	$(PYTHON) -m venv --clear build/docs-venv
+	build/docs-venv/bin/pip install --quiet --no-deps --require-hashes -r requirements/docs.txt
+	touch $@
+
+docs: build/docs-venv/.installed ## Build the documentation site; fails on a broken link (seconds)
+	build/docs-venv/bin/python -m hack.site
 
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
@@ -97,7 +129,18 @@ lock: $(UV) ## Pin the current releases again
 		-o requirements/gateway.txt
 	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
 	$(COMPILE) --upgrade --no-deps requirements/bench.in -c requirements/local.txt -o requirements/bench.txt
+	$(COMPILE) --upgrade requirements/docs.in -o requirements/docs.txt
 	$(COMPILE) --upgrade requirements/dev.in -c requirements/local.txt -c requirements/operator.txt -o requirements/dev.txt
+
+# Edits and checks. What publishes is printed, and left to you.
+release: install ## Write VERSION everywhere, check it, and print the git commands that publish it
+	$(BIN)/python hack/set_version.py "$(VERSION)"
+	$(BIN)/pytest --quiet tests/unit/test_version.py
+	$(MAKE) check
+	@printf '%s\n' "" "Nothing is committed and nothing is pushed. These commands publish $(VERSION):" \
+		"  git commit --all --message 'Release $(VERSION)'" \
+		"  git tag --annotate v$(VERSION) --message 'Distillery $(VERSION)'" \
+		"  git push --follow-tags"
 
 pretrain: install ## Make models/micro again (40 minutes on one core)
 	cd models/micro && OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pretraining.train --out .

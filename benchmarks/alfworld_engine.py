@@ -182,7 +182,7 @@ def main() -> None:
         sys.exit(1)
     n = f"{len(games)} games ({source}), {arguments.steps} steps each"
     figures = [
-        Figure(f"CPU a step, {name} / stock", results[name]["step"] / results["stock"]["step"], n, most=0.1)
+        Figure(f"CPU per step, {name} / stock", results[name]["step"] / results["stock"]["step"], n, most=0.1)
         for name in ("ours, empty cache", "ours, filled cache")
     ]
     conclude("alfworld_engine", figures, arguments, {"source": source, "results": results})

@@ -140,10 +140,10 @@ def main() -> None:
     figures = []
     for case, microseconds in medians.items():
         what = f"{'with' if case.pool else 'without'} the pool's pipes, {case.concurrency:,} in flight"
-        figures.append(Figure(f"CPU a step, {what}", microseconds, n, most=300, unit="µs", room=10))
+        figures.append(Figure(f"CPU per step, {what}", microseconds, n, most=300, unit="µs", room=10))
     for pool in {case.pool for case in kinds}:
         ratio = medians[Case(MANY, pool)] / medians[Case(FEW, pool)]
-        what = f"CPU a step, {'with' if pool else 'without'} the pool's pipes, {MANY:,} / {FEW} in flight"
+        what = f"CPU per step, {'with' if pool else 'without'} the pool's pipes, {MANY:,} / {FEW} in flight"
         figures.append(Figure(what, ratio, n, most=1.5))
     conclude("driver", figures, chosen, {"cases": [asdict(case) for case in kinds], "microseconds": found})
 

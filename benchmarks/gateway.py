@@ -47,7 +47,7 @@ CLIENTS, TOKENS = 64, 64
 """Streams at once, and tokens of each."""
 
 KEY = "dk-benchmark"
-SHARED = "vLLM, gateway and client share the cores of one machine, and vLLM alone would take all of them"
+SHARED = "vLLM, gateway and client share the cores of one machine, and vLLM alone would use all of them"
 
 RUN = {
     "apiVersion": "distillery.dev/v1alpha1",
@@ -188,7 +188,7 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
     speed = Estimate.of([_speed(one) / _speed(other) for one, other in _pairs(turns)])
     # the first turn of all is not among them
     tokens = sum(turn.tokens for turn in passed) * (len(passed) + 1) / len(passed)
-    streams = f"turns of {2 * CLIENTS} streams of {TOKENS} tokens"
+    streams = f"repetitions of {2 * CLIENTS} streams of {TOKENS} tokens"
     return [
         Figure(f"latency added to a short answer, 1 client, {name}", short.median, short.n("requests"), most=2,
                unit="ms", room=4),
@@ -198,7 +198,7 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
                note=note),
         Figure(f"tokens/s without, {CLIENTS} clients, {name}",
                float(np.median([_speed(turn) for turn in turns if turn.address == "without"])), streams),
-        Figure(f"CPU of the gateway a token, {CLIENTS} clients, {name}", 1e6 * spent / tokens, f"{tokens:,.0f} tokens",
+        Figure(f"gateway CPU per token, {CLIENTS} clients, {name}", 1e6 * spent / tokens, f"{tokens:,.0f} tokens",
                unit="µs"),
     ]  # fmt: skip
 
@@ -233,7 +233,7 @@ async def measure(scratch: Path, *, short: bool) -> list[Figure]:
     pairs, rounds = (100, 3) if short else (1000, 10)
     with server(STEP) as base_url:
         upstream = base_url.removesuffix("/v1")
-        figures = compare("a paced stand-in", upstream, scratch / "paced", pairs=pairs, rounds=rounds)
+        figures = compare("a paced fake server", upstream, scratch / "paced", pairs=pairs, rounds=rounds)
     if not short:
         async with vllm(scratch / "vllm.log") as upstream:
             figures += compare("vLLM on a CPU", upstream, scratch / "vllm", pairs=500, rounds=rounds, note=SHARED)

@@ -42,11 +42,11 @@ CATEGORIES, CENTRES, K = 30, 1000, 3
 SPREAD = 0.06
 """Of a vector's components around its centre's, which are of the size of 1 / sqrt(384) = 0.05."""
 
-OURS = "as the bank does"
+OURS = "as in the hint bank"
 WAYS: dict[str, dict[str, Any]] = {
     OURS: {"_FEW": product._FEW},
-    "by HNSW, as it does in large banks": {"_FEW": 0},
-    "by HNSW with pgvector's defaults": {"_FEW": 0, "_APPROXIMATE": ()},
+    "with HNSW, as in large hint banks": {"_FEW": 0},
+    "with HNSW and pgvector's defaults": {"_FEW": 0, "_APPROXIMATE": ()},
 }
 """What of the product's module is replaced."""
 
@@ -154,10 +154,10 @@ def main() -> None:
             Figure(
                 f"recall of the 3 nearest, {way}", recall, n, least=0.99 if ours and not million else None, room=1.01
             ),
-            Figure(f"hints found of the 3 asked for, {way}", statistics.mean(one.found for one in found), n),
-            Figure(f"a search, p50, {way}", p50, n, unit="ms"),
-            Figure(f"a search, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=10),
-            Figure(f"a search, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=10),
+            Figure(f"hints found of 3 requested, {way}", statistics.mean(one.found for one in found), n),
+            Figure(f"search time, p50, {way}", p50, n, unit="ms"),
+            Figure(f"search time, p95, {way}", p95, n, unit="ms", most=55 if ours and million else None, room=10),
+            Figure(f"search time, p99, {way}", p99, n, unit="ms", most=30 if ours and not million else None, room=10),
         ]
     name = "hint_search_million" if million else "hint_search"
     conclude(name, figures, chosen, {way: [asdict(one) for one in found] for way, found in results.items()})

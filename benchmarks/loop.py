@@ -49,8 +49,8 @@ STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag
 
 
 WHY = (
-    "on a machine without a GPU server, driver, environment and database share the cores, and a server with a model of "
-    "a million parameters would take all of them"
+    "without a GPU, the server shares the cores with driver, environment and database. Even with a model of a million "
+    "parameters, it alone would use all of them"
 )
 
 _TURNS = """

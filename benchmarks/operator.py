@@ -251,19 +251,19 @@ def main() -> None:
         small, large, crowded = asyncio.run(benchmark(few=few, many=many, foreign=foreign, new=new, seconds=seconds))
     except ApiError as error:
         sys.exit(f"the API server refuses: {error}")
-    n, looked = f"{new} new runs each", f"first look at a new run, {many:,} idle runs"
+    n, looked = f"{new} new runs each", f"first reconcile of a new run, {many:,} idle runs"
     p99 = [float(np.percentile(found["seconds"], 99, method="inverted_cdf")) for found in (small, large, crowded)]
-    beside = f"beside {foreign:,} pods of others"
-    watched = f"{many:,} runs, while {new} came and went and for {seconds:.0f} s after"
+    beside = f"with {foreign:,} pods of other owners"
+    watched = f"{many:,} runs, while {new} runs were created and deleted, and for {seconds:.0f} s after"
     figures = [
         Figure(f"{looked}, p50", float(np.percentile(large["seconds"], 50, method="inverted_cdf")), n, unit="s"),
         # a machine that is busy is slow with any number of runs: what the operator adds is the ratio below
         Figure(f"{looked}, p99", p99[1], n, most=1, unit="s", room=5),
-        Figure(f"{looked}, p99, beside {few:,}", p99[1] / p99[0], n, most=1.5, room=2),
+        Figure(f"{looked}, p99, relative to {few:,} idle runs", p99[1] / p99[0], n, most=1.5, room=2),
         Figure(f"{looked}, p99, {beside}", p99[2], n, most=1, unit="s", room=5),
         Figure(f"memory, {beside}", crowded["memory"] - large["memory"], "1 start each", most=20, unit="MB"),
         Figure("writes to idle runs", large["writes"], watched, most=0, room=1),
-        Figure(f"start of the operator to its first look, {many:,} idle runs", large["started"], "1 start", unit="s"),
+        Figure(f"operator start to first reconcile, {many:,} idle runs", large["started"], "1 start", unit="s"),
     ]
     conclude("operator", figures, chosen, {"few": small, "many": large, "crowded": crowded})
 

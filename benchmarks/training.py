@@ -199,7 +199,7 @@ def main() -> None:
     lengths = [len(sample.ids) for sample in varied]
     packed, padded = found["ours"][0], found["trl"][0]
     off = max(abs(a - b) / b for a, b in zip(packed.losses, padded.losses, strict=True))
-    n = f"{number} samples, {sum(lengths):,} tokens, {turns} turn{'s' * (turns > 1)} each"
+    n = f"{number} samples, {sum(lengths):,} tokens, {turns} repetition{'s' * (turns > 1)} each"
     ratio = speed(found["ours"]) / speed(found["trl"])
     share = f"{statistics.mean(lengths) / max(lengths):.2f}"
     figures = [
@@ -207,12 +207,12 @@ def main() -> None:
         Figure("share of computed tokens that are real, ours", packed.real / packed.computed, n, least=0.97, room=1),
         Figure("share of computed tokens that are real, TRL", padded.real / padded.computed, n),
         Figure("tokens truncated", sum(lengths) - packed.real, n, most=0, room=1),
-        Figure("largest difference of a step's loss, ours - TRL, as a share", off, n, most=0.01, room=2),
+        Figure("largest relative difference of a step's loss, ours - TRL", off, n, most=0.01, room=2),
     ]
     details: dict[str, Any] = {"varied": {side: [asdict(t) for t in of] for side, of in found.items()}}
     if not chosen.short:
         same = compare(samples(number, equal=True), turns)
-        n = f"{number} samples of {EQUAL} tokens, {turns} turns each"
+        n = f"{number} samples of {EQUAL} tokens, {turns} repetitions each"
         ratio = speed(same["ours"]) / speed(same["trl"])
         figures.append(Figure("real tokens/s, ours / TRL, all lengths equal", ratio, n, least=1))
         details["equal"] = {side: [asdict(t) for t in of] for side, of in same.items()}

@@ -98,7 +98,11 @@ async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: async
     manager = Manager(kube, settings, metrics)
     where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
     watching = kopf.operator(
-        registry=_handlers(manager, metrics), settings=_kopf_settings(), standalone=True, stop_flag=stop, **where
+        registry=_handlers(manager, metrics),
+        settings=_kopf_settings(settings),
+        standalone=True,
+        stop_flag=stop,
+        **where,
     )
     try:
         await _until_one_ends(manager.run(), watching)
@@ -195,7 +199,7 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
-def _kopf_settings() -> kopf.OperatorSettings:
+def _kopf_settings(own: Settings) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # events are ours
     settings.persistence.diffbase_storage = _NoEssence()
@@ -203,6 +207,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 240
     settings.watching.client_timeout = 300
     settings.watching.chunk_size = PAGE
+    settings.watching.label_selectors[PLURAL] = own.run_selector
     for _, _, plural in (*CHILDREN, *UNKEPT):
         # on the server's side: other people's pods are none of our memory
         settings.watching.label_selectors[plural] = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())

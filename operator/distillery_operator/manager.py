@@ -113,7 +113,7 @@ class Manager:
         found: list[Object] = []
         for namespace in _scopes(self._settings.namespaces):
             path = f"/apis/{GROUP}/{VERSION}{namespace}/{PLURAL}"
-            listed = await self._kube.list_all(path)
+            listed = await self._kube.list_all(path, labelSelector=self._settings.run_selector)
             found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **body} for body in listed]
         return found
 

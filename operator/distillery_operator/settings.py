@@ -11,6 +11,7 @@ from typing import Self
 
 from distillery import __version__
 from distillery.api.infrastructure import Pods
+from distillery_operator.manifests.names import INSTANCE_LABEL
 from distillery_operator.objects import Object
 
 
@@ -21,6 +22,8 @@ class Settings:
     Attributes:
         namespace: where it runs itself: its Lease lies there.
         namespaces: what it watches; empty for all.
+        controller_instance_id: it acts on the runs that have this value of the label ``INSTANCE_LABEL`` alone; empty
+            for those without the label. As Argo Rollouts' ``--instance-id``.
         pipeline_image: of stages.
         gpu_server_image: of model servers with a GPU.
         cpu_server_image: of model servers without.
@@ -46,6 +49,7 @@ class Settings:
 
     namespace: str = "default"
     namespaces: tuple[str, ...] = ()
+    controller_instance_id: str = ""
     pipeline_image: str = f"localhost/distillery/pipeline:{__version__}"
     gpu_server_image: str = "vllm/vllm-openai:v0.32.0"
     cpu_server_image: str = f"localhost/distillery/server-cpu:{__version__}"
@@ -67,6 +71,13 @@ class Settings:
     allowed_runtime_classes: tuple[str, ...] = ()
     pods: Pods = field(default_factory=Pods)
     gpu_pods: Pods = field(default_factory=Pods)
+
+    @property
+    def run_selector(self) -> str:
+        """The label selector of the runs that this operator acts on."""
+        if self.controller_instance_id:
+            return f"{INSTANCE_LABEL}={self.controller_instance_id}"
+        return f"!{INSTANCE_LABEL}"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:

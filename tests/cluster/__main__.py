@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.cluster import images, node
+from tests.cluster import images, node, programs
 from tests.cluster.errors import ClusterError
 from tests.cluster.places import Places
 
@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         "same name, unless they pull always, which is what the tag latest means by default.",
     )
     load.add_argument("tag", metavar="TAG")
+    build_programs = commands.add_parser(
+        "programs",
+        help="build some of the node's programs, and print the folder with links to them",
+        description="Builds programs without a node, for tests on another cluster. Needs Go and no root.",
+    )
+    names = [source.name for source in programs.SOURCES]
+    build_programs.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     commands.add_parser("env", help="print the lines that point a shell at the node, for eval")
     return parser
@@ -101,6 +108,9 @@ def main() -> int:
                 print(built)
             case "load":
                 images.load(places, arguments.tag)
+            case "programs":
+                programs.build(places, [s for s in programs.SOURCES if s.name in arguments.names])
+                print(places.bin)
             case "kubeconfig":
                 print(places.kubeconfig)
             case _:

@@ -15,6 +15,7 @@ from distillery.api.infrastructure import Pods
 from distillery_operator.settings import Settings
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, REGISTRY, RELEASE, SYSTEM, template
+from tests.unit.operator.fake_cluster import FakeCluster, run_object
 
 
 def kinds(manifests: list[dict[str, Any]]) -> set[str]:
@@ -135,6 +136,36 @@ def test_what_is_optional_is_off(cluster: Cluster):
     crd = next(m for m in template(cluster) if m["kind"] == "CustomResourceDefinition")
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert "CustomResourceDefinition" not in kinds(template(cluster, "crds.enabled=false"))
+
+
+def test_monitors_find_the_pods_of_runs_and_their_ports(cluster: Cluster):
+    run = FakeCluster(run_object())
+    assert run.run() == "Complete"
+    found = set[str]()
+    for monitor in template(cluster, "serviceMonitor.enabled=true"):
+        if monitor["kind"] != "PodMonitor":
+            continue
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        for labels, ports in run_pods(run):
+            if ports and selects(monitor["spec"]["selector"], labels):  # the Job for the schema has none
+                assert endpoint["port"] in ports
+                found.add(labels["app.kubernetes.io/component"])
+    assert found == {"stage", "serving"}
+
+
+def run_pods(run: FakeCluster) -> Iterator[tuple[dict[str, str], set[str]]]:
+    """Labels and named ports of the pods that a run's stages and servers have."""
+    for (kind, _), thing in run.objects.items():
+        if kind in ("Job", "Deployment"):
+            pod = thing["spec"]["template"]
+            containers = (*pod["spec"].get("initContainers", []), *pod["spec"]["containers"])
+            yield pod["metadata"]["labels"], {port["name"] for c in containers for port in c.get("ports", [])}
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector matches."""
+    among = [labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])]
+    return selector["matchLabels"].items() <= labels.items() and all(among)
 
 
 def test_every_container_of_the_chart_asks_for_cpu_and_memory(cluster: Cluster):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import yaml
 from distillery.api import SERVE_ANNOTATION
 from distillery.cli import cluster
 from distillery.serving.process import free_port
-from distillery_operator.manifests.names import MANAGED_BY
+from distillery_operator.manifests.names import INSTANCE_LABEL, MANAGED_BY
 from tests.cluster import audit
 from tests.cluster.api import Api, ApiError
 from tests.cluster.kubectl import eventually
@@ -209,6 +209,34 @@ def test_a_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Ope
         assert (asked["metadata"]["generation"], asked["status"]["serving"]["round"]) == (1, 0)
         users.apply(small("asked", suspend=True, promotion={"round": 1}), fieldManager="gitops")
         operator.wait_for("the end of the request", lambda: outcome() == "Ended")
+
+
+def test_operator_acts_only_on_runs_of_its_instance(operator: Operator):
+    users, label = operator.users, INSTANCE_LABEL
+    theirs = small("theirs", suspend=True)
+    theirs["metadata"]["labels"] = {label: "blue"}
+
+    def phase(run: str) -> str:
+        return users.get(run).get("status", {}).get("phase", "")
+
+    users.apply(theirs)
+    users.apply(small("nobodys", suspend=True))
+    blue = replace(operator, environment={**operator.environment, "DISTILLERY_CONTROLLER_INSTANCE_ID": "blue"})
+    with blue.running():
+        blue.wait_for("its own run", lambda: phase("theirs") == "Suspended")
+    assert phase("nobodys") == ""
+    # a run is handed over by its label
+    theirs["spec"]["ttlSecondsAfterFinished"] = 5
+    users.apply(theirs)
+    with operator.running():
+        operator.wait_for("the run without a label", lambda: phase("nobodys") == "Suspended")
+        before = users.get("theirs")
+        assert before["status"]["observedGeneration"] < before["metadata"]["generation"]
+        users.apply({**theirs, "metadata": {"name": "theirs", "namespace": users.namespace}})
+        operator.wait_for(
+            "the run that was handed over",
+            lambda: users.get("theirs")["status"]["observedGeneration"] == before["metadata"]["generation"],
+        )
 
 
 def test_a_run_is_deleted_while_no_operator_runs(operator: Operator):

@@ -28,6 +28,7 @@ from tests.unit.documents import document
 
 NOW = datetime.now(UTC).isoformat()
 PATIENCE = 90.0
+SESSIONS = 10  # as many as the recorder keeps
 
 
 def leave(folder: Path, name: str, **document: Any) -> None:
@@ -47,7 +48,7 @@ def exchange(**more: Any) -> dict[str, Any]:
 @pytest.fixture
 def settings(dsn: str, tmp_path: Path) -> Settings:
     (tmp_path / "capture").mkdir()
-    return Settings(dsn, "default/test", tmp_path / "capture", 30, 10, free_port())
+    return Settings(dsn, "default/test", tmp_path / "capture", 30, SESSIONS, free_port())
 
 
 async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
@@ -222,7 +223,7 @@ class Process:
         settings = self._settings
         told = {
             "DISTILLERY_DATABASE": dsn, "DISTILLERY_RUN": settings.run, "DISTILLERY_CAPTURE": str(settings.capture),
-            "DISTILLERY_RETENTION_DAYS": "30", "DISTILLERY_MAX_SESSIONS": "10",
+            "DISTILLERY_RETENTION_DAYS": "30", "DISTILLERY_MAX_SESSIONS": str(SESSIONS),
             "DISTILLERY_RECORDER_PORT": str(settings.port),
         }  # fmt: skip
         command = (sys.executable, "-m", "distillery.serving.recorder")
@@ -283,3 +284,29 @@ async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(
     assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
     assert list(settings.capture.iterdir()) == []
     assert len(await database.fetch("SELECT 1 FROM live_session")) == 6
+
+
+async def test_a_recorder_that_was_killed_loses_no_record_and_keeps_none_twice(
+    database: Database, run_id: int, settings: Settings, dsn: str
+):
+    first = Process(settings)
+    running = await first.start(dsn)
+    await first.until(waiting=0)
+    for number in range(SESSIONS):
+        leave(settings.capture, f"1{number}", session=f"a{number}", **exchange())
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if await database.fetch("SELECT 1 FROM live_session"):
+                break
+            await asyncio.sleep(0)
+    running.kill()
+    await running.wait()
+    for number in range(SESSIONS):
+        leave(settings.capture, f"2{number}", session=f"a{number}", success=False)
+    second = Process(settings)
+    running = await second.start(dsn)
+    await second.until(failures=SESSIONS, waiting=0)
+    running.kill()
+    await running.wait()
+    (row,) = await database.fetch("SELECT count(*) AS n, count(DISTINCT session) AS sessions FROM live_session")
+    assert row == {"n": SESSIONS, "sessions": SESSIONS}

@@ -15,6 +15,9 @@ from distillery.artifacts.identity import Identity
 MANAGED_BY = {"app.kubernetes.io/managed-by": "distillery"}
 RUN_LABEL = f"{GROUP}/run"
 STAGE_LABEL = f"{GROUP}/stage"
+INSTANCE_LABEL = f"{GROUP}/controller-instance-id"
+"""On a run: which of several operators of its namespace acts on it."""
+
 LEARNED_LABEL = f"{GROUP}/learned"
 """On a stage's Job: the first digits of the digest of what the run learned when it was created."""
 

@@ -12,8 +12,9 @@ from distillery_operator.kube import Kube
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import MANAGED_BY, RUN_LABEL
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Reference
+from distillery_operator.objects import Object, Reference
 from distillery_operator.reconcile import Reconciler
+from distillery_operator.settings import Settings
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
 
 
@@ -100,6 +101,27 @@ def test_every_kind_that_is_applied_is_watched():
     for thing in applied.values():
         assert thing["metadata"]["labels"].items() >= MANAGED_BY.items()
         assert owner_of(thing) == ("team", "test")
+
+
+@pytest.mark.parametrize(
+    ("instance", "selector"),
+    [("", "!distillery.dev/controller-instance-id"), ("blue", "distillery.dev/controller-instance-id=blue")],
+)
+async def test_runs_of_other_instances_are_neither_watched_nor_listed(
+    monkeypatch: pytest.MonkeyPatch, instance: str, selector: str
+):
+    asked = list[dict[str, str]]()
+
+    async def list_all(self: Kube, collection: str, **selectors: str) -> list[Object]:
+        asked.append(selectors)
+        return []
+
+    monkeypatch.setattr(Kube, "list_all", list_all)
+    settings = Settings.from_environment({"DISTILLERY_CONTROLLER_INSTANCE_ID": instance})
+    assert await Manager(Kube(), settings, Metrics())._list_runs() == []
+    assert asked == [{"labelSelector": selector}]
+    watching = main._kopf_settings(settings).watching
+    assert watching.label_selectors["distillationruns"] == selector
 
 
 async def test_operator_waits_for_the_crd_when_it_comes_later(monkeypatch: pytest.MonkeyPatch):

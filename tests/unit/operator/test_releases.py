@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from distillery import __version__
 from distillery_operator import releases
 from distillery_operator.manifests import database
 from distillery_operator.manifests.names import STAGE_LABEL
@@ -16,9 +17,9 @@ from distillery_operator.releases import UPGRADE_ANNOTATION
 from tests.unit.operator.fake_cluster import FakeCluster, result_of, run_object
 
 NEWER: dict[str, Any] = {
-    "pipeline_image": "distillery/pipeline:0.2.0",
-    "gateway_image": "distillery/gateway:0.2.0",
-    "cpu_server_image": "distillery/server-cpu:0.2.0",
+    "pipeline_image": "distillery/pipeline:99.0.0",
+    "gateway_image": "distillery/gateway:99.0.0",
+    "cpu_server_image": "distillery/server-cpu:99.0.0",
     "gpu_server_image": "vllm/vllm-openai:v0.40.0",
     "postgres_image": "pgvector/pgvector:pg18",
 }
@@ -26,7 +27,7 @@ NEWER: dict[str, Any] = {
 
 def upgrade(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
     """Put another release of the operator, and of all images, in the place of this one."""
-    monkeypatch.setattr(releases, "__version__", "0.2.0")
+    monkeypatch.setattr(releases, "__version__", "99.0.0")
     cluster.settings = replace(cluster.settings, **{**NEWER, **images})
 
 
@@ -56,7 +57,7 @@ def test_run_keeps_its_images_when_the_operator_is_upgraded(monkeypatch: pytest.
     assert cluster.run() == "Complete"
     assert cluster.status["images"] == before
     used = set[str]().union(*(images_of(o) for (k, _), o in cluster.objects.items() if k in ("Job", "StatefulSet")))
-    assert not any("0.2.0" in image or "pg18" in image for image in used)
+    assert not any("99.0.0" in image or "pg18" in image for image in used)
     assert cluster.created.count("migrate") == 1
 
 
@@ -68,12 +69,12 @@ def test_next_stages_have_the_new_images_when_an_upgrade_is_requested(monkeypatc
     for _ in range(3):
         cluster.reconcile()
     (running,) = cluster.running_jobs()
-    assert "localhost/distillery/pipeline:0.1.0" in images_of(running)
+    assert f"localhost/distillery/pipeline:{__version__}" in images_of(running)
     assert cluster.created.count("migrate") == 1  # the stage that runs may not know another schema
     assert cluster.run() == "Complete"
     assert (cluster.status["upgradeRequest"], cluster.created.count("migrate")) == ("now", 2)
     (promote,) = [name for kind, name in cluster.objects if kind == "Job" and "promote" in name]
-    assert images_of(cluster.objects["Job", promote]) == {"distillery/pipeline:0.2.0"}
+    assert images_of(cluster.objects["Job", promote]) == {"distillery/pipeline:99.0.0"}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_database_keeps_its_image_when_none_was_recorded(monkeypatch: pytest.Mon
     upgrade(cluster, monkeypatch)
     cluster.reconcile()
     assert cluster.status["images"]["postgres"] == "pgvector/pgvector:pg17"
-    assert cluster.status["images"]["pipeline"] == "distillery/pipeline:0.2.0"
+    assert cluster.status["images"]["pipeline"] == "distillery/pipeline:99.0.0"
     assert images_of(cluster.objects["StatefulSet", "test-database"]) == {"pgvector/pgvector:pg17"}
 
 
@@ -154,7 +155,7 @@ def test_pods_that_serve_are_replaced_when_an_upgrade_is_requested(monkeypatch: 
     cluster, _ = served(monkeypatch)
     request(cluster)
     assert template(cluster)["spec"]["terminationGracePeriodSeconds"] == 99
-    assert "distillery/gateway:0.2.0" in images_of(cluster.objects["Deployment", "test"])
+    assert "distillery/gateway:99.0.0" in images_of(cluster.objects["Deployment", "test"])
 
 
 def test_pods_that_serve_are_replaced_when_the_specification_changes(monkeypatch: pytest.MonkeyPatch):
@@ -163,7 +164,7 @@ def test_pods_that_serve_are_replaced_when_the_specification_changes(monkeypatch
     made = template(cluster)
     assert made["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert made["spec"]["terminationGracePeriodSeconds"] == 99
-    assert "localhost/distillery/gateway:0.1.0" in images_of(cluster.objects["Deployment", "test"])
+    assert f"localhost/distillery/gateway:{__version__}" in images_of(cluster.objects["Deployment", "test"])
 
 
 def test_database_stays_when_what_serves_changes_after_an_upgrade(monkeypatch: pytest.MonkeyPatch):
