@@ -32,7 +32,7 @@ PAGES = (
 )  # fmt: skip
 TEXTS = (
     "Makefile", "docs/**/*.yaml", "charts/**/*.yaml", "charts/**/*.json", "charts/**/*.tpl", "charts/**/*.txt",
-    "examples/**/*.yaml",
+    "examples/**/*.yaml", ".github/**/*.yaml", ".github/**/*.yml",
 )  # fmt: skip
 LISTS = ("hack/check_words.py", "tests/unit/test_check_words.py")
 """The files that list the words; they are not counted."""

@@ -1,5 +1,4 @@
-"""The capture of users' sessions for later rounds: small files in a folder, which a recorder next to the gateway
-empties.
+"""The capture of users' sessions: small files in a folder, which a recorder next to the gateway empties.
 
 The gateway faces clients, so it has no access to the database. Keeping never delays a request and never fails one:
 a record without room is dropped, and counted.

@@ -165,8 +165,7 @@ def plot(
 def to_delete(
     owner: Owner, course: Course, observed: Observed, generation: int, *, complete: bool
 ) -> tuple[tuple[Reference, str], ...]:
-    """Return the canary's own servers once they are not needed: the stable servers hold it too, or none sends it
-    requests.
+    """Return the canary's own servers once they are not needed, because the stable servers hold it or send it nothing.
 
     Args:
         owner: the run.

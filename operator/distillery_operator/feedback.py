@@ -14,10 +14,7 @@ _MOST = 10**9  # what a pod says is not trusted
 
 
 async def failures(pods: Iterable[Object], *, port: int = recorder.PORT) -> int:
-    """Return the number of failed sessions that recorders count: the largest, for they share the database and some lag.
-
-    It is 0 if none answers.
-    """
+    """Return the number of failed sessions: the largest of the recorders' counts, or 0 if none answers."""
     async with answers.session() as session:
         asked = (partial(answers.ask, session, pod, port, "/state", read=_count) for pod in pods if _records(pod))
         return max(await answers.gather(asked), default=0)

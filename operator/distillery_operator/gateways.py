@@ -1,5 +1,4 @@
-"""The answers of serving pods about the students that they serve. If one serves another, its syncer is asked for the
-reason.
+"""The reports of serving pods about the students that they serve, and of their syncers about problems.
 
 A pod that does not answer counts as one that does not serve what it should.
 """

@@ -28,7 +28,7 @@ _MAX_OF_A_NAMESPACE = 16
 
 
 class Manager:
-    """Dispatches watch events to one reconciler per run; it needs no clean-up, so it is no async context manager.
+    """Dispatches watch events to one reconciler per run.
 
     Args:
         kube: the API server.

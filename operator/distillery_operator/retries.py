@@ -37,9 +37,7 @@ def find_request(body: Object, status: Mapping[str, Any]) -> str:
 
 
 def starts_over(run: DistillationRun, status: Mapping[str, Any]) -> bool:
-    """Return whether the run's learned digest was changed, which is possible while nothing but ``prepare`` has
-    started.
-    """
+    """Return whether the learned digest has changed, which is possible until a stage other than ``prepare`` starts."""
     known = status.get("learnedDigest")
     return bool(known) and known != digest_of_learned(run) and not has_begun(status)
 
@@ -55,9 +53,7 @@ def has_begun(status: Mapping[str, Any]) -> bool:
 
 
 def was_refused(status: Mapping[str, Any]) -> bool:
-    """Return whether the run failed because its specification was invalid or not allowed, before anything of it
-    started.
-    """
+    """Return whether the run failed before it started, because its specification was invalid or not allowed."""
     failed = conditions.find(status.get("conditions", []), conditions.FAILED)
     return failed is not None and failed["status"] == "True" and failed["reason"] in (INVALID_SPEC, NOT_ALLOWED)
 

@@ -1,6 +1,4 @@
-"""The containers between clients and a served student's vLLM, the gateway and the syncer, and their routing
-document.
-"""
+"""The gateway, the syncer and their routing document: everything between clients and a served student's vLLM."""
 
 from __future__ import annotations
 
@@ -149,9 +147,7 @@ def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> di
 
 
 def kept(spec: Spec, site: Site) -> Feedback | None:
-    """Return the feedback settings of a site's pods: only pods that clients reach keep sessions, if that is asked
-    for.
-    """
+    """Return the feedback settings of a site's pods; None for pods that clients do not reach."""
     return spec.promotion.service.feedback if site == SERVING else None
 
 
@@ -171,9 +167,7 @@ def keys(spec: Spec) -> list[Mount]:
 
 
 def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
-    """Return the container that clients reach. It ends before the servers behind it, with all of its requests
-    finished.
-    """
+    """Return the container that clients reach. It finishes its requests, and ends before the servers behind it."""
     spec = owner.run.spec.promotion.service.gateway
     denied = spec.denied_parameters
     if denied is None:
@@ -275,8 +269,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
 
 
 def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
-    """Return the policy: everybody reaches the gateway; only the operator and the metrics' collectors reach its other
-    ports.
+    """Return the policy: the gateway is open to all; other ports only to the operator and the collectors of metrics.
 
     A canary's gateway is reached by the gateways that clients reach, which report its traffic, so the operator never
     polls it.

@@ -1,6 +1,4 @@
-"""The parts that keep users' sessions: the folder that the gateway fills, and the recorder next to it, which empties
-it.
-"""
+"""The recorder of users' sessions, and the folder that the gateway fills and the recorder empties."""
 
 from __future__ import annotations
 
@@ -16,8 +14,7 @@ from distillery_operator.settings import Settings
 NAME = "recorder"
 PORT = 8004
 FOLDER = Mount({"name": "capture", "emptyDir": {"sizeLimit": "256Mi"}}, "/capture")
-"""The folder that gateway and recorder share. The gateway keeps to a quarter of it: a volume that is full ends the
-pod."""
+"""The folder that gateway and recorder share. The gateway uses at most a quarter: a full volume would end the pod."""
 
 _RESOURCES = Resources(
     requests={"cpu": "20m", "memory": "128Mi"},

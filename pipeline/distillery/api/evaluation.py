@@ -95,5 +95,4 @@ class Rounds(Part):
     """Stop after so many rounds in a row without a promotion."""
 
     trigger: Trigger | None = None
-    """trigger makes each round after the first wait for failed sessions of users. Default: rounds follow one
-    another."""
+    """trigger makes each later round wait for failed sessions of users. Default: rounds do not wait."""

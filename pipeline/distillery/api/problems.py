@@ -45,9 +45,7 @@ class InvalidRun(Exception):
 
     @property
     def is_newer(self) -> bool:
-        """Return whether a newer version may accept the document: its only problems are fields that this version
-        lacks.
-        """
+        """Return whether a newer version may accept the document: its only problems are fields unknown to this one."""
         return all(problem.unknown for problem in self.problems)
 
 

@@ -147,8 +147,7 @@ class Canary(Part):
     """A student's test on live traffic before it answers all requests. Has no effect without a cluster."""
 
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=10)]
-    """steps are the steps of the canary, in this order. A canary that does worse than allowed is rolled back
-    immediately."""
+    """steps are the canary's steps, in this order. A canary that does worse than allowed is rolled back immediately."""
 
     paused: bool = False
     """Stay at the step, whatever the analysis says."""

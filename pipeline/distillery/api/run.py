@@ -113,8 +113,7 @@ class Spec(Part):
     """Kueue's local queue that the run's Jobs wait in."""
 
     suspend: bool = False
-    """suspend stops running stages; completed stages stay done, and serving continues. Has no effect without a
-    cluster."""
+    """suspend stops running stages; results are kept, and serving continues. Has no effect without a cluster."""
 
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """When the Jobs of a finished run are deleted; the run, its artifacts, its database and its Service stay. Default:

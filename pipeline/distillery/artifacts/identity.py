@@ -29,9 +29,7 @@ class Identity:
         return f"{self.uid[:8]}-{self.digest[:12]}"
 
     def wrote(self, manifest: Mapping[str, Any] | None) -> bool:
-        """Return whether this run wrote a stage's result; a result that names no run is older than identities, and
-        counts.
-        """
+        """Return whether this run wrote a stage's result. Results from before identities name no run, and count."""
         return manifest is None or manifest.get("run", str(self)) == str(self)
 
     def __str__(self) -> str:

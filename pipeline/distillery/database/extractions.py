@@ -1,6 +1,4 @@
-"""The replies of language models about failed episodes: all are kept, good or bad, so that nothing is paid for
-twice.
-"""
+"""The replies of language models about failed episodes, good or bad: all are kept, so none is paid for twice."""
 
 from __future__ import annotations
 

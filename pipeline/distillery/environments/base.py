@@ -154,7 +154,7 @@ class Environment(Protocol):
     """The agent's instructions for the environment: its role and the commands."""
 
     verbs: ClassVar[tuple[str, ...]] = ()
-    """The words that a command can begin with: the agent ``plain`` finds commands by them. Without any, each line is a
+    """The words that a command can begin with, by which ``plain`` finds commands. Without any, each line is a
     command."""
 
     state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")

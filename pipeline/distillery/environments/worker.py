@@ -191,9 +191,7 @@ def describe(error: BaseException) -> str:
 
 
 def claim_pipes() -> tuple[IO[str], IO[str]]:
-    """Keep the pipes for the protocol: code that reads standard input finds nothing, code that prints reaches
-    stderr.
-    """
+    """Keep the pipes for the protocol: readers of standard input get nothing, and prints go to stderr."""
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -25,9 +25,7 @@ _MARKS = {"running": "▶", "succeeded": "✓", "failed": "✗"}
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The token counts of a stage's episodes; ``cached`` of the prompt's tokens were in a server's cache, None if
-    unknown.
-    """
+    """The token counts of a stage's episodes; ``cached`` is the number of cached prompt tokens, None if unknown."""
 
     prompt: int
     completion: int

@@ -113,8 +113,7 @@ class NothingToServe(RuntimeError):
 
 
 def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState], round: int | None) -> Model:
-    """Return the model that ``distillery serve`` starts: the student promoted last, or that of a round, whatever its
-    verdict.
+    """Return the model that ``distillery serve`` starts: the student promoted last, or that of a round.
 
     Args:
         run: the run.

@@ -77,9 +77,7 @@ def places(facts: Iterable[tuple[int, Sequence[Fact]]], *, max_length: int) -> l
 
 
 def preconditions(facts: Iterable[tuple[int, Sequence[Fact]]]) -> list[Mention]:
-    """Return the conditions that held whenever an action was accepted and were missing in at least half of its
-    refusals.
-    """
+    """Return the conditions of accepted actions that were missing in at least half of the refusals."""
     accepted: dict[str, list[frozenset[str]]] = defaultdict(list)
     refused: dict[str, list[tuple[int, frozenset[str]]]] = defaultdict(list)
     for episode_id, episode_facts in facts:

@@ -154,9 +154,7 @@ def teaching_temperature(spec: Spec) -> float:
 
 
 def teacher_plays_alike(spec: Spec) -> bool:
-    """Return whether the teacher's play and own play differ in nothing but the hints: the model, and the
-    temperature.
-    """
+    """Return whether the teacher and the student play alike but for the hints: the same model and temperature."""
     return spec.models.teacher is None and teaching_temperature(spec) == spec.rollout.temperature
 
 

@@ -135,9 +135,7 @@ def check(spec: Spec, facts: Facts) -> list[Problem]:
 
 
 def power_line(spec: Spec) -> str:
-    """Return a sentence about the power of the held-out tasks; empty if the gate's test does not compare successes by
-    task.
-    """
+    """Return a sentence about the power of the held-out tasks; empty if the gate does not compare successes."""
     gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
     if gate.metric != "success" or spec.evaluation.seeds != 1:
         return ""

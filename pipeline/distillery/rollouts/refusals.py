@@ -96,9 +96,7 @@ def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusa
 
 
 def is_too_long(status: int, answer: Any) -> bool:
-    """Return whether a prompt was refused for its length: by status or code, else in the words of a server that is
-    known.
-    """
+    """Return whether a prompt was refused for its length, by status, code, or the words of a known server."""
     error = _error(answer)
     codes = [error.get(key) for key in ("code", "type")]
     return status == 413 or any(code in _LENGTH_CODES for code in codes) or bool(_TOO_LONG.search(_message(error)))

@@ -69,8 +69,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     records_itself: bool = False
-    """The stage records its own status in the database: on Kubernetes, where the operator that started it has no access
-    to it."""
+    """The stage records its own status in the database: on Kubernetes the operator has no access to it."""
 
     retry: str = ""
     """The request to retry that the run answered last. What failed before it is not answered from memory."""

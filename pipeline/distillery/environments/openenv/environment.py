@@ -73,9 +73,7 @@ class OpenEnv:
 
     @property
     def goal_is_task(self) -> bool:
-        """Return whether a goal is all that the server lists of a task. The opening of a seed may hide other
-        differences.
-        """
+        """Return whether a goal is all that the server lists of a task. A seed's opening may hide other differences."""
         return bool(self._prepared["splits"]) and not self._options.goal
 
     def splits(self) -> Mapping[str, int | None]:

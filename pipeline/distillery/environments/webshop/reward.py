@@ -74,9 +74,7 @@ def count_options(chosen: Iterable[str], wanted: Iterable[str | tuple[str, str]]
 
 @lru_cache(maxsize=1 << 14)
 def alike(one: str, other: str) -> bool:
-    """Return whether two texts share their words, by the ratio that thefuzz's ``token_set_ratio`` gives, rounding and
-    all.
-    """
+    """Return whether two texts share their words, by the rounded ratio of thefuzz's ``token_set_ratio``."""
     return round(fuzz.token_set_ratio(_plain(one), _plain(other))) > _ALIKE
 
 

@@ -1,6 +1,4 @@
-"""The product types of the generated shop: eight kinds of things in each of the five categories, from
-``wares.json``.
-"""
+"""The product types of the generated shop: eight in each of the five categories, from ``wares.json``."""
 
 from __future__ import annotations
 
