@@ -63,6 +63,6 @@ def test_the_tests_fail_when_they_start_too_many_servers(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "5 passed" in done.stdout
-    assert "model servers: 0 of at most 6" in done.stdout
+    assert "model servers: 0 of at most 5" in done.stdout
     assert "Postgres instances: 5 of at most 4" in done.stdout
     assert "TOO MANY Postgres instances: test_servers.py::test_a_server[0]" in done.stdout
