@@ -249,7 +249,8 @@ class Gateway:
             _log.warning("%s: upstream failed: %s", exchange.identity, type(error).__name__)
             if exchange.status:
                 raise  # the answer has begun: it ends here, broken, and the client sees that
-            raise Refusal(503, "upstream_failed", "The model's server failed; try again.") from error
+            message, later = "The model's server failed; try again.", {"Retry-After": "1"}
+            raise Refusal(503, "upstream_failed", message, headers=later) from error
 
     def _send_shadow(self, exchange: Exchange, target: Target, path: str, sent: bytes) -> None:
         """Send a copy whose answer nobody waits for."""

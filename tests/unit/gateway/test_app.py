@@ -171,8 +171,9 @@ async def test_the_servers_words_about_the_request_are_passed_on_under_the_alias
 async def test_a_dead_server_is_a_clear_error(serve: Serve):
     served = await serve()
     await served.vllm._runner.cleanup()
-    status, answer = await served.post(BODY)
-    assert (status, answer["error"]["code"]) == (503, "upstream_failed")
+    async with served.session.post(f"{served.url}/v1/chat/completions", json=BODY) as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "upstream_failed")
+        assert answer.headers["Retry-After"] == "1"
 
 
 @pytest.fixture
