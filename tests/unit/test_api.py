@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.api import InvalidRun, canonical, load, parse, parse_known, without_defaults
+from distillery.api import DistillationRun, InvalidRun, canonical, load, parse, parse_known, without_defaults
 from distillery.api.learned import learned_changes
 from distillery_gateway.limits import Limits
 from distillery_gateway.main import _limits as gateway_limits
@@ -250,6 +250,39 @@ def test_load_takes_an_exponent_without_a_point_for_a_number(tmp_path: Path):
     text = yaml.safe_dump(document(training={"learningRate": 0.125}))
     path.write_text(text.replace("0.125", "2e-4"))
     assert load(path).spec.training.learning_rate == 2e-4
+
+
+def changed(tmp_path: Path, *changes: str) -> DistillationRun:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(document(rounds=None)))
+    return load(path, changes=changes)
+
+
+def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
+    limits = r"spec.modelServer.resources.limits.nvidia\.com/gpu='1'"
+    run = changed(tmp_path, "spec.rounds.max=2", "spec.training.learningRate=2e-4", limits, "metadata.name=other")
+    assert (run.key, run.spec.rounds.max, run.spec.training.learning_rate) == ("default/other", 2, 2e-4)
+    assert run.spec.model_server.resources.limits == {"nvidia.com/gpu": "1"}
+    (tmp_path / "tiny").mkdir()
+    run = changed(tmp_path, "spec.models.student.model=./tiny", "spec.evaluation.arms=[base, distilled]")
+    assert run.spec.models.student.model == str(tmp_path / "tiny")
+    assert run.spec.evaluation.arms == ("base", "distilled")
+
+
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        ("spec.rounds.maks=2", "spec.rounds.maks: 2: unknown field; did you mean max?"),
+        ("spec.rounds.max=two", 'spec.rounds.max: "two": write a whole number'),
+        ("spec.rounds.max={", r'spec.rounds.max: "{": is not YAML: '),
+        ("spec.evaluation.arms.0=base", "spec.evaluation.arms.0: "),
+        ("apiVersion.x=1", "apiVersion.x: 1: apiVersion has no fields: set apiVersion as a whole"),
+    ],
+)
+def test_load_names_the_field_when_a_change_is_wrong(tmp_path: Path, change: str, reported: str):
+    with pytest.raises(InvalidRun) as caught:
+        changed(tmp_path, change)
+    assert [str(one) for one in caught.value.problems if str(one).startswith(reported)], caught.value
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

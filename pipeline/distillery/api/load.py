@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: Path) -> DistillationRun:
+def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
     """The run that a YAML or JSON file describes.
+
+    Args:
+        path: the file.
+        changes: fields to replace, as ``spec.rounds.max=2``. Values are YAML. They are read as if the file had them: a
+            relative folder is relative to the file.
 
     Raises:
         InvalidRun: with everything that is wrong in it. A file that can't be read is one problem too.
@@ -54,12 +60,34 @@ def load(path: Path) -> DistillationRun:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
         raise InvalidRun([Problem(str(path), "", f"holds {len(documents)} documents; write exactly one")])
+    for change in changes:
+        _replace_field(documents[0], change)
     folder = path.resolve().parent
     _anchor_models(documents[0], folder)
     try:
         return parse(documents[0], where=str(path))
     except InvalidRun as error:
         raise InvalidRun([*error.problems, *_folders_without_a_dot(documents[0], folder)], str(path)) from error
+
+
+def _replace_field(document: Any, change: str) -> None:
+    """Set a field of a document, with the mappings above it. A backslash takes a point into a name."""
+    path, _, text = change.partition("=")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRun([Problem(path, shown(text), f"is not YAML: {reason}")], "--set") from error
+    *above, name = (part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", path))
+    holder = document
+    for depth, part in enumerate(above, 1):
+        if isinstance(holder, dict) and holder.get(part) is None:
+            holder[part] = {}
+        holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict):
+            parent = ".".join(above[:depth])
+            raise InvalidRun([Problem(path, shown(value), f"{parent} has no fields: set {parent} as a whole")], "--set")
+    holder[name] = value
 
 
 def _folders_without_a_dot(document: Any, folder: Path) -> list[Problem]:

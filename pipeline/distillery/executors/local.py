@@ -50,11 +50,12 @@ _STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The contents of a display: the plan, and every stage's row of the database."""
+    """The contents of a display: the plan, every stage's row of the database, and whether a process drives the run."""
 
     run: DistillationRun
     plan: Plan
     rows: list[Row]
+    driven: bool = True
 
 
 class LocalExecutor:

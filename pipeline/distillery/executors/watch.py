@@ -36,7 +36,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
         driven = await is_driven(database, run_id)
         ended = current.phase != "Running" and not (driven and current.running)
         shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
-        display(Progress(run, shown, rows), tokens=tokens, gpus=[] if ended else await gpus())
+        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)

@@ -82,24 +82,26 @@ async def build_report(
         "gate": last["gate"],
         "promoted": last["promoted"],
         "rounds": rounds,
-        "hints": [
-            {
-                "text": row["text"],
-                "category": row["category"],
-                "mentions": row["mentions"],
-                "round": row["round"],
-                "extractor": row["extractor"],
-                "model": row["model"],
-                "uses": row["uses"],
-                "successWith": row["success_with"],
-                "successWithout": row["success_without"],
-                "successWithoutHints": row["success_without_hints"],
-            }
-            for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))
-        ],
+        "hints": [hint_facts(row) for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))],
         "episodes": await solved_pairs(database, run_id, round=last["round"]),
         "tokens": _sum([stage["tokens"] for stage in told if stage["tokens"]]),
         "stages": told,
+    }
+
+
+def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A hint with its origin and the success of episodes with it and without it."""
+    return {
+        "text": row["text"],
+        "category": row["category"],
+        "mentions": row["mentions"],
+        "round": row["round"],
+        "extractor": row["extractor"],
+        "model": row["model"],
+        "uses": row["uses"],
+        "successWith": row["success_with"],
+        "successWithout": row["success_without"],
+        "successWithoutHints": row["success_without_hints"],
     }
 
 

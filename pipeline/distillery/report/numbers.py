@@ -38,6 +38,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def age(seconds: float) -> str:
+    """Seconds as kubectl writes an age: 45s, 12m, 5h, 3d."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(0, int(seconds))}s"
+
+
 def count(value: float | None) -> str:
     """A number with its thousands apart; a dash for None."""
     return _DASH if value is None else f"{value:,.0f}"
