@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from distillery.api import InvalidRun, parse
 from distillery.cli import compare, logs, status
 from distillery.cli.parser import parser
 from distillery.database import Database
-from distillery.database.runs import RunLock, begin_stage, end_stage, register, report_progress
+from distillery.database.runs import RunLock, begin_stage, count_driven, end_stage, register, report_progress
 from distillery.executors import home
 from distillery.executors.overview import stored_run
 from distillery.planning import StageId, StageState
@@ -140,6 +141,17 @@ async def test_logs_are_of_the_stage_that_is_named_or_started_last(run_id: int, 
     assert await show("r1-rolout") == 1
     assert "there is no log of r1-rolout in " in (shown := capfd.readouterr().err)
     assert "did you mean r1-rollout?" in shown
+
+
+async def test_driven_runs_of_this_host_are_counted(database: Database, run_id: int, dsn: str):
+    host = socket.gethostname()
+    other = await register(database, parse({**document(), "metadata": {"name": "other"}}))
+    assert await count_driven(database, host) == 0
+    async with RunLock(dsn, run_id), RunLock(dsn, other):
+        assert await count_driven(database, host) == 2
+        assert await count_driven(database, f"not-{host}") == 0
+    async with RunLock(dsn, other):
+        assert await count_driven(database, host) == 1
 
 
 async def test_compare_shows_settings_that_differ(database: Database, run_id: int, capsys: pytest.CaptureFixture[str]):

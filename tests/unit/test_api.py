@@ -50,6 +50,9 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"training": {"learningRate": "2e-4"}},
             'spec.training.learningRate: "2e-4": YAML takes this for a text: write it with a point, as 2.0e-4 or',
         ),
+        ({"pods": {"ingress": 1}}, "spec.pods.ingress: 1: unknown field; known here: image, "),
+        ({"pods": {"annotations": 1}}, "spec.pods.annotations: 1: unknown field; known here: image, "),
+        ({"gpus": 1}, "spec.gpus: 1: unknown field; did you mean gpuPods?"),
         ({"volumes": 1}, "spec.volumes: 1: unknown field; known here: environment, agent, models"),
         (
             {"training": {"quantization": "nf4"}},
@@ -71,7 +74,10 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"models": {"student": {"model": "a/b", "revision": "main"}}},
             'spec.models.student.revision: "main": write the commit',
         ),
-        ({"models": {"student": {"model": "a/b"}}}, "spec.models.student.revision: pin the model"),
+        (
+            {"models": {"student": {"model": "a/b"}}},
+            "spec.models.student.revision: pin the model: a repository needs the revision (its commit: git ls-remote ",
+        ),
         (
             {"models": {"student": {"model": "/m"}, "teacher": {"model": "/t", "endpoint": ENDPOINT}}},
             "spec.models.teacher: ",
@@ -254,7 +260,7 @@ def test_load_takes_an_exponent_without_a_point_for_a_number(tmp_path: Path):
 
 def changed(tmp_path: Path, *changes: str) -> DistillationRun:
     path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(document(rounds=None)))
+    path.write_text(yaml.safe_dump(document()).replace("spec:\n", "spec:\n  rounds:\n"))
     return load(path, changes=changes)
 
 
@@ -264,7 +270,9 @@ def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
     assert (run.key, run.spec.rounds.max, run.spec.training.learning_rate) == ("default/other", 2, 2e-4)
     assert run.spec.model_server.resources.limits == {"nvidia.com/gpu": "1"}
     (tmp_path / "tiny").mkdir()
-    run = changed(tmp_path, "spec.models.student.model=./tiny", "spec.evaluation.arms=[base, distilled]")
+    run = changed(
+        tmp_path, "spec.rounds={}", "spec.models.student.model=./tiny", "spec.evaluation.arms=[base, distilled]"
+    )
     assert run.spec.models.student.model == str(tmp_path / "tiny")
     assert run.spec.evaluation.arms == ("base", "distilled")
 
@@ -275,7 +283,7 @@ def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
         ("spec.rounds.maks=2", "spec.rounds.maks: 2: unknown field; did you mean max?"),
         ("spec.rounds.max=two", 'spec.rounds.max: "two": write a whole number'),
         ("spec.rounds.max={", r'spec.rounds.max: "{": is not YAML: '),
-        ("spec.evaluation.arms.0=base", "spec.evaluation.arms.0: "),
+        ("spec.evaluation.arms.0=base", 'spec.evaluation.arms: {"0": "base"}: write a list'),
         ("apiVersion.x=1", "apiVersion.x: 1: apiVersion has no fields: set apiVersion as a whole"),
     ],
 )

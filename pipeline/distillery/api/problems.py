@@ -89,8 +89,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return path
 
 
-_CLOSE = 0.75
-"""How like two names have to be, from 0 to 1, if they do not begin with the same letter."""
+_CLOSE, _RELATED = 0.75, 0.55
+"""How similar two names have to be, from 0 to 1: in general, and if they begin with the same letter."""
 
 _QUANTITY_HINT = 'write a Kubernetes quantity in quotes, such as "500m", "4" or "16Gi"'
 
@@ -164,7 +164,7 @@ def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 def near(name: str, known: Sequence[str]) -> str:
     """Return the fix for an unknown name: a known name that is similar to it, or else the list of all."""
-    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=_RELATED):
         if candidate[0] == name[:1] or difflib.SequenceMatcher(None, name, candidate).ratio() >= _CLOSE:
             return f"did you mean {candidate}?"
     return f"known here: {', '.join(known)}"
