@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from distillery.api import parse
-from distillery.cli.compare import compare_arms, different_settings, flatten
+from distillery.api.problems import flatten
+from distillery.cli.compare import compare_arms, different_settings
 from distillery.evaluation.outcomes import ArmOutcomes
 from tests.unit.documents import document
 

@@ -187,6 +187,13 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)]
 
 
+def flatten(value: Any, path: str) -> dict[str, Any]:
+    """A document as dotted paths with their values; lists and empty mappings are values."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: value}
+    return {name: leaf for key, part in value.items() for name, leaf in flatten(part, f"{path}.{key}").items()}
+
+
 def lookup(document: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path of a document, or None."""
     value: Any = document

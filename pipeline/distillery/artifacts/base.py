@@ -63,6 +63,10 @@ class Store(Protocol):
         """
         ...
 
+    def place(self, name: str) -> str:
+        """Where an artifact lies, for a person: the path of its folder, or a URI. Raises as :meth:`manifest` does."""
+        ...
+
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact as a local folder, and its manifest. Raises as :meth:`manifest` does.
 

@@ -106,6 +106,11 @@ class S3Store:
         content = self._try(name, lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         return read_manifest(name, f"s3://{self._bucket}/{key}", content)
 
+    def place(self, name: str) -> str:
+        """An artifact's URI. Raises :class:`ArtifactError`."""
+        self.manifest(name)
+        return f"s3://{self._bucket}/{self._key(name, '').rstrip('/')}"
+
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact, brought here if it is not here already. Raises :class:`ArtifactError`."""
         manifest, folder = self.manifest(name), self._cache / name

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distillery.api import DistillationRun, canonical
-from distillery.api.problems import shown
+from distillery.api.problems import flatten, shown
 from distillery.cli.errors import EXIT_FAILED, complain
 from distillery.database import Database
 from distillery.database.runs import find
@@ -95,13 +95,6 @@ def different_settings(first: DistillationRun, second: DistillationRun) -> list[
         for path in dict.fromkeys([*left, *right])
         if left.get(path) != right.get(path)
     ]
-
-
-def flatten(value: Any, path: str) -> dict[str, Any]:
-    """A document as dotted paths with their values; lists and empty mappings are values."""
-    if not isinstance(value, Mapping) or not value:
-        return {path: value}
-    return {name: leaf for key, part in value.items() for name, leaf in flatten(part, f"{path}.{key}").items()}
 
 
 def compare_arms(

@@ -39,7 +39,7 @@ async def show_report(options: argparse.Namespace) -> int:
 
 
 async def print_report(console: Console, dsn: str, run: DistillationRun, *, form: str = "table") -> Path:
-    """Write the newest report beside the run's logs, print it, and return its folder."""
+    """Write the newest report next to the run's logs, print it, and return its folder."""
     async with Database(dsn) as database:
         row = await find(database, run.key)
         store = home.store_of(run, str(row["uid"]), await stage_rows(database, row["id"]))
@@ -61,12 +61,8 @@ async def print_report(console: Console, dsn: str, run: DistillationRun, *, form
     console.print(f"tasks: {where['source']}, split {where['split']}", highlight=False, markup=False)
     verdict = report["gate"]
     console.print(f"[bold]{verdict['verdict']}[/bold]. {verdict['reason']}", highlight=False)
-    last = report["rounds"][-1]
-    if last["student"] and not last["promoted"]:
-        console.print(
-            f"try its student all the same: distillery serve {run.key} --round {last['round']}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    lines = [f"{one['purpose']}: {one['command']}" for one in report["next"]]
+    lines += [f"adapter: {report['adapter']['place']}"] if report["adapter"] else []
+    for line in [*lines, f"report: {folder / 'report.html'}"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return folder
