@@ -11,7 +11,7 @@ import pytest
 from psycopg.types.json import Json
 
 from distillery.api import InvalidRun, parse
-from distillery.cli import compare, logs, status
+from distillery.cli import compare, hints, logs, status
 from distillery.cli.parser import parser
 from distillery.database import Database
 from distillery.database.runs import RunLock, begin_stage, count_driven, end_stage, register, report_progress
@@ -141,6 +141,22 @@ async def test_logs_are_of_the_stage_that_is_named_or_started_last(run_id: int, 
     assert await show("r1-rolout") == 1
     assert "there is no log of r1-rolout in " in (shown := capfd.readouterr().err)
     assert "did you mean r1-rollout?" in shown
+
+
+async def test_hints_are_shown_as_written_and_as_json(
+    database: Database, run_id: int, capsys: pytest.CaptureFixture[str]
+):
+    text = "open [/drawer] first [red]"
+    await database.execute(
+        """INSERT INTO hint (bank, environment, agent, text, round, extractor, embedding)
+           VALUES ('default/test', 'alfworld', %s, %s, 1, 'llm', array_fill(0.1, ARRAY[384])::halfvec)""",
+        parse(document()).spec.agent.name, text,
+    )  # fmt: skip
+    assert await hints.show_hints(parser().parse_args(["hints", "test"])) == 0
+    assert text in capsys.readouterr().out
+    assert await hints.show_hints(parser().parse_args(["hints", "test", "--json"])) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["text"], found["uses"], found["extractor"]) == (text, 0, "llm")
 
 
 async def test_driven_runs_of_this_host_are_counted(database: Database, run_id: int, dsn: str):

@@ -244,6 +244,18 @@ def test_a_file_that_is_no_document_is_one_clear_problem(tmp_path: Path, text: s
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: 2024-13-45", "2024-01-01: a", "a: &a [*a]", "[" * 5000, "? [a]\n: b", "a: !!python/object:os.system {}"],
+    ids=["no date", "a date as a key", "a circle", "deep", "a list as a key", "an object"],
+)
+def test_load_reports_one_problem_when_yaml_is_odd(tmp_path: Path, text: str):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRun, match=r"is not YAML|can't be written as JSON"):
+        load(path)
+
+
 def test_load_refuses_a_key_when_it_is_there_twice(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text("metadata: {name: a}\nspec:\n  rounds: {max: 1}\n  rounds: {max: 2}\n")
@@ -284,6 +296,7 @@ def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
         ("spec.rounds.max=two", 'spec.rounds.max: "two": write a whole number'),
         ("spec.rounds.max={", r'spec.rounds.max: "{": is not YAML: '),
         ("spec.evaluation.arms.0=base", 'spec.evaluation.arms: {"0": "base"}: write a list'),
+        ("metadata.name=2024-13-45", 'metadata.name: "2024-13-45": is not YAML: month must be'),
         ("apiVersion.x=1", "apiVersion.x: 1: apiVersion has no fields: set apiVersion as a whole"),
     ],
 )

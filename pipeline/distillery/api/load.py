@@ -40,6 +40,10 @@ _Loader.add_implicit_resolver(
 )
 
 
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: ValueError for a date that no calendar has, RecursionError for a very deep document."""
+
+
 def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
     """The run that a YAML or JSON file describes.
 
@@ -56,7 +60,7 @@ def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
             documents = [document for document in yaml.load_all(file, _Loader) if document is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRun([Problem(str(path), "", f"can't be read: {error}")]) from error
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
         raise InvalidRun([Problem(str(path), "", f"holds {len(documents)} documents; write exactly one")])
@@ -75,7 +79,7 @@ def _replace_field(document: Any, change: str) -> None:
     path, _, text = change.partition("=")
     try:
         value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InvalidRun([Problem(path, shown(text), f"is not YAML: {reason}")], "--set") from error
     *above, name = (part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", path))
@@ -114,7 +118,11 @@ def parse(document: Any, *, where: str = "") -> DistillationRun:
         document = {key: value for key, value in document.items() if key != "status"}
     try:
         # by way of JSON: lists become tuples, and what JSON can't hold (YAML's dates) is shown as the string it was
-        run = DistillationRun.model_validate_json(json.dumps(document, default=str))
+        text = json.dumps(document, default=str)
+    except (TypeError, ValueError, RecursionError) as error:  # a date as a key, or an anchor within itself
+        raise InvalidRun([Problem("the document", "", f"can't be written as JSON: {error}")], where) from error
+    try:
+        run = DistillationRun.model_validate_json(text)
     except ValidationError as error:
         raise InvalidRun(explain(error, DistillationRun), where) from error
     broken = [

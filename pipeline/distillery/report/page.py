@@ -76,7 +76,7 @@ def render_page(report: Mapping[str, Any]) -> str:
 
 
 def legend(arms: Collection[str]) -> list[tuple[str, str]]:
-    """What the arms are that were played, and what their suffixes mean."""
+    """The arms that were played and the suffixes of their names, each with its meaning."""
     used = [suffix for suffix in _SUFFIXES if any(arm.endswith(suffix) for arm in arms)]
     names = {_without_suffix(arm) for arm in arms}
     return [
