@@ -253,7 +253,7 @@ def test_load_reports_one_problem_when_yaml_is_odd(tmp_path: Path, text: str):
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(InvalidRun, match=r"is not YAML|can't be written as JSON"):
-        load(path)
+        load(path, changes=["kind=x"])
 
 
 def test_load_refuses_a_key_when_it_is_there_twice(tmp_path: Path):
@@ -304,6 +304,13 @@ def test_load_names_the_field_when_a_change_is_wrong(tmp_path: Path, change: str
     with pytest.raises(InvalidRun) as caught:
         changed(tmp_path, change)
     assert [str(one) for one in caught.value.problems if str(one).startswith(reported)], caught.value
+
+
+def test_load_refuses_a_change_when_the_document_is_a_list(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text("- 1")
+    with pytest.raises(InvalidRun, match="is not a valid DistillationRun"):
+        load(path, changes=["kind=x"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

@@ -334,6 +334,19 @@ def test_delete_asks_kubectl_for_nothing_when_nobody_confirms(
     assert len((kubectl / "asked").read_text().splitlines()) == 1
 
 
+def test_delete_deletes_nothing_when_the_question_is_left(
+    nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def leave(_: str) -> str:
+        raise EOFError
+
+    (kubectl / "answer").write_text(json.dumps({"spec": {}}))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    monkeypatch.setattr("builtins.input", leave)
+    assert call("delete", "a") == 1
+    assert capsys.readouterr().err == "nothing is deleted\n"
+
+
 def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
     kubectl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -64,7 +64,7 @@ def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
         raise InvalidRun([Problem(str(path), "", f"holds {len(documents)} documents; write exactly one")])
-    for change in changes:
+    for change in changes if isinstance(documents[0], dict) else ():
         _replace_field(documents[0], change)
     folder = path.resolve().parent
     _anchor_models(documents[0], folder)

@@ -64,7 +64,7 @@ class Store(Protocol):
         ...
 
     def place(self, name: str) -> str:
-        """Where an artifact lies, for a person: the path of its folder, or a URI. Raises as :meth:`manifest` does."""
+        """The path of an artifact's folder, or its URI, for a person. Raises as :meth:`manifest` does."""
         ...
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:

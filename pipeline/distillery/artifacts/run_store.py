@@ -52,7 +52,7 @@ class RunStore:
         return self._find(name, "")[1]
 
     def place(self, name: str) -> str:
-        """Where an artifact lies. Raises :class:`ArtifactError`."""
+        """The path or the URI of an artifact. Raises :class:`ArtifactError`."""
         return self._find(name, "")[0].place(name)
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:

@@ -145,7 +145,8 @@ def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
         print(f"{question}? Add --yes to confirm; nothing is deleted.", file=sys.stderr)
         return False
-    if input(f"{question}? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input(f"{question}? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
     print("nothing is deleted", file=sys.stderr)
     return False
