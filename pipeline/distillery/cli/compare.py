@@ -47,7 +47,8 @@ async def show_comparison(options: argparse.Namespace) -> int:
         async with Database(dsn) as database:
             first, second = [await overview_of(database, await find(database, name)) for name in options.runs]
             if first.progress is None or second.progress is None:
-                return complain((second if first.progress else first).message, EXIT_FAILED)
+                unreadable = second if first.progress else first
+                return complain(f"{unreadable.row['key']}: {unreadable.message}", EXIT_FAILED)
             played = [await _outcomes(database, one) for one in (first, second)]
     settings = different_settings(first.progress.run, second.progress.run)
     same_tasks = _task_source(first) == _task_source(second)
@@ -56,17 +57,16 @@ async def show_comparison(options: argparse.Namespace) -> int:
         print(json.dumps(_to_json(first, second, settings, arms), indent=1))
         return 0
     console = plain_console()
-    keys = first.row["key"], second.row["key"]
     for number, one in enumerate((first, second), 1):
-        console.print(f"{number}: {one.row['key']}  {one.phase}. {one.message}", highlight=False, markup=False)
+        console.print(f"run {number}: {one.row['key']}  {one.phase}. {one.message}", highlight=False, markup=False)
     console.print()
-    console.print(settings_table(settings, *keys) if settings else "all settings are the same")
+    console.print(settings_table(settings) if settings else "all settings are the same")
     console.print()
     if not arms:
         console.print("a round has to end in both runs before their success can be compared")
         return 0
-    console.print(arms_table(arms, *keys))
-    note = "Difference: the second less the first, in points, over the tasks that both were judged on."
+    console.print(arms_table(arms))
+    note = "Success of run 2 less that of run 1, in points, over the tasks that both were judged on."
     console.print(note if same_tasks else "The runs were judged on different tasks, so no difference is computed.")
     return 0
 
@@ -119,21 +119,21 @@ def _difference(first: ArmOutcomes, second: ArmOutcomes) -> Difference | None:
     return paired({task: a[task] for task in shared}, {task: b[task] for task in shared}) if shared else None
 
 
-def settings_table(settings: Sequence[tuple[str, Any, Any]], first: str, second: str) -> Table:
+def settings_table(settings: Sequence[tuple[str, Any, Any]]) -> Table:
     """A line for each field in which two runs differ."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("SETTING", first, second):
+    for name in ("SETTING", "RUN 1", "RUN 2"):
         grid.add_column(name, overflow="fold")
     for path, one, other in settings:
         grid.add_row(*(Text(cell) for cell in (path, shown(one), shown(other))))
     return grid
 
 
-def arms_table(arms: Sequence[ArmPair], first: str, second: str) -> Table:
+def arms_table(arms: Sequence[ArmPair]) -> Table:
     """A line for each arm, with its success in both runs."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("SUCCESS %", first, second, "DIFFERENCE", "95 % INTERVAL", "P", "TASKS"):
-        grid.add_column(name, justify="left" if name == "SUCCESS %" else "right", overflow="fold")
+    for name in ("ARM", "RUN 1 %", "RUN 2 %", "DIFFERENCE", "95 % INTERVAL", "P", "TASKS"):
+        grid.add_column(name, justify="left" if name == "ARM" else "right", overflow="fold")
     for pair in arms:
         d = pair.difference
         compared = (

@@ -47,7 +47,7 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
     if driven or current.phase not in ("Running", "Failed"):
         return current.phase, current.message
     if current.phase == "Failed":
-        return current.phase, f"{current.message} To try again: distillery retry {run.key}"
+        return current.phase, f"{current.message.rstrip('.')}. To try again: distillery retry {run.key}"
     return "Interrupted", f"{current.message} Nobody drives it now; to resume: distillery retry {run.key}"
 
 
