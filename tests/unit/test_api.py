@@ -64,7 +64,7 @@ def test_the_canonical_document_parses_to_the_same_run():
         ),
         (
             {"stages": {"train": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}},
-            "spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes",
+            'spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes: "1"',
         ),
         (
             {"storage": {"uri": "/data"}},

@@ -117,7 +117,8 @@ def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return f"write one of {context['expected']}"
         case "string_type":
             if "resources" in loc:
-                return _QUANTITY_HINT
+                number = isinstance(detail["input"], int | float)
+                return f'write a Kubernetes quantity in quotes: "{detail["input"]}"' if number else _QUANTITY_HINT
             return "write a string (in quotes)"
         case "int_type" | "int_from_float":
             return "write a whole number, without quotes or unit"
