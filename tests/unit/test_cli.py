@@ -76,7 +76,7 @@ def test_help_loads_nothing_that_is_slow():
         ("run x.yaml --set rounds", "rounds: write PATH=VALUE, such as spec.rounds.max=2"),
         ("logs a --tail -1", "-1: write a whole number of at least 0"),
         ("hints a --limit few", "few: write a whole number of at least 0"),
-        ("serve a --port 70000", "70000: write a number from 1 to 65535"),
+        ("serve a --port 70000", "70000: write a number up to 65535; 0 takes a free port"),
         ("serve a --round -1", "-1: write a whole number of at least 0"),
         ("status a --watch --json", "not allowed with"),
     ],
@@ -84,6 +84,10 @@ def test_help_loads_nothing_that_is_slow():
 def test_wrong_options_are_2_and_name_a_fix(arguments: str, reported: str, capsys: pytest.CaptureFixture[str]):
     assert call(*arguments.split()) == 2
     assert reported in capsys.readouterr().err
+
+
+def test_serve_takes_a_free_port_when_it_is_0():
+    assert parser().parse_args(["serve", "a", "--port", "0"]).port == 0
 
 
 def test_validate_checks_the_document_with_its_changes(file: Path, capsys: pytest.CaptureFixture[str]):

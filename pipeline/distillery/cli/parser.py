@@ -82,8 +82,8 @@ def _count(text: str) -> int:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text}: write a number from 1 to 65535")
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: write a number up to 65535; 0 takes a free port")
     return int(text)
 
 
@@ -191,7 +191,7 @@ def parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("run", help=_RUN)
     serve.add_argument("--round", type=_count, help="whose student, whatever the gate said of it; 0 is the base model")
-    serve.add_argument("--port", type=_port, default=8000, help="on 127.0.0.1 (default: 8000)")
+    serve.add_argument("--port", type=_port, default=8000, help="on 127.0.0.1 (default: 8000); 0 takes a free one")
     promote = command(
         "promote",
         "have a student served on a cluster",
