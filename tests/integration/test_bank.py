@@ -8,7 +8,7 @@ import pytest
 
 from distillery import plugins
 from distillery.api import parse
-from distillery.cli import main as commands
+from distillery.cli import hints as command
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.environments.base import Task
@@ -76,7 +76,7 @@ async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
     monkeypatch.setenv("COLUMNS", "80")
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
-    await commands._hints(argparse.Namespace(run="test", limit=30))
+    await command.show_hints(argparse.Namespace(run="test", limit=30, json=False))
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert "pillow" in shown

@@ -110,7 +110,7 @@ async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser
         [...table.tBodies[0].rows].every(row => row.cells[0].scope == "row"),
         table.parentElement.getAttribute("aria-labelledby") == table.caption.querySelector("span").id,
     ])""")
-    assert len(tables) == 7
+    assert len(tables) == 8
     assert all(all(table) for table in tables)
 
 
@@ -126,8 +126,8 @@ async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
             break
         seen.append(name.strip())
     assert seen.count("SUMMARY") == 2
-    assert seen.count("DIV scroll") == 7
-    assert seen.count("A") == 7
+    assert seen.count("DIV scroll") == 8
+    assert seen.count("A") == 8
     await page.evaluate("document.querySelectorAll('summary')[1].focus()")
     assert not await page.evaluate("document.querySelectorAll('details')[1].open")
     await page.press("Enter")

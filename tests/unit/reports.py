@@ -50,7 +50,11 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
     }  # fmt: skip
     still = {"phase": "running", "finished": None, "seconds": None, "episodes": None, "tokens": None}
     return {
-        "run": "default/test", "summary": "Promoted. The student is better.", "distillery": "0.1.0", "agent": "plain",
+        "run": "default/test", "started": "2026-11-25T12:00:00+00:00", "finished": "2026-11-25T14:32:10+00:00",
+        "settings": {"spec.environment.tasks.seed": 3, "spec.evaluation.arms": ["base", "distilled"]},
+        "adapter": {"round": 2, "place": "/home/runs/default/test/r2-train-distilled", "digest": "0"},
+        "next": [{"command": "distillery serve default/test", "purpose": "serve the promoted student"}],
+        "summary": "Promoted. The student is better.", "distillery": "0.1.0", "agent": "plain",
         "maxSteps": 15, "arms": arms, "gate": gate, "promoted": True, "comparisons": [comparison],
         "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
         "base": {"model": "m", "revision": None, "sha256": "0"}, "tokens": tokens,

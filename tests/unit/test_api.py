@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.api import InvalidRun, canonical, load, parse, parse_known, without_defaults
+from distillery.api import DistillationRun, InvalidRun, canonical, load, parse, parse_known, without_defaults
 from distillery.api.learned import learned_changes
 from distillery_gateway.limits import Limits
 from distillery_gateway.main import _limits as gateway_limits
@@ -50,6 +50,9 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"training": {"learningRate": "2e-4"}},
             'spec.training.learningRate: "2e-4": YAML takes this for a text: write it with a point, as 2.0e-4 or',
         ),
+        ({"pods": {"ingress": 1}}, "spec.pods.ingress: 1: unknown field; known here: image, "),
+        ({"pods": {"annotations": 1}}, "spec.pods.annotations: 1: unknown field; known here: image, "),
+        ({"gpus": 1}, "spec.gpus: 1: unknown field; did you mean gpuPods?"),
         ({"volumes": 1}, "spec.volumes: 1: unknown field; known here: environment, agent, models"),
         (
             {"training": {"quantization": "nf4"}},
@@ -61,7 +64,7 @@ def test_the_canonical_document_parses_to_the_same_run():
         ),
         (
             {"stages": {"train": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}},
-            "spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes",
+            'spec.stages.train.resources.limits.nvidia.com/gpu: 1: write a Kubernetes quantity in quotes: "1"',
         ),
         (
             {"storage": {"uri": "/data"}},
@@ -71,7 +74,10 @@ def test_the_canonical_document_parses_to_the_same_run():
             {"models": {"student": {"model": "a/b", "revision": "main"}}},
             'spec.models.student.revision: "main": write the commit',
         ),
-        ({"models": {"student": {"model": "a/b"}}}, "spec.models.student.revision: pin the model"),
+        (
+            {"models": {"student": {"model": "a/b"}}},
+            "spec.models.student.revision: pin the model: a repository needs the revision (its commit: git ls-remote ",
+        ),
         (
             {"models": {"student": {"model": "/m"}, "teacher": {"model": "/t", "endpoint": ENDPOINT}}},
             "spec.models.teacher: ",
@@ -238,6 +244,18 @@ def test_a_file_that_is_no_document_is_one_clear_problem(tmp_path: Path, text: s
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a: 2024-13-45", "2024-01-01: a", "a: &a [*a]", "[" * 5000, "? [a]\n: b", "a: !!python/object:os.system {}"],
+    ids=["no date", "a date as a key", "a circle", "deep", "a list as a key", "an object"],
+)
+def test_load_reports_one_problem_when_yaml_is_odd(tmp_path: Path, text: str):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidRun, match=r"is not YAML|can't be written as JSON"):
+        load(path, changes=["kind=x"])
+
+
 def test_load_refuses_a_key_when_it_is_there_twice(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text("metadata: {name: a}\nspec:\n  rounds: {max: 1}\n  rounds: {max: 2}\n")
@@ -250,6 +268,49 @@ def test_load_takes_an_exponent_without_a_point_for_a_number(tmp_path: Path):
     text = yaml.safe_dump(document(training={"learningRate": 0.125}))
     path.write_text(text.replace("0.125", "2e-4"))
     assert load(path).spec.training.learning_rate == 2e-4
+
+
+def changed(tmp_path: Path, *changes: str) -> DistillationRun:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(document()).replace("spec:\n", "spec:\n  rounds:\n"))
+    return load(path, changes=changes)
+
+
+def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
+    limits = r"spec.modelServer.resources.limits.nvidia\.com/gpu='1'"
+    run = changed(tmp_path, "spec.rounds.max=2", "spec.training.learningRate=2e-4", limits, "metadata.name=other")
+    assert (run.key, run.spec.rounds.max, run.spec.training.learning_rate) == ("default/other", 2, 2e-4)
+    assert run.spec.model_server.resources.limits == {"nvidia.com/gpu": "1"}
+    (tmp_path / "tiny").mkdir()
+    run = changed(
+        tmp_path, "spec.rounds={}", "spec.models.student.model=./tiny", "spec.evaluation.arms=[base, distilled]"
+    )
+    assert run.spec.models.student.model == str(tmp_path / "tiny")
+    assert run.spec.evaluation.arms == ("base", "distilled")
+
+
+@pytest.mark.parametrize(
+    ("change", "reported"),
+    [
+        ("spec.rounds.maks=2", "spec.rounds.maks: 2: unknown field; did you mean max?"),
+        ("spec.rounds.max=two", 'spec.rounds.max: "two": write a whole number'),
+        ("spec.rounds.max={", r'spec.rounds.max: "{": is not YAML: '),
+        ("spec.evaluation.arms.0=base", 'spec.evaluation.arms: {"0": "base"}: write a list'),
+        ("metadata.name=2024-13-45", 'metadata.name: "2024-13-45": is not YAML: month must be'),
+        ("apiVersion.x=1", "apiVersion.x: 1: apiVersion has no fields: set apiVersion as a whole"),
+    ],
+)
+def test_load_names_the_field_when_a_change_is_wrong(tmp_path: Path, change: str, reported: str):
+    with pytest.raises(InvalidRun) as caught:
+        changed(tmp_path, change)
+    assert [str(one) for one in caught.value.problems if str(one).startswith(reported)], caught.value
+
+
+def test_load_refuses_a_change_when_the_document_is_a_list(tmp_path: Path):
+    path = tmp_path / "run.yaml"
+    path.write_text("- 1")
+    with pytest.raises(InvalidRun, match="is not a valid DistillationRun"):
+        load(path, changes=["kind=x"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path):

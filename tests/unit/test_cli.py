@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+import sqlalchemy.exc
 import yaml
 
 from distillery.artifacts.folder import FolderStore
 from distillery.cli import cluster
 from distillery.cli import main as commands
+from distillery.cli.errors import EXIT_FAILED
 from distillery.cli.main import main, parser
 from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
 COMMANDS = (
-    "run", "retry", "delete", "validate", "status", "report", "hints", "serve", "promote", "rollback", "abort", "pause",
-    "resume",
+    "run", "retry", "delete", "validate", "list", "status", "logs", "compare", "report", "hints", "serve", "promote",
+    "rollback", "abort", "pause", "resume",
 )  # fmt: skip
 
 
@@ -46,6 +52,125 @@ def test_the_help_shows_every_command_examples_and_exit_codes():
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
     assert call(command, "--help") == 0
     assert len(capsys.readouterr().out.splitlines()) >= 5
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_into_80_columns(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(*([command] if command else []), "--help") == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert f"distillery {command}" in shown.partition("example")[2]
+
+
+def test_help_loads_nothing_that_is_slow():
+    slow = "{'pydantic', 'sqlalchemy', 'psycopg', 'rich', 'numpy'}"
+    program = f"import sys, distillery.cli.main; sys.exit(str({slow} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reported"),
+    [
+        ("run x.yaml --set rounds", "rounds: write PATH=VALUE, such as spec.rounds.max=2"),
+        ("logs a --tail -1", "-1: write a whole number of at least 0"),
+        ("hints a --limit few", "few: write a whole number of at least 0"),
+        ("serve a --port 70000", "70000: write a number up to 65535; 0 takes a free port"),
+        ("serve a --round -1", "-1: write a whole number of at least 0"),
+        ("status a --watch --json", "not allowed with"),
+    ],
+)
+def test_wrong_options_are_2_and_name_a_fix(arguments: str, reported: str, capsys: pytest.CaptureFixture[str]):
+    assert call(*arguments.split()) == 2
+    assert reported in capsys.readouterr().err
+
+
+def test_serve_takes_a_free_port_when_it_is_0():
+    assert parser().parse_args(["serve", "a", "--port", "0"]).port == 0
+
+
+def test_validate_checks_the_document_with_its_changes(file: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("validate", "--offline", str(file), "--set", "spec.rounds.max=4", "--set", "metadata.name=b") == 0
+    assert "run default/b" in (shown := capsys.readouterr().out)
+    assert "up to 4 rounds" in shown
+    assert call("validate", "--offline", str(file), "--set", "spec.rounds.max=0") == 78
+    assert "spec.rounds.max: 0: write 1 or more" in capsys.readouterr().err
+
+
+def test_validate_prints_json_when_a_script_reads_it(file: Path, capsys: pytest.CaptureFixture[str]):
+    assert call("validate", "--offline", "--json", str(file)) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["valid"], found["run"], found["problems"]) == (True, "default/test", [])
+    assert call("validate", "--offline", "--json", str(file), "--set", "spec.rounds.max=0") == 78
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"] == [{"path": "spec.rounds.max", "value": "0", "fix": "write 1 or more"}]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Have every command end with an error."""
+
+    async def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(commands, "command_of", lambda _: fail)
+
+
+@pytest.mark.parametrize(
+    ("error", "reported"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x/log"), "/x/log: No space left on device; check the disk"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "/x: Permission denied; check the disk",
+        ),
+        (psycopg.errors.DiskFull("could not extend file\nHINT: free space"), "the database failed: could not extend"),
+        (sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed")), "failed: server closed; check"),
+    ],
+)
+def test_a_failing_system_is_one_line_that_names_a_fix(
+    error: Exception, reported: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    failing(monkeypatch, error)
+    assert call("list") == EXIT_FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reported in line
+
+
+def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    failing(monkeypatch, KeyError("x"))
+    with pytest.raises(KeyError):
+        main(["list"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reported"),
+    [
+        ("status a --watch", "stopped watching; this changes nothing for the run"),
+        ("run f.yaml --set metadata.name=b", "interrupted; to resume: distillery run f.yaml --set metadata.name=b"),
+        ("retry a", "interrupted; to resume: distillery retry a"),
+    ],
+)
+def test_an_interruption_says_what_becomes_of_the_run(
+    arguments: str, reported: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    failing(monkeypatch, KeyboardInterrupt())
+    assert call(*arguments.split()) == 130
+    assert capsys.readouterr().err == f"{reported}\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(file: Path):
+    """As ``distillery ... | head`` does; what is printed last must not fail either."""
+    program = "import time; time.sleep(0.5); from distillery.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "validate", "--offline", str(file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == EXIT_FAILED
 
 
 def test_a_valid_document_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str]):
@@ -83,8 +208,8 @@ def test_a_model_that_has_gone_since_is_told_in_one_line(
     async def serve(_: object) -> int:
         raise ModelNotFound("model /gone: there is no such folder")
 
-    monkeypatch.setitem(commands._COMMANDS, "serve", serve)
-    assert call("serve", "run") == commands.EXIT_FAILED
+    monkeypatch.setattr(commands, "command_of", lambda _: serve)
+    assert call("serve", "run") == EXIT_FAILED
     assert capsys.readouterr().err == "model /gone: there is no such folder\n"
 
 
@@ -213,6 +338,19 @@ def test_delete_asks_kubectl_for_nothing_when_nobody_confirms(
     assert len((kubectl / "asked").read_text().splitlines()) == 1
 
 
+def test_delete_deletes_nothing_when_the_question_is_left(
+    nothing_here: None, kubectl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def leave(_: str) -> str:
+        raise EOFError
+
+    (kubectl / "answer").write_text(json.dumps({"spec": {}}))
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    monkeypatch.setattr("builtins.input", leave)
+    assert call("delete", "a") == 1
+    assert capsys.readouterr().err == "nothing is deleted\n"
+
+
 def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
     kubectl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -259,7 +397,7 @@ def test_an_artifact_that_has_gone_is_told_in_one_line(
         FolderStore(tmp_path).manifest("prepare")
         return 0
 
-    monkeypatch.setitem(commands._COMMANDS, "report", report)
+    monkeypatch.setattr(commands, "command_of", lambda _: report)
     monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path))
     assert call("report", "run") == 78
     (line,) = capsys.readouterr().err.splitlines()

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from distillery.api import parse
-from distillery.executors.display import Display, Pace, Tokens, detail, table
+from distillery.executors.display import Display, Pace, Tokens, detail, outlook, stages_as_seen, table
 from distillery.executors.gpus import Gpu, gpus, read
 from distillery.executors.local import Progress
 from distillery.planning import plan
@@ -72,6 +72,60 @@ def test_where_lines_are_few_the_oldest_done_stages_share_one():
     assert told[1].split() == ["✓", "2", "stages", "3:00"]
     assert [line.split()[1] for line in told[2:]] == ["r1-teach", "r1-train-sft", "r1-rollout"]
     assert "boom" in printed(table(rows, title="run", message="on it", height=3))
+
+
+def played(name: str, minutes: float, **other: Any) -> dict[str, Any]:
+    return row(name, finished_at=STARTED + timedelta(minutes=minutes), **other)
+
+
+def test_table_lists_the_stages_to_come_and_counts_those_done():
+    lines = printed(table([row("prepare"), playing()], title="run", message="", pending=["r1-hints", "r1-promote"]))
+    assert [line.split() for line in lines.splitlines()[3:5]] == [["·", "r1-hints"], ["·", "r1-promote"]]
+    assert lines.splitlines()[-1] == "1 of 4 stages done"
+
+
+def test_table_names_the_stages_to_come_in_a_line_when_lines_are_few():
+    rows, pending = [row("prepare"), playing()], ["r1-hints", "r1-teach", "r1-promote"]
+    shown = printed(table(rows, title="run", message="", pending=pending, height=9))
+    assert "·  3 more: r1-hints, r1-teach, r1-promote" in shown.splitlines()
+
+
+def test_outlook_takes_durations_from_the_round_before():
+    first = [row("prepare"), played("r1-rollout", 5), played("r1-hints", 2), played("r1-promote", 1)]
+    assert outlook([*first, playing() | {"name": "r2-rollout"}], ["r2-hints", "r2-promote"]) in (
+        "1 of 4 stages done, some 6:20 left if they take as long as in round 1",
+        "1 of 4 stages done, some 6:19 left if they take as long as in round 1",
+    )
+    assert outlook([*first, row("r2-rollout")], ["r2-hints", "r2-teach"]) == "2 of 4 stages done"  # a new stage
+    assert outlook(first, []) == ""
+
+
+def test_stages_are_interrupted_when_no_process_drives_the_run():
+    run = parse(document())
+    rows = [row("prepare"), playing(), row("r1-hints", "running")]
+    for driven, phase in ((True, "running"), (False, "interrupted")):
+        seen = stages_as_seen(Progress(run, plan(run.spec, {}), rows, driven=driven))
+        assert [one["phase"] for one in seen] == ["succeeded", phase, phase]
+    assert detail(seen[1]) == "interrupted at 20/80 episodes"
+    assert detail(seen[2]) == "interrupted"
+    shown = printed(table(seen, title="run", message=""))
+    assert "■  r1-rollout" in shown
+    assert "left" not in shown
+
+
+def test_episodes_of_several_arms_are_named_so():
+    run = parse(document(evaluation={"arms": ["base", "rag", "distilled"]}))
+    rows = [playing() | {"name": "r1-evaluate-base"}]
+    (seen,) = stages_as_seen(Progress(run, plan(run.spec, {}), rows))
+    assert detail(seen).startswith("20/80 episodes, 2 arms")
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_running_stage_stays_in_a_line_at_any_width(width: int):
+    rows = [playing() | {"name": "r1-evaluate-distilled", "arms": 2, "done": 1234, "total": 4321}]
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(rows, title="run", message="", width=width))
+    assert len(console.file.getvalue().splitlines()) == 2  # type: ignore[attr-defined]
 
 
 def test_off_a_terminal_each_change_is_a_line_and_nothing_is_said_twice():

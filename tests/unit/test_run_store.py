@@ -132,3 +132,13 @@ def test_an_identity_is_read_as_it_is_written():
     assert FIRST.key == "11111111-aaaaaaaaaaaa"
     with pytest.raises(ValueError, match="UID-DIGEST"):
         Identity.parse("11111111")
+
+
+def test_place_of_an_artifact_is_a_path_or_a_uri(opened: Opened, tmp_path: Path):
+    store = opened(FIRST)
+    with pytest.raises(ArtifactNotFound):
+        store.place("r1-promote")
+    published(store, "won")
+    place = store.place("r1-promote")
+    assert place.endswith(f"/team/bot/{FIRST.key}/r1-promote")
+    assert place.startswith((f"s3://{s3_server.BUCKET}/", str(tmp_path)))

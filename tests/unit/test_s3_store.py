@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from distillery.artifacts import ArtifactDamaged, ArtifactNotFound, StoreUnavailable
+from distillery.artifacts import ArtifactDamaged, ArtifactError, ArtifactNotFound, StoreUnavailable
 from distillery.artifacts import s3 as module
 from distillery.artifacts.s3 import S3Store
 from tests.unit import s3_server
@@ -173,3 +173,9 @@ def test_a_checkpoint_is_there_for_a_pod_on_another_node(url: str, tmp_path: Pat
     store, work = pod("third")
     store.restore("r1-train", work)
     assert not work.exists()
+
+
+def test_store_names_the_settings_of_aws_when_the_profile_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    with pytest.raises(ArtifactError, match=r"AWS_PROFILE.*nope"):
+        S3Store("runs", "p", cache=tmp_path)

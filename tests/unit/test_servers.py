@@ -64,6 +64,16 @@ def test_a_server_without_gpu_binds_its_threads_to_no_core(tmp_path: Path, monke
     assert VllmServer(MODEL, tmp_path / "vllm.log")._environment()["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.parametrize(("sharing", "threads"), [(1, "7"), (2, "3"), (9, "1")])
+def test_servers_of_several_runs_share_the_threads(
+    sharing: int, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vllm, "has_gpu", lambda: False)
+    monkeypatch.setattr(vllm.os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert VllmServer(MODEL, tmp_path / "vllm.log", sharing=sharing)._environment()["OMP_NUM_THREADS"] == threads
+
+
 def test_who_waits_for_a_server_reads_its_log_and_the_last_line(tmp_path: Path):
     log = tmp_path / "vllm.log"
     servers = Servers(parse(document()).spec, FolderStore(tmp_path), log)

@@ -103,6 +103,11 @@ def test_the_gate_promotes_a_clear_winner():
     assert "+36.8 points" in verdict.reason
 
 
+def test_the_gate_writes_a_tiny_p_value_as_the_report_does():
+    verdict = judge(Gate(), paired(*discordant(only_a=140, only_b=0, both=0)))
+    assert "(p < 1e-15, exact McNemar)" in verdict.reason
+
+
 def test_the_gate_holds_back_a_winner_by_luck():
     verdict = judge(Gate(), paired(*discordant(only_a=6, only_b=2, both=50)))
     assert verdict.verdict == "Inconclusive"

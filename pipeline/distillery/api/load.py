@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: Path) -> DistillationRun:
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises: ValueError for a date that no calendar has, RecursionError for a very deep document."""
+
+
+def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
     """The run that a YAML or JSON file describes.
+
+    Args:
+        path: the file.
+        changes: fields to replace, as ``spec.rounds.max=2``. Values are YAML. They are read as if the file had them: a
+            relative folder is relative to the file.
 
     Raises:
         InvalidRun: with everything that is wrong in it. A file that can't be read is one problem too.
@@ -50,16 +60,38 @@ def load(path: Path) -> DistillationRun:
             documents = [document for document in yaml.load_all(file, _Loader) if document is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRun([Problem(str(path), "", f"can't be read: {error}")]) from error
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         raise InvalidRun([Problem(str(path), "", f"is not YAML: {error}")]) from error
     if len(documents) != 1:
         raise InvalidRun([Problem(str(path), "", f"holds {len(documents)} documents; write exactly one")])
+    for change in changes if isinstance(documents[0], dict) else ():
+        _replace_field(documents[0], change)
     folder = path.resolve().parent
     _anchor_models(documents[0], folder)
     try:
         return parse(documents[0], where=str(path))
     except InvalidRun as error:
         raise InvalidRun([*error.problems, *_folders_without_a_dot(documents[0], folder)], str(path)) from error
+
+
+def _replace_field(document: Any, change: str) -> None:
+    """Set a field of a document, with the mappings above it. A backslash takes a point into a name."""
+    path, _, text = change.partition("=")
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())
+        raise InvalidRun([Problem(path, shown(text), f"is not YAML: {reason}")], "--set") from error
+    *above, name = (part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", path))
+    holder = document
+    for depth, part in enumerate(above, 1):
+        if isinstance(holder, dict) and holder.get(part) is None:
+            holder[part] = {}
+        holder = holder.get(part) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict):
+            parent = ".".join(above[:depth])
+            raise InvalidRun([Problem(path, shown(value), f"{parent} has no fields: set {parent} as a whole")], "--set")
+    holder[name] = value
 
 
 def _folders_without_a_dot(document: Any, folder: Path) -> list[Problem]:
@@ -86,7 +118,11 @@ def parse(document: Any, *, where: str = "") -> DistillationRun:
         document = {key: value for key, value in document.items() if key != "status"}
     try:
         # by way of JSON: lists become tuples, and what JSON can't hold (YAML's dates) is shown as the string it was
-        run = DistillationRun.model_validate_json(json.dumps(document, default=str))
+        text = json.dumps(document, default=str)
+    except (TypeError, ValueError, RecursionError) as error:  # a date as a key, or an anchor within itself
+        raise InvalidRun([Problem("the document", "", f"can't be written as JSON: {error}")], where) from error
+    try:
+        run = DistillationRun.model_validate_json(text)
     except ValidationError as error:
         raise InvalidRun(explain(error, DistillationRun), where) from error
     broken = [

@@ -87,8 +87,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return path
 
 
-_CLOSE = 0.75
-"""How like two names have to be, from 0 to 1, if they do not begin with the same letter."""
+_CLOSE, _RELATED = 0.75, 0.55
+"""How similar two names have to be, from 0 to 1: in general, and if they begin with the same letter."""
 
 _QUANTITY_HINT = 'write a Kubernetes quantity in quotes, such as "500m", "4" or "16Gi"'
 
@@ -115,7 +115,8 @@ def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return f"write one of {context['expected']}"
         case "string_type":
             if "resources" in loc:
-                return _QUANTITY_HINT
+                number = isinstance(detail["input"], int | float)
+                return f'write a Kubernetes quantity in quotes: "{detail["input"]}"' if number else _QUANTITY_HINT
             return "write a string (in quotes)"
         case "int_type" | "int_from_float":
             return "write a whole number, without quotes or unit"
@@ -162,7 +163,7 @@ def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
 
 def near(name: str, known: Sequence[str]) -> str:
     """Return the fix for an unknown name: a known name that is similar to it, or else the list of all."""
-    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=0.5):
+    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=_RELATED):
         if candidate[0] == name[:1] or difflib.SequenceMatcher(None, name, candidate).ratio() >= _CLOSE:
             return f"did you mean {candidate}?"
     return f"known here: {', '.join(known)}"
@@ -183,6 +184,13 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)]
+
+
+def flatten(value: Any, path: str) -> dict[str, Any]:
+    """A document as dotted paths with their values; lists and empty mappings are values."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: value}
+    return {name: leaf for key, part in value.items() for name, leaf in flatten(part, f"{path}.{key}").items()}
 
 
 def lookup(document: Mapping[str, Any], path: str) -> Any:

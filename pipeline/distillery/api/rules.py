@@ -46,7 +46,8 @@ _FOLDER = r"^(/|\\./|\\.\\./)"
 """A model that is a folder, as a regular expression in a string of CEL."""
 
 _PIN = (
-    "pin the model: a repository needs the revision (its commit), a folder (a path that begins with / or ./) has none"
+    "pin the model: a repository needs the revision (its commit: git ls-remote https://huggingface.co/OWNER/NAME main "
+    "prints it), a folder (a path that begins with / or ./) has none"
 )
 
 

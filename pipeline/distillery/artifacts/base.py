@@ -63,6 +63,10 @@ class Store(Protocol):
         """
         ...
 
+    def place(self, name: str) -> str:
+        """The path of an artifact's folder, or its URI, for a person. Raises as :meth:`manifest` does."""
+        ...
+
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact as a local folder, and its manifest. Raises as :meth:`manifest` does.
 

@@ -93,6 +93,11 @@ class FolderStore:
             raise StoreUnavailable(f"artifact {name}: {path} can't be read: {error}") from error
         return read_manifest(name, str(path), content)
 
+    def place(self, name: str) -> str:
+        """The path of an artifact's folder. Raises :class:`ArtifactError`."""
+        self.manifest(name)
+        return str(self.root / name)
+
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact's folder and manifest. Raises :class:`ArtifactError`."""
         folder, manifest = self.root / name, self.manifest(name)

@@ -51,6 +51,10 @@ class RunStore:
         """An artifact's manifest. Raises :class:`ArtifactError`."""
         return self._find(name, "")[1]
 
+    def place(self, name: str) -> str:
+        """The path or the URI of an artifact. Raises :class:`ArtifactError`."""
+        return self._find(name, "")[0].place(name)
+
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact as a local folder, and its manifest. Raises :class:`ArtifactError`."""
         return self._find(name, student)[0].open(name, student=student)

@@ -51,6 +51,7 @@ class S3Store:
         try:
             import boto3
             from botocore.config import Config
+            from botocore.exceptions import BotoCoreError
         except ImportError as error:
             raise ArtifactError("artifacts in S3 need boto3: pip install 'distillery[s3]'") from error
         config = Config(
@@ -58,7 +59,10 @@ class S3Store:
             read_timeout=_READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         )
-        self._client: Any = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+        try:
+            self._client: Any = boto3.client("s3", endpoint_url=endpoint_url, config=config)
+        except BotoCoreError as error:  # such as a profile that is not there
+            raise ArtifactError(f"the settings of AWS (AWS_PROFILE, ~/.aws/config) can't be used: {error}") from error
         self._bucket = bucket
         self._prefix = prefix.strip("/")
         self._cache = cache
@@ -105,6 +109,11 @@ class S3Store:
         key = self._key(name, MANIFEST)
         content = self._try(name, lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         return read_manifest(name, f"s3://{self._bucket}/{key}", content)
+
+    def place(self, name: str) -> str:
+        """An artifact's URI. Raises :class:`ArtifactError`."""
+        self.manifest(name)
+        return f"s3://{self._bucket}/{self._key(name, '').rstrip('/')}"
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
         """An artifact, brought here if it is not here already. Raises :class:`ArtifactError`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -12,10 +13,41 @@ from datetime import UTC, datetime
 from distillery.api import CANARY_ANNOTATION, GROUP, RETRY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.api.problems import lookup
 from distillery.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
+from distillery.cli.errors import EXIT_FAILED, complain
 
 _KIND = f"distillationruns.{GROUP}"
 _POLLS, _POLL_SECONDS = 30, 0.5
 _LOG_LINE = re.compile(r"[EWIF]\d{4} ")
+
+
+async def request(options: argparse.Namespace) -> int:
+    """Carry out promote, rollback, abort, pause or resume, and print the operator's answer."""
+    from distillery.executors.home import folder_of_key  # takes a second to import
+
+    try:
+        print(_request_of(options))
+    except RuntimeError as error:
+        if not folder_of_key(options.run if "/" in options.run else f"default/{options.run}").is_dir():
+            raise
+        return complain(
+            f"{error}\n{options.run} is a run of this machine, and {options.command} is for runs on a cluster; "
+            f"distillery serve {options.run} serves its promoted student here",
+            EXIT_FAILED,
+        )
+    return 0
+
+
+def _request_of(options: argparse.Namespace) -> str:
+    run, context = options.run, options.context
+    match options.command:
+        case "promote":
+            return promote(run, options.round, context=context)
+        case "rollback":
+            return rollback(run, context=context)
+        case "abort":
+            return abort(run, context=context)
+        case verb:
+            return pause(run, paused=verb == "pause", stages=options.stages, context=context)
 
 
 def promote(run: str, number: int | None, *, context: str | None = None) -> str:

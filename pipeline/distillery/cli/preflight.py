@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from typing import TYPE_CHECKING
 
-from distillery.api import CannotRun, DistillationRun
+from distillery.api import CannotRun, DistillationRun, InvalidRun, load
 from distillery.api.rules import warning_of
+from distillery.cli.errors import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:  # what follows takes a second to import, and most commands don't need it
     from distillery.preflight.trial import Trial
+
+
+async def validate(options: argparse.Namespace) -> int:
+    """Check a file, and print its problems or what it describes."""
+    where, trial = str(options.file), None
+    try:
+        run = load(options.file, changes=options.set)
+        if not options.offline:
+            trial = await check_here(run, where, endpoints=True, play=options.play)
+    except InvalidRun as error:
+        if not options.json:
+            raise
+        problems = [{"path": one.path, "value": one.value, "fix": one.mend} for one in error.problems]
+        print(json.dumps({"file": where, "valid": False, "problems": problems}, indent=1))
+        return EXIT_CONFIGURATION
+    if options.json:
+        found = {"file": where, "valid": True, "problems": [], "run": run.key, "remarks": remarks(run)}
+        print(json.dumps(found, indent=1))
+        return 0
+    print("\n".join([summary(run, where), *remarks(run)]))
+    if trial:
+        print(f"\n{shown(trial)}")
+    return 0
 
 
 async def check_here(run: DistillationRun, where: str, *, endpoints: bool, play: bool = False) -> Trial | None:

@@ -1,20 +1,87 @@
-"""Runs that exist: which of them are this machine's, and how they are deleted."""
+"""``distillery run``, ``retry`` and ``delete``: the commands that change the runs of this machine."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+from rich.console import Console
+
+from distillery.api import DistillationRun, load
 from distillery.api.problems import lookup
 from distillery.artifacts import Identity
-from distillery.cli import cluster
+from distillery.cli import cluster, preflight
+from distillery.cli.errors import EXIT_CONFIGURATION, EXIT_FAILED, complain, how_to_resume
+from distillery.cli.report import print_report
 from distillery.database import Database, Row
-from distillery.database.runs import RunLock, UnknownRun, delete, find
+from distillery.database.embedded import EmbeddedPostgres
+from distillery.database.live import gathered
+from distillery.database.runs import RunLock, UnknownRun, delete, find, observe
 from distillery.executors import home
+from distillery.executors.display import Display, plain_console
+from distillery.executors.local import LocalExecutor
+from distillery.executors.overview import stored_run
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Run a document to its end on this machine."""
+    document = load(options.file, changes=options.set)
+    console = Console()
+    _stop_on_signals(console)
+    await preflight.check_here(document, str(options.file), endpoints=False)  # stage prepare asks them
+    with home.database() as (dsn, embedded):
+        return await _execute(document, dsn, embedded, console, options)
+
+
+async def retry(options: argparse.Namespace) -> int:
+    """Resume a run of this machine; start the failed stages of any other again, on the cluster."""
+    if options.context is None and home.has_database():
+        console = Console()
+        _stop_on_signals(console)
+        with home.database() as (dsn, embedded):
+            if row := await find_here(dsn, options.run):
+                return await _execute(stored_run(row), dsn, embedded, console, options)
+    print(cluster.retry(options.run, context=options.context))
+    return 0
+
+
+def _stop_on_signals(console: Console) -> None:
+    """Have signals cancel this task, and tell the user at once, for processes take their time to stop."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        console.print("stopping: stages save what they need to resume", highlight=False)
+        task.cancel()
+
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+
+
+async def _execute(
+    run: DistillationRun, dsn: str, embedded: EmbeddedPostgres | None, console: Console, options: argparse.Namespace
+) -> int:
+    """Drive a run to its end."""
+    with Display(console) as display:
+        end = await LocalExecutor(run, dsn, embedded, show=display).execute()
+    if end.phase == "Failed":
+        async with Database(dsn) as database:
+            states = await observe(database, (await find(database, run.key))["id"])
+        permanent = any(state.permanent for state in states.values())
+        message = f"\n{end.message}\nFix the cause{how_to_resume(options)}"
+        return complain(message, EXIT_CONFIGURATION if permanent else EXIT_FAILED)
+    await print_report(plain_console(), dsn, run)
+    if end.phase == "Waiting":
+        async with Database(dsn) as database:
+            count = await gathered(database, (await find(database, run.key))["id"])
+        print(f"{end.message} {count} are there: run it again once enough have gathered.")
+    return 0
 
 
 async def find_here(dsn: str, name: str) -> Row | None:
@@ -78,7 +145,8 @@ def _confirm(question: str) -> bool:
     if not sys.stdin.isatty():
         print(f"{question}? Add --yes to confirm; nothing is deleted.", file=sys.stderr)
         return False
-    if input(f"{question}? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
+    with contextlib.suppress(EOFError):
+        if input(f"{question}? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
     print("nothing is deleted", file=sys.stderr)
     return False

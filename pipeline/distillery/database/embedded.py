@@ -34,7 +34,14 @@ class EmbeddedPostgres:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         library = Path(postgres_server.__file__)
         with _alone(library), _kept_private(self.folder, library):
-            self._server = postgres_server.get_server(self.folder)
+            try:
+                self._server = postgres_server.get_server(self.folder)
+            except Exception as error:  # the library raises what it happens to get
+                reason = " ".join(str(error).split())
+                raise RuntimeError(
+                    f"the embedded database in {self.folder} does not start: {reason}; see {self.folder / 'log'}, or "
+                    "name a server in DISTILLERY_DATABASE"
+                ) from error
         return self
 
     def __exit__(

@@ -226,6 +226,19 @@ async def is_driven(database: Database, run_id: int) -> bool:
     return bool(await database.fetch(_IS_DRIVEN, run_id))
 
 
+async def count_driven(database: Database, host: str) -> int:
+    """Return how many runs of this database the processes of a host drive."""
+    rows = await database.fetch(
+        """SELECT count(DISTINCT run.id) AS n FROM run
+           JOIN pg_locks ON classid::bigint = run.id
+           JOIN pg_database ON pg_database.oid = pg_locks.database
+           WHERE locktype = 'advisory' AND datname = current_database() AND granted AND objid = 0 AND objsubid = 2
+             AND strpos(holder, %s) > 0""",
+        f" on {host} since ",
+    )
+    return rows[0]["n"]
+
+
 async def delete(database: Database, run_id: int) -> None:
     """Delete all that the database has of a run. Call it while holding the run's lock."""
 

@@ -39,7 +39,7 @@ def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
     d = difference
     numbers = (
         f"{gate.metric} differs by {100 * d.difference:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] "
-        f"over {d.tasks} tasks (p = {d.p:.2g}, {d.test})"
+        f"over {d.tasks} tasks (p {'< 1e-15' if d.p < 1e-15 else f'= {d.p:.2g}'}, {d.test})"
     )
     if look > 1:
         numbers += f", look {look}, at {100 * confidence:g} % confidence"

@@ -17,10 +17,20 @@ from rich.text import Text
 
 from distillery.executors.gpus import Gpu
 from distillery.executors.local import Progress
+from distillery.planning.plan import find_pending
+from distillery.planning.stages import BASE, StageId, round_stages
 from distillery.report.numbers import clock, short
 
 _LINE_SECONDS = 15.0
-_MARKS = {"running": "▶", "succeeded": "✓", "failed": "✗"}
+_MARKS = {"running": "▶", "succeeded": "✓", "failed": "✗", "interrupted": "■", "pending": "·"}
+_STYLES = {"running": "bold", "failed": "red", "interrupted": "yellow"}
+_NARROW = 100  # columns below which there are neither progress bars nor tokens
+
+
+def plain_console() -> Console:
+    """A console for what is printed once. A file has no edge: lines there are as long as what they hold."""
+    console = Console()
+    return console if console.is_terminal else Console(width=1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +89,23 @@ class Display:
         """Show the newest state."""
         tokens = tokens or {}
         now = time.monotonic()
-        rates = {row["name"]: self._pace.rate(row, now) for row in progress.rows if row["phase"] == "running"}
+        rows = stages_as_seen(progress)
+        rates = {row["name"]: self._pace.rate(row, now) for row in rows if row["phase"] == "running"}
         if self._live:
             shown = table(
-                progress.rows,
+                rows,
                 title=progress.run.key,
                 message=progress.plan.message,
+                pending=pending_names(progress),
                 rates=rates,
                 tokens=tokens,
                 gpus=gpus,
                 height=self._console.height,
+                width=self._console.width,
             )
             self._live.update(shown)
             return
-        for row in progress.rows:
+        for row in rows:
             name = row["name"]
             phase, told_at = self._told.get(name, ("", 0.0))
             due = row["phase"] == "running" and now - told_at > _LINE_SECONDS
@@ -106,40 +119,103 @@ class Display:
         self._console.print(f"{datetime.now().astimezone():%H:%M:%S}  {text}", highlight=False, soft_wrap=True)
 
 
+def stages_as_seen(progress: Progress) -> list[dict[str, Any]]:
+    """The rows of stages for a person: interrupted where no process drives them, with the number of their arms."""
+    spec, rounds = progress.run.spec, {StageId.parse(row["name"]).round for row in progress.rows}
+    arms = {str(stage.id): len(stage.arms) for number in rounds for stage in round_stages(spec, number, BASE)}
+    return [
+        {
+            **row,
+            "phase": "interrupted" if row["phase"] == "running" and not progress.driven else row["phase"],
+            "arms": arms.get(row["name"], 0),
+        }
+        for row in progress.rows
+    ]
+
+
+def pending_names(progress: Progress) -> list[str]:
+    """The names of the stages that the round of a plan has left to start."""
+    started = {StageId.parse(row["name"]) for row in progress.rows}
+    return [str(sid) for sid in find_pending(progress.run.spec, progress.plan, started)]
+
+
+def outlook(rows: Sequence[Mapping[str, Any]], pending: Sequence[str]) -> str:
+    """How many stages of the round are done, and where an earlier round shows it, how long the others take."""
+    unfinished = [*(row["name"] for row in rows if row["phase"] != "succeeded"), *pending]
+    if not unfinished:
+        return ""
+    number = max(StageId.parse(name).round for name in (*unfinished, *(row["name"] for row in rows)))
+    of_round = [row for row in rows if StageId.parse(row["name"]).round in (0, number)]
+    done = sum(row["phase"] == "succeeded" for row in of_round)
+    text = f"{done} of {len(of_round) + len(pending)} stages done"
+    took = {row["name"]: _seconds(row) for row in rows if row["phase"] == "succeeded"}
+    earlier = [took.get(name.replace(f"r{number}-", f"r{number - 1}-", 1)) for name in unfinished]
+    if any(seconds is None for seconds in earlier):
+        return text
+    running = sum(_seconds(row) for row in rows if row["phase"] == "running")
+    left = max(0.0, sum(seconds or 0.0 for seconds in earlier) - running)
+    return f"{text}, some {clock(left)} left if they take as long as in round {number - 1}"
+
+
+def _seconds(row: Mapping[str, Any]) -> float:
+    end = row["finished_at"] or datetime.now(UTC)
+    return max(0.0, (end - row["started_at"]).total_seconds())
+
+
 def table(
     rows: Sequence[Mapping[str, Any]],
     *,
     title: str,
     message: str,
+    pending: Sequence[str] = (),
     rates: Mapping[str, float | None] | None = None,
     tokens: Mapping[str, Tokens] | None = None,
     gpus: Sequence[Gpu] = (),
     height: int | None = None,
+    width: int | None = None,
 ) -> Group:
-    """The stages with their progress.
+    """The stages with their progress, and those to come.
 
     Args:
-        rows: of the table ``stage``, in order.
+        rows: of the table ``stage``, in order, as :func:`stages_as_seen` returns them.
         title: the run.
         message: one sentence.
+        pending: names of the stages to come.
         rates: units a second, by stage.
         tokens: what stages cost, by stage.
         gpus: this machine's.
-        height: lines there are; where they are too few, the oldest stages that are done become one line.
+        height: lines there are; where they are too few, the stages to come become one line, and then the oldest
+            stages that are done.
+        width: columns there are.
     """
     rates, tokens = rates or {}, tokens or {}
+    lines = None if height is None else height - len(gpus) - 4 - bool(pending)
     grid = Table(box=None, pad_edge=False, show_header=False)
-    folded = _folded(rows, None if height is None else height - len(gpus) - 4)
+    is_short = lines is not None and len(rows) + len(pending) > lines and len(pending) > 1
+    folded = _folded(rows, None if lines is None else lines - (1 if is_short else len(pending)))
+    is_wide = width is None or width >= _NARROW
+
+    def add(mark: str, name: str, shown: str, *, style: str = "dim", bar: ProgressBar | str = "") -> None:
+        text = Text(shown, style, no_wrap=isinstance(bar, ProgressBar), overflow="ellipsis" if bar else "fold")
+        grid.add_row(Text(mark, style), Text(name, style), *([bar] if is_wide else []), text)
+
     if folded:
-        seconds = sum((row["finished_at"] - row["started_at"]).total_seconds() for row in rows[:folded])
-        grid.add_row(Text(_MARKS["succeeded"], "dim"), Text(f"{folded} stages", "dim"), "", Text(clock(seconds), "dim"))
+        add(_MARKS["succeeded"], f"{folded} stages", clock(sum(_seconds(row) for row in rows[:folded])))
     for row in rows[folded:]:
-        name = row["name"]
-        style = {"running": "bold", "failed": "red"}.get(row["phase"], "dim")
-        bar = ProgressBar(total=row["total"] or 1, completed=row["done"], width=24) if row["phase"] == "running" else ""
-        told = detail(row, rate=rates.get(name), tokens=tokens.get(name))
-        grid.add_row(Text(_MARKS[row["phase"]], style), Text(name, style), bar, Text(told, style))
-    return Group(Text.assemble((title, "bold"), "  ", message), grid, *(Text(str(gpu), "cyan") for gpu in gpus))
+        name, phase = row["name"], row["phase"]
+        bar = ProgressBar(total=row["total"] or 1, completed=row["done"], width=24) if phase == "running" else ""
+        shown = detail(row, rate=rates.get(name), tokens=tokens.get(name) if is_wide else None)
+        add(_MARKS[phase], name, shown, style=_STYLES.get(phase, "dim"), bar=bar)
+    ahead = list[Text]()
+    if is_short:
+        names = f"{_MARKS['pending']}  {len(pending)} more: {', '.join(pending)}"
+        ahead.append(Text(names, "dim", no_wrap=True, overflow="ellipsis"))
+    else:
+        for name in pending:
+            add(_MARKS["pending"], name, "")
+    if pending:
+        ahead.append(Text(outlook(rows, pending), "dim"))
+    return Group(Text.assemble((title, "bold"), "  ", message), grid, *ahead, *(Text(str(g), "cyan") for g in gpus))
 
 
 def _folded(rows: Sequence[Mapping[str, Any]], lines: int | None) -> int:
@@ -161,16 +237,20 @@ def detail(row: Mapping[str, Any], *, rate: float | None = None, tokens: Tokens 
 
     Without a ``rate`` that of the whole time since its start is taken.
     """
-    end = row["finished_at"] or datetime.now(UTC)
-    seconds = max(0.0, (end - row["started_at"]).total_seconds())
+    seconds = _seconds(row)
     cost = f"  {tokens}" if tokens else ""
     if row["phase"] == "failed":
         return f"attempt {row['attempts']}: {row['message']}"
     if row["phase"] == "succeeded":
         return f"{clock(seconds)}{cost}"
+    unit = row["unit"]
+    if row.get("arms", 0) > 1:
+        unit = unit.replace("episodes", f"episodes, {row['arms']} arms", 1)
+    if row["phase"] == "interrupted":
+        return (f"interrupted at {row['done']}/{row['total']} {unit}" if row["total"] else "interrupted") + cost
     if not row["total"]:
-        return f"{row['unit']}  {clock(seconds)}".strip()
-    text = f"{row['done']}/{row['total']} {row['unit']}  {clock(seconds)}"
+        return f"{unit}  {clock(seconds)}".strip()
+    text = f"{row['done']}/{row['total']} {unit}  {clock(seconds)}"
     if 0 < row["done"] < row["total"] and seconds > 0:
         rate = rate or row["done"] / seconds
         text += f"  {rate:.1f}/s  {clock((row['total'] - row['done']) / rate)} left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +23,7 @@ from distillery.database.retries import forgive_failed
 from distillery.database.runs import (
     RunLock,
     begin_stage,
+    count_driven,
     end_stage,
     enter,
     observe,
@@ -50,11 +52,12 @@ _STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The contents of a display: the plan, and every stage's row of the database."""
+    """The contents of a display: the plan, every stage's row of the database, and whether a process drives the run."""
 
     run: DistillationRun
     plan: Plan
     rows: list[Row]
+    driven: bool = True
 
 
 class LocalExecutor:
@@ -189,7 +192,8 @@ class LocalExecutor:
 
     async def _serve(self, database: Database, sid: StageId, run_id: int, model: Model) -> Server:
         """A server for a model; while it starts, the progress shows the end of its log."""
-        starting = asyncio.create_task(self._servers.serve(model))
+        sharing = max(1, await count_driven(database, socket.gethostname()))
+        starting = asyncio.create_task(self._servers.serve(model, sharing=sharing))
         try:
             while not self._servers.suits(model) and not starting.done():
                 unit = self._servers.describe_start()
@@ -269,7 +273,9 @@ class LocalExecutor:
                 env={
                     **os.environ,
                     "DISTILLERY_DATABASE": self._dsn,
+                    # their number stays whatever else runs here: training resumes to the same bits
                     "OMP_NUM_THREADS": str(threads),
+                    "OMP_WAIT_POLICY": "PASSIVE",  # other runs get the processors that threads wait on
                     "TOKENIZERS_PARALLELISM": "false",
                 },
                 preexec_fn=die_with_parent,

@@ -46,8 +46,11 @@ class Servers:
             return True
         return self._server is not None and self._server.can_show(served_here(model, self._spec, self._store))
 
-    async def serve(self, model: Model) -> Server:
-        """A server for a model. Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`."""
+    async def serve(self, model: Model, *, sharing: int = 1) -> Server:
+        """A server for a model. Its processors are shared by so many runs.
+
+        Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`.
+        """
         endpoint = self._endpoint(model)
         if endpoint:
             return Server.of(endpoint, field=endpoint_field(model))
@@ -56,7 +59,8 @@ class Servers:
             await self.stop()
         if self._server is None:
             _log.info("starting vLLM with %s", wanted.weights)
-            self._server = await VllmServer(wanted, self._log, arguments=self._spec.model_server.arguments).start()
+            arguments = self._spec.model_server.arguments
+            self._server = await VllmServer(wanted, self._log, arguments=arguments, sharing=sharing).start()
         else:
             await self._server.show(wanted)
         return Server(base_url=self._server.base_url, model=wanted.name)

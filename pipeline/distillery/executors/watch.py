@@ -36,7 +36,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
         driven = await is_driven(database, run_id)
         ended = current.phase != "Running" and not (driven and current.running)
         shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
-        display(Progress(run, shown, rows), tokens=tokens, gpus=[] if ended else await gpus())
+        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)
@@ -47,7 +47,7 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
     if driven or current.phase not in ("Running", "Failed"):
         return current.phase, current.message
     if current.phase == "Failed":
-        return current.phase, f"{current.message} To try again: distillery retry {run.key}"
+        return current.phase, f"{current.message.rstrip('.')}. To try again: distillery retry {run.key}"
     return "Interrupted", f"{current.message} Nobody drives it now; to resume: distillery retry {run.key}"
 
 

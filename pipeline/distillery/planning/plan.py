@@ -6,7 +6,7 @@ again whenever something ended. Nothing else decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -122,6 +122,14 @@ def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[Sta
         and (sid.kind is Kind.PREPARE or (sid.round == last and not promoted))
         and (state.result or {}).get("heldOutTasks", spec.environment.tasks.evaluate) != spec.environment.tasks.evaluate
     }
+
+
+def find_pending(spec: Spec, current: Plan, started: Collection[StageId]) -> tuple[StageId, ...]:
+    """The stages of a plan's round that have not started yet, in order; none of a run that is complete or waits."""
+    if current.phase not in ("Running", "Failed"):
+        return ()
+    stages = [prepare(), *round_stages(spec, current.round, current.serving)]
+    return tuple(stage.id for stage in stages if stage.id not in started)
 
 
 def _has_succeeded(observed: Mapping[StageId, StageState], sid: StageId) -> bool:

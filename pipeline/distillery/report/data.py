@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from distillery import __version__
-from distillery.api import DistillationRun
-from distillery.artifacts import Store
+from distillery.api import DistillationRun, canonical, without_defaults
+from distillery.api.problems import flatten
+from distillery.artifacts import ArtifactNotFound, Store
 from distillery.database import Database
 from distillery.database.extractions import extraction_tokens
 from distillery.database.runs import stage_rows
@@ -69,6 +70,10 @@ async def build_report(
     told = [_stage(name, row, extracted) for name, row in stages.items()]
     return {
         "run": run.key,
+        **_dates(stages.values()),
+        "settings": settings_of(run),
+        "adapter": _adapter(store, rounds),
+        "next": next_commands(run.key, rounds),
         "summary": summary(last),
         "distillery": __version__,
         "environment": prepared["environment"],
@@ -82,24 +87,74 @@ async def build_report(
         "gate": last["gate"],
         "promoted": last["promoted"],
         "rounds": rounds,
-        "hints": [
-            {
-                "text": row["text"],
-                "category": row["category"],
-                "mentions": row["mentions"],
-                "round": row["round"],
-                "extractor": row["extractor"],
-                "model": row["model"],
-                "uses": row["uses"],
-                "successWith": row["success_with"],
-                "successWithout": row["success_without"],
-                "successWithoutHints": row["success_without_hints"],
-            }
-            for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))
-        ],
+        "hints": [hint_facts(row) for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))],
         "episodes": await solved_pairs(database, run_id, round=last["round"]),
         "tokens": _sum([stage["tokens"] for stage in told if stage["tokens"]]),
         "stages": told,
+    }
+
+
+def settings_of(run: DistillationRun) -> dict[str, Any]:
+    """The settings that differ from the defaults, and every seed, by their paths."""
+    given = flatten(without_defaults(run)["spec"], "spec")
+    return {
+        path: value
+        for path, value in flatten(canonical(run)["spec"], "spec").items()
+        if path in given or path.rpartition(".")[2] in ("seed", "seeds")
+    }
+
+
+def _dates(stages: Collection[Mapping[str, Any]]) -> dict[str, str | None]:
+    """When the first stage started, and when the last one that ended did."""
+    ends = [row["finished_at"] for row in stages if row["finished_at"]]
+    return {
+        "started": min(row["started_at"] for row in stages).isoformat(),
+        "finished": max(ends).isoformat() if ends else None,
+    }
+
+
+def _adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The adapter of the student promoted last, or of the last one that was trained; None if it is not there."""
+    trained = [one for one in rounds if one["student"]]
+    chosen = [one for one in trained if one["promoted"]] or trained
+    if not chosen:
+        return None
+    number = chosen[-1]["round"]
+    try:
+        place = store.place(str(StageId(number, Kind.TRAIN, CANDIDATE)))
+    except ArtifactNotFound:
+        return None
+    return {"round": number, "place": place, "digest": chosen[-1]["student"]}
+
+
+def next_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The commands that make sense after the last round, each with its purpose."""
+    last = rounds[-1]
+    commands = list[dict[str, str]]()
+    if any(one["promoted"] for one in rounds):
+        commands.append(
+            {"command": f"distillery serve {key}", "purpose": "serve the promoted student on the run's machine"}
+        )
+    if last["student"] and not last["promoted"]:
+        chosen = f"{key} --round {last['round']}"
+        commands.append({"command": f"distillery serve {chosen}", "purpose": "try its student all the same"})
+        commands.append({"command": f"distillery promote {chosen}", "purpose": "on a cluster, serve it to users"})
+    return [*commands, {"command": f"distillery hints {key}", "purpose": "see all hints"}]
+
+
+def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A hint with its origin and the success of episodes with it and without it."""
+    return {
+        "text": row["text"],
+        "category": row["category"],
+        "mentions": row["mentions"],
+        "round": row["round"],
+        "extractor": row["extractor"],
+        "model": row["model"],
+        "uses": row["uses"],
+        "successWith": row["success_with"],
+        "successWithout": row["success_without"],
+        "successWithoutHints": row["success_without_hints"],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,26 @@ import jinja2
 
 from distillery.planning.stages import CANDIDATE
 from distillery.report.charts import arms_chart, rounds_chart, stages_chart
-from distillery.report.numbers import cached_share, clock, count, duration, p_value, percent, points, short
+from distillery.report.numbers import cached_share, clock, count, duration, moment, p_value, percent, points, short
 from distillery.report.pairs import clip
 
 # A page stays small however long the run was.
 _HINTS_SHOWN, _STAGES_SHOWN = 30, 60
+
+
+_ARMS = {
+    "base": "the model that the round started with",
+    "rag": "base with retrieved hints",
+    "placebo": "base with random hints",
+    "sft": "learned from base's own successes",
+    "distilled": "learned from the teacher's successes, hints removed",
+    "placebo-distilled": "learned from the successes of a teacher with random hints",
+}
+_SUFFIXES = {
+    "-matched": "the same tasks, and equally many episodes of each",
+    "-unfiltered": "failures too",
+    "+rag": "with retrieved hints",
+}
 
 
 def write(report: Mapping[str, Any], folder: Path) -> None:
@@ -42,6 +57,8 @@ def render_page(report: Mapping[str, Any]) -> str:
         "short": short,
         "cached": cached_share,
         "clip": clip,
+        "moment": moment,
+        "value": lambda value: json.dumps(value, ensure_ascii=False),
     }
     environment.filters.update(filters)
     stages = report["stages"][-_STAGES_SHOWN:]
@@ -50,11 +67,26 @@ def render_page(report: Mapping[str, Any]) -> str:
         hints=report["hints"][:_HINTS_SHOWN],
         stages=stages,
         candidate=CANDIDATE,
+        legend=legend(report["arms"]),
         gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, "base")), None),
         arms_chart=arms_chart(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
         rounds_chart=rounds_chart(report["rounds"]) if len(report["rounds"]) > 1 else "",
         stages_chart=stages_chart(stages, notes=[_note(stage) for stage in stages]),
     )
+
+
+def legend(arms: Collection[str]) -> list[tuple[str, str]]:
+    """The arms that were played and the suffixes of their names, each with its meaning."""
+    used = [suffix for suffix in _SUFFIXES if any(arm.endswith(suffix) for arm in arms)]
+    names = {_without_suffix(arm) for arm in arms}
+    return [
+        *((arm, text) for arm, text in _ARMS.items() if arm in names),
+        *((suffix, _SUFFIXES[suffix]) for suffix in used),
+    ]
+
+
+def _without_suffix(arm: str) -> str:
+    return next((arm.removesuffix(suffix) for suffix in _SUFFIXES if arm.endswith(suffix)), arm)
 
 
 def _note(stage: Mapping[str, Any]) -> str:

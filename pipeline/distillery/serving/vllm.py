@@ -46,6 +46,7 @@ class VllmServer:
         port: on 127.0.0.1; 0 takes a free one.
         private: with the endpoints that change what it serves.
         arguments: more of vLLM's arguments.
+        sharing: the runs of this machine that share its processors, with this one.
     """
 
     model: ServedModel
@@ -53,6 +54,7 @@ class VllmServer:
     port: int = 0
     private: bool = True
     arguments: tuple[str, ...] = ()
+    sharing: int = 1
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
     _adapters: set[str] = field(default_factory=set, init=False)
     _sockets: tempfile.TemporaryDirectory[str] | None = field(default=None, init=False)
@@ -174,7 +176,11 @@ class VllmServer:
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
-        environment = {**server_environment(gpu=has_gpu()), **({} if has_gpu() else _threads()), **os.environ}
+        environment = {
+            **server_environment(gpu=has_gpu()),
+            **({} if has_gpu() else _threads(self.sharing)),
+            **os.environ,
+        }
         if self._sockets:
             environment["VLLM_RPC_BASE_PATH"] = self._sockets.name
         if self.private:
@@ -187,6 +193,7 @@ class VllmServer:
         return "\n".join(lines[-15:])
 
 
-def _threads() -> dict[str, str]:
-    """As many threads as vLLM would take, but not bound to cores: the servers of two runs would share the same ones."""
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) - 1)), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+def _threads(sharing: int) -> dict[str, str]:
+    """A run's share of the threads that vLLM would take, not bound to cores: servers of two runs would share those."""
+    threads = ((os.cpu_count() or 1) - 1) // sharing
+    return {"OMP_NUM_THREADS": str(max(1, threads)), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

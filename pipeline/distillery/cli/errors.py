@@ -1,0 +1,81 @@
+"""From errors to messages and exit codes: a user never sees a traceback of a cause that a user can fix."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from contextlib import suppress
+
+EXIT_FAILED, EXIT_HELD, EXIT_CONFIGURATION, EXIT_INTERRUPTED = 1, 75, 78, 130
+
+
+def complain(message: str, code: int) -> int:
+    """Print a message for a person, and return the exit code that goes with it."""
+    print(message, file=sys.stderr)
+    return code
+
+
+def how_to_resume(options: argparse.Namespace) -> str:
+    """The end of a message: the command that resumes a run; empty for other commands."""
+    match options.command:
+        case "run":
+            changes = "".join(f" --set {shlex.quote(str(change))}" for change in options.set)
+            return f"; to resume: distillery run {shlex.quote(str(options.file))}{changes}"
+        case "retry":
+            return f"; to resume: distillery retry {options.run}"
+        case _:
+            return ""
+
+
+def interruption(options: argparse.Namespace) -> str:
+    """The message after Ctrl-C: what became of the run."""
+    if options.command == "status":
+        return "stopped watching; this changes nothing for the run"
+    return f"interrupted{how_to_resume(options)}"
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """Return the message and the exit code of an error with a cause outside this program; None for a defect in it."""
+    # these take half a second to import, and most commands end well
+    import psycopg
+    import sqlalchemy.exc
+
+    from distillery.api import InvalidRun
+    from distillery.artifacts import ArtifactError
+    from distillery.database import DatabaseAway, DatabaseRefused
+    from distillery.database.runs import RunHeld, UnknownRun
+    from distillery.executors.home import SetupError, home
+    from distillery.models import ModelNotFound
+
+    match error:
+        case InvalidRun() | SetupError() | DatabaseRefused():
+            return str(error), EXIT_CONFIGURATION
+        case ArtifactError():
+            where = f"artifacts are kept in DISTILLERY_HOME ({home()}) or spec.storage.uri: put back what is missing"
+            return f"{error}; {where}", EXIT_CONFIGURATION
+        case RunHeld():
+            return f"{error}; wait for it, or stop it first", EXIT_HELD
+        case NotImplementedError() | RecursionError():  # RuntimeErrors that no message explains
+            return None
+        case UnknownRun() | DatabaseAway() | ModelNotFound() | RuntimeError():
+            return str(error), EXIT_FAILED
+        case psycopg.Error() | sqlalchemy.exc.DBAPIError():
+            text = " ".join(str(getattr(error, "orig", error)).split())
+            return f"the database failed: {text}; check DISTILLERY_DATABASE and the server's log", EXIT_FAILED
+        case OSError():
+            return _explain_os_error(error), EXIT_FAILED
+        case _:
+            return None
+
+
+def _explain_os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; check the disk and its permissions, or set DISTILLERY_HOME elsewhere"
+
+
+def ignore_closed_pipe() -> int:
+    """Return the exit code after the reader of a pipe, such as ``head``, left; and keep Python from complaining."""
+    with suppress(OSError):
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115 - it stays open until the process ends
+    return EXIT_FAILED
