@@ -275,7 +275,6 @@ class LocalExecutor:
                     "DISTILLERY_DATABASE": self._dsn,
                     # their number stays whatever else runs here: training resumes to the same bits
                     "OMP_NUM_THREADS": str(threads),
-                    "OMP_WAIT_POLICY": "PASSIVE",  # other runs get the processors that threads wait on
                     "TOKENIZERS_PARALLELISM": "false",
                 },
                 preexec_fn=die_with_parent,
