@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -39,7 +40,8 @@ class Asked:
 
     Attributes:
         ever: by group, resource and verb, since the node's audit log began.
-        refused: since it was installed: one that was uninstalled before has lost its rights sooner than its life.
+        refused: since it got the rights that it has: one that was uninstalled before has lost its rights sooner than
+            its life, and an earlier release has others.
     """
 
     ever: set[tuple[str, str, str]]
@@ -52,11 +54,16 @@ def asked(failed: Namespace, operator: Namespace, places: Places) -> Asked:
     failed.kubectl("patch", RUN, STUCK, "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 1}}')
     failed.wait_for("the end of its Jobs", lambda: not failed.list("jobs", f"distillery.dev/run={STUCK}"))
     user = f"system:serviceaccount:{SYSTEM}:{RELEASE}"
-    installed = operator.get("deployment", RELEASE)["metadata"]["creationTimestamp"]
     return Asked(
         {(request.group, request.resource, request.verb) for request in audit.requests(places, user)},
-        {request for request in audit.requests(places, user, since=installed) if not request.allowed},
+        {request for request in audit.requests(places, user, since=granted_at(operator)) if not request.allowed},
     )
+
+
+def granted_at(operator: Namespace) -> str:
+    """Return when the rights of the operator were changed last: an earlier release has others."""
+    role = json.loads(operator.kubectl("get", "clusterrole", RELEASE, "--output=json", "--show-managed-fields"))
+    return max(fields["time"] for fields in role["metadata"]["managedFields"])
 
 
 def test_no_request_of_the_operator_is_refused(asked: Asked):
