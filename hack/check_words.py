@@ -22,9 +22,6 @@ from pathlib import Path
 WIDTH = 100
 """Characters that a line of Markdown prose may have."""
 
-UNCLEAN = "hack/unclean_prose.txt"
-"""The list of files that break STYLE.md for now. A clean file has to leave it, so that it only gets shorter."""
-
 PACKAGES = ("pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway")
 PAGES = (
     "*.md", ".github/**/*.md", "charts/**/*.md", "docs/**/*.md", "examples/**/*.md", "models/**/*.md", "tests/**/*.md",
@@ -123,27 +120,15 @@ def main() -> int:
 
 def check(root: Path) -> tuple[list[str], dict[str, int]]:
     """Return the problems of a repository, and how many words of private code and of tests are only counted."""
-    unclean = read_unclean(root)
-    missing = [path for path in unclean if not (root / path).is_file()]
-    messages = [f"{UNCLEAN}: {path} does not exist: delete its line" for path in missing]
+    messages = list[str]()
     counts = {"private code": 0, "tests": 0}
     for path, passages, page in read_repository(root):
         problems = [problem for passage in passages if passage.strict for problem in check_passage(passage)]
         problems += check_width(page)
-        if path not in unclean:
-            messages += [f"{path}:{p.line}: {p.message}" for p in sorted(problems, key=lambda p: p.line)]
-        elif not problems:
-            messages.append(f"{UNCLEAN}: {path} is clean now: delete its line")
+        messages += [f"{path}:{p.line}: {p.message}" for p in sorted(problems, key=lambda p: p.line)]
         kind = "tests" if path.startswith("tests/") else "private code"
         counts[kind] += sum(len(find_words(passage.text)) for passage in passages if not passage.strict)
     return messages, counts
-
-
-def read_unclean(root: Path) -> list[str]:
-    """Return the paths of UNCLEAN; empty lines and comments are skipped."""
-    file = root / UNCLEAN
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:

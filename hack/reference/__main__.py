@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from distillery.plugins import GROUPS
 from distillery_gateway import errors, outcomes, requests
 from distillery_operator.conditions import ACCEPTED
 from distillery_operator.settings import Settings
+from hack.chart_readme import CHART, read_values
 from hack.reference import commands, conditions, environment, helm, http, metrics, plugins, resource
 from hack.reference.markdown import page, paragraph, sections, table
 from hack.reference.source import Module, modules
@@ -40,8 +40,7 @@ def _commands() -> str:
 
 
 def _helm() -> str:
-    chart = "charts/distillery"
-    return helm.render(_read(f"{chart}/values.yaml"), json.loads(_read(f"{chart}/values.schema.json")))
+    return helm.render(read_values(CHART))
 
 
 def _metrics() -> str:

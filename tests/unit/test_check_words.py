@@ -24,11 +24,6 @@ def check(folder: Path, path: str, text: str) -> list[str]:
     return check_words.check(folder)[0]
 
 
-def list_as_unclean(folder: Path, path: str) -> None:
-    (folder / "hack").mkdir()
-    (folder / check_words.UNCLEAN).write_text(f"# not yet\n{path}\n")
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -175,23 +170,6 @@ def test_style_guide_may_list_words_in_tables_only(tmp_path: Path):
     assert check(tmp_path, "STYLE.md", "| canary | newcomer |\n\nThe newcomer waits.\n") == [
         "STYLE.md:3: 'newcomer': write canary"
     ]
-
-
-def test_listed_file_may_be_unclean(tmp_path: Path):
-    list_as_unclean(tmp_path, "README.md")
-    assert check(tmp_path, "README.md", "The newcomer waits.") == []
-
-
-def test_listed_file_fails_when_it_is_clean(tmp_path: Path):
-    list_as_unclean(tmp_path, "README.md")
-    assert check(tmp_path, "README.md", "The canary waits.") == [
-        "hack/unclean_prose.txt: README.md is clean now: delete its line"
-    ]
-
-
-def test_listed_file_fails_when_it_does_not_exist(tmp_path: Path):
-    list_as_unclean(tmp_path, "gone.md")
-    assert check_words.check(tmp_path)[0] == ["hack/unclean_prose.txt: gone.md does not exist: delete its line"]
 
 
 def test_tests_are_counted(tmp_path: Path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hack.chart_readme import read_values
 from hack.reference import commands, conditions, environment, helm, http, metrics, plugins, resource
 from hack.reference.source import Module
 
@@ -88,19 +91,25 @@ def test_a_command_has_its_usage_and_its_arguments():
     assert "```text\nexit codes: 0\n```" in page
 
 
-def test_a_value_has_its_comment_type_and_default():
-    values = "# Not of a.\n\n# Replicas.\n# Two lines.\nreplicas: 1\nimage:\n  tag: x\n  # A pull.\n  pull: {a: 1}\n"
+def test_a_value_has_its_comment_type_and_default(tmp_path: Path):
+    values = (
+        "# Not of a.\n\n# Replicas.\n# Two lines.\nreplicas: 1\n# An image.\nimage:\n"
+        "  # A tag.\n  tag: x\n  # A pull.\n  pull: {a: 1}\n"
+    )
     schema = {
         "properties": {
             "replicas": {"type": "integer"},
             "image": {"properties": {"tag": {"$ref": "#/$defs/tag"}, "pull": {"enum": ["A", "B"]}}},
         },
-        "$defs": {"tag": {"type": "string", "description": "A tag."}},
+        "$defs": {"tag": {"type": "string"}},
     }
-    page = helm.render(values, schema)
+    (tmp_path / "values.yaml").write_text(values)
+    (tmp_path / "values.schema.json").write_text(json.dumps(schema))
+    page = helm.render(read_values(tmp_path))
     assert "| `replicas` | integer | `1` | Replicas. Two lines. |" in page
     assert '| `image.tag` | string | `"x"` | A tag. |' in page
     assert '| `image.pull` | one of `A`, `B` | `{"a": 1}` | A pull. |' in page
+    assert "| `image` |  |  | An image. |" in page
 
 
 def test_metrics_have_the_names_that_prometheus_serves():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,20 @@ async def test_a_run_is_looked_at_when_an_object_that_is_not_kept_was_deleted(
     manager.unkept_gone({"apiVersion": version, "kind": kind, "metadata": metadata})
     await manager.stop()
     assert told == [Reference(version, kind, "team", "test"), "looked at"]
+
+
+@pytest.mark.parametrize(("version", "kind", "plural"), UNKEPT)
+async def test_deletions_of_what_is_not_kept_are_watched(
+    monkeypatch: pytest.MonkeyPatch, version: str, kind: str, plural: str
+):
+    gone = list[Object]()
+    monkeypatch.setattr(Manager, "unkept_gone", lambda self, child: gone.append(child))
+    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    handlers = main._handlers(manager, Metrics())._watching.get_all_handlers()
+    handle: Any = next(handler.fn for handler in handlers if handler.id == f"on-{plural}")
+    for event in ("ADDED", "MODIFIED", "DELETED"):
+        await handle(event={"type": event, "object": {"metadata": {"name": event}}})
+    assert gone == [{"apiVersion": version, "kind": kind, "metadata": {"name": "DELETED"}}]
 
 
 def test_every_kind_that_is_applied_is_watched():
