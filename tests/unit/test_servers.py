@@ -54,6 +54,13 @@ def test_a_port_is_free_once_its_listener_is_gone():
     assert is_free(port)
 
 
+def test_a_free_port_is_none_that_the_kernel_gives_to_connections():
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
+    ports = {free_port() for _ in range(100)}
+    assert len(ports) > 90, "two processes that start together would get one port"
+    assert not [port for port in ports if low <= port <= high]
+
+
 def test_a_server_without_gpu_binds_its_threads_to_no_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(vllm, "has_gpu", lambda: False)
     monkeypatch.setattr(vllm.os, "cpu_count", lambda: 8)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import signal
 import socket
 
 _PR_SET_PDEATHSIG = 1
+
+_SERVER_PORTS = range(10_240, 30_000)
+"""Below the ports that Linux, macOS and RFC 6335 give to outgoing connections, and below Kubernetes' node ports: what
+starts later finds its port still free."""
 
 
 def die_with_parent() -> None:
@@ -15,10 +20,12 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nobody listens on, and that no outgoing connection takes."""
+    ports = random.sample(_SERVER_PORTS, len(_SERVER_PORTS))
+    try:
+        return next(port for port in ports if is_free(port))
+    except StopIteration:
+        raise OSError(f"all ports of 127.0.0.1 from {_SERVER_PORTS[0]} to {_SERVER_PORTS[-1]} are taken") from None
 
 
 def is_free(port: int) -> bool:

@@ -97,7 +97,11 @@ async def gateway(
     try:
         async with aiohttp.ClientSession() as session:
             process = Process(started.pid, port, admin, session)
-            await process.until_ready()
+            ready, ended = asyncio.create_task(process.until_ready()), asyncio.create_task(started.wait())
+            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
+            assert started.returncode is None, (folder / "log").read_text()
+            ended.cancel()
+            await ready
             yield process
     finally:
         if started.returncode is None:
