@@ -86,7 +86,7 @@ class Session:
 async def measure(dsn: str, base_url: str, *, cases: Sequence[Case], episodes: int, steps: int) -> list[float]:
     """Microseconds of CPU a step, for each case."""
     agent = Plain(Corridor({}, Path()))
-    budget = Budget(max_steps=steps, max_calls=steps, stop_after_identical=steps + 1, max_tokens=48, temperature=0.0)
+    budget = Budget(max_steps=steps, max_turns=steps, max_repeated_replies=steps + 1, max_tokens=48, temperature=0.0)
 
     async def ignore(done: int, total: int) -> None: ...
 

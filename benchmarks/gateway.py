@@ -55,7 +55,7 @@ RUN = {
     "metadata": {"name": "m"},
     "spec": {
         "models": {"student": {"model": "/models/none"}},
-        "promotion": {"service": {"gateway": {"keysSecretRef": {"name": "clients"}}}},
+        "serving": {"gateway": {"apiKeysSecretRef": {"name": "clients"}}},
     },
 }
 
@@ -126,11 +126,11 @@ def through(upstream: str, folder: Path) -> Generator[Process]:
     (folder / "desired").write_text(json.dumps({"generation": 1, "aliases": {"m": [{"model": "m"}]}}))
     port, admin = free_port(), free_port()
     told = {variable["name"]: variable["value"] for variable in made["env"]} | {
-        "DISTILLERY_UPSTREAM": upstream,
+        "DISTILLERY_UPSTREAM_URL": upstream,
         "DISTILLERY_PORT": str(port),
         "DISTILLERY_ADMIN_PORT": str(admin),
-        "DISTILLERY_DESIRED": str(folder / "desired"),
-        "DISTILLERY_KEYS": str(folder / "keys"),
+        "DISTILLERY_ROUTING_FILE": str(folder / "desired"),
+        "DISTILLERY_API_KEYS_DIR": str(folder / "keys"),
     }
     command = [sys.executable, *made["command"][1:]]
     with (

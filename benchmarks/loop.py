@@ -44,7 +44,7 @@ from distillery.planning.stages import BASE, OWN, TEACHER
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "demo.yaml"
-STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-base": ("base", "rag")}
+STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-baseline": ("baseline", "rag")}
 """What the base model plays, by stage, and the arms that are played together in it."""
 
 
@@ -136,7 +136,7 @@ def write(path: Path, *, train: int, evaluate: int) -> Path:
     spec["environment"] |= {"options": {"games": "generated"}}
     spec["environment"]["tasks"] |= {"train": train, "evaluate": evaluate}
     spec["models"]["student"]["model"] = str((DOCUMENT.parent / spec["models"]["student"]["model"]).resolve())
-    spec["evaluation"]["arms"] = ["base", "rag", "distilled"]
+    spec["evaluation"]["arms"] = ["baseline", "rag", "distilled"]
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     return path
 
@@ -208,7 +208,7 @@ def main() -> None:
         document = write(folder / "run.yaml", train=train, evaluate=evaluate)
         with EmbeddedPostgres(folder / "pg") as postgres:
             migrate(postgres.dsn)
-            environment = {**os.environ, "DISTILLERY_HOME": str(folder), "DISTILLERY_DATABASE": postgres.dsn}
+            environment = {**os.environ, "DISTILLERY_HOME": str(folder), "DISTILLERY_DATABASE_URL": postgres.dsn}
             subprocess.run([Path(sys.executable).with_name("distillery"), "run", document], env=environment, check=True)
             found = asyncio.run(measure(folder, postgres.dsn, document))
     # of a stage of seconds, its start and its last episodes are a good part

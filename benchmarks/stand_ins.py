@@ -30,7 +30,7 @@ class Corridor(Environment):
     name: ClassVar[str] = "corridor"
     instructions = INSTRUCTIONS
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         """None: tasks are made by :func:`tasks`."""
         return ()
 

@@ -42,8 +42,8 @@ SETTINGS = Training.model_validate(
         "learningRate": 0.001,
         "epochs": 1,
         "batchSize": 8,
-        "rowTokens": 4096,
-        "warmup": 0.0,
+        "packedSequenceLength": 4096,
+        "warmupRatio": 0.0,
     }
 )
 

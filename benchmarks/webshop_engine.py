@@ -159,7 +159,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.data:
         os.environ["WEBSHOP_DATA"] = str(chosen.data)
-    options: dict[str, Any] = {"catalogue": "webshop" if chosen.data else "generated", "goals": chosen.goals}
+    options: dict[str, Any] = {"catalog": "webshop" if chosen.data else "generated", "goals": chosen.goals}
     if chosen.products:
         options["products"] = chosen.products
     if chosen.prepare:

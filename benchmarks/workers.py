@@ -62,7 +62,7 @@ class Case:
     ) -> None:
         self._folder = folder / name
         self._dsn = dsn
-        self._environment = {**environment, "DISTILLERY_DATABASE": dsn, "OMP_NUM_THREADS": "1"}
+        self._environment = {**environment, "DISTILLERY_DATABASE_URL": dsn, "OMP_NUM_THREADS": "1"}
         self._workers = workers
         rng = random.Random(0)
         self._tasks = tasks([rng.randint(6, 14) for _ in range(episodes)])
@@ -153,7 +153,7 @@ def _document(name: str, episodes: int) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {
             "environment": {"name": "corridor", "maxSteps": 50, "tasks": {"train": episodes, "evaluate": 1}},
-            "agent": {"name": "plain", "stopAfterIdentical": 100},
+            "agent": {"name": "plain", "maxRepeatedReplies": 100},
             "models": {"student": {"model": "/models/none"}},
             "rollout": {"concurrency": IN_FLIGHT, "leaseSeconds": LEASE},
         },

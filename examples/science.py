@@ -101,7 +101,7 @@ async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
         for name, arms in played.items()
     }
     first = next(iter(same_as.values()))
-    return conclude(each, sources, runs[0].spec.evaluation.gate.metric, {arm: first[arm] for arm in everywhere})
+    return conclude(each, sources, runs[0].spec.promotion.gate.metric, {arm: first[arm] for arm in everywhere})
 
 
 def conclude(

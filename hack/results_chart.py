@@ -11,7 +11,7 @@ TABLE, CHART = DOCS / "results.md", DOCS / "results.svg"
 HEADING = "## ALFWorld's own games"
 
 LABELS = {
-    "base": "base model",
+    "baseline": "base model",
     "sft": "student of its own successes",
     "placebo-distilled": "student of a randomly hinted teacher",
     "distilled": "Distillery's student",

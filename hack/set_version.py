@@ -29,6 +29,7 @@ PACKAGES = tuple(
 
 CHART = "charts/distillery/Chart.yaml"
 CITATION = "CITATION.cff"
+DEFINITIONS = ("crds/*.yaml", "charts/distillery/files/crd.yaml")
 CHANGELOG = "CHANGELOG.md"
 
 PROSE = ("README.md", "docs/**/*.md", "charts/**/*.md", "images/*/Dockerfile", "hack/release_images.py")
@@ -59,6 +60,7 @@ FORMS = (
     _form((CHART,), "^version: ", "$", required=True),
     _form((CHART,), "^appVersion: ", "$", required=True),
     _form((CITATION,), "^version: ", "$", required=True),
+    _form(DEFINITIONS, "^    app.kubernetes.io/version: ", "$", required=True),
     _form(PROSE, r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
     _form(PROSE, r"release_images\.py \S+ "),
     _form(PROSE, r"\b[Aa] tag\s+(?:such as\s+)?`v"),

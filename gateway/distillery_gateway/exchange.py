@@ -74,26 +74,26 @@ class Exchange:
             limits: the gateway's.
             hold: called with the number of bytes so far.
         """
-        too_large = Refusal(413, "body_too_large", f"A body has at most {limits.body_bytes} bytes.")
+        too_large = Refusal(413, "body_too_large", f"A body has at most {limits.max_body_bytes} bytes.")
         announced = self.headers.get("content-length", "0")
-        if not announced.isdigit() or int(announced) > limits.body_bytes:
+        if not announced.isdigit() or int(announced) > limits.max_body_bytes:
             raise too_large
         parts, size = [], 0
         try:
-            async with asyncio.timeout(limits.body_seconds):
+            async with asyncio.timeout(limits.body_timeout_seconds):
                 while True:
                     message = await self.receive()
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > limits.body_bytes:
+                    if size > limits.max_body_bytes:
                         raise too_large
                     hold(size)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
-            message = f"The body did not arrive within {limits.body_seconds:.0f} s."
+            message = f"The body did not arrive within {limits.body_timeout_seconds:.0f} s."
             raise Refusal(408, "body_too_slow", message) from None
 
     async def disconnected(self) -> None:

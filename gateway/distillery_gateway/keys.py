@@ -3,10 +3,10 @@
     python -m distillery_gateway.keys    makes a key, and prints it and its digest
 
 A folder holds one file a key, as a mounted Secret does: the file's name is the key's, its content is the digest, or a
-JSON object ``{"sha256": ..., "models": [...], "requestsPerMinute": ..., "concurrency": ..., "expires": ...}``. Changes
-take effect within seconds. A limit holds in each pod, and a limit of 0 blocks the key. ``expires`` is a time as in
-RFC 3339, such as ``2027-01-31T00:00:00Z``, from which on the key is refused. A field with a wrong value makes the key
-unusable.
+JSON object with ``sha256`` and, as needed, ``models``, ``requestsPerMinute``, ``maxConcurrentRequests``, ``expires``.
+Changes take effect within seconds. A limit holds in each pod, and a limit of 0 blocks the key. ``expires`` is a time as
+in RFC 3339, such as ``2027-01-31T00:00:00Z``, from which on the key is refused. A field with a wrong value makes the
+key unusable.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_FIELDS = frozenset(["sha256", "models", "requestsPerMinute", "concurrency", "expires"])
+_FIELDS = frozenset(["sha256", "models", "requestsPerMinute", "maxConcurrentRequests", "expires"])
 PREFIX = "dk-"
 
 
@@ -40,7 +40,7 @@ class Key:
         digest: SHA-256 of the key.
         models: aliases that it may use; None for all.
         requests_per_minute: None for the gateway's default, 0 for none at all.
-        concurrency: likewise.
+        max_concurrent_requests: likewise.
         expires: the time from which on it is refused; None for never.
     """
 
@@ -48,7 +48,7 @@ class Key:
     digest: str
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
-    concurrency: int | None = None
+    max_concurrent_requests: int | None = None
     expires: datetime | None = None
 
     def is_expired(self, now: datetime) -> bool:
@@ -142,7 +142,7 @@ def _parse(name: str, text: str) -> Key:
         document["sha256"],
         None if models is None else frozenset(models),
         _limit(document, "requestsPerMinute"),
-        _limit(document, "concurrency"),
+        _limit(document, "maxConcurrentRequests"),
         _expiry(document["expires"]) if "expires" in document else None,
     )
 

@@ -16,12 +16,12 @@ class Limits:
     """The gateway's limits, which apply if a key has none of its own.
 
     Attributes:
-        body_bytes: of a request.
-        body_seconds: for a request to arrive.
+        max_body_bytes: of a request.
+        body_timeout_seconds: for a request to arrive.
         max_tokens: that may be asked for.
-        choices: that may be asked for.
+        max_choices: that may be asked for.
         requests_per_minute: of a key; None for no limit.
-        concurrency: requests of a key at the same time.
+        max_concurrent_requests: requests of a key at the same time.
         bytes_in_flight: of the bodies of all running requests, or two bodies if they are larger; a key may have half.
         head_bytes: of a request's line and headers.
         head_seconds: for them to arrive.
@@ -30,12 +30,12 @@ class Limits:
         max_connections_per_address: connections of an address; of a network of 64 bits for IPv6.
     """
 
-    body_bytes: int = 2_000_000
-    body_seconds: float = 30.0
+    max_body_bytes: int = 2_000_000
+    body_timeout_seconds: float = 30.0
     max_tokens: int = 8192
-    choices: int = 8
+    max_choices: int = 8
     requests_per_minute: int | None = None
-    concurrency: int = 256
+    max_concurrent_requests: int = 256
     bytes_in_flight: int = 128_000_000
     head_bytes: int = 32_768
     head_seconds: float = 10.0
@@ -77,10 +77,10 @@ class Meter:
         if not self.per_key:
             yield
             return
-        rate, most = self.limits.requests_per_minute, self.limits.concurrency
+        rate, most = self.limits.requests_per_minute, self.limits.max_concurrent_requests
         if key:
             rate = rate if key.requests_per_minute is None else key.requests_per_minute
-            most = most if key.concurrency is None else key.concurrency
+            most = most if key.max_concurrent_requests is None else key.max_concurrent_requests
         if rate == 0 or most == 0:
             raise Refusal(403, "key_blocked", "This key may send no requests.")
         account = self._account(key.name if key else "", rate)
@@ -123,7 +123,7 @@ class Meter:
 
     @property
     def _budget(self) -> int:
-        return max(self.limits.bytes_in_flight, 2 * self.limits.body_bytes)
+        return max(self.limits.bytes_in_flight, 2 * self.limits.max_body_bytes)
 
     def _account(self, name: str, rate: int | None) -> _Account:
         now = self.clock()

@@ -1,16 +1,16 @@
 """Start-up of the gateway: settings, the public port, the port for probes and the operator, and the refresh loop.
 
-DISTILLERY_UPSTREAM      URL of the pod's vLLM                          http://127.0.0.1:8001
-DISTILLERY_PORT          where clients come                             8000
-DISTILLERY_ADMIN_PORT    /healthz, /readyz, /metrics, /state            8002
-DISTILLERY_DESIRED       file with what is to be served                 /etc/distillery/desired/desired
-DISTILLERY_KEYS          folder with keys; without it everybody may ask
-DISTILLERY_DENIED        parameters that are refused, with commas
-DISTILLERY_CAPTURE       folder for what sessions play; without it nothing is kept
-DISTILLERY_REDACT        JSON: expressions whose matches are not kept
-DISTILLERY_HANG_SECONDS  without any progress after which vLLM is said to hang      120
-DISTILLERY_PER_KEY_LIMITS  false where other gateways, which hold keys to their limits, send all requests      true
-DISTILLERY_LIMITS        JSON: the fields of limits.Limits, as bodyBytes, maxTokens or maxConnectionsPerAddress
+DISTILLERY_UPSTREAM_URL       URL of the pod's vLLM                          http://127.0.0.1:8001
+DISTILLERY_PORT               where clients come                             8000
+DISTILLERY_ADMIN_PORT         /healthz, /readyz, /metrics, /state            8002
+DISTILLERY_ROUTING_FILE       file with what is to be served                 /etc/distillery/desired/desired
+DISTILLERY_API_KEYS_DIR       folder with keys; without it everybody may ask
+DISTILLERY_DENIED_PARAMETERS  parameters that are refused, with commas
+DISTILLERY_CAPTURE_DIR        folder for what sessions play; without it nothing is kept
+DISTILLERY_REDACT_PATTERNS    JSON: expressions whose matches are not kept
+DISTILLERY_HANG_SECONDS       without any progress after which vLLM is said to hang      120
+DISTILLERY_PER_KEY_LIMITS     false where other gateways, which hold keys to their limits, send all requests      true
+DISTILLERY_LIMITS             JSON: the fields of limits.Limits, as maxBodyBytes, maxTokens or maxConnectionsPerAddress
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ class Settings:
         get, default = environment.get, cls()
         try:
             return cls(
-                upstream=get("DISTILLERY_UPSTREAM", default.upstream).rstrip("/"),
+                upstream=get("DISTILLERY_UPSTREAM_URL", default.upstream).rstrip("/"),
                 port=int(get("DISTILLERY_PORT") or default.port),
                 admin_port=int(get("DISTILLERY_ADMIN_PORT") or default.admin_port),
-                desired=Path(get("DISTILLERY_DESIRED") or default.desired),
-                keys=Path(given) if (given := get("DISTILLERY_KEYS")) else None,
-                denied=frozenset(filter(None, get("DISTILLERY_DENIED", "").split(","))),
+                desired=Path(get("DISTILLERY_ROUTING_FILE") or default.desired),
+                keys=Path(given) if (given := get("DISTILLERY_API_KEYS_DIR")) else None,
+                denied=frozenset(filter(None, get("DISTILLERY_DENIED_PARAMETERS", "").split(","))),
                 limits=_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
-                capture=Path(given) if (given := get("DISTILLERY_CAPTURE")) else None,
+                capture=Path(given) if (given := get("DISTILLERY_CAPTURE_DIR")) else None,
                 hang_seconds=float(get("DISTILLERY_HANG_SECONDS") or default.hang_seconds),
                 per_key_limits=get("DISTILLERY_PER_KEY_LIMITS", "true") != "false",
-                redact=_expressions(json.loads(get("DISTILLERY_REDACT") or "[]")),
+                redact=_expressions(json.loads(get("DISTILLERY_REDACT_PATTERNS") or "[]")),
             )
         except (ValueError, TypeError) as error:
             raise ValueError(f"a variable of the gateway is wrong: {error}") from error
@@ -101,7 +101,7 @@ def _expressions(given: Any) -> tuple[str, ...]:
     try:
         return tuple(compile_expression(expression).pattern for expression in given)
     except InvalidExpression as error:
-        raise ValueError(f"DISTILLERY_REDACT: {error}") from error
+        raise ValueError(f"DISTILLERY_REDACT_PATTERNS: {error}") from error
 
 
 def main() -> None:
@@ -139,8 +139,8 @@ async def _serve(settings: Settings) -> None:
             upstream=lambda: _hang(progress),
             state=lambda: {
                 "generation": routes.generation,
-                "inUse": sorted(routes.in_use),
-                "live": routes.live.told(),
+                "modelsInUse": sorted(routes.in_use),
+                "traffic": routes.live.told(),
             },
             registry=metrics.registry,
         )

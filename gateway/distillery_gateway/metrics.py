@@ -20,24 +20,28 @@ class Metrics:
             registry=registry,
         )
         self.seconds = Histogram(
-            "distillery_gateway_request_seconds", "From arrival to end.", ["alias"], registry=registry, buckets=_SECONDS
+            "distillery_gateway_request_duration_seconds",
+            "From arrival to end.",
+            ["alias"],
+            registry=registry,
+            buckets=_SECONDS,
         )
         self.first_byte = Histogram(
-            "distillery_gateway_first_byte_seconds", "From arrival to the first byte of the answer.", ["alias"],
+            "distillery_gateway_time_to_first_byte_seconds", "From arrival to the first byte of the answer.", ["alias"],
             registry=registry, buckets=_SECONDS,
         )  # fmt: skip
-        self.running = Gauge("distillery_gateway_running", "Requests in progress.", registry=registry)
-        self.cancelled = Counter("distillery_gateway_cancelled", "Clients that went away.", registry=registry)
+        self.running = Gauge("distillery_gateway_requests_in_flight", "Requests in progress.", registry=registry)
+        self.cancelled = Counter("distillery_gateway_requests_cancelled", "Clients that went away.", registry=registry)
         self.closed = Counter(
             "distillery_gateway_connections_closed", "Connections that the gateway ended, by reason.", ["reason"],
             registry=registry,
         )  # fmt: skip
         self.captured = Counter(
-            "distillery_gateway_captured", "Requests and outcomes of sessions: kept, or why not.", ["result"],
+            "distillery_gateway_captured_records", "Requests and outcomes of sessions: kept, or why not.", ["result"],
             registry=registry,
         )  # fmt: skip
         self.outcomes = Counter(
             "distillery_gateway_outcomes", "Sessions whose clients reported an outcome.", ["alias", "model", "success"],
             registry=registry,
         )  # fmt: skip
-        self.generation = Gauge("distillery_gateway_generation", "Of the table in use.", registry=registry)
+        self.generation = Gauge("distillery_gateway_routing_generation", "Of the table in use.", registry=registry)

@@ -63,11 +63,11 @@ def parse(
             raise Refusal(400, "unsupported_parameter", f"The parameter {name} is not supported here.", name)
         if name not in _ENDPOINTS[path]:
             raise Refusal(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
-    _check_number(body, "n", limits.choices)
+    _check_number(body, "n", limits.max_choices)
     if path == CHAT:
         _check_messages(body["messages"])
     else:
-        _check_prompts(body["prompt"], limits.choices // (body.get("n") or 1))
+        _check_prompts(body["prompt"], limits.max_choices // (body.get("n") or 1))
     for name in ("max_tokens", "max_completion_tokens"):
         _check_number(body, name, limits.max_tokens)
     for name in ("logprobs", "top_logprobs"):

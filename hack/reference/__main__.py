@@ -14,7 +14,7 @@ import yaml
 from distillery.cli.parser import parser
 from distillery.plugins import GROUPS
 from distillery_gateway import errors, outcomes, requests
-from distillery_operator.conditions import ACCEPTED
+from distillery_operator.events import TYPES
 from distillery_operator.settings import Settings
 from hack.chart_readme import CHART, read_values
 from hack.reference import commands, conditions, environment, helm, http, metrics, plugins, resource
@@ -73,10 +73,16 @@ def _shown(value: Any) -> str:
 
 
 def _conditions() -> str:
-    operator = modules(ROOT, _OPERATOR)
-    (types,) = [module.constants for module in operator if ACCEPTED in module.constants.values()
-                and module.path.endswith("conditions.py")]  # fmt: skip
-    return conditions.render(types, operator)
+    def module(name: str) -> Module:
+        path = f"{_OPERATOR}/{name}.py"
+        return Module.parse(path, _read(path))
+
+    return conditions.render(
+        module("conditions").constants.values(),
+        module("reasons"),
+        module("events"),
+        {str(reason): kind for reason, kind in TYPES.items()},
+    )
 
 
 def _plugins() -> str:

@@ -1,13 +1,13 @@
-"""The page of conditions and events: their types, and the reasons and messages that the operator's code gives them."""
+"""The page of conditions and events: their types, and the reasons with the meanings that the operator's code states."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hack.reference.markdown import code, page, paragraph, table
-from hack.reference.source import UNKNOWN, Module, assigned_before, called, functions, text_of
+from hack.reference.source import Module
 
 MEANINGS: Mapping[str, str] = {
     "Ready": "The run offers now what it should. [Running on Kubernetes](../kubernetes.md#when-a-run-is-ready) lists "
@@ -21,139 +21,113 @@ MEANINGS: Mapping[str, str] = {
     "Serving": "Every serving pod serves the student that is to be served.",
     "CanaryProgressing": "A canary gets a share of the traffic.",
     "Complete": "All rounds ended.",
-    "Failed": "A stage failed for good. A retry starts it again.",
+    "Failed": "A stage failed for good, or the first spec of the run was rejected. A retry starts failed stages again.",
 }
 """The meaning of each condition when its status is True."""
 
-_MAKERS = {"Problem": "Stalled", "News": "CanaryProgressing", "fail": "Failed"}
-"""The calls that name a reason for a condition without naming the condition."""
+_STATUSES = ("True", "False", "Unknown")
 
 
 class Undescribed(Exception):
-    """The meanings do not match the conditions of the code."""
+    """A condition or a reason lacks its meaning."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Reason:
-    """A reason that the code gives a condition."""
+    """A constant of an enumeration of reasons.
 
-    condition: str
-    reason: str
-    status: str
-    message: str
+    Attributes:
+        name: The reason as it is written in the status or in an event.
+        meaning: The docstring below the constant.
+    """
+
+    name: str
+    meaning: str
 
 
-def render(types: Mapping[str, str], modules: Sequence[Module]) -> str:
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """An enumeration of reasons.
+
+    Attributes:
+        notes: What its docstring says after the first paragraph.
+        members: Its constants, in the order of the code.
+    """
+
+    notes: str
+    members: Sequence[Reason]
+
+
+def render(conditions: Iterable[str], reasons: Module, events: Module, types: Mapping[str, str]) -> str:
     """Return the page.
 
     Args:
-        types: The condition types by the names of their constants.
-        modules: The operator's modules.
+        conditions: The types of conditions.
+        reasons: The module with a class of reasons for each condition.
+        events: The module with the class ``EventReason``.
+        types: The type of each event, Normal or Warning, by its reason.
 
     Raises:
-        Undescribed: A condition has no meaning here, or a meaning has no condition.
+        Undescribed: A condition or a reason has no meaning, or a meaning has no condition.
     """
-    if different := set(types.values()) ^ set(MEANINGS):
+    if different := set(conditions) ^ set(MEANINGS):
         names = ", ".join(sorted(different))
         raise Undescribed(f"correct MEANINGS in hack/reference/conditions.py: {names}")
-    reasons = sorted({reason for module in modules for reason in reasons_of(module, types, modules)})
+    of_conditions = enumerations(reasons)
+    if different := set(of_conditions) ^ set(MEANINGS):
+        names = ", ".join(sorted(different))
+        raise Undescribed(f"name each class of {reasons.path} as a condition: {names}")
     blocks = [
         paragraph(
             "Conditions are the interface of a run's status. `kubectl describe drun NAME` shows them, and "
-            "`kubectl wait drun/NAME --for=condition=Complete` waits for one. In messages `...` stands for what "
-            "differs between runs. A reason of Kubernetes itself, such as that of a container, is passed on."
+            "`kubectl wait drun/NAME --for=condition=Complete` waits for one. Programs read the status and the reason "
+            "of a condition. The message is for people."
         ),
         table(["condition", "True means"], [[f"[{code(name)}](#{name.lower()})", MEANINGS[name]] for name in MEANINGS]),
     ]
     for name, meaning in MEANINGS.items():
+        found = of_conditions[name]
         blocks += [f"## {name}", paragraph(meaning)]
-        if rows := [[code(r.reason), r.status, r.message] for r in reasons if r.condition == name]:
-            blocks.append(table(["reason", "status", "message"], rows))
+        blocks += [paragraph(found.notes)] if found.notes else []
+        blocks.append(table(["reason", "status", "meaning"], [_row(name, reason) for reason in found.members]))
+    of_events = enumerations(events)["EventReason"]
+    if different := {reason.name for reason in of_events.members} ^ set(types):
+        names = ", ".join(sorted(different))
+        raise Undescribed(f"give each reason of {events.path} a type: {names}")
     blocks += [
         "## Events",
-        paragraph(
-            "`kubectl describe drun NAME` also shows events. Each change of a condition is an event whose reason is "
-            "the condition's type, with `Not` before it when the condition became false. `Stalled` and a retry have "
-            "the condition's own reason. `Canary...` ends with the reason of `CanaryProgressing`, and `Request...` "
-            "with the outcome of the request. The other events are these:"
-        ),
-        table(["reason", "type", "message"], sorted(set(events_of(modules)))),
+        paragraph("`kubectl describe drun NAME` also shows the events of a run."),
+        *([paragraph(of_events.notes)] if of_events.notes else []),
+        table(["reason", "type", "meaning"], [[code(r.name), types[r.name], r.meaning] for r in of_events.members]),
     ]
     return page("Conditions and events", *blocks)
 
 
-def reasons_of(module: Module, types: Mapping[str, str], modules: Sequence[Module]) -> Iterator[Reason]:
-    """Yield the reasons that a module gives conditions."""
-    constants = {**_imported(module, modules), **module.constants}
-    notes = {other.constants[name]: " ".join(note.split()) for other in modules for name, note in other.notes.items()}
-    for function in functions(module.tree):
-        for node in ast.walk(function):
-            if not isinstance(node, ast.Call):
-                continue
-            condition, arguments = _condition_of(node, types)
-            if not condition or len(arguments) < 3:
-                continue
-            status, reason, message = arguments[:3]
-            holds = str(status.value) if isinstance(status, ast.Constant) else "True or False"
-            local = assigned_before(function, node)
-            for text in sorted(set(_choices(reason, constants, local))):
-                said = _nearest(message, constants, local)
-                yield Reason(condition, text, holds, said if said.strip(". ") else notes.get(text, UNKNOWN))
+def enumerations(module: Module) -> dict[str, Reasons]:
+    """Return the enumerations of a module by their names.
 
-
-def events_of(modules: Sequence[Module]) -> Iterator[tuple[str, str, str]]:
-    """Yield the reason, the type and the message of events with a reason of their own."""
-    for module in modules:
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.Call) and called(node) == "Event" and len(node.args) >= 2:
-                reason = text_of(node.args[0], module.constants)
-                if reason and reason.strip("."):
-                    yield code(reason), _severity(node), text_of(node.args[1], module.constants) or UNKNOWN
-
-
-def _severity(node: ast.Call) -> str:
-    given = next((keyword.value for keyword in node.keywords if keyword.arg == "warning"), None)
-    if given is None:
-        return "Normal"
-    return "Warning" if isinstance(given, ast.Constant) and given.value else "Normal or Warning"
-
-
-def _condition_of(node: ast.Call, types: Mapping[str, str]) -> tuple[str, list[ast.expr]]:
-    """Return the condition that a call is about, and its status, reason and message."""
-    name, arguments = called(node), list(node.args)
-    if name == "set" and arguments:
-        first = arguments[0]
-        constant = first.attr if isinstance(first, ast.Attribute) else first.id if isinstance(first, ast.Name) else ""
-        return types.get(constant, ""), arguments[1:]
-    if name in _MAKERS:
-        return _MAKERS[name], arguments if name == "News" else [ast.Constant(value=True), *arguments]
-    return "", []
-
-
-def _choices(node: ast.expr, constants: Mapping[str, str], local: Mapping[str, Sequence[ast.expr]]) -> list[str]:
-    """Return the texts that an expression can be; none where only the run decides."""
-    if isinstance(node, ast.IfExp):
-        return [text for branch in (node.body, node.orelse) for text in _choices(branch, constants, local)]
-    if isinstance(node, ast.Name) and node.id in local:
-        return [text for value in local[node.id] for text in _choices(value, constants, {})]
-    text = text_of(node, constants)
-    return [text] if text and UNKNOWN not in text else []
-
-
-def _nearest(node: ast.expr, constants: Mapping[str, str], local: Mapping[str, Sequence[ast.expr]]) -> str:
-    """Return the text of a message, which may be what the lines above assigned last."""
-    if isinstance(node, ast.Name) and node.id in local:
-        node = local[node.id][0]
-    return text_of(node, constants) or UNKNOWN
-
-
-def _imported(module: Module, modules: Sequence[Module]) -> dict[str, str]:
-    """Return the constants that a module imports by name from the others."""
-    by_name = {other.path.removesuffix(".py").replace("/", "."): other for other in modules}
-    found: dict[str, str] = {}
+    Raises:
+        Undescribed: A constant has no docstring.
+    """
+    found: dict[str, Reasons] = {}
     for node in module.tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            other = next((m for name, m in by_name.items() if name.endswith(node.module)), None)
-            names = [alias.name for alias in node.names]
-            found |= {name: other.constants[name] for name in names if other and name in other.constants}
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "StrEnum" for base in node.bases):
+            members = Module.parse(module.path, ast.unparse(ast.Module(node.body, [])))
+            if missing := sorted(set(members.constants) - set(members.notes)):
+                raise Undescribed(f"{module.path}: {node.name}.{missing[0]} has no docstring")
+            _, _, notes = (ast.get_docstring(node) or "").partition("\n\n")
+            reasons = [
+                Reason(value, " ".join(members.notes[name].split())) for name, value in members.constants.items()
+            ]
+            found[node.name] = Reasons(notes, reasons)
     return found
+
+
+def _row(condition: str, reason: Reason) -> list[str]:
+    """Return a reason's row of the table; the docstring is the status, a colon and the meaning."""
+    status, _, meaning = reason.meaning.partition(": ")
+    if status not in _STATUSES or not meaning:
+        raise Undescribed(
+            f"begin the docstring of {condition}'s reason {reason.name} with its status, such as 'True: '"
+        )
+    return [code(reason.name), status, meaning[0].upper() + meaning[1:]]

@@ -30,7 +30,7 @@ def render(
     blocks = [
         paragraph(
             "The gateway of a served student answers these requests on port 8000 of the run's Service. A run whose "
-            "`keysSecretRef` names a Secret expects a bearer token. Every other path gets status 404."
+            "`apiKeysSecretRef` names a Secret expects a bearer token. Every other path gets status 404."
         ),
         "## GET /v1/models",
         "The answer lists the models that the key may use.",

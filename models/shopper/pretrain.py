@@ -30,7 +30,7 @@ from distillery.environments.webshop.environment import WebShop
 from distillery.environments.webshop.wares import wares
 
 PRODUCTS = 400
-OPTIONS = {"catalogue": "generated", "seed": 0, "products": PRODUCTS, "shown": 3}
+OPTIONS = {"catalog": "generated", "seed": 0, "products": PRODUCTS, "shown": 3}
 """The shop whose products' numbers are in the vocabulary."""
 
 PAD, BOS, UNKNOWN, TURN_END = "<pad>", "<bos>", "<unk>", "\n"
@@ -106,7 +106,7 @@ class Expert:
     def __init__(self, folder: Path) -> None:
         self._shop = WebShop(OPTIONS, folder)
         self._shop.prepare({})
-        self._tasks = self._shop.catalogue("dev")
+        self._tasks = self._shop.catalog("dev")
         self._agent = Plain(self._shop)
         tokenizer = build_tokenizer()
         self._encode = tokenizer.backend_tokenizer.encode

@@ -11,12 +11,9 @@ from urllib.parse import urlsplit
 
 from distillery.api import Problem, Spec
 from distillery.api.base import Part
-from distillery.api.infrastructure import Pods
+from distillery.api.infrastructure import PodTemplate
 from distillery.api.problems import shown
 from distillery_operator.settings import Settings
-
-NOT_ALLOWED = "NotAllowed"
-"""Why a run is not accepted: its specification is valid, and names something that is not allowed on this cluster."""
 
 
 def find_forbidden(spec: Spec, settings: Settings) -> list[Problem]:
@@ -53,14 +50,14 @@ def _of_pods(spec: Spec, name: str) -> Iterator[tuple[str, str]]:
     """A field of all settings of pods, where it is given."""
     for path, pods in _pods(spec, "spec"):
         if (value := getattr(pods, name)) is not None:
-            yield f"{path}.{Pods.model_fields[name].alias}", value
+            yield f"{path}.{PodTemplate.model_fields[name].alias}", value
 
 
-def _pods(part: Part, path: str) -> Iterator[tuple[str, Pods]]:
+def _pods(part: Part, path: str) -> Iterator[tuple[str, PodTemplate]]:
     """All settings of pods within a part of a specification, and their paths."""
     for name, field in type(part).model_fields.items():
         value, below = getattr(part, name), f"{path}.{field.alias or name}"
-        if isinstance(value, Pods):
+        if isinstance(value, PodTemplate):
             yield below, value
         elif isinstance(value, Part):
             yield from _pods(value, below)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from distillery.api.promotion import CanaryAnalysis
+from distillery.api.canary import CanaryAnalysis
 from distillery_operator.proportions import Comparison
 
 RUNNING, SUCCESSFUL, FAILED, INCONCLUSIVE, ERROR = "Running", "Successful", "Failed", "Inconclusive", "Error"
@@ -139,14 +139,14 @@ def _metrics(newcomer: Counts, incumbent: Counts, asked: CanaryAnalysis, *, sess
     errors = Comparison(newcomer.errors, newcomer.requests, incumbent.errors, incumbent.requests)
     slow = Comparison(newcomer.slow, newcomer.requests, incumbent.slow, incumbent.requests)
     metrics = (
-        _Metric("errors", errors, asked.max_error_increase),
+        _Metric("errors", errors, asked.max_error_rate_increase),
         _Metric("slow requests", slow, asked.max_slow_rate_increase),
     )
     if not sessions:
         return metrics
     failed, failed_before = newcomer.outcomes - newcomer.successes, incumbent.outcomes - incumbent.successes
     failures = Comparison(failed, newcomer.outcomes, failed_before, incumbent.outcomes)
-    return (*metrics, _Metric("successes", failures, asked.max_success_loss, down=True))
+    return (*metrics, _Metric("successes", failures, asked.max_success_rate_drop, down=True))
 
 
 def _undecided(metric: _Metric, level: float) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from math import ceil
 from typing import Any, Self
 
-from distillery.api.promotion import Canary, CanaryStep
+from distillery.api.canary import Canary, CanaryStep
 from distillery.planning.stages import BASE, candidate_of
 from distillery_operator.analysis import ABORTED, ERROR, FAILED, INCONCLUSIVE, RUNNING, SUCCESSFUL, Counts, judge
 from distillery_operator.manifests import gateway, newcomer, servers
@@ -21,6 +21,7 @@ from distillery_operator.manifests.names import COMPONENT_LABEL, STUDENT_LABEL, 
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import Observed, serving_pods
 from distillery_operator.promotion import Choice, holds
+from distillery_operator.reasons import CanaryProgressing as _Reason
 
 LOOK_SECONDS = 5.0
 """The poll interval for a canary."""
@@ -29,6 +30,14 @@ STARTING = "Starting"
 _ACTIVE = (STARTING, RUNNING, INCONCLUSIVE)
 _REJECTED = (FAILED, ERROR, ABORTED)  # not tried again; to serve it, name its round
 _MOST_SILENCE = 120.0
+
+_NAMES = {
+    "step_decided_time": "stepDecidedTime",
+    "step_start_time": "stepStartTime",
+    "spec_hash": "specHash",
+}
+"""The fields of the status whose names differ from those of the attributes."""
+_ATTRIBUTES = {name: attribute for attribute, name in _NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +51,13 @@ class Trial:
         steps: how many there are.
         weight: per cent of the sessions in this step.
         shadow: it gets copies instead.
-        outcome: ``Starting`` until every pod has applied the step; then as in ``analysis``.
+        phase: ``Starting`` until every pod has applied the step; then as in ``analysis``.
         message: why.
-        decided: when the step was decided on.
-        since: when it began for every pod; before that, as ``decided``.
-        configuration: digest of the steps and the analysis, so that an edit is noticed.
-        newcomer: the canary's traffic counts, at the last change of the outcome.
-        incumbent: the stable student's.
+        step_decided_time: when the step was decided on.
+        step_start_time: when it began for every pod; before that, as ``step_decided_time``.
+        spec_hash: digest of the steps and the analysis, so that an edit is noticed.
+        canary: the canary's traffic counts, at the last change of the phase.
+        stable: the stable student's.
     """
 
     student: str
@@ -57,42 +66,43 @@ class Trial:
     steps: int
     weight: int
     shadow: bool
-    outcome: str
+    phase: str
     message: str
-    decided: str
-    since: str
-    configuration: str
-    newcomer: Counts = field(default_factory=Counts)
-    incumbent: Counts = field(default_factory=Counts)
+    step_decided_time: str
+    step_start_time: str
+    spec_hash: str
+    canary: Counts = field(default_factory=Counts)
+    stable: Counts = field(default_factory=Counts)
 
     @classmethod
     def read(cls, status: Mapping[str, Any]) -> Self | None:
-        """The one of a status, if there is one."""
+        """Return the one of a status, if there is one."""
         found: dict[str, Any] | None = status.get("serving", {}).get("canary")
         if found is None:
             return None
-        sides: dict[str, Any] = {side: Counts(**found[side]) for side in ("newcomer", "incumbent")}
-        return cls(**{**found, **sides})
+        values = {_ATTRIBUTES.get(name, name): value for name, value in found.items()}
+        sides: dict[str, Any] = {side: Counts(**found[side]) for side in ("canary", "stable")}
+        return cls(**{**values, **sides})
 
     @property
     def active(self) -> bool:
         """The canary is neither promoted nor rolled back yet."""
-        return self.outcome in _ACTIVE
+        return self.phase in _ACTIVE
 
     @property
     def begun(self) -> bool:
         """Every pod has applied a step: requests, or copies of them, were sent to the canary."""
-        if self.step > 1 or self.outcome == RUNNING:
+        if self.step > 1 or self.phase == RUNNING:
             return True
-        return self.outcome == INCONCLUSIVE and self.since != self.decided
+        return self.phase == INCONCLUSIVE and self.step_start_time != self.step_decided_time
 
     def of(self, choice: Choice) -> bool:
         """Return whether this is the canary of a student."""
         return (self.student, self.round) == (choice.student, choice.round)
 
-    def told(self) -> dict[str, Any]:
-        """For the status."""
-        return asdict(self)
+    def to_status(self) -> dict[str, Any]:
+        """Write ``status.serving.canary``."""
+        return {_NAMES.get(attribute, attribute): value for attribute, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +160,18 @@ def plot(
         now: the time, with its zone.
         aborted: the user requests the end of the canary.
     """
-    asked, trial, served = owner.run.spec.promotion, Trial.read(status), incumbent_of(status)
-    if served is None or (served.student, served.round) == (choice.student, choice.round) or asked.round is not None:
+    asked, trial, served = owner.run.spec.serving, Trial.read(status), incumbent_of(status)
+    if (
+        served is None
+        or (served.student, served.round) == (choice.student, choice.round)
+        or asked.pinned_round is not None
+    ):
         return _settled(choice, trial)
-    if trial and trial.of(choice) and trial.outcome in _REJECTED:
+    if trial and trial.of(choice) and trial.phase in _REJECTED:
         return Course(served, trial)  # whoever wants it all the same pins it
     if asked.canary is None or not choice.round:
         return _settled(choice, trial)
-    if not asked.service.replicas:
+    if not asked.replicas:
         return _put_off(choice, served, trial)
     return _try(owner, asked.canary, choice, served, trial, observed, now, aborted=aborted)
 
@@ -212,17 +226,17 @@ def _settled(choice: Choice, trial: Trial | None) -> Course:
     if trial is None:
         return Course(choice)
     if not trial.active:
-        forgiven = trial.of(choice) and trial.outcome in _REJECTED
+        forgiven = trial.of(choice) and trial.phase in _REJECTED
         return Course(choice, None if forgiven else trial)
-    what = "Promoted" if trial.of(choice) else "RolledBack"
+    what = _Reason.PROMOTED if trial.of(choice) else _Reason.ROLLED_BACK
     message = f"The canary of student {trial.student} ended in step {trial.step} of {trial.steps}: {choice.reason}"
     return Course(choice, news=News(False, what, message))
 
 
 def _put_off(choice: Choice, served: Choice, trial: Trial | None) -> Course:
     """Without servers nobody is tried: what was under way begins anew once there are some."""
-    none = "spec.promotion.service has 0 replicas, or a round is running and duringRounds is Pause."
-    news = News(False, "NoServers", f"{_called(choice)} is tried once there are servers: {none}")
+    none = "spec.serving has 0 replicas, or a round is running and duringRounds is Pause."
+    news = News(False, _Reason.WAITING_FOR_SERVERS, f"{_called(choice)} is tried once there are servers: {none}")
     return Course(served, None if trial and trial.active else trial, news=news)
 
 
@@ -239,12 +253,12 @@ def _try(
 ) -> Course:
     """One look at a newcomer's step."""
     aborted = aborted and trial is not None and trial.active and trial.of(choice)
-    configuration = digest(canary.model_dump(mode="json", exclude={"paused"}))
-    replaced = _replaced(trial, choice) if trial and trial.active and not trial.of(choice) else ""
+    spec_hash = digest(canary.model_dump(mode="json", exclude={"paused"}))
+    superseded = _superseded(trial, choice) if trial and trial.active and not trial.of(choice) else ""
     if trial is None or not trial.of(choice) or not trial.active:
-        trial = _begin(choice, canary, 1, configuration, now)
-    elif trial.configuration != configuration:
-        trial = _begin(choice, canary, min(trial.step, len(canary.steps)), configuration, now)
+        trial = _begin(choice, canary, 1, spec_hash, now)
+    elif trial.spec_hash != spec_hash:
+        trial = _begin(choice, canary, min(trial.step, len(canary.steps)), spec_hash, now)
     step = canary.steps[trial.step - 1]
     guest = _guest(owner, choice, canary, trial, observed)
     grows = _grows(owner, choice, canary, trial, observed)
@@ -256,29 +270,30 @@ def _try(
     known = guest is not None and not grows and bool(pods) and len(telling) == len(pods)
     looked = _look(trial, canary, step, newcomer, incumbent, known=known, silence=observed.silence, now=now)
     if aborted:
-        looked = replace(trial, outcome=ABORTED, message="The user aborted it.")
-    if looked.outcome != trial.outcome:
-        looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
-    if looked.outcome == SUCCESSFUL and looked.step < looked.steps:
-        looked = _begin(choice, canary, looked.step + 1, configuration, now)
-        looked = replace(looked, newcomer=newcomer, incumbent=incumbent)
+        looked = replace(trial, phase=ABORTED, message="The user aborted it.")
+    if looked.phase != trial.phase:
+        looked = replace(looked, canary=newcomer, stable=incumbent)
+    if looked.phase == SUCCESSFUL and looked.step < looked.steps:
+        looked = _begin(choice, canary, looked.step + 1, spec_hash, now)
+        looked = replace(looked, canary=newcomer, stable=incumbent)
         guest = _guest(owner, choice, canary, looked, observed)
-    if looked.outcome == SUCCESSFUL:
+    if looked.phase == SUCCESSFUL:
         reason = f"{choice.reason} Successful in every step on live traffic ({looked.steps}). {looked.message}"
-        news = News(False, "Promoted", f"{_called(choice)} is served to all. {looked.message}")
+        news = News(False, _Reason.PROMOTED, f"{_called(choice)} is served to all. {looked.message}")
         return Course(replace(choice, reason=reason), looked, news=news)
     if not looked.active:
         why = f"{_called(choice)} was rolled back in step {looked.step} of {looked.steps}. {looked.message}"
-        return Course(served, looked, news=News(False, ABORTED if aborted else "RolledBack", why), taken_back=why)
-    news = News(True, "Replaced", replaced) if replaced else _news(choice, canary, looked)
-    return Course(served, looked, choice, guest, news, taken_back=replaced)
+        ended = _Reason.ABORTED if aborted else _Reason.ROLLED_BACK
+        return Course(served, looked, news=News(False, ended, why), taken_back=why)
+    news = News(True, _Reason.SUPERSEDED, superseded) if superseded else _news(choice, canary, looked)
+    return Course(served, looked, choice, guest, news, taken_back=superseded)
 
 
-def _begin(choice: Choice, canary: Canary, number: int, configuration: str, now: datetime) -> Trial:
+def _begin(choice: Choice, canary: Canary, number: int, spec_hash: str, now: datetime) -> Trial:
     step = canary.steps[number - 1]
     return Trial(
         choice.student, choice.round, number, len(canary.steps), step.weight, step.shadow, STARTING,
-        f"{_share(step)}.", text_of(now), text_of(now), configuration,
+        f"{_share(step)}.", text_of(now), text_of(now), spec_hash,
     )  # fmt: skip
 
 
@@ -295,12 +310,12 @@ def _guest(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed:
     if _grows(owner, choice, canary, trial, observed):
         step = canary.steps[trial.step - 2]
     slow = canary.analysis.max_first_token_seconds
-    return Newcomer(choice.model, choice.digest, step.weight, trial.decided, slow)
+    return Newcomer(choice.model, choice.digest, step.weight, trial.step_decided_time, slow)
 
 
 def _grows(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed: Observed) -> bool:
     """Whether a step waits for servers that the one before it did not need."""
-    if servers.serves_adapters(owner.run.spec) or trial.outcome != STARTING or trial.step == 1:
+    if servers.serves_adapters(owner.run.spec) or trial.phase != STARTING or trial.step == 1:
         return False
     before, wanted = (_replicas(owner, canary.steps[number]) for number in (trial.step - 2, trial.step - 1))
     return wanted > before and not holds(_own_servers(observed), choice, wanted)
@@ -308,13 +323,13 @@ def _grows(owner: Owner, choice: Choice, canary: Canary, trial: Trial, observed:
 
 def replicas_of(owner: Owner, course: Course) -> int:
     """Return how many servers of its own the canary gets: its share of those that serve."""
-    canary, trial = owner.run.spec.promotion.canary, course.trial
+    canary, trial = owner.run.spec.serving.canary, course.trial
     return _replicas(owner, canary.steps[trial.step - 1]) if canary and trial else 1
 
 
 def _replicas(owner: Owner, step: CanaryStep) -> int:
     """Copies of requests get one server: each gateway has eight of them under way at most."""
-    return max(1, ceil(owner.run.spec.promotion.service.replicas * step.weight / 100))
+    return max(1, ceil(owner.run.spec.serving.replicas * step.weight / 100))
 
 
 def _generation(owner: Owner, served: Choice, guest: Newcomer | None) -> int:
@@ -334,28 +349,28 @@ def _look(
     now: datetime,
 ) -> Trial:
     """The trial after a look; the same where nothing is shown."""
-    if trial.outcome == STARTING and known:
-        return replace(trial, outcome=RUNNING, since=text_of(now))
+    if trial.phase == STARTING and known:
+        return replace(trial, phase=RUNNING, step_start_time=text_of(now))
     if canary.paused:
         return trial
     if silence >= _MOST_SILENCE and trial.begun:
-        return replace(trial, outcome=ERROR, message=f"No pod said for {silence:.0f} s how it does.")
-    seconds = (now - datetime.fromisoformat(trial.since)).total_seconds()
-    over = seconds >= step.timeout_seconds
-    runs = trial.outcome == RUNNING  # else it waits for pods or for the user, but harm is not waited for
-    last = seconds >= step.seconds and runs
+        return replace(trial, phase=ERROR, message=f"No pod said for {silence:.0f} s how it does.")
+    seconds = (now - datetime.fromisoformat(trial.step_start_time)).total_seconds()
+    over = seconds >= step.progress_deadline_seconds
+    runs = trial.phase == RUNNING  # else it waits for pods or for the user, but harm is not waited for
+    last = seconds >= step.min_duration_seconds and runs
     finding = judge(
         newcomer, incumbent, canary.analysis, shadow=step.shadow, over=last, steps=len(canary.steps), explain=over
     )
     if finding.outcome in (FAILED, SUCCESSFUL):
-        return replace(trial, outcome=finding.outcome, message=finding.message)
+        return replace(trial, phase=finding.outcome, message=finding.message)
     undecided = FAILED if canary.inconclusive_policy == "Abort" else INCONCLUSIVE
-    if over and trial.outcome == STARTING:
-        message = f"Not every pod served it within {step.timeout_seconds} s."
-        return replace(trial, outcome=undecided, message=message)
+    if over and trial.phase == STARTING:
+        message = f"Not every pod served it within {step.progress_deadline_seconds} s."
+        return replace(trial, phase=undecided, message=message)
     if over and runs:
-        message = f"Neither better nor worse is shown after {step.timeout_seconds} s: {finding.message}."
-        return replace(trial, outcome=undecided, message=message)
+        message = f"Neither better nor worse is shown after {step.progress_deadline_seconds} s: {finding.message}."
+        return replace(trial, phase=undecided, message=message)
     return trial
 
 
@@ -363,18 +378,18 @@ def _news(choice: Choice, canary: Canary, trial: Trial) -> News:
     told = f"Step {trial.step} of {trial.steps}: {_called(choice)}"
     share = _share(canary.steps[trial.step - 1])
     if canary.paused:
-        return News(True, "Paused", f"{told} {share}, until you resume it.")
-    if trial.outcome == INCONCLUSIVE:
-        mend = "Promote it, roll it back, or change spec.promotion.canary."
-        return News(True, INCONCLUSIVE, f"{told} {share}. {trial.message} {mend}")
-    return News(True, "Step", f"{told} {share}.")
+        return News(True, _Reason.PAUSED, f"{told} {share}, until you resume it.")
+    if trial.phase == INCONCLUSIVE:
+        mend = "Promote it, roll it back, or change spec.serving.canary."
+        return News(True, _Reason.INCONCLUSIVE, f"{told} {share}. {trial.message} {mend}")
+    return News(True, _Reason.STEP_STARTED, f"{told} {share}.")
 
 
 def _share(step: CanaryStep) -> str:
     return "gets a copy of every request" if step.shadow else f"gets {step.weight} % of the sessions"
 
 
-def _replaced(trial: Trial, choice: Choice) -> str:
+def _superseded(trial: Trial, choice: Choice) -> str:
     was = f"student {trial.student} of round {trial.round}"
     return f"{was} was replaced in step {trial.step} of {trial.steps} by {_called(choice)}, which is tried instead."
 

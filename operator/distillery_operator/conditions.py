@@ -39,7 +39,7 @@ def set_condition(
     made = {
         "type": kind,
         "status": status,
-        "reason": reason,
+        "reason": str(reason),
         "message": message[:4096],
         "lastTransitionTime": since,
         "observedGeneration": generation,

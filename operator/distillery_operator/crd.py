@@ -16,6 +16,7 @@ import yaml
 from distillery.api import GROUP, KIND, RESERVED, VERSION, DistillationRun
 from distillery.api.learned import ARGUMENTS, GROWING, MUTABLE, MUTABLE_ARGUMENTS
 from distillery.api.rules import RULES
+from distillery_operator import __version__
 from distillery_operator.status_schema import STATUS
 
 PLURAL = "distillationruns"
@@ -23,11 +24,11 @@ PLURAL = "distillationruns"
 _COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
-    ("Round", "string", ".status.roundOf", 0),
+    ("Round", "string", ".status.roundProgress", 0),
     ("Stage", "string", ".status.stage", 0),
     ("Progress", "string", ".status.progress.text", 0),
-    ("Base", "string", ".status.scores.base", 0),
-    ("Student", "string", ".status.scores.student", 0),
+    ("Baseline", "string", ".status.scores.baseline", 0),
+    ("Candidate", "string", ".status.scores.candidate", 0),
     ("Serving", "string", ".status.serving.student", 0),
     ("URL", "string", ".status.serving.url", 1),
     ("Message", "string", ".status.message", 1),
@@ -35,7 +36,7 @@ _COLUMNS = (
 )
 
 _SCALE = {
-    "specReplicasPath": ".spec.promotion.service.replicas",
+    "specReplicasPath": ".spec.serving.replicas",
     "statusReplicasPath": ".status.serving.replicas",
     "labelSelectorPath": ".status.serving.selector",
 }
@@ -89,7 +90,7 @@ def crd() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{PLURAL}.{GROUP}", "labels": {"app.kubernetes.io/version": __version__}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -131,13 +132,13 @@ def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         grows = f"{_NOT_BEGUN} || self.spec.{path} >= oldSelf.spec.{path}"
         message = f"spec.{path} can only grow once the run has started a stage other than prepare"
         rules.append({"rule": grows, "message": message, "fieldPath": f".spec.{path}"})
-    size = "quantity({0}.spec.storage.claim.size)"
+    size = "quantity({0}.spec.storage.volumeClaim.size)"
     grows = f"{size.format('self')}.compareTo({size.format('oldSelf')}) >= 0"
-    message = "spec.storage.claim.size can only grow, as volumes do"
-    return [*rules, {"rule": grows, "message": message, "fieldPath": ".spec.storage.claim.size"}]
+    message = "spec.storage.volumeClaim.size can only grow, as volumes do"
+    return [*rules, {"rule": grows, "message": message, "fieldPath": ".spec.storage.volumeClaim.size"}]
 
 
-_MADE_AT_ONCE = ("database", "storage.claim.")
+_MADE_AT_ONCE = ("database", "storage.volumeClaim.")
 """What the operator makes by these fields before any stage starts."""
 
 # On an update the API server takes the status from the resource that it has.

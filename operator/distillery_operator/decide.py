@@ -15,16 +15,16 @@ from typing import Any
 from distillery.api import CannotRun, InvalidRun, parse
 from distillery.api.rules import warning_of
 from distillery.planning import Plan, Stage, StageId, StageState, plan
-from distillery_operator import conditions
-from distillery_operator.allowed import NOT_ALLOWED, find_forbidden
+from distillery_operator import conditions, reasons
+from distillery_operator.allowed import find_forbidden
 from distillery_operator.decision import Decision, sooner
 from distillery_operator.manifests import database, jobs, storage
 from distillery_operator.manifests.names import Owner
 from distillery_operator.manifests.pods import claim_name
 from distillery_operator.objects import Object, Reference, text_of
 from distillery_operator.observed import (
-    RESULT_UNAVAILABLE,
     Observed,
+    is_result_lost,
     job_condition,
     recorded_states,
     stage_of,
@@ -35,8 +35,6 @@ from distillery_operator.releases import choose_images, hold, with_images
 from distillery_operator.replicas import pauses
 from distillery_operator.requests import answer
 from distillery_operator.retries import (
-    INVALID_SPEC,
-    UNKNOWN_FIELD,
     failed_helpers,
     find_request,
     judge_again,
@@ -48,7 +46,7 @@ from distillery_operator.retries import (
 )
 from distillery_operator.serve import database_of_ended, serve
 from distillery_operator.settings import Settings
-from distillery_operator.status import ROLLING_OUT, SUSPICION_SECONDS, StatusWriter
+from distillery_operator.status import SUSPICION_SECONDS, StatusWriter
 from distillery_operator.withdrawal import withdraw
 
 WAITING = "Waiting"
@@ -74,7 +72,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     except InvalidRun as error:
         return _refuse(error, body, status, observed, now, writer)
     told = " ".join(filter(None, ("The resource is valid.", warning_of(run.spec))))
-    writer.set(conditions.ACCEPTED, True, "Valid", told)
+    writer.set(conditions.ACCEPTED, True, reasons.Accepted.VALID, told)
     if outgrown := outgrown_round(run, status):
         status = {**status, "rounds": status["rounds"][:-1]}
         writer.reopen(outgrown)
@@ -106,7 +104,7 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     writer.record(run, current, records, states)
     if current.phase == "Failed":
         message = f"{current.message} Fix the cause; to resume: distillery retry {run.key}"
-        writer.fail("StageFailed", message)
+        writer.fail(reasons.Failed.STAGE_FAILED, message)
         running = _running_jobs(observed)
         gone = (*decision.delete, *running)
         return replace(decision, create=(), delete=gone, status=writer.finish("Failed", message))
@@ -115,14 +113,14 @@ def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings
     decision = serve(owner, current, observed, settings, decision, now, writer, paused=paused)
     if run.spec.suspend:
         message = "Suspended by spec.suspend: what is done stays done, and resuming the run continues from there."
-        writer.set(conditions.SUSPENDED, True, "Suspended", message)
-        writer.clear(conditions.STALLED)
+        writer.set(conditions.SUSPENDED, True, reasons.Suspended.SUSPENDED, message)
+        writer.unblock()
         gone = (*decision.delete, *_running_jobs(observed))
         return replace(decision, create=(), delete=gone, status=writer.finish("Suspended", message))
     if requests.pauses_stages and current.phase != "Complete":
         return _pause(owner, decision, current, observed, settings, writer)
     if conditions.find(writer.conditions, conditions.SUSPENDED):
-        writer.set(conditions.SUSPENDED, False, "Resumed", "The run continues.")
+        writer.set(conditions.SUSPENDED, False, reasons.Suspended.RESUMED, "The run continues.")
 
     if current.phase == "Complete":
         return _complete(owner, current, decision, observed, settings, writer)
@@ -139,20 +137,22 @@ def _refuse(
 
     What may change was changed to what can't be: then all but a canary stays as it is until that is fixed.
     """
-    told, reason = str(error), NOT_ALLOWED if isinstance(error, CannotRun) else INVALID_SPEC
+    told, forbidden = str(error), isinstance(error, CannotRun)
+    reason = reasons.Accepted.NOT_ALLOWED if forbidden else reasons.Accepted.INVALID_SPEC
     if error.is_newer:
         told += "\nThe CRD is newer than the operator: upgrade the operator; the run then continues by itself."
-        reason = UNKNOWN_FIELD
+        reason = reasons.Accepted.UNKNOWN_FIELD
     writer.set(conditions.ACCEPTED, False, reason, told)
     if error.is_newer or (status.get("phase") and not was_refused(status)):
         decision = Decision()
         if withdrawn := withdraw(body, status, observed, now):
             course, decision = withdrawn
             writer.try_out(course)
-        stopped = _running_jobs(observed) if reason == NOT_ALLOWED and body["spec"].get("suspend") else ()
+        stops = reason == reasons.Accepted.NOT_ALLOWED and body["spec"].get("suspend")
+        stopped = _running_jobs(observed) if stops else ()
         refused = writer.finish(status.get("phase", "Pending"), told)
         return replace(decision, delete=(*decision.delete, *stopped), status=refused)
-    writer.fail(reason, told)
+    writer.fail(reasons.Failed.NOT_ALLOWED if forbidden else reasons.Failed.INVALID_SPEC, told)
     return Decision(status=writer.finish("Failed", told))
 
 
@@ -163,7 +163,7 @@ def _pause(
     running = ", ".join(str(sid) for sid in current.running)
     finish = f" Running: {running}." if running else ""
     message = f"Stages are paused, and none starts.{finish} To resume: distillery resume {owner.run.key} --stages"
-    writer.set(conditions.SUSPENDED, True, "Paused", message)
+    writer.set(conditions.SUSPENDED, True, reasons.Suspended.PAUSED, message)
     phase = "Running" if running else "Suspended"
     return _go_on(decision, message, observed, settings, writer, phase=phase)
 
@@ -183,7 +183,7 @@ def _go_on(
         message = problem.message
         writer.set(conditions.STALLED, True, problem.reason, message)
     else:
-        writer.clear(conditions.STALLED)
+        writer.unblock()
     worried = suspects(observed) or find_problem(observed)
     requeue = min(SUSPICION_SECONDS, settings.resync_seconds) if worried else settings.resync_seconds
     return replace(decision, status=writer.finish(phase, message), requeue=sooner(requeue, decision.requeue))
@@ -195,9 +195,9 @@ def _wait(
     """The next round waits for failures of users. How many there are is not told here: each would be a write."""
     message = current.message
     if "serving" not in writer.status:
-        message += " Nothing is served that could fail: spec.promotion.round: 0 serves the base model."
-    elif owner.run.spec.promotion.service.replicas == 0:
-        message += " No pod counts them while spec.promotion.service.replicas is 0: write 1 or more."
+        message += " Nothing is served that could fail: spec.serving.pinnedRound: 0 serves the base model."
+    elif owner.run.spec.serving.replicas == 0:
+        message += " No pod counts them while spec.serving.replicas is 0: write 1 or more."
     waiting = _go_on(decision, message, observed, settings, writer, phase=WAITING)
     return replace(waiting, requeue=sooner(ASK_SECONDS, waiting.requeue))
 
@@ -221,7 +221,7 @@ def _provide(owner: Owner, observed: Observed, settings: Settings, writer: Statu
 
 def _account(owner: Owner) -> list[Object]:
     """The account of the run's pods, unless the run names another."""
-    return [storage.service_account(owner)] if owner.run.spec.pods.service_account_name is None else []
+    return [storage.service_account(owner)] if owner.run.spec.pod_template.service_account_name is None else []
 
 
 def _stage_states(
@@ -247,7 +247,7 @@ def _stage_states(
         timeout = f"spec.stages.{sid.kind}.timeoutSeconds"
         pods = observed.pods_of(job["metadata"]["name"])
         state = state_of_job(job, pods, attempt=attempt, timeout_field=timeout, now=now)
-        if state.message == RESULT_UNAVAILABLE and attempt < _MOST_ATTEMPTS:
+        if is_result_lost(job, state) and attempt < _MOST_ATTEMPTS:
             # what it did is in the store and in the database: another attempt only tells it again
             record |= {"attempts": attempt + 1, "phase": "Running"}
             record.pop("job", None)
@@ -297,14 +297,14 @@ def _advance(
     if spec.database.dsn_secret_ref is None:
         server = observed.stateful_sets.get(database.name(owner), {})
         if not server.get("status", {}).get("readyReplicas"):
-            writer.set(conditions.DATABASE_READY, False, "Starting", "The database is starting.")
+            writer.set(conditions.DATABASE_READY, False, reasons.DatabaseReady.STARTING, "The database is starting.")
             return decision, "Waiting for the database to start."
     migration = observed.jobs.get(jobs.migration_name(owner, settings))
     if migration is None and current.running:
         # by another image, which may not know the schema that this one brings
         return decision, "Waiting for the stages of the former image before the schema is brought up."
     if migration is None:
-        writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
+        writer.set(conditions.DATABASE_READY, False, reasons.DatabaseReady.MIGRATING, "The schema is brought up.")
         migration = jobs.migration_job(owner, settings)
         return replace(decision, create=(*decision.create, migration)), "Bringing the schema up."
     if job_condition(migration, "Failed"):
@@ -312,14 +312,15 @@ def _advance(
             f"The schema could not be brought up: see the log of the Job {migration['metadata']['name']}. "
             f"Fix the cause; to resume: distillery retry {owner.run.key}"
         )
-        writer.set(conditions.DATABASE_READY, False, "MigrationFailed", message)
+        writer.set(conditions.DATABASE_READY, False, reasons.DatabaseReady.MIGRATION_FAILED, message)
         return decision, message
     if not job_condition(migration, "Complete"):
-        writer.set(conditions.DATABASE_READY, False, "Migrating", "The schema is brought up.")
+        writer.set(conditions.DATABASE_READY, False, reasons.DatabaseReady.MIGRATING, "The schema is brought up.")
         return decision, "Bringing the schema up."
-    writer.set(conditions.DATABASE_READY, True, "Ready", "The database is there, and its schema is up to date.")
+    ready = "The database is there, and its schema is up to date."
+    writer.set(conditions.DATABASE_READY, True, reasons.DatabaseReady.READY, ready)
 
-    room = max(0, spec.stages.parallel - len(current.running))
+    room = max(0, spec.stages.max_parallel - len(current.running))
     create: list[Object] = []
     for stage in current.start[:room]:
         attempt = records.get(str(stage.id), {}).get("attempts", 1)
@@ -353,11 +354,11 @@ def _complete(
 ) -> Decision:
     """All rounds ended: the run is complete once its student, if it has one, is served."""
     serving = conditions.find(writer.conditions, conditions.SERVING)
-    waits = serving is not None and serving["reason"] == ROLLING_OUT
-    if waits and owner.run.spec.promotion.service.replicas:
+    waits = serving is not None and serving["reason"] == reasons.Serving.ROLLING_OUT
+    if waits and owner.run.spec.serving.replicas:
         return _go_on(decision, "Waiting for the promoted student's servers.", observed, settings, writer)
-    writer.clear(conditions.STALLED)
-    writer.set(conditions.COMPLETE, True, "RoundsEnded", current.message)
+    writer.unblock()
+    writer.set(conditions.COMPLETE, True, reasons.Complete.ROUNDS_ENDED, current.message)
     return replace(decision, status=writer.finish("Complete", current.message))
 
 
@@ -388,7 +389,7 @@ def _look_after(
     elif failed := conditions.find_true(writer.conditions, conditions.FAILED):
         writer.fail(failed["reason"], failed["message"])
     else:
-        writer.clear(conditions.STALLED)
+        writer.unblock()
     if ttl is not None and observed.jobs:
         due = datetime.fromisoformat(status["completionTime"]) + timedelta(seconds=ttl)
         if now >= due:

@@ -59,4 +59,4 @@ def _problem(told: Any) -> str:
 
 def _live(told: Mapping[str, Any]) -> dict[str, Counts]:
     """The counts of a pod; a gateway that is about to be replaced by a newer one may have none."""
-    return {str(label)[:63]: Counts.read(said) for label, said in list(told.get("live", {}).items())[:_MOST_TARGETS]}
+    return {str(label)[:63]: Counts.read(said) for label, said in list(told.get("traffic", {}).items())[:_MOST_TARGETS]}

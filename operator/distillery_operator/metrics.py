@@ -20,12 +20,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         registry = self.registry
-        self.leading = Gauge("distillery_leading", "1 for the replica that leads.", registry=registry)
+        self.leading = Gauge("distillery_leader", "1 for the replica that leads.", registry=registry)
         self.runs = Gauge("distillery_runs", "Runs by phase.", ["phase"], registry=registry)
-        self.failures = Counter("distillery_reconcile_failures", "Reconciliations that failed.", registry=registry)
+        self.failures = Counter("distillery_reconcile_errors", "Reconciliations that failed.", registry=registry)
         self.created = Counter("distillery_objects_created", "Objects created, by kind.", ["kind"], registry=registry)
         self.status_writes = Counter("distillery_status_writes", "Statuses written.", registry=registry)
-        self._durations = Histogram("distillery_reconcile_seconds", "Time of a reconciliation.", registry=registry)
+        self._durations = Histogram(
+            "distillery_reconcile_duration_seconds", "Time of a reconciliation.", registry=registry
+        )
         self._heard = time.monotonic()
 
     def reconciled(self, started: float) -> None:

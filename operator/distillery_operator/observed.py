@@ -21,8 +21,6 @@ _JOB_LABEL = "batch.kubernetes.io/job-name"
 _LAG = timedelta(minutes=2)
 """That a watch may lag behind; in that time all objects of an active run are listed twice."""
 
-RESULT_UNAVAILABLE = "its Job is complete, and no pod is left to tell the result"
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -121,7 +119,8 @@ def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_f
         ended = complete.get("lastTransitionTime")
         if not pods and ended and now - datetime.fromisoformat(ended) < _LAG:
             return StageState("running", attempt)
-        return StageState("failed", attempt, permanent=True, message=RESULT_UNAVAILABLE)
+        message = "its Job is complete, and no pod is left to report the result"
+        return StageState("failed", attempt, permanent=True, message=message)
     failed = job_condition(job, "Failed")
     if failed:
         if word and word.phase == "succeeded":
@@ -134,6 +133,11 @@ def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_f
             )
         return StageState("failed", attempt, permanent=True, message=message)
     return StageState("running", attempt)
+
+
+def is_result_lost(job: Object, state: StageState) -> bool:
+    """Return whether a stage counts as failed only because its Job is complete and no pod can report the result."""
+    return state.phase == "failed" and job_condition(job, "Complete") is not None
 
 
 def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, StageState]:
@@ -149,7 +153,7 @@ def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, Stag
             states[stage.id] = StageState("succeeded", result={"student": ended.get("student")})
         promote = StageId(number, Kind.PROMOTE)
         gate = {"verdict": ended["verdict"], "reason": ended.get("reason", "")}
-        result = {"gate": gate, "promoted": ended["promoted"], "metric": ended.get("metric", 0.0)}
+        result = {"gate": gate, "promoted": ended["promoted"], "metric": ended.get("metricValue", 0.0)}
         states[promote] = StageState("succeeded", result=result)
         if ended["promoted"]:
             serving = candidate_of(number)

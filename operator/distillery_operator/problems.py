@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.api.infrastructure import gpus
+from distillery_operator import reasons
 from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition
@@ -29,8 +30,7 @@ _LEAVING = timedelta(minutes=5)
 """Beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
 
 _SERVERS_HOLD_GPUS = (
-    " Servers of the run hold GPUs of that kind: add one, or let them make room by "
-    "spec.promotion.service.duringRounds: Pause."
+    " Servers of the run hold GPUs of that kind: add one, or let them make room by spec.serving.duringRounds: Pause."
 )
 
 _SECRET = re.compile(
@@ -79,16 +79,18 @@ def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
             if event["reason"] in ("ProvisioningFailed", "FailedBinding"):
                 name = claim["metadata"]["name"]
                 yield Problem(
-                    "VolumeNotProvisioned",
+                    reasons.Stalled.VOLUME_NOT_PROVISIONED,
                     f"The claim {name} gets no volume: {event['message']}. Name a class that exists in "
-                    "spec.storage.claim.storageClassName of a new run, or make the class.",
+                    "spec.storage.volumeClaim.storageClassName of a new run, or make the class.",
                 )
                 break
     workloads = (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values())
     for owner in _grown(workloads, born):
         for event in reversed(observed.events.get(owner["metadata"]["uid"], ())):
             if event["reason"] in ("FailedCreate", "FailedUpdate"):
-                yield Problem("PodsNotCreated", f"No pod of {_who(owner)} can be made: {event['message']}")
+                yield Problem(
+                    reasons.Stalled.PODS_NOT_CREATED, f"No pod of {_who(owner)} can be made: {event['message']}"
+                )
                 break
     for pod in _grown(observed.pods, born):
         yield from _problems_of_pod(pod, observed, born)
@@ -107,7 +109,7 @@ def _problems_of_pod(pod: Object, observed: Observed, born: datetime) -> Iterato
         if datetime.fromisoformat(leaves) + _LEAVING <= born:
             node = pod["spec"].get("nodeName", "its node")
             yield Problem(
-                "PodStuckTerminating",
+                reasons.Stalled.POD_STUCK_TERMINATING,
                 f"A pod of {who} does not end, and takes the place of its successor: {node} does not answer. If the "
                 f"node is lost for good, delete it, or the pod: kubectl delete pod {pod['metadata']['name']} --force",
             )
@@ -119,18 +121,24 @@ def _problems_of_pod(pod: Object, observed: Observed, born: datetime) -> Iterato
             if any(_leaves(holder) for holder in holders):
                 continue  # it gets the GPU then
             fix = _SERVERS_HOLD_GPUS if holders else ""
-            yield Problem("Unschedulable", f"A pod of {who} fits on no node: {condition.get('message', '')}{fix}")
+            yield Problem(
+                reasons.Stalled.UNSCHEDULABLE, f"A pod of {who} fits on no node: {condition.get('message', '')}{fix}"
+            )
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting: dict[str, Any] = container.get("state", {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if not reason or reason in _PATIENCE:
             continue
         if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-            yield Problem("ImageNotPulled", f"The image {container['image']} of {who} can't be pulled: {message}")
+            yield Problem(
+                reasons.Stalled.IMAGE_NOT_PULLED, f"The image {container['image']} of {who} can't be pulled: {message}"
+            )
         elif reason == "CrashLoopBackOff":
             ended: dict[str, Any] = container.get("lastState", {}).get("terminated") or {}
             last = ended.get("message") or f"exit code {ended.get('exitCode')}"
-            yield Problem("ContainerCrashes", f"The container {container['name']} of {who} keeps ending: {last}")
+            yield Problem(
+                reasons.Stalled.CONTAINER_CRASHING, f"The container {container['name']} of {who} keeps ending: {last}"
+            )
         else:
             yield Problem(reason, f"The container {container['name']} of {who} does not start: {message or reason}")
     for event in reversed(events):
@@ -138,15 +146,17 @@ def _problems_of_pod(pod: Object, observed: Observed, born: datetime) -> Iterato
             missing = _SECRET.search(event["message"])
             if missing:
                 yield Problem(
-                    "SecretKeyMissing",
+                    reasons.Stalled.SECRET_KEY_MISSING,
                     f"{who[0].upper()}{who[1:]} waits for a Secret: {missing[1]}. Make it in this namespace; "
                     "the pod then starts by itself.",
                 )
             else:
-                yield Problem("VolumeNotMounted", f"A volume of {who} can't be mounted: {event['message']}")
+                yield Problem(
+                    reasons.Stalled.VOLUME_NOT_MOUNTED, f"A volume of {who} can't be mounted: {event['message']}"
+                )
             return
         if event["reason"] == "FailedCreatePodSandBox":
-            yield Problem("PodNotStarted", f"A pod of {who} does not start: {event['message']}")
+            yield Problem(reasons.Stalled.POD_NOT_STARTED, f"A pod of {who} does not start: {event['message']}")
             return
 
 

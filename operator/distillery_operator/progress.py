@@ -99,7 +99,7 @@ async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[s
 
 def gathered(body: Object, failures: int) -> dict[str, Any]:
     """The progress of a run that waits, as it stands in the status."""
-    wanted: int = body["spec"]["rounds"]["trigger"]["failures"]
+    wanted: int = body["spec"]["rounds"]["trigger"]["minFailures"]
     done = min(failures, wanted)
     return {"stage": "", "done": done, "total": wanted, "unit": "failures of users", "text": f"{done}/{wanted}"}
 

@@ -48,7 +48,7 @@ class Choice:
 
 
 def choose(
-    spec: Spec, current: Plan, status: Mapping[str, Any], *, pinned_by: str = "spec.promotion.round"
+    spec: Spec, current: Plan, status: Mapping[str, Any], *, pinned_by: str = "spec.serving.pinnedRound"
 ) -> Choice | None:
     """Return the student that the user pinned, or else the student promoted last; None if there is neither.
 
@@ -63,7 +63,7 @@ def choose(
     Raises:
         NoSuchStudent: the user pinned a student that does not exist.
     """
-    pinned = spec.promotion.round
+    pinned = spec.serving.pinned_round
     if pinned == 0:
         return Choice(BASE, "", 0, f"{pinned_by} is 0, the base model.")
     promoted = current.serving.trained_by
@@ -128,7 +128,7 @@ def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -
         observed: the run's objects.
     """
     spec = owner.run.spec
-    deployment, wanted = observed.deployments.get(owner.name), spec.promotion.service.replicas
+    deployment, wanted = observed.deployments.get(owner.name), spec.serving.replicas
     available = deployment is not None and _is_available(deployment, wanted)
     pods: int = deployment.get("status", {}).get("replicas", 0) if deployment else 0
     if not servers.serves_adapters(spec):

@@ -1,7 +1,8 @@
 """The condition Ready, as kstatus, Flux and Argo CD read it: whether what the run offers now is there. Pure.
 
 A student that is served is what a run offers. So Ready follows Serving as soon as there is one, whatever a later round
-does. Before that, and without one, a run is ready when it is complete.
+does. Before that, and without one, a run is ready when it is complete. A run without replicas counts as one that
+serves nothing.
 """
 
 from __future__ import annotations
@@ -9,16 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from distillery_operator import conditions
-
-PROGRESSING = "Progressing"
-"""The reason why a run is not ready while nothing is served yet and the run is in progress."""
-SUSPENDED = "Suspended"
-"""The same: nothing is served yet, and the run is suspended."""
-COMPLETE = "Complete"
-"""Why a run is ready that serves nothing: all of its rounds ended."""
-NO_REPLICAS = "NoReplicas"
-"""Why a student is not served: the user, or an autoscaler, wants no servers. A complete run is ready all the same."""
+from distillery_operator import conditions, reasons
 
 
 def readiness(phase: str, message: str, held: Iterable[Mapping[str, Any]]) -> tuple[bool, str, str]:
@@ -35,8 +27,8 @@ def readiness(phase: str, message: str, held: Iterable[Mapping[str, Any]]) -> tu
         return False, accepted["reason"], accepted["message"]
     if failed := conditions.find_true(held, conditions.FAILED):
         return False, failed["reason"], failed["message"]
-    if serving and serving["reason"] != NO_REPLICAS:
+    if serving and serving["reason"] != reasons.Serving.NO_REPLICAS:
         return serving["status"] == "True", serving["reason"], serving["message"]
-    if phase == COMPLETE:
-        return True, COMPLETE, message
-    return False, SUSPENDED if phase == SUSPENDED else PROGRESSING, message
+    if phase == "Complete":
+        return True, reasons.Ready.COMPLETE, message
+    return False, reasons.Ready.SUSPENDED if phase == "Suspended" else reasons.Ready.PROGRESSING, message

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from distillery.api import parse
-from distillery_operator import canary, feedback, gateways
+from distillery_operator import canary, feedback, gateways, reasons
 from distillery_operator.cache import CHILDREN, Cache, RunKey
 from distillery_operator.decide import ASK_SECONDS, WAITING, decide
 from distillery_operator.decision import Decision
@@ -324,12 +324,12 @@ def _noting(refusals: list[Refusal], wanted: Object) -> Generator[None]:
         yield
     except NameTaken as taken:
         message = f"The {what} belongs to {taken} and is left alone: remove it, or make a run of another name."
-        refusals.append(Refusal(what, "NameTaken", message))
+        refusals.append(Refusal(what, reasons.Stalled.NAME_CONFLICT, message))
     except ApiError as error:
         if not error.refuses:
             raise
         message = f"The API server refuses the {what}: {str(error)[:_MOST_CHARACTERS]}"
-        refusals.append(Refusal(what, "Refused", message))
+        refusals.append(Refusal(what, reasons.Stalled.OBJECT_REJECTED, message))
 
 
 def _text(status: Mapping[str, Any]) -> str:

@@ -38,10 +38,13 @@ _IMAGES = {
     "postgres": "postgres_image",
 }
 _INPUTS = {
-    "Deployment": ("models", "modelServer", "pods", "gpuPods", "storage", "database"),
-    "StatefulSet": ("pods", "database"),
+    "Deployment": ("models", "modelServer", "podTemplate", "gpuPodTemplate", "storage", "database"),
+    "StatefulSet": ("podTemplate", "database"),
 }
 """The parts of the specification that decide a pod template, by the kind of the workload."""
+
+_NOT_OF_PODS = ("replicas", "pinnedRound", "canary")
+"""The fields of ``spec.serving`` that decide how many pods serve, and which student, but no pod template."""
 
 
 def choose_images(
@@ -110,10 +113,9 @@ def _inputs(owner: Owner, wanted: Object, status: Mapping[str, Any]) -> list[Any
         status.get("upgradeRequest", ""),
     ]
     if wanted["kind"] == "Deployment":
-        promotion = spec.get("promotion", {})
-        service = {key: value for key, value in promotion.get("service", {}).items() if key != "replicas"}
+        serving = {key: value for key, value in spec.get("serving", {}).items() if key not in _NOT_OF_PODS}
         student = wanted["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
-        inputs += [service, promotion.get("weights"), student]
+        inputs += [serving, spec.get("promotion", {}).get("weights"), student]
     return inputs
 
 

@@ -20,29 +20,27 @@ def pauses(spec: Spec, phase: str) -> bool:
         spec: the run's.
         phase: what the planner says.
     """
-    return spec.promotion.service.during_rounds == "Pause" and phase == "Running" and not spec.suspend
+    return spec.serving.during_rounds == "Pause" and phase == "Running" and not spec.suspend
 
 
 def with_replicas(owner: Owner, replicas: int) -> Owner:
     """Return the run as if it asked for so many servers."""
     spec = owner.run.spec
-    service = spec.promotion.service.model_copy(update={"replicas": replicas})
-    promotion = spec.promotion.model_copy(update={"service": service})
-    spec = spec.model_copy(update={"promotion": promotion})
+    spec = spec.model_copy(update={"serving": spec.serving.model_copy(update={"replicas": replicas})})
     return replace(owner, run=owner.run.model_copy(update={"spec": spec}))
 
 
 def as_scaled(owner: Owner, observed: Observed) -> Owner:
     """Return the run as if it asked for the servers that an autoscaler wants, where one decides."""
     deployment = observed.deployments.get(owner.name)
-    if deployment is None or owner.run.spec.promotion.service.scaling == "Fixed":
+    if deployment is None or owner.run.spec.serving.scaling == "Fixed":
         return owner
     return with_replicas(owner, deployment["spec"].get("replicas", 1))
 
 
 def unscaled(deployment: Object, owner: Owner, observed: Observed) -> Object:
     """Return a Deployment without its replicas once it exists, where an autoscaler decides on them."""
-    if owner.name not in observed.deployments or owner.run.spec.promotion.service.scaling == "Fixed":
+    if owner.name not in observed.deployments or owner.run.spec.serving.scaling == "Fixed":
         return deployment
     return {**deployment, "spec": {key: value for key, value in deployment["spec"].items() if key != "replicas"}}
 

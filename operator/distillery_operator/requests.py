@@ -2,7 +2,7 @@
 
 Each annotation governs one thing, so the last request for that thing wins. The status keeps the value that was answered
 last and what came of it; an annotation that disappears afterwards changes nothing. An accepted request overrides its
-field of the specification until that field changes. A refused one leaves everything as it was.
+field of the specification until that field changes. A rejected one leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from distillery.api import (
     Spec,
 )
 from distillery.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
+from distillery_operator import reasons
 from distillery_operator.canary import Trial
 from distillery_operator.objects import Object, text_of
 from distillery_operator.status_schema import MAX_REQUEST
 
 
-class Outcome(StrEnum):
-    """The outcome of a request."""
+class RequestPhase(StrEnum):
+    """The phase of a request."""
 
     ACCEPTED = "Accepted"
-    REFUSED = "Refused"
+    REJECTED = "Rejected"
     ENDED = "Ended"
     """It was accepted, and its field of the specification changed since."""
 
@@ -43,16 +44,16 @@ class Request:
     Attributes:
         name: the annotation.
         value: of the annotation.
-        outcome: what came of it.
-        message: what holds, or why it was refused and the fix.
-        time: of the outcome.
+        phase: accepted, rejected or ended.
+        message: what holds, or why it was rejected and the fix.
+        time: of the phase.
         effect: what is in effect in place of the field; empty for nothing.
         replaces: what the field said then, in the same words.
     """
 
     name: str
     value: str
-    outcome: Outcome
+    phase: RequestPhase
     message: str
     time: str
     effect: str = ""
@@ -61,7 +62,7 @@ class Request:
     @classmethod
     def from_status(cls, record: Mapping[str, Any]) -> Self:
         """Read a record of ``status.requests``."""
-        return cls(**{**record, "outcome": Outcome(record["outcome"])})
+        return cls(**{**record, "phase": RequestPhase(record["phase"])})
 
     def to_status(self) -> dict[str, str]:
         """Write a record of ``status.requests``."""
@@ -88,34 +89,34 @@ class Requests:
     @property
     def pinned_by(self) -> str:
         """Who names the round to serve."""
-        return SERVE_ANNOTATION if self._effect(SERVE_ANNOTATION) else "spec.promotion.round"
+        return SERVE_ANNOTATION if self._effect(SERVE_ANNOTATION) else "spec.serving.pinnedRound"
 
     def applied_to(self, run: DistillationRun) -> DistillationRun:
         """Return the run with the fields as they are in effect."""
-        promotion, served, canary = run.spec.promotion, self._effect(SERVE_ANNOTATION), self._effect(CANARY_ANNOTATION)
+        serving, served, canary = run.spec.serving, self._effect(SERVE_ANNOTATION), self._effect(CANARY_ANNOTATION)
         if served:
-            promotion = promotion.model_copy(update={"round": None if served == LATEST else int(served)})
-        if canary and promotion.canary:
-            paused = promotion.canary.model_copy(update={"paused": canary == PAUSE})
-            promotion = promotion.model_copy(update={"canary": paused})
-        if promotion is run.spec.promotion:
+            serving = serving.model_copy(update={"pinned_round": None if served == LATEST else int(served)})
+        if canary and serving.canary:
+            paused = serving.canary.model_copy(update={"paused": canary == PAUSE})
+            serving = serving.model_copy(update={"canary": paused})
+        if serving is run.spec.serving:
             return run
-        return run.model_copy(update={"spec": run.spec.model_copy(update={"promotion": promotion})})
+        return run.model_copy(update={"spec": run.spec.model_copy(update={"serving": serving})})
 
     def condition(self) -> tuple[bool, str, str] | None:
         """Return the condition ``RequestAccepted``: whether it holds, reason and message; None without any request."""
         if not self.answers:
             return None
-        if refused := [answer.message for answer in self.answers if answer.outcome is Outcome.REFUSED]:
-            return False, Outcome.REFUSED, " ".join(refused)
+        if rejected := [answer.message for answer in self.answers if answer.phase is RequestPhase.REJECTED]:
+            return False, reasons.RequestAccepted.REJECTED, " ".join(rejected)
         held = [answer.message for answer in self.answers if answer.effect]
-        return True, Outcome.ACCEPTED, " ".join(held) or "No request is in effect any more."
+        return True, reasons.RequestAccepted.ACCEPTED, " ".join(held) or "No request is in effect any more."
 
     def _effect(self, name: str) -> str:
         return next((answer.effect for answer in self.answers if answer.name == name), "")
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that can't be carried out, with the fix."""
 
 
@@ -147,7 +148,7 @@ def answer(body: Object, run: DistillationRun, status: Mapping[str, Any], *, com
             continue  # retries.py acts on it
         if value and (before is None or before.value != value):
             made = _answer(name, value, before, facts, text_of(now))
-            aborts = aborts or (made.outcome is Outcome.ACCEPTED and _word(value) == ABORT)
+            aborts = aborts or (made.phase is RequestPhase.ACCEPTED and _word(value) == ABORT)
             answers.append(made)
         elif before and (kept := _keep(before, facts, text_of(now), removed=not value)):
             answers.append(kept)
@@ -157,14 +158,14 @@ def answer(body: Object, run: DistillationRun, status: Mapping[str, Any], *, com
 def _answer(name: str, value: str, before: Request | None, facts: _Facts, now: str) -> Request:
     try:
         effect, what = _POLICIES[name](_word(value), facts)
-    except Refused as error:
+    except Rejected as error:
         message = f"{name} is {value}, which changes nothing: {error}"
         kept = {"effect": before.effect, "replaces": before.replaces} if before else {}
-        return Request(name, value, Outcome.REFUSED, message, now, **kept)
+        return Request(name, value, RequestPhase.REJECTED, message, now, **kept)
     field = _field(name, facts.spec)
     if effect in ("", field):  # nothing lasts, or the specification says the same
         effect = field = ""
-    return Request(name, value, Outcome.ACCEPTED, f"{name} is {value}: {what}.", now, effect, field)
+    return Request(name, value, RequestPhase.ACCEPTED, f"{name} is {value}: {what}.", now, effect, field)
 
 
 def _keep(before: Request, facts: _Facts, now: str, *, removed: bool) -> Request | None:
@@ -174,19 +175,19 @@ def _keep(before: Request, facts: _Facts, now: str, *, removed: bool) -> Request
         before: the answer.
         facts: about the run.
         now: the time.
-        removed: the annotation is gone, and with it the reason to report a refusal.
+        removed: the annotation is gone, and with it the reason to report a rejection.
     """
     if before.effect and before.replaces != _field(before.name, facts.spec):
         message = f"{before.name} was {before.value}, which ended: {_FIELDS[before.name]} changed since."
         ended = replace(before, effect="", replaces="", time=now)
-        if before.outcome is Outcome.REFUSED:
+        if before.phase is RequestPhase.REJECTED:
             return None if removed else ended
-        return replace(ended, outcome=Outcome.ENDED, message=message)
-    if removed and before.outcome is Outcome.REFUSED:
+        return replace(ended, phase=RequestPhase.ENDED, message=message)
+    if removed and before.phase is RequestPhase.REJECTED:
         if not before.effect:
             return None
         message = f"{before.name}: {before.effect} is in effect still, from an earlier request."
-        return replace(before, outcome=Outcome.ACCEPTED, message=message)
+        return replace(before, phase=RequestPhase.ACCEPTED, message=message)
     return before
 
 
@@ -197,9 +198,9 @@ def _word(value: str) -> str:
 def _field(name: str, spec: Spec) -> str:
     """The field that a request overrides, in the words of requests; empty if there is none."""
     if name == SERVE_ANNOTATION:
-        return LATEST if spec.promotion.round is None else str(spec.promotion.round)
-    if name == CANARY_ANNOTATION and spec.promotion.canary:
-        return PAUSE if spec.promotion.canary.paused else RESUME
+        return LATEST if spec.serving.pinned_round is None else str(spec.serving.pinned_round)
+    if name == CANARY_ANNOTATION and spec.serving.canary:
+        return PAUSE if spec.serving.canary.paused else RESUME
     return ""
 
 
@@ -210,12 +211,12 @@ def _serve(word: str, facts: _Facts) -> tuple[str, str]:
         return LATEST, f"the student promoted last is to be served, {until}"
     number = _previous(facts.status) if word == PREVIOUS else word
     if not (number.isascii() and number.isdecimal()):
-        raise Refused(f"write the number of a round, with 0 the base model, {LATEST} or {PREVIOUS}, and @TOKEN.")
+        raise Rejected(f"write the number of a round, with 0 the base model, {LATEST} or {PREVIOUS}, and @TOKEN.")
     number = str(int(number))
     ended = {str(ended["round"]): ended for ended in facts.status.get("rounds", [])}
     if number != "0" and not ended.get(number, {}).get("student"):
         why = "trained no student" if number in ended else "has not ended"
-        raise Refused(f"round {number} {why}. Name a round of status.rounds that has a student.")
+        raise Rejected(f"round {number} {why}. Name a round of status.rounds that has a student.")
     what = f"the student of round {number}" if number != "0" else "the base model"
     return number, f"{what} is to be served, {until}"
 
@@ -224,7 +225,7 @@ def _previous(status: Mapping[str, Any]) -> str:
     """Return the round that was served before; where a canary is on trial, the round that is served next to it."""
     history = status.get("serving", {}).get("history", [])
     if not history:
-        raise Refused("nothing was served yet. Name a round of status.rounds, or 0 for the base model.")
+        raise Rejected("nothing was served yet. Name a round of status.rounds, or 0 for the base model.")
     trial, served = Trial.read(status), history[0]["round"]
     if trial and trial.active:
         return str(served)
@@ -237,12 +238,12 @@ def _canary(word: str, facts: _Facts) -> tuple[str, str]:
     trial = Trial.read(facts.status)
     if word == ABORT:
         if trial is None or not trial.active:
-            raise Refused(f"no canary is on trial. Remove the annotation, or roll back: {SERVE_ANNOTATION}.")
+            raise Rejected(f"no canary is on trial. Remove the annotation, or roll back: {SERVE_ANNOTATION}.")
         return "", f"the canary of student {trial.student} ends"
     if word not in (PAUSE, RESUME):
-        raise Refused(f"write {PAUSE}, {RESUME} or {ABORT}, and @TOKEN.")
-    if facts.spec.promotion.canary is None:
-        raise Refused("the run has no spec.promotion.canary. Add one, or remove the annotation.")
+        raise Rejected(f"write {PAUSE}, {RESUME} or {ABORT}, and @TOKEN.")
+    if facts.spec.serving.canary is None:
+        raise Rejected("the run has no spec.serving.canary. Add one, or remove the annotation.")
     does = "stays at its step" if word == PAUSE else "continues"
     return word, f"a canary {does}, until {_FIELDS[CANARY_ANNOTATION]} changes"
 
@@ -250,17 +251,17 @@ def _canary(word: str, facts: _Facts) -> tuple[str, str]:
 def _stages(word: str, facts: _Facts) -> tuple[str, str]:
     """Pause or resume the stages of a run."""
     if word not in (PAUSE, RESUME):
-        raise Refused(f"write {PAUSE} or {RESUME}, and @TOKEN.")
+        raise Rejected(f"write {PAUSE} or {RESUME}, and @TOKEN.")
     if facts.complete:
-        raise Refused("the run is complete, and no stage of it starts any more. Remove the annotation.")
+        raise Rejected("the run is complete, and no stage of it starts any more. Remove the annotation.")
     if word == RESUME and facts.spec.suspend:
-        raise Refused("spec.suspend is true, and suspends the run whatever annotations say. Set it to false.")
+        raise Rejected("spec.suspend is true, and suspends the run whatever annotations say. Set it to false.")
     return ("", "stages start again") if word == RESUME else (PAUSE, "stages that run finish, and none starts")
 
 
 def _retry(word: str, facts: _Facts) -> tuple[str, str]:
-    """Refuse: what can be retried, ``retries.py`` retries."""
-    raise Refused("the run is complete, and no stage of it failed. Remove the annotation.")
+    """Reject: what can be retried, ``retries.py`` retries."""
+    raise Rejected("the run is complete, and no stage of it failed. Remove the annotation.")
 
 
 _POLICIES: Mapping[str, Callable[[str, _Facts], tuple[str, str]]] = {
@@ -269,7 +270,7 @@ _POLICIES: Mapping[str, Callable[[str, _Facts], tuple[str, str]]] = {
     STAGES_ANNOTATION: _stages,
     RETRY_ANNOTATION: _retry,
 }
-"""Each returns what is in effect and a sentence, and raises :class:`Refused`."""
+"""Each returns what is in effect and a sentence, and raises :class:`Rejected`."""
 
-_FIELDS = {SERVE_ANNOTATION: "spec.promotion.round", CANARY_ANNOTATION: "spec.promotion.canary.paused"}
+_FIELDS = {SERVE_ANNOTATION: "spec.serving.pinnedRound", CANARY_ANNOTATION: "spec.serving.canary.paused"}
 """The fields that requests override."""

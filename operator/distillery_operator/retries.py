@@ -16,18 +16,13 @@ from distillery.api.learned import digest_of_learned
 from distillery.planning import Kind, StageId, StageState
 from distillery.planning.plan import find_outgrown
 from distillery.planning.stages import PREPARE
-from distillery_operator import conditions
-from distillery_operator.allowed import NOT_ALLOWED
+from distillery_operator import conditions, reasons
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
 from distillery_operator.objects import Object, Reference
 from distillery_operator.observed import Observed, job_condition, stage_of
 from distillery_operator.status_schema import MAX_REQUEST
 
-INVALID_SPEC = "InvalidSpec"
-"""Why a run is not accepted, and fails if it never was."""
-
-UNKNOWN_FIELD = "UnknownField"
-"""Why a run is not accepted yet: its CRD is newer than the operator. It waits for an operator that knows the field."""
+_REJECTED = (reasons.Failed.INVALID_SPEC, reasons.Failed.NOT_ALLOWED)
 
 
 def find_request(body: Object, status: Mapping[str, Any]) -> str:
@@ -54,8 +49,8 @@ def has_begun(status: Mapping[str, Any]) -> bool:
 
 def was_refused(status: Mapping[str, Any]) -> bool:
     """Return whether the run failed before it started, because its specification was invalid or not allowed."""
-    failed = conditions.find(status.get("conditions", []), conditions.FAILED)
-    return failed is not None and failed["status"] == "True" and failed["reason"] in (INVALID_SPEC, NOT_ALLOWED)
+    failed = conditions.find_true(status.get("conditions", []), conditions.FAILED)
+    return failed is not None and failed["reason"] in _REJECTED
 
 
 def start_again(records: dict[str, dict[str, Any]]) -> list[str]:

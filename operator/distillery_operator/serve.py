@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from distillery.planning import Plan
-from distillery_operator import canary, conditions
+from distillery_operator import canary, conditions, reasons
 from distillery_operator.decision import Decision, sooner
 from distillery_operator.manifests import database, gateway, jobs, newcomer, servers
 from distillery_operator.manifests.names import Owner
@@ -18,7 +18,7 @@ from distillery_operator.promotion import NoSuchStudent, choose, rollout, to_ann
 from distillery_operator.releases import hold
 from distillery_operator.replicas import as_scaled, unscaled, with_replicas
 from distillery_operator.settings import Settings
-from distillery_operator.status import NO_SUCH_STUDENT, StatusWriter
+from distillery_operator.status import StatusWriter
 
 _SETTLED_SECONDS = 30.0  # that a student is served before it is kept for good that it was
 
@@ -42,7 +42,7 @@ def serve(
     except NoSuchStudent as error:
         incumbent, lacks = canary.incumbent_of(writer.status), str(error)
         if incumbent is None:
-            writer.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+            writer.set(conditions.SERVING, False, reasons.Serving.STUDENT_NOT_FOUND, lacks)
             return decision
         choice = replace(incumbent, reason=lacks)  # a round that is named ends a canary, whether it is there or not
     if choice is None:
@@ -104,7 +104,7 @@ def database_of_ended(owner: Owner, observed: Observed, settings: Settings, writ
     if not conditions.is_true(writer.conditions, conditions.COMPLETE):
         return
     needed = "serving" in writer.status and (
-        owner.run.spec.promotion.service.feedback is not None
+        owner.run.spec.serving.feedback is not None
         or not _is_kept(owner, observed, writer.status["serving"]["history"])
     )
     present = observed.stateful_sets.get(database.name(owner))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from distillery import __version__
-from distillery.api.infrastructure import Pods
+from distillery.api.infrastructure import PodTemplate
 from distillery_operator.manifests.names import INSTANCE_LABEL
 from distillery_operator.objects import Object
 
@@ -36,8 +36,8 @@ class Settings:
         lease_seconds: after so long without a word of the leader another replica leads.
         resync_seconds: how often an active run is looked at without cause.
         heal_seconds: how often what serves is, so that what somebody deleted comes back.
-        pods: settings of all pods of runs, where these say nothing else.
-        gpu_pods: the same of pods that ask for a GPU.
+        pod_template: settings of all pods of runs, where these say nothing else.
+        gpu_pod_template: the same of pods that ask for a GPU.
         metrics_from: peers of a NetworkPolicy that may collect the metrics of served students.
         platform_assigns_ids: users and groups of pods are left to the platform, as OpenShift's ``restricted-v2`` asks.
         allowed_images: registries, folders of them, or images that runs may name; empty for all, as in the next four.
@@ -69,8 +69,8 @@ class Settings:
     allowed_service_accounts: tuple[str, ...] = ()
     allowed_priority_classes: tuple[str, ...] = ()
     allowed_runtime_classes: tuple[str, ...] = ()
-    pods: Pods = field(default_factory=Pods)
-    gpu_pods: Pods = field(default_factory=Pods)
+    pod_template: PodTemplate = field(default_factory=PodTemplate)
+    gpu_pod_template: PodTemplate = field(default_factory=PodTemplate)
 
     @property
     def run_selector(self) -> str:
@@ -97,8 +97,8 @@ class Settings:
                         given[name] = {"true": True, "false": False}[text]
                     case "tuple[Object, ...]":
                         given[name] = tuple(json.loads(text))
-                    case "Pods":
-                        given[name] = Pods.model_validate_json(text)
+                    case "PodTemplate":
+                        given[name] = PodTemplate.model_validate_json(text)
                     case "tuple[str, ...]":
                         given[name] = tuple(filter(None, text.split(",")))
                     case _:
@@ -106,8 +106,8 @@ class Settings:
             except KeyError as error:
                 raise ValueError(f"{variable} is {text!r}: write true or false") from error
             except ValueError as error:
-                if parameter.type == "Pods":
-                    raise ValueError(f"{variable} is not what spec.pods of a run takes: {error}") from error
+                if parameter.type == "PodTemplate":
+                    raise ValueError(f"{variable} is not what spec.podTemplate of a run takes: {error}") from error
                 wanted = "JSON" if parameter.type.startswith("tuple") else "number"
                 raise ValueError(f"{variable} is {text!r}, which is no {wanted}") from error
         return cls(**given)  # type: ignore[arg-type]

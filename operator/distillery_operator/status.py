@@ -9,28 +9,19 @@ from typing import Any
 from distillery.api import DistillationRun
 from distillery.api.learned import digest_of_learned
 from distillery.planning import Kind, Plan, Stage, StageId, StageState
-from distillery.planning.stages import CANDIDATE
-from distillery_operator import conditions
+from distillery.planning.stages import BASELINE, CANDIDATE
+from distillery_operator import conditions, reasons
 from distillery_operator.canary import Course
 from distillery_operator.manifests import servers
 from distillery_operator.manifests.gateway import SERVING
 from distillery_operator.manifests.names import Owner
 from distillery_operator.objects import Object, text_of
 from distillery_operator.promotion import Rollout, recorded
-from distillery_operator.readiness import NO_REPLICAS, readiness
+from distillery_operator.readiness import readiness
 from distillery_operator.requests import Requests
 from distillery_operator.retries import has_begun
 from distillery_operator.status_schema import MOST_OF_STAGE
 
-ROLLING_OUT, NO_SUCH_STUDENT = "RollingOut", "NoSuchStudent"
-PAUSED = "Paused"
-"""Why a student is not served: a round has the GPUs of its servers."""
-RETRY_REQUESTED = "RetryRequested"
-"""Why a run that had failed runs again: its annotation has a new value."""
-SPEC_CHANGED = "SpecChanged"
-"""The same, for its specification was changed before a stage other than prepare had started."""
-TASKS_ADDED = "TasksAdded"
-"""Why a run that was complete runs again: it has more held-out tasks."""
 SUSPICION_SECONDS = 15.0
 """Events are not watched: what is stuck is asked about now and then."""
 
@@ -55,11 +46,11 @@ class StatusWriter:
             self.conditions, kind, holds, reason, message, now=self._now, generation=self._generation
         )
 
-    def clear(self, kind: str) -> None:
-        """Let a condition be false, if it was ever set."""
-        before = conditions.find(self.conditions, kind)
-        if before and before["status"] == "True":
-            self.set(kind, False, "Cleared", "Nothing stands in the way any more.")
+    def unblock(self) -> None:
+        """Set Stalled to False if it was True."""
+        if conditions.is_true(self.conditions, conditions.STALLED):
+            message = "Nothing keeps the run from continuing any more."
+            self.set(conditions.STALLED, False, reasons.Stalled.UNBLOCKED, message)
 
     def fail(self, reason: str, message: str) -> None:
         """The run failed. It is stalled, too, which is what kstatus reads."""
@@ -85,24 +76,24 @@ class StatusWriter:
                 "reason": verdict.reason,
                 "promoted": verdict.promoted,
                 "student": result.get("student") or "",
-                "metric": verdict.metric,
+                "metricValue": verdict.metric,
                 "arms": result.get("arms", {}),
                 "completionTime": self._now,
             }
-            promoted = "Promoted" if verdict.promoted else "NotPromoted"
+            promoted = reasons.Promoted.PROMOTED if verdict.promoted else reasons.Promoted.NOT_PROMOTED
             self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
             self._score(result.get("arms", {}))
         self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
         of_round = {name: StageId.parse(name).round for name, record in records.items() if record.get("phase")}
         last = max(of_round.values(), default=0)
         self.status["stages"] = [records[name] for name in sorted(of_round) if of_round[name] in (0, last)]
-        self.status |= {"round": current.round, "roundOf": f"{current.round}/{run.spec.rounds.max}"}
+        self.status |= {"round": current.round, "roundProgress": f"{current.round}/{run.spec.rounds.max_rounds}"}
         self.status["stage"] = _fitted(str(sid) for sid in current.running)
 
     def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
         scores = {
             column: f"{100 * arms[arm]['success']:.1f}"
-            for column, arm in (("base", "base"), ("student", CANDIDATE))
+            for column, arm in (("baseline", BASELINE), ("candidate", CANDIDATE))
             if arm in arms
         }
         self.status["scores"] = scores
@@ -113,7 +104,8 @@ class StatusWriter:
             self.status["retryRequest"] = request
         if conditions.is_true(self.conditions, conditions.FAILED):
             message = "What failed starts again."
-            self.set(conditions.FAILED, False, RETRY_REQUESTED if request else SPEC_CHANGED, message)
+            reason = reasons.Failed.RETRY_REQUESTED if request else reasons.Failed.SPEC_CHANGED
+            self.set(conditions.FAILED, False, reason, message)
             self.status.pop("completionTime", None)
 
     def reopen(self, round: int) -> None:
@@ -121,7 +113,7 @@ class StatusWriter:
         self.status["rounds"] = [ended for ended in self.status["rounds"] if ended["round"] != round]
         if conditions.is_true(self.conditions, conditions.COMPLETE):
             message = f"spec.environment.tasks.evaluate grew: round {round} is judged again."
-            self.set(conditions.COMPLETE, False, TASKS_ADDED, message)
+            self.set(conditions.COMPLETE, False, reasons.Complete.TASKS_ADDED, message)
             self.status.pop("completionTime", None)
 
     def answer(self, requests: Requests) -> None:
@@ -133,7 +125,7 @@ class StatusWriter:
         if condition := requests.condition():
             self.set(conditions.REQUEST_ACCEPTED, *condition)
         elif conditions.find(self.conditions, conditions.REQUEST_ACCEPTED):
-            self.set(conditions.REQUEST_ACCEPTED, True, "Accepted", "No request is in effect.")
+            self.set(conditions.REQUEST_ACCEPTED, True, reasons.RequestAccepted.ACCEPTED, "No request is in effect.")
 
     def note_learned(self, run: DistillationRun) -> None:
         """Keep what the run learns, as long as it can change; an earlier release did not keep it at all."""
@@ -162,7 +154,7 @@ class StatusWriter:
             lacks: why another student is served than the one that the user named; empty if it is that one.
             paused: servers make room for a round.
         """
-        wanted, url = owner.run.spec.promotion.service.replicas, servers.url(owner)
+        wanted, url = owner.run.spec.serving.replicas, servers.url(owner)
         choice, history = course.served, self.status.get("serving", {}).get("history", [])
         serving: dict[str, Any] = {
             "student": choice.student,
@@ -176,28 +168,28 @@ class StatusWriter:
         }
         self.status["serving"] = serving
         self.try_out(course)
-        # from step to step pods take other shares over one by one, and the incumbent answers all the while
+        # from step to step pods take other shares over one by one, and the stable student answers all the while
         if lacks:
-            self.set(conditions.SERVING, False, NO_SUCH_STUDENT, lacks)
+            self.set(conditions.SERVING, False, reasons.Serving.STUDENT_NOT_FOUND, lacks)
         elif paused:
-            message = "Nothing is served while a round is running: spec.promotion.service.duringRounds is Pause."
-            self.set(conditions.SERVING, False, PAUSED, message)
+            message = "Nothing is served while a round is running: spec.serving.duringRounds is Pause."
+            self.set(conditions.SERVING, False, reasons.Serving.PAUSED, message)
         elif wanted == 0:
-            message = "Nothing is served while there are no replicas: spec.promotion.service.replicas is 0."
-            self.set(conditions.SERVING, False, NO_REPLICAS, message)
+            message = "Nothing is served while there are no replicas: spec.serving.replicas is 0."
+            self.set(conditions.SERVING, False, reasons.Serving.NO_REPLICAS, message)
         elif how_far.available if course.newcomer else how_far.complete:
             message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
-            self.set(conditions.SERVING, True, "Available", message)
+            self.set(conditions.SERVING, True, reasons.Serving.AVAILABLE, message)
         else:
             message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
             if how_far.problem:
                 message += f" One says: {how_far.problem}"
-            self.set(conditions.SERVING, False, ROLLING_OUT, message)
+            self.set(conditions.SERVING, False, reasons.Serving.ROLLING_OUT, message)
 
     def try_out(self, course: Course) -> None:
         """Write the canary of the run."""
         serving = {key: value for key, value in self.status["serving"].items() if key != "canary"}
-        self.status["serving"] = serving | ({"canary": course.trial.told()} if course.trial else {})
+        self.status["serving"] = serving | ({"canary": course.trial.to_status()} if course.trial else {})
         if news := course.news:
             self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
 

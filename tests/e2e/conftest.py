@@ -242,8 +242,8 @@ def begun(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
     Its second round waits for failures of users.
     """
     with namespace(cluster, "e2e-serving") as made:
-        rounds = {"max": 2, "trigger": {"failures": serving.FAILURES}}
-        serving.begin(made, "adapter", rounds=rounds, service={"feedback": {}})
+        rounds = {"maxRounds": 2, "trigger": {"minFailures": serving.FAILURES}}
+        serving.begin(made, "adapter", rounds=rounds, serving={"feedback": {}})
         yield made
 
 
@@ -259,7 +259,9 @@ def stuck(cluster: Cluster, operator: Namespace) -> Generator[Namespace]:
     """A user's namespace with a run that no node takes, and whose model is not there."""
     with namespace(cluster, "e2e-stuck") as made:
         made.apply(
-            small(STUCK, models={"student": {"model": "/no/such/model"}}, pods={"nodeSelector": {"pool": "nosuch"}})
+            small(
+                STUCK, models={"student": {"model": "/no/such/model"}}, podTemplate={"nodeSelector": {"pool": "nosuch"}}
+            )
         )
         yield made
 

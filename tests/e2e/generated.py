@@ -29,7 +29,7 @@ _GPU = {"limits": {"nvidia.com/gpu": "1"}}
 
 
 def _steps(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"promotion": {"canary": {"steps": list(steps)}}}
+    return {"serving": {"canary": {"steps": list(steps)}}}
 
 
 RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -50,58 +50,61 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"hints": {"extractor": "llm"}, "models": {"student": STUDENT, "extractor": {"endpoint": ENDPOINT}}},
     ),
     (
-        {"hints": {"extractor": "miner"}, "models": {"student": STUDENT, "extractor": {"endpoint": ENDPOINT}}},
-        {"hints": {"extractor": "miner"}},
+        {"hints": {"extractor": "rules"}, "models": {"student": STUDENT, "extractor": {"endpoint": ENDPOINT}}},
+        {"hints": {"extractor": "rules"}},
     ),
     ({"hints": {"retriever": "none"}}, {"hints": {"retriever": "random"}}),
-    ({"evaluation": {"arms": ["base", "rag"]}}, {"evaluation": {"arms": ["distilled", "base"]}}),
+    ({"evaluation": {"arms": ["baseline", "rag"]}}, {"evaluation": {"arms": ["distilled", "baseline"]}}),
     (
-        {"evaluation": {"arms": ["base", "distilled", "base"]}},
-        {"evaluation": {"arms": ["base", "distilled", "rag"]}},
+        {"evaluation": {"arms": ["baseline", "distilled", "baseline"]}},
+        {"evaluation": {"arms": ["baseline", "distilled", "rag"]}},
     ),
     (
-        {"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}},
-        {"evaluation": {"arms": ["base", "distilled", "distilled-matched", "sft-matched"]}},
+        {"evaluation": {"arms": ["baseline", "distilled", "distilled-matched"]}},
+        {"evaluation": {"arms": ["baseline", "distilled", "distilled-matched", "sft-matched"]}},
     ),
     (
-        {"evaluation": {"arms": ["base", "distilled"], "seeds": 3}},
-        {"evaluation": {"arms": ["base", "distilled"], "seeds": 3, "temperature": 0.5}},
+        {"evaluation": {"arms": ["baseline", "distilled"], "rolloutsPerTask": 3}},
+        {"evaluation": {"arms": ["baseline", "distilled"], "rolloutsPerTask": 3, "temperature": 0.5}},
     ),
     (
-        {"teaching": {"attempts": 2}, "rollout": {"temperature": 0}},
-        {"teaching": {"attempts": 2, "temperature": 0.5}, "rollout": {"temperature": 0}},
+        {"teacherRollout": {"rolloutsPerTask": 2}, "rollout": {"temperature": 0}},
+        {"teacherRollout": {"rolloutsPerTask": 2, "temperature": 0.5}, "rollout": {"temperature": 0}},
     ),
     (
         {"training": {"quantization": "nf4"}},
         {"training": {"quantization": "nf4"}, "stages": {"train": {"resources": _GPU}}},
     ),
-    ({"agent": {"name": "plain", "maxCalls": 10}}, {"agent": {"name": "plain", "maxCalls": 15}}),
-    ({"rounds": {"max": 1, "patience": 2}}, {"rounds": {"max": 2, "patience": 2}}),
+    ({"agent": {"name": "plain", "maxTurns": 10}}, {"agent": {"name": "plain", "maxTurns": 15}}),
+    ({"rounds": {"maxRounds": 1, "patience": 2}}, {"rounds": {"maxRounds": 2, "patience": 2}}),
     (
-        {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
-        {"rounds": {"until": {"atLeast": 1}}, "promotion": {"policy": "Auto"}},
+        {"rounds": {"target": {"minValue": 0.9}}, "promotion": {"policy": "Never"}},
+        {"rounds": {"target": {"minValue": 1}}, "promotion": {"policy": "Auto"}},
     ),
     (
-        {"rounds": {"max": 2, "trigger": {"failures": 9}}},
-        {"rounds": {"max": 2, "trigger": {"failures": 9}}, "promotion": {"service": {"feedback": {}}}},
+        {"rounds": {"maxRounds": 2, "trigger": {"minFailures": 9}}},
+        {"rounds": {"maxRounds": 2, "trigger": {"minFailures": 9}}, "serving": {"feedback": {}}},
     ),
     (
-        {"promotion": {"service": {"scaling": "External", "duringRounds": "Pause"}}},
-        {"promotion": {"service": {"scaling": "External", "duringRounds": "Serve"}}},
+        {"serving": {"scaling": "External", "duringRounds": "Pause"}},
+        {"serving": {"scaling": "External", "duringRounds": "Serve"}},
     ),
-    ({"promotion": {"round": 2}}, {"promotion": {"round": 1}}),
-    (_steps({"weight": 10, "shadow": True, "seconds": 60}), _steps({"shadow": True, "seconds": 60})),
+    ({"serving": {"pinnedRound": 2}}, {"serving": {"pinnedRound": 1}}),
     (
-        _steps({"weight": 50, "seconds": 60}, {"weight": 10, "seconds": 60}),
-        _steps({"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}),
-    ),
-    (
-        _steps({"weight": 10, "seconds": 7200}),
-        _steps({"weight": 10, "seconds": 7200, "timeoutSeconds": 7200}),
+        _steps({"weight": 10, "shadow": True, "minDurationSeconds": 60}),
+        _steps({"shadow": True, "minDurationSeconds": 60}),
     ),
     (
-        {"modelServer": {"arguments": ["--max-num-seqs=8", "--host=0.0.0.0"]}},
-        {"modelServer": {"arguments": ["--max-num-seqs", "8", "--hf-overrides={}"]}},
+        _steps({"weight": 50, "minDurationSeconds": 60}, {"weight": 10, "minDurationSeconds": 60}),
+        _steps({"weight": 10, "minDurationSeconds": 60}, {"weight": 50, "minDurationSeconds": 60}),
+    ),
+    (
+        _steps({"weight": 10, "minDurationSeconds": 7200}),
+        _steps({"weight": 10, "minDurationSeconds": 7200, "progressDeadlineSeconds": 7200}),
+    ),
+    (
+        {"modelServer": {"extraArgs": ["--max-num-seqs=8", "--host=0.0.0.0"]}},
+        {"modelServer": {"extraArgs": ["--max-num-seqs", "8", "--hf-overrides={}"]}},
     ),
     (
         {"storage": {"endpointURL": "http://s3:9000"}},
@@ -116,7 +119,7 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 KNOWN_DIFFERENCES: list[dict[str, Any]] = [
     {"models": {"student": STUDENT, "extractor": {"endpoint": {**ENDPOINT, "parameters": {"stream": True}}}}},
-    {"promotion": {"service": {"feedback": {"redact": ["("]}}}},
+    {"serving": {"feedback": {"redactPatterns": ["("]}}},
     {"environment": {"maxSteps": None}},
 ]
 """What the API server takes and Python's types refuse: names in a map of any values, which CEL can't see; expressions
@@ -127,7 +130,7 @@ NAMES_TO_REFUSE = ("a" * 41, "run-canary", "run-database", "Run", "-run", "run-"
 
 _MINIMAL: dict[str, Any] = {
     "models": {"student": STUDENT},
-    "evaluation": {"arms": ["base", "distilled"]},
+    "evaluation": {"arms": ["baseline", "distilled"]},
     "environment": {"maxSteps": 15},
 }
 _ODD = ("", " ", "two words", "line\n", "Ünder", "-", "ftp://host/", "https://host?a=1", "https://host/\u00a0x")
@@ -197,7 +200,7 @@ def _cases() -> Iterator[dict[str, Any]]:
 
 def _around(path: str) -> dict[str, Any]:
     """What a field needs beside it."""
-    return _steps({"weight": 10, "seconds": 60}) if path.startswith("promotion.canary.") else {}
+    return _steps({"weight": 10, "minDurationSeconds": 60}) if path.startswith("serving.canary.") else {}
 
 
 def _nested(path: str, value: Any) -> dict[str, Any]:
@@ -263,7 +266,7 @@ def _allowed(schema: Schema, name: str = "") -> SearchStrategy[Any]:
             return _numbers(schema)
         case "string":
             return _texts(schema)
-        case "array" if name == "redact":  # Python refuses what is no expression, and the API server does not
+        case "array" if name == "redactPatterns":  # Python refuses what is no expression, and the API server does not
             return st.lists(st.just(_EXPRESSION), max_size=schema["maxItems"])
         case "array":
             low, high = schema.get("minItems", 0), schema["maxItems"]

@@ -35,14 +35,14 @@ _CLIENTS = "clients"
 
 def begin(team: Namespace, weights: str, **spec: Any) -> None:
     """Apply a run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
-    promotion = {"weights": weights, "round": 1, "service": {"replicas": 2, **spec.pop("service", {})}}
-    team.apply(small(NAME, train=TRAIN, evaluate=EVALUATE, promotion=promotion, **spec))
+    serving = {"pinnedRound": 1, "replicas": 2, **spec.pop("serving", {})}
+    team.apply(small(NAME, train=TRAIN, evaluate=EVALUATE, promotion={"weights": weights}, serving=serving, **spec))
 
 
 def wait_for_servers(team: Namespace) -> None:
     """Wait for the end of the round, and for the servers of its student."""
     rounds = team.get(RUN, NAME)["spec"]["rounds"]
-    ended = "Waiting" if rounds["max"] > 1 else "Complete"
+    ended = "Waiting" if rounds["maxRounds"] > 1 else "Complete"
     team.wait_for("the end of the round", lambda: team.status(NAME).get("phase") == ended, run=NAME)
     team.wait_for("the servers", lambda: team.condition(NAME, "Serving").get("status") == "True", run=NAME)
     (round_,) = team.status(NAME)["rounds"]
@@ -50,7 +50,7 @@ def wait_for_servers(team: Namespace) -> None:
 
 
 def students(team: Namespace) -> dict[int, str]:
-    """The student of round 1 and the base model as the status calls them, by what ``promotion.round`` is."""
+    """The student of round 1 and the base model as the status calls them, by what ``serving.pinnedRound`` is."""
     (ended,) = team.status(NAME)["rounds"]
     return {1: ended["student"][:12], 0: "base"}
 
@@ -61,16 +61,16 @@ def models(team: Namespace) -> dict[int, str]:
     return {1: student_name(ended["student"]), 0: student_name("")}
 
 
-def patch(team: Namespace, promotion: Mapping[str, Any]) -> None:
-    """Change ``spec.promotion``."""
-    document = json.dumps({"spec": {"promotion": promotion}})
+def patch(team: Namespace, serving: Mapping[str, Any]) -> None:
+    """Change ``spec.serving``."""
+    document = json.dumps({"spec": {"serving": serving}})
     team.kubectl("patch", RUN, NAME, "--type=merge", f"--patch={document}")
 
 
 def serve(team: Namespace, number: int, *, seconds: float = 300) -> float:
     """Have a round's student served; seconds until the operator says that all replicas serve it."""
     started = time.monotonic()
-    patch(team, {"round": number})
+    patch(team, {"pinnedRound": number})
     wait_until_served(team, number, seconds=seconds)
     return time.monotonic() - started
 
@@ -87,10 +87,10 @@ def wait_until_served(team: Namespace, number: int, *, seconds: float = 300) -> 
     team.wait_for(f"{student} on all replicas", served, seconds=seconds)
 
 
-def roll(team: Namespace, promotion: Mapping[str, Any]) -> None:
-    """Change ``spec.promotion`` where that takes new pods, and wait for them."""
+def roll(team: Namespace, serving: Mapping[str, Any]) -> None:
+    """Change ``spec.serving`` where that takes new pods, and wait for them."""
     generation = team.get("deployment", NAME)["metadata"]["generation"]
-    patch(team, promotion)
+    patch(team, serving)
     team.wait_for("new pods", lambda: team.get("deployment", NAME)["metadata"]["generation"] > generation)
     team.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout=1200s")
 

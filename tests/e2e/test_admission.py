@@ -55,12 +55,12 @@ def test_every_rule_is_the_api_servers_too(users: Runs, rule: Any, broken: dict[
         ({"environmnet": {}}, 'unknown field "spec.environmnet"'),
         ({"environment": {"maxSteps": 0}}, "spec.environment.maxSteps"),
         ({"environment": {"maxSteps": "50"}}, "spec.environment.maxSteps"),
-        ({"evaluation": {"arms": ["base", "distiled"]}}, 'Unsupported value: "distiled"'),
+        ({"evaluation": {"arms": ["baseline", "distiled"]}}, 'Unsupported value: "distiled"'),
         ({"models": {}}, "spec.models.student"),
-        ({"storage": {"claim": {"size": "20 gigabytes"}}}, "spec.storage.claim.size"),
+        ({"storage": {"volumeClaim": {"size": "20 gigabytes"}}}, "spec.storage.volumeClaim.size"),
         # the server's own bounds let whole numbers pass, and it has none for keys
-        ({"evaluation": {"gate": {"confidence": 0}}}, "spec.evaluation.gate.confidence"),
-        ({"pods": {"nodeSelector": {"no key!": "gpu"}}}, "spec.pods.nodeSelector"),
+        ({"promotion": {"gate": {"confidence": 0}}}, "spec.promotion.gate.confidence"),
+        ({"podTemplate": {"nodeSelector": {"no key!": "gpu"}}}, "spec.podTemplate.nodeSelector"),
     ],
 )
 def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], told: str):
@@ -113,7 +113,7 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
     models = {"student": STUDENT, "extractor": {"endpoint": endpoint}}
     arguments = ["--max-model-len=4096", "--max-num-seqs=8"]
     run = small(
-        "fixed", suspend=True, database={"dsnSecretRef": secret}, models=models, modelServer={"arguments": arguments}
+        "fixed", suspend=True, database={"dsnSecretRef": secret}, models=models, modelServer={"extraArgs": arguments}
     )
     run["spec"]["environment"]["options"] = {"games": "generated"}
     users.apply(run)
@@ -126,24 +126,26 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
         users.api.merge(f"{users.collection}/fixed/status", status)
 
     # before a stage has started all can change but for what was made at once
-    assert patch({"rounds": {"max": 3}}) == ""
+    assert patch({"rounds": {"maxRounds": 3}}) == ""
     report("prepare")
-    assert patch({"rounds": {"max": 2}, "environment": {"options": {"rooms": 3}}}) == ""
+    assert patch({"rounds": {"maxRounds": 2}, "environment": {"options": {"rooms": 3}}}) == ""
     database = {"dsnSecretRef": {"name": "other"}}
     assert "spec.database.dsnSecretRef can't change once the run exists" in patch({"database": database})
     assert patch({"database": {"resources": {"limits": {"memory": "3Gi"}}}}) == ""
     assert "spec.database.size can't change once the run exists" in patch({"database": {"size": "20Gi"}})
-    assert "spec.storage.claim.accessMode can't" in patch({"storage": {"claim": {"accessMode": "ReadWriteMany"}}})
+    assert "spec.storage.volumeClaim.accessMode can't" in patch(
+        {"storage": {"volumeClaim": {"accessMode": "ReadWriteMany"}}}
+    )
     report("r1-rollout")
     for field, change in {
-        "rounds": {"rounds": {"max": 9}},
+        "rounds": {"rounds": {"maxRounds": 9}},
         "models.teacher.model": {"models": {"teacher": {"model": "/m"}}},
         "models.extractor.endpoint.baseURL": {"models": {"extractor": {"endpoint": {"baseURL": "https://b/v1"}}}},
-        "promotion.policy": {"promotion": {"policy": "Never"}},
+        "promotion": {"promotion": {"policy": "Never"}},
         "rollout.temperature": {"rollout": {"temperature": 1.5}},
         "training.seed": {"training": {"seed": 7}},
         "environment.options": {"environment": {"options": {"rooms": 4}}},
-        "modelServer.arguments": {"modelServer": {"arguments": ["--max-model-len=8192", "--max-num-seqs=8"]}},
+        "modelServer.extraArgs": {"modelServer": {"extraArgs": ["--max-model-len=8192", "--max-num-seqs=8"]}},
         "storage.uri": {"storage": {"uri": "s3://bucket/prefix"}},
     }.items():
         refused = patch(change)
@@ -154,30 +156,30 @@ def test_fields_that_decide_what_is_learned_are_fixed_once_a_stage_began(users: 
         {"suspend": True},
         {"ttlSecondsAfterFinished": 60},
         {"queueName": "q"},
-        {"promotion": {"service": {"replicas": 3}, "round": 0}},
+        {"serving": {"replicas": 3, "pinnedRound": 0}},
         {"rollout": {"concurrency": 3, "workers": 2, "leaseSeconds": 30}},
-        {"training": {"rowTokens": 4096}},
+        {"training": {"packedSequenceLength": 4096}},
         {"stages": {"train": {"maxRetries": 9, "resources": {"limits": {"memory": "9Gi"}}}}},
-        {"pods": {"nodeSelector": {"pool": "gpu"}}},
+        {"podTemplate": {"nodeSelector": {"pool": "gpu"}}},
         {"database": {"resources": {"requests": {"memory": "1Gi"}}}},
         {"models": {"extractor": {"endpoint": {"apiKeySecretRef": {"name": "other"}}}}},
-        {"modelServer": {"arguments": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
+        {"modelServer": {"extraArgs": ["--max-num-seqs=64", "--max-model-len=4096", "--enforce-eager"]}},
         {"environment": {"tokenSecretRef": secret}},
-        {"storage": {"claim": {"size": "900Gi"}, "retain": True}},
+        {"storage": {"volumeClaim": {"size": "900Gi"}, "retain": True}},
         {"environment": {"tasks": {"evaluate": 500}}},
     ):
         assert patch(change) == "", change
     assert "spec.environment.tasks.evaluate can only grow" in patch({"environment": {"tasks": {"evaluate": 499}}})
-    assert "spec.storage.claim.size can only grow" in patch({"storage": {"claim": {"size": "800Gi"}}})
-    assert "size can only grow" not in patch({"storage": {"claim": {"size": "1Ti"}}})
+    assert "spec.storage.volumeClaim.size can only grow" in patch({"storage": {"volumeClaim": {"size": "800Gi"}}})
+    assert "size can only grow" not in patch({"storage": {"volumeClaim": {"size": "1Ti"}}})
 
 
 def test_defaults_are_filled_in(users: Runs):
     users.apply(small("defaults", suspend=True))
     spec = users.get("defaults")["spec"]
     assert spec["rollout"]["workers"] == 1
-    assert spec["rounds"] == {"max": 1}
-    assert spec["evaluation"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}
+    assert spec["rounds"] == {"maxRounds": 1}
+    assert spec["promotion"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}
 
 
 def test_null_in_parameters_is_kept(users: Runs):

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry, generate_latest
 
-from distillery.api.infrastructure import Pods
+from distillery.api.infrastructure import PodTemplate
+from distillery.stages.status import Status
+from distillery_gateway.metrics import Metrics as GatewayMetrics
+from distillery_operator.metrics import Metrics as OperatorMetrics
 from distillery_operator.settings import Settings
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, REGISTRY, RELEASE, SYSTEM, template
@@ -206,15 +210,19 @@ def test_an_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
 
 
 def test_pull_secrets_reach_the_operator_and_the_pods_of_runs(cluster: Cluster):
-    values = ("imagePullSecrets[0].name=mine", "global.imagePullSecrets[0].name=all", "runs.pods.priorityClassName=low")
+    values = (
+        "imagePullSecrets[0].name=mine",
+        "global.imagePullSecrets[0].name=all",
+        "runs.podTemplate.priorityClassName=low",
+    )
     (pod,) = pods(template(cluster, *values))
     told = read_settings(pod)
     assert pod["imagePullSecrets"] == [{"name": "all"}, {"name": "mine"}]
-    assert [secret.name for secret in told.pods.image_pull_secrets] == ["all", "mine"]
-    assert told.pods.priority_class_name == "low"
+    assert [secret.name for secret in told.pod_template.image_pull_secrets] == ["all", "mine"]
+    assert told.pod_template.priority_class_name == "low"
     (pod,) = pods(template(cluster))
     assert "imagePullSecrets" not in pod
-    assert read_settings(pod).pods == Pods()
+    assert read_settings(pod).pod_template == PodTemplate()
 
 
 def pods(manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -246,6 +254,21 @@ def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
     shutil.copy(Path(__file__).with_name("alerts.yaml"), tmp_path)
     done = cluster.run("promtool", "test", "rules", str(tmp_path / "alerts.yaml"))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "registry", [OperatorMetrics().registry, GatewayMetrics().registry, Status("r1-rollout").registry]
+)
+def test_metrics_follow_the_conventions_of_prometheus(cluster: Cluster, registry: CollectorRegistry):
+    done = cluster.run("promtool", "check", "metrics", stdin=generate_latest(registry).decode())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_promtool_refuses_a_gauge_that_is_named_like_a_counter(cluster: Cluster):
+    done = cluster.run(
+        "promtool", "check", "metrics", stdin="# HELP a_total A gauge.\n# TYPE a_total gauge\na_total 1\n"
+    )
+    assert done.returncode != 0
 
 
 def test_kube_score_finds_nothing_critical(cluster: Cluster):

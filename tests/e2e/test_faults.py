@@ -17,7 +17,9 @@ pytestmark = pytest.mark.full
 def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: Namespace):
     """The operator in every stage, a worker while it plays and while it trains, the database, and a suspension."""
     slow = {"temperature": 0.7, "leaseSeconds": 15, "concurrency": 2}
-    team.apply(small(rollout=slow, training={**small()["spec"]["training"], "epochs": 60, "checkpointSeconds": 1}))
+    team.apply(
+        small(rollout=slow, training={**small()["spec"]["training"], "epochs": 60, "checkpointIntervalSeconds": 1})
+    )
     name, killed = "small", set[str]()
     for stage in STAGES:
         team.wait_for(f"stage {stage}", lambda s=stage: team.stage(name, s), run=name)
@@ -37,10 +39,10 @@ def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: 
                 team.wait_for("a finished episode", lambda: finished(team, name, "teacher") > 0, run=name)
                 kill(team, "small-database-0")
                 killed.add("database")
-            case "r1-evaluate-base":
+            case "r1-evaluate-baseline":
                 team.kubectl("patch", RUN, name, "--type=merge", '--patch={"spec": {"suspend": true}}')
                 team.wait_for("the suspension", lambda: team.status(name)["phase"] == "Suspended", run=name)
-                team.wait_for("the end of its pods", lambda: not active_pods(team, "r1-evaluate-base"), run=name)
+                team.wait_for("the end of its pods", lambda: not active_pods(team, "r1-evaluate-baseline"), run=name)
                 team.kubectl("patch", RUN, name, "--type=merge", '--patch={"spec": {"suspend": false}}')
                 killed.add("suspension")
             case _:
@@ -53,11 +55,11 @@ def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: 
     told = [(e["reason"], e["message"]) for e in events["items"]]
     started = [reason for reason, _ in told].count("StageStarted")
     assert len(STAGES) <= started <= len(STAGES) + 1  # the suspended stage is started again
-    assert [reason for reason, _ in told].count("Complete") == 1
+    assert [reason for reason, _ in told].count("RunCompleted") == 1
 
 
 def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
-    team.apply(small(storage={"claim": {"size": "1Gi"}, "retain": True}))
+    team.apply(small(storage={"volumeClaim": {"size": "1Gi"}, "retain": True}))
     team.wait_for("a stage that plays", lambda: running_worker(team, "r1-rollout"), run="small")
     team.kubectl("delete", RUN, "small", "--timeout=60s")
     kinds = "jobs,pods,configmaps,statefulsets,deployments,services,serviceaccounts,networkpolicies,secrets"

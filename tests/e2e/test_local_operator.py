@@ -194,9 +194,9 @@ def test_a_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Ope
     users = operator.users
     monkeypatch.setattr(cluster, "_kubectl", ApiKubectl(users))
 
-    def outcome() -> str:
+    def phase() -> str:
         answers = users.get("asked").get("status", {}).get("requests", [])
-        return next((one["outcome"] for one in answers if one["name"] == SERVE_ANNOTATION), "")
+        return next((one["phase"] for one in answers if one["name"] == SERVE_ANNOTATION), "")
 
     with operator.running():
         users.apply(small("asked", suspend=True), fieldManager="gitops")
@@ -207,8 +207,8 @@ def test_a_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Ope
         asked = users.get("asked")
         assert asked["metadata"]["annotations"][SERVE_ANNOTATION].startswith("0@")
         assert (asked["metadata"]["generation"], asked["status"]["serving"]["round"]) == (1, 0)
-        users.apply(small("asked", suspend=True, promotion={"round": 1}), fieldManager="gitops")
-        operator.wait_for("the end of the request", lambda: outcome() == "Ended")
+        users.apply(small("asked", suspend=True, serving={"pinnedRound": 1}), fieldManager="gitops")
+        operator.wait_for("the end of the request", lambda: phase() == "Ended")
 
 
 def test_operator_acts_only_on_runs_of_its_instance(operator: Operator):

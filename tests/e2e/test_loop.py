@@ -23,8 +23,8 @@ pytestmark = pytest.mark.full
 EXAMPLE = "alfworld-micro"
 
 STAGES = [
-    "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
-    "r1-promote",
+    "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-baseline", "r1-train-distilled",
+    "r1-evaluate-distilled", "r1-promote",
 ]  # fmt: skip
 
 
@@ -41,16 +41,17 @@ def assert_ended_as_undisturbed(team: Namespace, run: str) -> dict[str, Any]:
 def assert_nothing_was_lost(team: Namespace, run: str, *, train: int = 24, evaluate: int = 16) -> None:
     """Every task of the one round was played once in each arm, and nothing is left over."""
     (ended,) = team.status(run)["rounds"]
-    assert {name: arm["n"] for name, arm in ended["arms"].items()} == {"base": evaluate, "distilled": evaluate}
+    assert {name: arm["n"] for name, arm in ended["arms"].items()} == {"baseline": evaluate, "distilled": evaluate}
     episodes = query(
         team, run,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks,
-                  count(*) FILTER (WHERE phase <> 'finished' OR stop = 'broken') AS bad FROM episode GROUP BY arm""",
+                  count(*) FILTER (WHERE phase <> 'finished' OR stop_reason = 'broken') AS bad
+           FROM episode GROUP BY arm""",
     )  # fmt: skip
     assert {row["arm"]: (row["n"], row["tasks"], row["bad"]) for row in episodes} == {
         "own": (train, train, 0),
         "teacher": (train, train, 0),
-        "base": (evaluate, evaluate, 0),
+        "baseline": (evaluate, evaluate, 0),
         "distilled": (evaluate, evaluate, 0),
     }
     assert_no_orphans(team, [run])
@@ -76,7 +77,7 @@ def query(team: Namespace, run: str, sql: str) -> list[dict[str, Any]]:
 
 def open_database(team: Namespace, run: str) -> None:
     """Start the quick-start database of a complete run again, once the operator has stopped it."""
-    name, feedback = f"{run}-database", team.get(RUN, run)["spec"]["promotion"]["service"].get("feedback")
+    name, feedback = f"{run}-database", team.get(RUN, run)["spec"]["serving"].get("feedback")
     if team.status(run).get("phase") != "Complete" or feedback is not None:
         return
 
@@ -104,7 +105,7 @@ def example(cluster: Cluster, operator: Namespace, prometheus: Prometheus) -> Ge
     with namespace(cluster, "e2e-example") as made:
         document = yaml.safe_load((ROOT / "examples/kubernetes/demo.yaml").read_text())
         document["spec"]["environment"]["tasks"] |= {"train": 72, "evaluate": 64}  # fewer, for the time it takes,
-        document["spec"]["evaluation"]["gate"] = {"confidence": 0.5}  # and a gate that so few can pass
+        document["spec"]["promotion"] = {"gate": {"confidence": 0.5}}  # and a gate that so few can pass
         made.apply(document)
         yield made
 
@@ -132,7 +133,7 @@ def test_the_example_goes_to_complete_and_its_student_answers(example: Namespace
     waited = example.kubectl("wait", f"{RUN}/{EXAMPLE}", "--for=condition=Complete", "--timeout=5s")
     assert "condition met" in waited
     status = example.status(EXAMPLE)
-    assert re.fullmatch(r"\d+\.\d", status["scores"]["base"])
+    assert re.fullmatch(r"\d+\.\d", status["scores"]["baseline"])
     (ended,) = status["rounds"]
     assert ended["promoted"], f"the student was expected to win: {ended['reason']}"
     assert status["serving"]["url"] == f"http://{EXAMPLE}.{example.name}.svc:8000/v1"
@@ -143,7 +144,7 @@ def test_each_stage_is_told_of_once_and_no_log_holds_a_secret(example: Namespace
     events = example.kubectl("get", "events", f"--field-selector=involvedObject.name={EXAMPLE}", "--output=json")
     reasons = [event["reason"] for event in json.loads(events)["items"]]
     assert reasons.count("StageSucceeded") == len(STAGES)
-    assert reasons.count("Complete") == 1
+    assert reasons.count("RunCompleted") == 1
     logs = [
         example.try_kubectl("logs", pod["metadata"]["name"], "--all-containers").stdout
         for pod in example.list("pods", "app.kubernetes.io/managed-by=distillery")

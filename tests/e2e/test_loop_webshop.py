@@ -39,7 +39,7 @@ def test_the_example_goes_to_a_verdict(shop: Namespace):
     assert {stage["phase"] for stage in status["stages"]} == {"Succeeded"}
     (ended,) = status["rounds"]
     assert {name: arm["n"] for name, arm in ended["arms"].items()} == dict.fromkeys(
-        ("base", "rag", "distilled"), EVALUATE
+        ("baseline", "rag", "distilled"), EVALUATE
     )
     assert f"over {EVALUATE} tasks" in ended["reason"]
     columns = shop.kubectl("get", RUN, EXAMPLE, "--no-headers").split()
@@ -51,9 +51,10 @@ def test_every_instruction_is_shopped_for_once_per_arm_for_graded_rewards(shop: 
     episodes = query(
         shop, EXAMPLE,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, count(DISTINCT score) AS scores,
-                  count(*) FILTER (WHERE phase <> 'finished' OR stop = 'broken') AS bad FROM episode GROUP BY arm""",
+                  count(*) FILTER (WHERE phase <> 'finished' OR stop_reason = 'broken') AS bad
+           FROM episode GROUP BY arm""",
     )  # fmt: skip
-    numbers = {"own": TRAIN, "teacher": TRAIN, "base": EVALUATE, "rag": EVALUATE, "distilled": EVALUATE}
+    numbers = {"own": TRAIN, "teacher": TRAIN, "baseline": EVALUATE, "rag": EVALUATE, "distilled": EVALUATE}
     assert {row["arm"]: (row["n"], row["tasks"], row["bad"]) for row in episodes} == {
         arm: (n, n, 0) for arm, n in numbers.items()
     }
@@ -61,11 +62,11 @@ def test_every_instruction_is_shopped_for_once_per_arm_for_graded_rewards(shop: 
 
 
 def test_hints_are_typed_by_webshops_categories_and_help(shop: Namespace):
-    mined = query(shop, EXAMPLE, "SELECT category, text FROM hint WHERE twin_of IS NULL")
+    mined = query(shop, EXAMPLE, "SELECT category, text FROM hint WHERE duplicate_of IS NULL")
     assert "search only when on the search page" in {row["text"] for row in mined}
     assert {row["category"] for row in mined} & set(CATEGORIES.values())
     assert {row["category"] for row in mined} <= {"", *CATEGORIES.values()}
     means = query(shop, EXAMPLE, "SELECT arm, avg(success::int) AS success FROM episode GROUP BY arm")
     success = {row["arm"]: row["success"] for row in means}
     assert success["teacher"] > success["own"]
-    assert success["distilled"] > success["base"]
+    assert success["distilled"] > success["baseline"]

@@ -32,7 +32,7 @@ POOL = {"kwok.example.com/pool": "pretended"}
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 SETTINGS = Settings()
 GPU: dict[str, Any] = {
-    "pods": {"nodeSelector": POOL},  # away from the real node
+    "podTemplate": {"nodeSelector": POOL},  # away from the real node
     "modelServer": {"resources": {"requests": {"cpu": "4"}, "limits": {"nvidia.com/gpu": "1"}}},
     "stages": {"train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
 }

@@ -18,11 +18,11 @@ MINUTE = 60.0
 
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "no-secret": ({"database": {"dsnSecretRef": {"name": "nosuch", "key": "dsn"}}}, "SecretKeyMissing", "nosuch"),
-    "no-class": ({"storage": {"claim": {"storageClassName": "nosuch"}}}, "VolumeNotProvisioned", "nosuch"),
-    "no-runtime": ({"pods": {"runtimeClassName": "nosuch"}}, "PodsNotCreated", "nosuch"),
-    "no-image": ({"pods": {"image": "distillery/nosuch:1"}}, "ImageNotPulled", "distillery/nosuch:1"),
-    "too-large": ({"storage": {"claim": {"size": "2Ti"}}}, "Refused", "exceeded quota"),
-    "taken": ({}, "NameTaken", "The Service taken-database belongs to somebody else and is left alone"),
+    "no-class": ({"storage": {"volumeClaim": {"storageClassName": "nosuch"}}}, "VolumeNotProvisioned", "nosuch"),
+    "no-runtime": ({"podTemplate": {"runtimeClassName": "nosuch"}}, "PodsNotCreated", "nosuch"),
+    "no-image": ({"podTemplate": {"image": "distillery/nosuch:1"}}, "ImageNotPulled", "distillery/nosuch:1"),
+    "too-large": ({"storage": {"volumeClaim": {"size": "2Ti"}}}, "ObjectRejected", "exceeded quota"),
+    "taken": ({}, "NameConflict", "The Service taken-database belongs to somebody else and is left alone"),
 }
 QUOTA = {
     "apiVersion": "v1",
@@ -68,7 +68,9 @@ def test_what_was_refused_is_made_once_it_is_allowed(wrong: Namespace):
     wrong.kubectl("delete", "resourcequota", "small-volumes")
     wrong.wait_for("the claim", lambda: wrong.get("pvc", "too-large-artifacts"), seconds=MINUTE * 5)
     wrong.wait_for(
-        "no complaint", lambda: wrong.condition("too-large", "Stalled").get("reason") != "Refused", seconds=MINUTE * 5
+        "no complaint",
+        lambda: wrong.condition("too-large", "Stalled").get("reason") != "ObjectRejected",
+        seconds=MINUTE * 5,
     )
 
 

@@ -92,12 +92,12 @@ def test_merged_weights_change_under_load_without_a_failed_request_and_no_replic
 def test_a_newcomer_with_merged_weights_has_a_server_of_its_own_until_it_is_served_to_all(merged: Namespace):
     models = serving.models(merged)
     serve(merged, 0, seconds=PATIENCE)
-    analysis = {"minRequests": 20, "maxErrorIncrease": 0.2, "maxSlowRateIncrease": 0.4}
+    analysis = {"minRequests": 20, "maxErrorRateIncrease": 0.2, "maxSlowRateIncrease": 0.4}
     with clients(merged) as answers:
 
         def put_forward(seconds: int) -> None:
-            canary = {"steps": [{"weight": 50, "seconds": seconds}], "analysis": analysis}
-            serving.patch(merged, {"round": None, "canary": canary})
+            canary = {"steps": [{"weight": 50, "minDurationSeconds": seconds}], "analysis": analysis}
+            serving.patch(merged, {"pinnedRound": None, "canary": canary})
             merged.wait_for("a server of its own", lambda: merged.get("deployment", f"{NAME}-canary"), seconds=PATIENCE)
 
         def wait_for_its_end() -> None:
@@ -108,7 +108,7 @@ def test_a_newcomer_with_merged_weights_has_a_server_of_its_own_until_it_is_serv
 
         put_forward(900)
         merged.wait_for("its share", lambda: share() > 20, seconds=PATIENCE)
-        serving.patch(merged, {"round": 0})
+        serving.patch(merged, {"pinnedRound": 0})
         wait_for_its_end()
         taken_back = time.time()
         time.sleep(SETTLE)

@@ -20,7 +20,7 @@ def test_the_run_ends_as_if_nothing_had_died(adapters: Namespace):
     stages = [job["metadata"]["labels"]["distillery.dev/stage"] for job in jobs]
     # one attempt at each; a worker that is killed as it ends takes its result along, and its stage is looked at again
     assert stages in (STAGES, sorted([*STAGES, "r1-rollout"], key=STAGES.index))
-    assert re.fullmatch(r"\d+\.\d", status["scores"]["base"])
+    assert re.fullmatch(r"\d+\.\d", status["scores"]["baseline"])
 
 
 def test_the_student_answers_the_openai_client(adapters: Namespace):

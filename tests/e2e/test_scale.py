@@ -27,7 +27,7 @@ def test_scale_of_a_run_sets_its_replicas(users: Runs):
     path = f"{users.collection}/scaled/scale"
     assert users.api.get(path)["spec"]["replicas"] == 1
     users.api.merge(path, {"spec": {"replicas": 3}})
-    assert users.get("scaled")["spec"]["promotion"]["service"]["replicas"] == 3
+    assert users.get("scaled")["spec"]["serving"]["replicas"] == 3
     status = {"serving": {"student": "x", "round": 1, "url": "u", "model": "scaled", "replicas": 2, "selector": "a=b"}}
     users.api.merge(f"{users.collection}/scaled/status", {"status": status})
     assert users.api.get(path)["status"] == {"replicas": 2, "selector": "a=b"}

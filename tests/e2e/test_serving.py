@@ -58,7 +58,7 @@ def test_a_rollback_and_a_promotion_drop_no_request(adapters: Namespace):
 def test_promotions_and_rollbacks_drop_no_request_and_restart_nothing(adapters: Namespace):
     took = flip(adapters, FLIPS)
     assert_history_is_kept(adapters)
-    limits = {"service": {"gateway": {"limits": {"maxTokens": 512}}}}
+    limits = {"gateway": {"limits": {"maxTokens": 512}}}
     rolling = timed(lambda: serving.roll(adapters, limits))
     print(f"to all replicas: {sorted(took)} s; a rolling update of the same pods: {rolling:.1f} s")
     assert median(took) <= 0.1 * rolling
@@ -70,7 +70,8 @@ def assert_history_is_kept(adapters: Namespace) -> None:
     assert len(newest) == 20
 
     def missing() -> set[tuple[int, int]]:
-        rows = query(adapters, NAME, "SELECT round, reason, extract(epoch FROM since)::bigint AS since FROM served")
+        sql = "SELECT round, reason, extract(epoch FROM since)::bigint AS since FROM serving_history"
+        rows = query(adapters, NAME, sql)
         kept = {(row["since"], row["round"]): row["reason"] for row in rows}
         told = {(int(datetime.fromisoformat(entry["time"]).timestamp()), entry["round"]) for entry in newest}
         assert all(kept.values())

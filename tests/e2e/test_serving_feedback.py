@@ -49,12 +49,12 @@ def test_failures_of_users_are_kept_without_what_is_secret_and_start_the_next_ro
     def kept() -> list[dict[str, Any]]:
         return query(
             adapters, NAME,
-            "SELECT session, success, turns, task, messages::text AS messages, answer FROM live_session "
-            "WHERE session LIKE 'session-%' AND success IS NOT NULL AND messages IS NOT NULL",
+            "SELECT name, success, turns, task, messages::text AS messages, answer FROM session "
+            "WHERE name LIKE 'session-%' AND success IS NOT NULL AND messages IS NOT NULL",
         )  # fmt: skip
 
     adapters.wait_for("all sessions", lambda: len(kept()) > FAILURES, seconds=120)
-    found = {row["session"]: row for row in kept()}
+    found = {row["name"]: row for row in kept()}
     assert {session for session, row in found.items() if row["success"]} == {SUCCESS}
     assert {row["task"] for row in found.values()} == {"put some book in bed"}
     for row in found.values():

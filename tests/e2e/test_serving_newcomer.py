@@ -18,14 +18,14 @@ from tests.e2e.serving import MESSAGES, NAME, PAUSE, pods, restarts, serve
 
 pytestmark = pytest.mark.full
 
-STEPS = [{"shadow": True, "seconds": 10}, {"weight": 50, "seconds": 10}]
+STEPS = [{"shadow": True, "minDurationSeconds": 10}, {"weight": 50, "minDurationSeconds": 10}]
 # as little as can be shown: twenty sessions of either side
 ANALYSIS = {
     "minRequests": 20,
-    "maxErrorIncrease": 0.2,
+    "maxErrorRateIncrease": 0.2,
     "maxSlowRateIncrease": 0.4,
     "minSessions": 20,
-    "maxSuccessLoss": 0.4,
+    "maxSuccessRateDrop": 0.4,
 }
 SESSIONS = 24
 
@@ -63,7 +63,7 @@ def alone(adapters: Namespace) -> Generator[None]:
     """The base model is served before a test, and the student after it, without canaries."""
     serve(adapters, 0)
     yield
-    serving.patch(adapters, {"round": 1, "canary": None})
+    serving.patch(adapters, {"pinnedRound": 1, "canary": None})
     serving.wait_until_served(adapters, 1)
 
 
@@ -115,7 +115,7 @@ def progress(team: Namespace) -> tuple[str, str]:
 
 def begin(team: Namespace, steps: list[dict[str, Any]]) -> None:
     """Let the promoted student be a newcomer."""
-    serving.patch(team, {"round": None, "canary": {"steps": steps, "analysis": ANALYSIS, "paused": False}})
+    serving.patch(team, {"pinnedRound": None, "canary": {"steps": steps, "analysis": ANALYSIS, "paused": False}})
 
 
 def test_a_newcomer_takes_over_step_by_step_without_a_failed_request(
@@ -129,7 +129,7 @@ def test_a_newcomer_takes_over_step_by_step_without_a_failed_request(
         shadowed = dict(found.models)
         serving.patch(adapters, {"canary": {"paused": True}})
         adapters.wait_for("the pause", lambda: progress(adapters) == ("True", "Paused"), seconds=60)
-        adapters.wait_for("the step on all pods", lambda: trial(adapters)["outcome"] == "Running", seconds=60)
+        adapters.wait_for("the step on all pods", lambda: trial(adapters)["phase"] == "Running", seconds=60)
         placed = {
             f"kept-{number}": {ask(client, f"kept-{number}") for client in gateways} for number in range(SESSIONS)
         }
@@ -154,7 +154,7 @@ def test_a_newcomer_that_does_worse_is_taken_back_and_not_tried_again(
 ):
     base, student = (serving.models(adapters)[number] for number in (0, 1))
     with traffic(gateways, lambda model: model == base) as found:
-        begin(adapters, [{"weight": 50, "seconds": 600}])  # harm is not waited for
+        begin(adapters, [{"weight": 50, "minDurationSeconds": 600}])  # harm is not waited for
         adapters.wait_for("the rollback", lambda: progress(adapters) == ("False", "RolledBack"), seconds=600)
         serving.wait_until_served(adapters, 0)
         until_then = len(found.models) + 1
@@ -163,8 +163,8 @@ def test_a_newcomer_that_does_worse_is_taken_back_and_not_tried_again(
     assert found.since(0) == {base, student}
     assert found.since(until_then) == {base}
     refused = trial(adapters)
-    assert refused["outcome"] == "Failed"
+    assert refused["phase"] == "Failed"
     assert "Successes are down by at least" in refused["message"]
-    assert refused["newcomer"]["successes"] == 0
+    assert refused["canary"]["successes"] == 0
     history = adapters.status(NAME)["serving"]["history"]
     assert (history[0]["student"], "rolled back" in history[0]["reason"]) == ("base", True)

@@ -248,7 +248,7 @@ def test_keys_count_and_other_keys_take_their_place_without_a_restart(adapters: 
     ann, bob, new = (f"dk-{secrets.token_urlsafe(32)}" for _ in range(3))
     restricted = json.dumps({"sha256": digest_of(bob), "models": ["another"]})
     adapters.apply(secret(ann=digest_of(ann), bob=restricted))
-    serving.roll(adapters, {"service": {"gateway": {"keysSecretRef": {"name": "clients"}}}})
+    serving.roll(adapters, {"gateway": {"apiKeysSecretRef": {"name": "clients"}}})
     before = pods(adapters)
     for pod in before:
         with adapters.forward(f"pod/{pod}", 8000) as address:

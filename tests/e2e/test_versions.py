@@ -25,7 +25,7 @@ RUNS: list[dict[str, Any]] = [
     {**GPU, **IN_S3},
     {**ADAPTER, **GPU},
     {**KEYS, "queueName": "gpus"},
-    {"promotion": {"weights": "adapter", "service": {"feedback": {}}}},
+    {"promotion": {"weights": "adapter"}, "serving": {"feedback": {}}},
 ]
 
 

@@ -41,15 +41,15 @@ def document(name: str, *, model: Path = MICRO, **spec: Any) -> dict[str, Any]:
             "agent": {"name": "plain"},
             "models": {"student": {"model": str(model)}},
             "rollout": {"temperature": 0.7, "leaseSeconds": 20},
-            "hints": {"k": 2},
+            "hints": {"topK": 2},
             "training": {
                 "lora": {"rank": 8, "alpha": 16, "dropout": 0.0},
                 "learningRate": 0.004,
                 "epochs": 8,
                 "batchSize": 4,
-                "rowTokens": 2048,
+                "packedSequenceLength": 2048,
             },
-            "evaluation": {"arms": ["base", "distilled"]},
+            "evaluation": {"arms": ["baseline", "distilled"]},
             **spec,
         },
     }
@@ -70,7 +70,9 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """Of every command run here."""
-        kept = {key: value for key, value in os.environ.items() if key not in ("ALFWORLD_DATA", "DISTILLERY_DATABASE")}
+        kept = {
+            key: value for key, value in os.environ.items() if key not in ("ALFWORLD_DATA", "DISTILLERY_DATABASE_URL")
+        }
         return {**kept, "DISTILLERY_HOME": str(self.folder / "home"), "COLUMNS": "200", **self.variables}
 
     def write(self, run: Mapping[str, Any]) -> Path:

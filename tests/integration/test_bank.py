@@ -37,7 +37,7 @@ def bank(database: Database, name: str = "default/test", agent: str = "plain") -
 
 
 async def add(to: HintBank, *mentions: Mention) -> dict[str, int]:
-    return await to.add(mentions, round=1, extractor="miner", model="", similarity=0.85)
+    return await to.add(mentions, round=1, extractor="rules", model="", similarity=0.85)
 
 
 async def retrieve(name: str, database: Database, goal: str, category: str = "put", k: int = 2) -> list[str]:
@@ -72,7 +72,7 @@ async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
            VALUES ('default/test', 'alfworld', %s, 'put', %s, 1, 'miner', %s::halfvec)""",
         parse(document()).spec.agent.name, text, str([0.5] * 384),
     )  # fmt: skip
-    monkeypatch.setenv("DISTILLERY_DATABASE", dsn)
+    monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
     monkeypatch.setenv("COLUMNS", "80")
     if terminal:
         monkeypatch.setenv("FORCE_COLOR", "1")
@@ -90,7 +90,7 @@ async def test_hints_of_other_categories_are_not_retrieved(database: Database, e
         Mention("", "look for a mug in desk", (episodes[0],)),
     )
     assert await retrieve("embedding", database, "put a mug in shelf") == ["look for a mug in desk"]
-    assert await retrieve("wrong-category", database, "put a mug in shelf") == ["heat the mug in the microwave"]
+    assert await retrieve("mismatched", database, "put a mug in shelf") == ["heat the mug in the microwave"]
 
 
 @pytest.mark.parametrize("few", [0, 5_000], ids=["by the index", "all compared"])
@@ -114,8 +114,8 @@ async def test_adding_again_changes_nothing_and_more_mentions_are_counted(databa
     first = await add(bank(database), Mention("put", PUT[0], tuple(episodes[:2])))
     assert await add(bank(database), Mention("put", PUT[0], tuple(episodes[:2]))) == first
     await add(bank(database), Mention("put", PUT[0], tuple(episodes)))
-    rows = await database.fetch("SELECT mentions FROM hint")
-    assert rows == [{"mentions": 5}]
+    rows = await database.fetch("SELECT support FROM hint")
+    assert rows == [{"support": 5}]
 
 
 async def test_the_most_mentioned_twin_wins_also_later(database: Database, episodes: list[int]):
@@ -141,6 +141,6 @@ async def test_statistics_tell_provenance_and_effect(database: Database, run_id:
             success, [ids[text]], episodes[number],
         )  # fmt: skip
     first = (await bank(database).statistics(plays_alike=False))[0]
-    assert (first["text"], first["mentions"], first["uses"]) == (PUT[0], 3, 2)
+    assert (first["text"], first["support"], first["uses"]) == (PUT[0], 3, 2)
     assert (first["success_with"], first["success_without"]) == (0.5, 0.0)
-    assert (first["round"], first["extractor"]) == (1, "miner")
+    assert (first["round"], first["extractor"]) == (1, "rules")

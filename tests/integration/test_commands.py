@@ -22,13 +22,13 @@ from tests.unit.documents import document
 from tests.unit.reports import arm
 
 PREPARE, ROLLOUT = StageId.parse("prepare"), StageId.parse("r1-rollout")
-ARMS = {"evaluation": {"arms": ["base", "distilled"]}}
+ARMS = {"evaluation": {"arms": ["baseline", "distilled"]}}
 
 
 @pytest.fixture(autouse=True)
 def here(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine, with nothing but the test's database."""
-    monkeypatch.setenv("DISTILLERY_DATABASE", dsn)
+    monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
     monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path))
 
 
@@ -45,18 +45,18 @@ async def run_id(database: Database) -> int:
 
 async def complete(database: Database, name: str) -> None:
     """Record a run whose only round ended without a promotion."""
-    run_id = await register(database, parse({**document(**ARMS, rounds={"max": 1}), "metadata": {"name": name}}))
+    run_id = await register(database, parse({**document(**ARMS, rounds={"maxRounds": 1}), "metadata": {"name": name}}))
     for stage in ("prepare", *(f"r1-{kind}" for kind in STAGES), "r1-promote"):
         await begin_stage(database, run_id, StageId.parse(stage), 1)
         result: dict[str, Any] = {"student": "s"}
         if stage == "r1-promote":
             gate = {"verdict": "Inconclusive", "reason": "Too few tasks."}
-            arms = {"base": arm(0.5), "distilled": arm(0.6)}
+            arms = {"baseline": arm(0.5), "distilled": arm(0.6)}
             result |= {"gate": gate, "promoted": False, "metric": 0.5, "arms": arms}
         await end_stage(database, run_id, StageId.parse(stage), StageState("succeeded", result=result))
 
 
-STAGES = ("rollout", "hints", "teach", "evaluate-base", "train-distilled", "evaluate-distilled")
+STAGES = ("rollout", "hints", "teach", "evaluate-baseline", "train-distilled", "evaluate-distilled")
 
 
 async def test_status_shows_what_is_to_come_and_no_time_left_when_nobody_drives(
@@ -65,7 +65,7 @@ async def test_status_shows_what_is_to_come_and_no_time_left_when_nobody_drives(
     (tmp_path / "runs" / "default" / "test" / "logs").mkdir(parents=True)
     assert await status.show_status(parser().parse_args(["status", "test"])) == 0
     shown = capsys.readouterr().out
-    assert "default/test  Interrupted. Round 1 of 1: r1-rollout. Nobody drives it now" in shown
+    assert "default/test  Interrupted. Round 1 of 1: r1-rollout. It is not running" in shown
     assert "Running" not in shown
     assert "left" not in shown
     assert [line.split()[:2] for line in shown.splitlines()[1:9]] == [
@@ -81,7 +81,7 @@ async def test_status_is_json_when_a_script_asks(
         assert await status.show_status(parser().parse_args(["status", "test", "--json"])) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["run"], found["phase"], found["round"], found["maxRounds"]) == ("default/test", "Running", 1, 1)
-    assert found["drivenBy"].startswith("process ")
+    assert found["lockHolder"].startswith("process ")
     assert [(one["name"], one["phase"], one["done"]) for one in found["stages"]] == [
         ("prepare", "succeeded", 0),
         ("r1-rollout", "running", 1),
@@ -89,7 +89,7 @@ async def test_status_is_json_when_a_script_asks(
     assert found["pending"] == [*(f"r1-{name}" for name in STAGES[1:]), "r1-promote"]
     await status.show_status(parser().parse_args(["status", "--json"]))
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["phase"], found["drivenBy"]) == ("Interrupted", None)
+    assert (found["phase"], found["lockHolder"]) == ("Interrupted", None)
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -166,15 +166,19 @@ async def test_driven_runs_of_this_host_are_counted(database: Database, run_id: 
     async with RunLock(dsn, run_id), RunLock(dsn, other):
         assert await count_driven(database, host) == 2
         assert await count_driven(database, f"not-{host}") == 0
+        await database.execute("UPDATE run SET lock_holder = 'process 1 on a on b since 2026'")
+        assert await count_driven(database, "b") == 0, "the text of lock_holder is for people"
+        await database.execute("UPDATE run SET lock_host = %s WHERE id = %s", f"not-{host}", other)
+        assert (await count_driven(database, host), await count_driven(database, f"not-{host}")) == (1, 1)
     async with RunLock(dsn, other):
         assert await count_driven(database, host) == 1
 
 
 async def test_compare_shows_settings_that_differ(database: Database, run_id: int, capsys: pytest.CaptureFixture[str]):
-    await register(database, parse({**document(**ARMS, rounds={"max": 3}), "metadata": {"name": "other"}}))
+    await register(database, parse({**document(**ARMS, rounds={"maxRounds": 3}), "metadata": {"name": "other"}}))
     assert await compare.show_comparison(parser().parse_args(["compare", "test", "other"])) == 0
     shown = capsys.readouterr().out
-    assert [line.split() for line in shown.splitlines() if "spec." in line] == [["spec.rounds.max", "1", "3"]]
+    assert [line.split() for line in shown.splitlines() if "spec." in line] == [["spec.rounds.maxRounds", "1", "3"]]
     assert "a round has to end in both runs" in shown
 
 
@@ -184,13 +188,14 @@ async def test_compare_is_json_when_a_script_asks(database: Database, capsys: py
         for task in ("a", "b"):
             await database.execute(
                 """INSERT INTO episode (run_id, round, arm, task_id, split, category, goal, seed, phase, success, score,
-                                        stop, steps, invalid, calls)
-                   SELECT id, 1, 'base', %s, 'valid', 'c', 'g', 0, 'finished', %s, 0, 'steps', 1, 0, 1
+                                        stop_reason, steps, invalid_actions, turns)
+                   SELECT id, 1, 'baseline', %s, 'valid', 'c', 'g', 0, 'finished', %s, 0, 'steps', 1, 0, 1
                    FROM run WHERE key = %s""",
                 task, won, f"default/{name}",
             )  # fmt: skip
     assert await compare.show_comparison(parser().parse_args(["compare", "test", "other", "--json"])) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["first"]["phase"], found["second"]["phase"], found["settings"]) == ("Complete", "Complete", [])
-    (base,) = found["arms"]
-    assert (base["arm"], base["first"], base["second"], base["difference"], base["tasks"]) == ("base", 0, 1, 1, 2)
+    (shown,) = found["arms"]
+    facts = {name: shown[name] for name in ("arm", "first", "second", "difference", "tasks")}
+    assert facts == {"arm": "baseline", "first": 0, "second": 1, "difference": 1, "tasks": 2}

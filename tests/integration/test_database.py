@@ -15,8 +15,8 @@ from distillery.database import Database, DatabaseAway
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.database.runs import (
-    RunHeld,
     RunLock,
+    RunLocked,
     UnknownRun,
     begin_stage,
     end_stage,
@@ -34,7 +34,8 @@ def tables(dsn: str) -> set[str]:
 
 
 def test_the_schema_goes_up_and_down_and_up_again(dsn: str):
-    assert {"run", "stage", "episode", "turn", "hint", "hint_source", "extraction"} <= tables(dsn)
+    known = {"run", "stage", "episode", "turn", "hint", "hint_source", "extraction", "session", "serving_history"}
+    assert known <= tables(dsn)
     migrate(dsn, "base")
     assert tables(dsn) <= {"alembic_version"}
     migrate(dsn)
@@ -62,6 +63,83 @@ def test_migrate_leaves_a_schema_alone_when_it_is_newer(dsn: str):
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
 
 
+OLD_ROWS = """
+INSERT INTO run (key, document, holder) VALUES
+    ('default/driven', '{}', 'process 7 on node on-1 since 2026-11-30T12:00:00+00:00'), ('default/idle', '{}', NULL);
+INSERT INTO stage (run_id, name, phase)
+    SELECT run.id, name, 'succeeded'
+    FROM run, unnest(ARRAY['prepare', 'r1-evaluate-base', 'r12-evaluate-base', 'r1-evaluate-sft']) AS name
+    WHERE key = 'default/driven';
+INSERT INTO episode (run_id, round, arm, task_id, split, category, goal, seed, phase, stop, calls, invalid, opening,
+                     head, spans)
+    SELECT run.id, 1, arm, 't', 'valid', 'c', 'g', 0, 'finished', stop, 9, 2, 'a room', '[{"role": "user"}]',
+           '{"hints": [0, 1, 2]}'
+    FROM run, (VALUES ('base', 'calls'), ('rag', 'steps'), ('own', NULL)) AS played (arm, stop)
+    WHERE key = 'default/driven';
+INSERT INTO hint (bank, environment, agent, text, subject, mentions, round, extractor, embedding)
+    SELECT 'default/driven', 'e', 'a', text, 'place of mug', 3, 1, 'miner', array_fill(0.1, ARRAY[384])::halfvec
+    FROM unnest(ARRAY['kept', 'dropped']) AS text;
+UPDATE hint SET twin_of = kept.id FROM hint AS kept WHERE hint.text = 'dropped' AND kept.text = 'kept';
+INSERT INTO live_session (run_id, session, alias, messages, started_at, updated_at, told_at)
+    SELECT id, 's-1', 'bot', '[{"role": "assistant", "content": "go"}]', '2026-11-30', '2026-11-30', '2026-11-30'
+    FROM run WHERE key = 'default/driven';
+INSERT INTO served (run_id, since, student, round) SELECT id, '2026-11-30', 'base', 0 FROM run;
+"""
+
+OLD_QUERIES = (
+    "SELECT key, holder FROM run ORDER BY key",
+    "SELECT name FROM stage ORDER BY name",
+    "SELECT arm, stop, calls, invalid, opening, head, spans FROM episode ORDER BY arm",
+    """SELECT h.text, h.subject, h.mentions, h.extractor, o.text FROM hint h LEFT JOIN hint o ON o.id = h.twin_of
+       ORDER BY h.text""",
+    "SELECT session, told_at::date::text, replied FROM live_session",
+    "SELECT student, round FROM served",
+    # the schema itself
+    """SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+       WHERE table_schema = 'public' ORDER BY 1, 2""",
+    "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+       WHERE connamespace = 'public'::regnamespace AND contype IN ('p', 'f', 'u') ORDER BY 1, 2""",
+)
+
+
+def test_rows_keep_their_values_when_migration_0009_renames_up_and_down(dsn: str):
+    migrate(dsn, "0008")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def read(query: str) -> list[tuple[object, ...]]:
+            return connection.execute(query.encode()).fetchall()
+
+        connection.execute(OLD_ROWS)
+        before = [read(query) for query in OLD_QUERIES]
+
+        migrate(dsn, "0009")
+        assert read("SELECT key, lock_holder LIKE 'process 7 on %', lock_host FROM run ORDER BY key") == [
+            ("default/driven", True, "node on-1"),
+            ("default/idle", None, None),
+        ]
+        assert [name for (name,) in read("SELECT name FROM stage ORDER BY name")] == [
+            "prepare", "r1-evaluate-baseline", "r1-evaluate-sft", "r12-evaluate-baseline",
+        ]  # fmt: skip
+        rest = (9, 2, "a room", [{"role": "user"}], {"hints": [0, 1, 2]})
+        query = """SELECT arm, stop_reason, turns, invalid_actions, initial_observation, prompt_prefix, prompt_spans
+                   FROM episode ORDER BY arm"""
+        assert read(query) == [("baseline", "turns", *rest), ("own", None, *rest), ("rag", "steps", *rest)]
+        hint = ("place of mug", 3, "rules")
+        query = """SELECT h.text, h.topic, h.support, h.extractor, o.text
+                   FROM hint h LEFT JOIN hint o ON o.id = h.duplicate_of ORDER BY h.text"""
+        assert read(query) == [("dropped", *hint, "kept"), ("kept", *hint, None)]
+        query = "SELECT name, outcome_reported_at::date::text, has_agent_reply FROM session"
+        assert read(query) == [("s-1", "2026-11-30", True)]
+        assert read("SELECT student, round FROM serving_history") == [("base", 0)] * 2
+        old = "live_session|served_|twin"
+        assert read(f"SELECT relname FROM pg_class WHERE relname ~ '{old}'") == []
+        assert read(f"SELECT conname FROM pg_constraint WHERE contype IN ('p', 'f') AND conname ~ '{old}'") == []
+
+        migrate(dsn, "0008")
+        assert [read(query) for query in OLD_QUERIES] == before
+
+
 async def test_many_processes_may_migrate_at_once(dsn: str):
     migrate(dsn, "base")
     await asyncio.gather(*(asyncio.to_thread(migrate, dsn) for _ in range(4)))
@@ -76,7 +154,7 @@ async def test_an_unknown_run_is_answered_with_the_known_ones(database: Database
 
 async def test_one_process_drives_a_run_and_the_second_is_told_who(dsn: str, run_id: int):
     async with RunLock(dsn, run_id):
-        with pytest.raises(RunHeld, match=r"run default/test is driven by process \d+ on .+ since 20"):
+        with pytest.raises(RunLocked, match=r"run default/test is already running: process \d+ on .+ since 20"):
             async with RunLock(dsn, run_id):
                 pass
     async with RunLock(dsn, run_id):
@@ -88,7 +166,7 @@ async def test_the_lock_of_a_process_that_died_is_free(dsn: str, run_id: int):
         assert lock._connection is not None
         await lock._connection.close()
         async with RunLock(dsn, run_id):
-            with pytest.raises(RunHeld):
+            with pytest.raises(RunLocked):
                 await lock.ensure()
 
 
@@ -99,7 +177,7 @@ async def test_the_run_lock_outlives_a_limit_on_idle_transactions(dsn: str, run_
             connection.execute(sql.SQL("ALTER DATABASE {} SET {} = '200ms'").format(name, sql.SQL(limit)))
         async with RunLock(dsn, run_id):
             await asyncio.sleep(0.6)
-            with pytest.raises(RunHeld):
+            with pytest.raises(RunLocked):
                 async with RunLock(dsn, run_id):
                     pass
             (held,) = connection.execute(  # it holds back no vacuum, and a pooler leaves it its server

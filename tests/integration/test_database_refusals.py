@@ -54,13 +54,13 @@ async def test_connect_names_the_variable_when_the_password_is_wrong(password: s
         problem = await refused(conninfo.make_conninfo(password, password=given))
         assert problem.startswith("the database refuses the connection: ")
         assert "password" in problem
-        assert "correct DISTILLERY_DATABASE" in problem
+        assert "correct DISTILLERY_DATABASE_URL" in problem
         assert "wrong" not in problem
 
 
 async def test_connect_names_the_variable_when_the_database_is_not_there(postgres: EmbeddedPostgres):
     problem = await refused(conninfo.make_conninfo(postgres.dsn, dbname="nope"))
-    assert 'database "nope" does not exist; correct DISTILLERY_DATABASE' in problem
+    assert 'database "nope" does not exist; correct DISTILLERY_DATABASE_URL' in problem
 
 
 async def test_connect_shows_no_password_when_the_string_is_none():
@@ -126,7 +126,7 @@ def test_migrate_refuses_when_pgvector_is_not_new_enough(
         connection.execute(setting.format(str(folder)))
         dsn = conninfo.make_conninfo(postgres.dsn, dbname="old_pgvector")
         try:
-            with pytest.raises(DatabaseRefused, match=rf"{problem}.*; correct DISTILLERY_DATABASE"):
+            with pytest.raises(DatabaseRefused, match=rf"{problem}.*; correct DISTILLERY_DATABASE_URL"):
                 migrate(dsn)
             assert psycopg.connect(dsn).execute("SELECT to_regclass('run')").fetchone() == (None,)
         finally:
@@ -135,10 +135,10 @@ def test_migrate_refuses_when_pgvector_is_not_new_enough(
 
 def test_the_migration_job_says_in_one_line_what_to_fix(postgres: EmbeddedPostgres):
     dsn = conninfo.make_conninfo(postgres.dsn, dbname="nope")
-    for value, code, problem in ((dsn, 78, "correct DISTILLERY_DATABASE"), ("host=/nowhere", 1, "is away")):
+    for value, code, problem in ((dsn, 78, "correct DISTILLERY_DATABASE_URL"), ("host=/nowhere", 1, "is away")):
         done = subprocess.run(
             [sys.executable, "-m", "distillery.database.migrate"],
-            env={**os.environ, "DISTILLERY_DATABASE": value}, capture_output=True, text=True, check=False,
+            env={**os.environ, "DISTILLERY_DATABASE_URL": value}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == code
         assert problem in done.stderr

@@ -93,7 +93,7 @@ async def test_a_broken_episode_costs_only_itself(database: Database, run_id: in
         return await play_well(lease)
 
     await driver(database, run_id, play).run()
-    rows = await database.fetch("SELECT task_id, failures, error FROM episode WHERE stop = 'broken'")
+    rows = await database.fetch("SELECT task_id, failures, error FROM episode WHERE stop_reason = 'broken'")
     assert rows == [{"task_id": "train/7", "failures": 3, "error": "the engine crashed"}]
     assert await outcome(database) == {"finished": 50}
 
@@ -133,7 +133,8 @@ async def test_driver_fails_when_every_episode_of_a_short_stage_breaks(database:
 
 async def test_driver_goes_on_when_another_worker_finished_an_episode(database: Database, run_id: int):
     await database.execute(
-        "UPDATE episode SET phase = 'finished', success = false, score = 0, stop = 'steps' WHERE task_id = 'train/1'"
+        """UPDATE episode SET phase = 'finished', success = false, score = 0, stop_reason = 'steps'
+           WHERE task_id = 'train/1'"""
     )
 
     async def play(lease: Lease) -> Episode:

@@ -137,7 +137,7 @@ async def test_what_was_extracted_is_not_paid_for_again(database: Database, fail
 
 async def test_no_more_hints_are_taken_than_wanted(database: Database, failures: list[Episode]):
     many = json.dumps({"hints": [f"hint number {n}" for n in range(9)]})
-    mentions, _ = await extract(database, failures[:1], lambda n: many, perFailure=3)
+    mentions, _ = await extract(database, failures[:1], lambda n: many, maxPerFailure=3)
     assert len(mentions) == 3
 
 

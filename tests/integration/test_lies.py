@@ -46,7 +46,7 @@ LIES = {
     "hang": "no answer within 10 s",
 }
 HONEST = [f"honest {number}" for number in range(10)]
-BUDGET = Budget(max_steps=6, max_calls=10, stop_after_identical=100, max_tokens=20, temperature=0.0)
+BUDGET = Budget(max_steps=6, max_turns=10, max_repeated_replies=100, max_tokens=20, temperature=0.0)
 
 
 class FakeEnvironmentOfAnyWords(FakeEnvironment):
@@ -87,7 +87,8 @@ async def played(database: Database, run_id: int) -> dict[str, dict[str, Any]]:
             on_progress=ignore,
         )
         await driver.run()
-    rows = await database.fetch("SELECT task_id, phase, stop, success, score, steps, failures, error FROM episode")
+    columns = "task_id, phase, stop_reason, success, score, steps, failures, error"
+    rows = await database.fetch(f"SELECT {columns} FROM episode")
     return {row["task_id"]: row for row in rows}
 
 
@@ -95,14 +96,14 @@ async def test_every_lie_ends_its_own_episode_with_a_reason(played: dict[str, di
     assert {row["phase"] for row in played.values()} == {"finished"}
     for lie, reason in LIES.items():
         row = played[lie]
-        assert (row["stop"], row["success"], row["score"], row["failures"]) == ("broken", False, 0, 1), lie
+        assert (row["stop_reason"], row["success"], row["score"], row["failures"]) == ("broken", False, 0, 1), lie
         assert reason in row["error"], lie
         assert len(row["error"]) < 2100
     for name, row in played.items():
         if name.startswith("opens with "):
-            assert (row["stop"], row["success"]) == ("broken", False)
+            assert (row["stop_reason"], row["success"]) == ("broken", False)
     assert "score is nan" in played["opens with nan"]["error"]
     # what never ends is ended by the budget
-    assert {(played[name]["stop"], played[name]["steps"], played[name]["failures"]) for name in HONEST} == {
+    assert {(played[name]["stop_reason"], played[name]["steps"], played[name]["failures"]) for name in HONEST} == {
         ("steps", BUDGET.max_steps, 0)
     }

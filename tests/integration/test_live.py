@@ -32,7 +32,7 @@ def failed(session: str, *, age: float = 0.0, success: bool = False) -> Outcome:
 async def test_the_longest_request_of_a_session_wins_in_whatever_order_it_comes(database: Database, run_id: int):
     await record(database, run_id, [exchange("a", 3, answer="long")])
     await record(database, run_id, [exchange("a", 1, answer="short"), exchange("a", 2, answer="middle")])
-    (row,) = await database.fetch("SELECT turns, answer FROM live_session")
+    (row,) = await database.fetch("SELECT turns, answer FROM session")
     assert row == {"turns": 8, "answer": "long"}
 
 
@@ -65,7 +65,7 @@ async def test_recorders_that_write_the_same_sessions_at_once_do_not_wait_in_a_r
     names = [f"s{number}" for number in range(20)]
     batches = [[exchange(name, number) for name in names[::direction]] for number, direction in ((1, 1), (2, -1))]
     await asyncio.wait_for(asyncio.gather(*(record(database, run_id, batch) for batch in batches * 4)), 60)
-    assert await database.fetch("SELECT DISTINCT turns FROM live_session") == [{"turns": 6}]
+    assert await database.fetch("SELECT DISTINCT turns FROM session") == [{"turns": 6}]
 
 
 async def test_a_failure_is_used_by_one_round_and_a_retry_gets_the_same(database: Database, run_id: int):
@@ -88,7 +88,7 @@ async def test_what_is_taken_over_is_an_episode_once(database: Database, run_id:
     (read,) = await read_episodes(database, run_id, arms=["live"], rounds=[1])
     assert read.turns == episode.turns
     assert (read.task, read.head.messages, read.opening) == (episode.task, episode.head.messages, episode.opening)
-    assert await read_episodes(database, run_id, arms=["own", "base", "distilled"], rounds=[1]) == []
+    assert await read_episodes(database, run_id, arms=["own", "baseline", "distilled"], rounds=[1]) == []
 
 
 async def test_the_old_and_the_too_many_are_deleted_with_what_was_taken_over(database: Database, run_id: int):
@@ -99,6 +99,6 @@ async def test_the_old_and_the_too_many_are_deleted_with_what_was_taken_over(dat
     read = [(episode_of(s, Plain(environment), environment), s.exchange.time) for s in claimed]
     await add_episodes(database, run_id, 1, read)
     assert await expire(database, run_id, days=30, most=1) == 2
-    assert await database.fetch("SELECT session FROM live_session") == [{"session": "new"}]
+    assert await database.fetch("SELECT name FROM session") == [{"name": "new"}]
     left = await read_episodes(database, run_id, arms=["live"], rounds=[1])
     assert {episode.task.id for episode in left} == {"live/older", "live/new"}

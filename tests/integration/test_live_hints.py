@@ -33,8 +33,8 @@ RUN = parse(
             "name": "alfworld", "maxSteps": 15, "options": {"games": "generated"},
             "tasks": {"train": 12, "evaluate": 6, "evaluateSplit": "valid_seen"},
         },
-        rounds={"max": 3, "trigger": {"failures": 2}},
-        promotion={"service": {"feedback": {}}},
+        rounds={"maxRounds": 3, "trigger": {"minFailures": 2}},
+        serving={"feedback": {}},
     )
 )  # fmt: skip
 
@@ -67,9 +67,9 @@ async def prepared(database: Database, tmp_path: Path) -> StageContext:
 
 async def evaluate(stage: StageContext) -> None:
     """Base plays the held-out games of round 1, and fails."""
-    queue = EpisodeQueue(stage.database, stage.run_id, 1, ["base"], worker="w", seconds=60)
+    queue = EpisodeQueue(stage.database, stage.run_id, 1, ["baseline"], worker="w", seconds=60)
     tasks = stage.pinned("evaluate")
-    await queue.enqueue([Wanted(task, "base") for task in tasks])
+    await queue.enqueue([Wanted(task, "baseline") for task in tasks])
     for lease in await queue.lease(len(tasks)):
         session = stage.environment.open(lease.task)
         opening = session.reset().text
@@ -114,7 +114,7 @@ async def test_failures_of_users_become_hints_once_and_count_nowhere_else(prepar
 
     result, _ = await hints.main(stage)
     assert result["live"] == {"claimed": 5, "noActions": 1, "noTask": 1}
-    assert (result["failures"], result["extractor"]) == (3, "miner")
+    assert (result["failures"], result["extractor"]) == (3, "rules")
     assert result["hints"] > 0
     assert await gathered(database, run_id) == 0
 

@@ -27,9 +27,10 @@ from tests.integration.loop import MICRO, Home, document, rows, wait_for
 
 TWO_ROUNDS = document(
     "two-rounds",
-    rounds={"max": 2},
+    rounds={"maxRounds": 2},
     # a gate that what a handful of games teach can pass
-    evaluation={"arms": ["base", "rag", "distilled"], "gate": {"confidence": 0.5}},
+    evaluation={"arms": ["baseline", "rag", "distilled"]},
+    promotion={"gate": {"confidence": 0.5}},
 )
 
 
@@ -43,7 +44,7 @@ def server() -> Generator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def home(server: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("loop")
-    return Home(folder, {"DISTILLERY_DATABASE": server.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
+    return Home(folder, {"DISTILLERY_DATABASE_URL": server.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
 
 
 def finished(dsn: str, arm: str) -> int:
@@ -66,7 +67,7 @@ def disturbed(home: Home, server: EmbeddedPostgres) -> Home:
 
         twin = home.call("run", path)
         assert twin.returncode == 75
-        assert re.search(rf"run default/two-rounds is driven by process {second.pid} on \S+ since", twin.stderr)
+        assert re.search(rf"run default/two-rounds is already running: process {second.pid} on \S+ since", twin.stderr)
 
         postmaster = server._server.get_pid()
         assert postmaster is not None
@@ -82,7 +83,7 @@ def disturbed(home: Home, server: EmbeddedPostgres) -> Home:
 
 def test_two_rounds_go_from_failures_to_a_verdict_each(disturbed: Home, server: EmbeddedPostgres):
     stages = {row["name"]: row for row in rows(server.dsn, "SELECT * FROM stage")}
-    kinds = ("rollout", "hints", "teach", "train-distilled", "evaluate-base", "evaluate-distilled", "promote")
+    kinds = ("rollout", "hints", "teach", "train-distilled", "evaluate-baseline", "evaluate-distilled", "promote")
     assert set(stages) == {"prepare", *(f"r{number}-{kind}" for number in (1, 2) for kind in kinds)}
     assert {row["phase"] for row in stages.values()} == {"succeeded"}
     for number in (1, 2):
@@ -97,34 +98,34 @@ def test_every_game_has_one_counted_episode_per_arm(disturbed: Home, server: Emb
         """SELECT round, arm, phase, count(*) AS n, count(DISTINCT task_id) AS tasks FROM episode
            GROUP BY round, arm, phase ORDER BY round, arm""",
     )
-    expected = {"own": 48, "teacher": 48, "base": 32, "rag": 32, "distilled": 32}
+    expected = {"own": 48, "teacher": 48, "baseline": 32, "rag": 32, "distilled": 32}
     assert {(row["round"], row["arm"]): (row["phase"], row["n"], row["tasks"]) for row in found} == {
         (number, arm): ("finished", n, n) for number in (1, 2) for arm, n in expected.items()
     }
     turns = rows(
         server.dsn,
         """SELECT episode.id FROM episode LEFT JOIN turn ON turn.episode_id = episode.id
-           GROUP BY episode.id HAVING count(turn.index) <> episode.calls OR max(turn.index) <> episode.calls - 1""",
+           GROUP BY episode.id HAVING count(turn.index) <> episode.turns OR max(turn.index) <> episode.turns - 1""",
     )
     assert turns == []
-    assert rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE stop = 'broken'")[0]["n"] == 0
+    assert rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE stop_reason = 'broken'")[0]["n"] == 0
 
 
 def test_the_second_round_plays_with_the_winner_and_learns_from_the_union(disturbed: Home, server: EmbeddedPostgres):
     first, second = (disturbed.result("two-rounds", f"r{number}-promote") for number in (1, 2))
     assert first["promoted"] == (first["gate"]["verdict"] == "Successful")
-    incumbent = "distilled" if first["promoted"] else "base"
+    incumbent = "distilled" if first["promoted"] else "baseline"
     # greedy, on the same tasks, with the same weights: but for rounding in batches of other sizes, the same outcomes
-    assert abs(second["arms"]["base"]["successes"] - first["arms"][incumbent]["successes"]) <= 2
+    assert abs(second["arms"]["baseline"]["successes"] - first["arms"][incumbent]["successes"]) <= 2
     learnt = [disturbed.result("two-rounds", f"r{number}-train-distilled") for number in (1, 2)]
     kept = rows(
         server.dsn,
-        """SELECT round, count(*) AS n FROM episode WHERE arm = 'teacher' AND success AND invalid <= 1
+        """SELECT round, count(*) AS n FROM episode WHERE arm = 'teacher' AND success AND invalid_actions <= 1
            GROUP BY round""",
     )
     by_round = {row["round"]: row["n"] for row in kept}
-    assert learnt[0]["learntFrom"]["episodes"] == by_round[1]
-    assert learnt[1]["learntFrom"]["episodes"] == by_round[1] + by_round[2]
+    assert learnt[0]["learnedFrom"]["episodes"] == by_round[1]
+    assert learnt[1]["learnedFrom"]["episodes"] == by_round[1] + by_round[2]
     assert learnt[0]["student"] != learnt[1]["student"]
     assert [student["base"] for student in learnt] == [learnt[0]["base"]] * 2  # afresh from the base, both times
     hints = [disturbed.result("two-rounds", f"r{number}-hints") for number in (1, 2)]
@@ -133,12 +134,12 @@ def test_the_second_round_plays_with_the_winner_and_learns_from_the_union(distur
 
 
 def test_hints_are_given_once_and_no_student_sees_them(disturbed: Home, server: EmbeddedPostgres):
-    for row in rows(server.dsn, "SELECT arm, head, hints, spans FROM episode"):
-        prompt = row["head"][0]["content"]
-        assert len(row["head"]) == 1
+    for row in rows(server.dsn, "SELECT arm, prompt_prefix, hints, prompt_spans FROM episode"):
+        prompt = row["prompt_prefix"][0]["content"]
+        assert len(row["prompt_prefix"]) == 1
         if row["arm"] in ("teacher", "rag"):
             assert 1 <= len(row["hints"]) <= 2
-            _, start, end = row["spans"]["hints"]
+            _, start, end = row["prompt_spans"]["hints"]
             assert prompt[start:end].startswith("\nHints: look for a ")
             assert prompt.count("Hints:") == 1
         else:
@@ -167,13 +168,13 @@ def test_the_report_is_data_and_a_page(disturbed: Home):
         "split": "valid_seen",
     }
     assert report["environment"]["source"].startswith("generated")
-    for arm in ("base", "rag", "distilled"):
+    for arm in ("baseline", "rag", "distilled"):
         assert {"n", "success", "ci", "steps", "tokens"} <= report["arms"][arm].keys()
         low, high = report["arms"][arm]["ci"]
         assert 0 <= low <= report["arms"][arm]["success"] <= high <= 1
     assert [(c["a"], c["b"]) for c in report["comparisons"]] == [
-        ("rag", "base"),
-        ("distilled", "base"),
+        ("rag", "baseline"),
+        ("distilled", "baseline"),
         ("distilled", "rag"),
     ]
     assert all({"difference", "ci", "p"} <= comparison.keys() for comparison in report["comparisons"])
@@ -207,10 +208,12 @@ def test_a_run_that_is_complete_is_not_run_again(disturbed: Home, server: Embedd
 
 
 def test_a_changed_specification_is_refused(disturbed: Home):
-    changed = disturbed.write(document("two-rounds", rounds={"max": 3}, evaluation=TWO_ROUNDS["spec"]["evaluation"]))
+    changed = disturbed.write(
+        document("two-rounds", rounds={"maxRounds": 3}, evaluation=TWO_ROUNDS["spec"]["evaluation"])
+    )
     refused = disturbed.call("run", changed)
     assert refused.returncode == 78
-    assert "spec.rounds.max: 3: the run exists with 2 here" in refused.stderr
+    assert "spec.rounds.maxRounds: 3: the run exists with 2 here" in refused.stderr
     disturbed.write(TWO_ROUNDS)
 
 

@@ -32,7 +32,7 @@ from tests.integration.loop import MICRO, Home, document, rows
     ],
 )  # fmt: skip
 def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, dsn: str, change: dict[str, Any], told: str):
-    home = Home(folder, {"DISTILLERY_DATABASE": dsn})
+    home = Home(folder, {"DISTILLERY_DATABASE_URL": dsn})
     path = home.write(document(f"wrong-{abs(hash(told)) % 10**8}", **change))
     refused = home.call("run", path)
     assert refused.returncode == 78
@@ -41,13 +41,14 @@ def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, dsn: s
 
 def test_a_run_that_failed_is_retried_waits_for_failures_of_users_and_ends_by_patience(folder: Path, dsn: str):
     """What users would have played is taken from the run's own failures: real texts, under other names."""
-    home = Home(folder, {"DISTILLERY_DATABASE": dsn, **gate.install(folder / "plugins")})
+    home = Home(folder, {"DISTILLERY_DATABASE_URL": dsn, **gate.install(folder / "plugins")})
     key = folder / "key"
     run = document(
         "fed-back",
-        evaluation={"arms": ["base", "distilled"], "gate": {"minImprovement": 0.99}},
-        rounds={"max": 3, "patience": 2, "trigger": {"failures": 2}},
-        promotion={"service": {"feedback": {}}},
+        evaluation={"arms": ["baseline", "distilled"]},
+        promotion={"gate": {"minImprovement": 0.99}},
+        rounds={"maxRounds": 3, "patience": 2, "trigger": {"minFailures": 2}},
+        serving={"feedback": {}},
     )
     run["spec"]["environment"] |= {"name": "gate", "options": {"key": str(key)}}
     run["spec"]["environment"]["tasks"] |= {"train": 12, "evaluate": 6}
@@ -97,21 +98,20 @@ def fail_as_users(dsn: str) -> None:
     """Keep three failed episodes of the run as sessions of users."""
     played = rows(
         dsn,
-        """SELECT head, array_agg(turn.reply ORDER BY index) AS replies,
+        """SELECT prompt_prefix, array_agg(turn.reply ORDER BY index) AS replies,
                   array_agg(turn.observation ORDER BY index) AS observations
            FROM episode JOIN turn ON episode_id = episode.id
            WHERE arm = 'own' AND NOT success GROUP BY episode.id LIMIT 3""",
     )
     with psycopg.connect(dsn) as connection:
         for number, one in enumerate(played):
-            messages = list(one["head"])
+            messages = list(one["prompt_prefix"])
             for reply, observation in zip(one["replies"], one["observations"], strict=True):
                 messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": observation}]
             *messages, _ = messages  # the last observation is never sent
             answer = messages.pop()["content"]
             connection.execute(
-                """INSERT INTO live_session (run_id, session, alias, messages, answer, turns, success, started_at,
-                                             updated_at)
+                """INSERT INTO session (run_id, name, alias, messages, answer, turns, success, started_at, updated_at)
                    SELECT id, %s, 'fed-back', %s, %s, %s, false, now(), now() FROM run""",
                 (f"user-{number}", Jsonb(messages), answer, len(messages) + 1),
             )

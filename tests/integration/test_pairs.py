@@ -55,7 +55,7 @@ async def embed(database: Database, **places: int) -> None:
 
 async def test_only_what_base_failed_and_the_student_solved_is_shown(database: Database, run_id: int):
     for number, (base, student) in enumerate([(False, True), (True, True), (False, False), (True, False)]):
-        await play(database, run_id, "base", held_out(number), success=base)
+        await play(database, run_id, "baseline", held_out(number), success=base)
         await play(database, run_id, "distilled", held_out(number), success=student)
     pairs = await solved_pairs(database, run_id, round=1)
     assert pairs["found"] == 1
@@ -69,7 +69,7 @@ async def test_only_what_base_failed_and_the_student_solved_is_shown(database: D
 async def test_every_category_has_its_turn_and_texts_and_turns_are_cut(database: Database, run_id: int):
     for number in range(PAIRS + 2):
         of = held_out(number, "heat" if number == PAIRS + 1 else "put")
-        await play(database, run_id, "base", of, success=False, turns=20, text="x" * 5000)
+        await play(database, run_id, "baseline", of, success=False, turns=20, text="x" * 5000)
         await play(database, run_id, "distilled", of, success=True)
     pairs = await solved_pairs(database, run_id, round=1)
     assert (pairs["found"], len(pairs["shown"])) == (PAIRS + 2, PAIRS)
@@ -83,7 +83,7 @@ async def test_every_category_has_its_turn_and_texts_and_turns_are_cut(database:
 
 async def test_the_lesson_is_the_nearest_one_that_the_teacher_solved_with_hints(database: Database, run_id: int):
     await embed(database, put_mug_0_in_shelf=0, put_cup_in_shelf=0, put_pan_in_fridge=1)
-    await play(database, run_id, "base", held_out(0), success=False)
+    await play(database, run_id, "baseline", held_out(0), success=False)
     await play(database, run_id, "distilled", held_out(0), success=True)
 
     def taught(number: int, goal: str, category: str = "put") -> Task:
@@ -107,7 +107,7 @@ async def test_hint_is_compared_with_the_same_arm_tasks_and_player(database: Dat
 
     source = await play(database, run_id, "own", trained(0), success=False)
     mentions = [Mention("", f"look for a {thing} in desk", (source,), thing) for thing in ("mug", "pan")]
-    await bank.add(mentions, round=1, extractor="miner", model="", similarity=0.9)
+    await bank.add(mentions, round=1, extractor="rules", model="", similarity=0.9)
     mug, pan = sorted(await bank.all(), key=lambda hint: hint.text)
     for number, given, solved, alone in ((0, mug, True, None), (1, mug, False, True), (2, pan, True, False)):
         await play(database, run_id, "teacher", trained(number), success=solved, hint_ids=(given.id,), hints=("x",))

@@ -44,7 +44,7 @@ async def test_probe_shows_a_reset_that_returns_a_text_when_playing():
 
 async def test_probe_shows_the_prompt_that_the_run_will_send():
     """WebShop's instructions state the limit of steps."""
-    shop = {"name": "webshop", "maxSteps": 7, "options": {"catalogue": "generated", "products": 50}}
+    shop = {"name": "webshop", "maxSteps": 7, "options": {"catalog": "generated", "products": 50}}
     found = await probe(parse(document(environment=shop, agent={"name": "react"})), endpoints=False, play=True)
     assert found.trial is not None
     assert "You have 7 commands" in "".join(message["content"] for message in found.trial.prompt)
@@ -55,7 +55,7 @@ async def test_probe_asks_each_endpoint_with_the_runs_parameters(reply: Any, pro
     async with FakeServer(reply) as server:
         endpoint = {"baseURL": server.base_url, "model": "m"}
         models = {"student": {"model": MICRO}, "teacher": {"endpoint": endpoint}, "extractor": {"endpoint": endpoint}}
-        run = parse(document(models=models, teaching={"temperature": 0.3}, agent={"maxTokens": 17}))
+        run = parse(document(models=models, teacherRollout={"temperature": 0.3}, agent={"maxTokens": 17}))
         found = await probe(run, endpoints=True, play=False)
         teacher, extractor = server.requests
     assert (teacher["temperature"], teacher["max_tokens"], teacher["stop"]) == (0.3, 17, ["\n"])

@@ -125,8 +125,8 @@ async def test_an_episode_that_kills_every_worker_is_given_up(database: Database
         await expire(database)
     assert await made.lease(1) == []
     await made.give_up_hopeless()
-    rows = await database.fetch("SELECT stop, error FROM episode")
-    assert rows == [{"stop": "broken", "error": f"{MAX_LEASES} workers died while they played it"}]
+    rows = await database.fetch("SELECT stop_reason, error FROM episode")
+    assert rows == [{"stop_reason": "broken", "error": f"{MAX_LEASES} workers died while they played it"}]
 
 
 async def test_leases_of_dead_workers_can_be_freed_at_once(database: Database, run_id: int):

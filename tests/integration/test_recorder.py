@@ -59,9 +59,9 @@ async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
     (settings.capture / "3.part").write_text("not whole yet")
     recorder = Recorder(settings, database)
     await recorder.look()
-    (row,) = await database.fetch("SELECT run_id, session, messages, answer, success, reward, task FROM live_session")
+    (row,) = await database.fetch("SELECT run_id, name, messages, answer, success, reward, task FROM session")
     assert row == {
-        "run_id": run_id, "session": "s", "messages": MESSAGES, "answer": "look",
+        "run_id": run_id, "name": "s", "messages": MESSAGES, "answer": "look",
         "success": False, "reward": 0.25, "task": "tidy up",
     }  # fmt: skip
     assert [path.name for path in settings.capture.iterdir()] == ["3.part"]
@@ -77,7 +77,7 @@ async def test_what_is_no_record_is_dropped_and_counted_and_the_rest_is_recorded
     leave(settings.capture, "4", session="nul", **exchange(answer="a\0b\ud800c"))
     recorder = Recorder(settings, database)
     await recorder.look()
-    assert await database.fetch("SELECT session, answer FROM live_session") == [{"session": "nul", "answer": "ab?c"}]
+    assert await database.fetch("SELECT name, answer FROM session") == [{"name": "nul", "answer": "ab?c"}]
     assert recorder.state() == {"failures": 0, "waiting": 0, "dropped": 3, "problem": ""}
 
 
@@ -176,7 +176,7 @@ async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settin
         leave(settings.capture, "1", **exchange())
         running = asyncio.create_task(recorder.run())
         async with asyncio.timeout(PATIENCE):
-            while not await database.fetch("SELECT 1 FROM live_session"):  # noqa: ASYNC110
+            while not await database.fetch("SELECT 1 FROM session"):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         running.cancel()
 
@@ -199,7 +199,7 @@ async def test_old_and_too_many_sessions_go(database: Database, run_id: int, set
     for number in range(12):
         leave(settings.capture, str(number), **exchange(session=f"s{number}"))
     await Recorder(settings, database).look()
-    rows = await database.fetch("SELECT session FROM live_session")
+    rows = await database.fetch("SELECT name FROM session")
     assert len(rows) == 10
     assert {"session": "old"} not in rows
 
@@ -210,7 +210,7 @@ async def test_a_database_of_an_earlier_version_is_brought_up(dsn: str, settings
         migrate(dsn, "0001")
         leave(settings.capture, "1", **exchange())
         await Recorder(settings, database).look()
-        assert len(await database.fetch("SELECT 1 FROM live_session")) == 1
+        assert len(await database.fetch("SELECT 1 FROM session")) == 1
 
 
 class Process:
@@ -222,7 +222,8 @@ class Process:
     async def start(self, dsn: str) -> asyncio.subprocess.Process:
         settings = self._settings
         told = {
-            "DISTILLERY_DATABASE": dsn, "DISTILLERY_RUN": settings.run, "DISTILLERY_CAPTURE": str(settings.capture),
+            "DISTILLERY_DATABASE_URL": dsn, "DISTILLERY_RUN": settings.run,
+            "DISTILLERY_CAPTURE_DIR": str(settings.capture),
             "DISTILLERY_RETENTION_DAYS": "30", "DISTILLERY_MAX_SESSIONS": str(SESSIONS),
             "DISTILLERY_RECORDER_PORT": str(settings.port),
         }  # fmt: skip
@@ -262,7 +263,7 @@ async def test_a_connection_string_that_is_none_stands_in_no_log(settings: Setti
     running = await process.start("postgres//ann:hunter2@host/db")
     await process.until(
         problem="the database's connection string is not one: write postgresql://user@host:5432/name; "
-        "correct DISTILLERY_DATABASE (on a cluster: the Secret that spec.database.dsnSecretRef names)"
+        "correct DISTILLERY_DATABASE_URL (on a cluster: the Secret that spec.database.dsnSecretRef names)"
     )
     await asyncio.sleep(2.0)  # the pool's own words come of themselves
     running.send_signal(signal.SIGTERM)
@@ -283,7 +284,7 @@ async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(
     running.send_signal(signal.SIGTERM)
     assert await asyncio.wait_for(running.wait(), PATIENCE) == 0
     assert list(settings.capture.iterdir()) == []
-    assert len(await database.fetch("SELECT 1 FROM live_session")) == 6
+    assert len(await database.fetch("SELECT 1 FROM session")) == 6
 
 
 async def test_a_recorder_that_was_killed_loses_no_record_and_keeps_none_twice(
@@ -296,7 +297,7 @@ async def test_a_recorder_that_was_killed_loses_no_record_and_keeps_none_twice(
         leave(settings.capture, f"1{number}", session=f"a{number}", **exchange())
     async with asyncio.timeout(PATIENCE):
         while True:
-            if await database.fetch("SELECT 1 FROM live_session"):
+            if await database.fetch("SELECT 1 FROM session"):
                 break
             await asyncio.sleep(0)
     running.kill()
@@ -308,5 +309,5 @@ async def test_a_recorder_that_was_killed_loses_no_record_and_keeps_none_twice(
     await second.until(failures=SESSIONS, waiting=0)
     running.kill()
     await running.wait()
-    (row,) = await database.fetch("SELECT count(*) AS n, count(DISTINCT session) AS sessions FROM live_session")
+    (row,) = await database.fetch("SELECT count(*) AS n, count(DISTINCT name) AS sessions FROM session")
     assert row == {"n": SESSIONS, "sessions": SESSIONS}

@@ -15,7 +15,7 @@ from tests.integration.loop import Home, document, rows, wait_for
 @pytest.fixture
 def home(dsn: str, tmp_path: Path) -> Home:
     """With an environment whose tasks can't be prepared before a file is there, which nothing but a stage notices."""
-    return Home(tmp_path, {"DISTILLERY_DATABASE": dsn, **gate.install(tmp_path / "plugins")})
+    return Home(tmp_path, {"DISTILLERY_DATABASE_URL": dsn, **gate.install(tmp_path / "plugins")})
 
 
 def gated(home: Home, name: str, **spec: Any) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def test_interrupted_retry_says_how_to_resume(home: Home, dsn: str):
         running = "SELECT FROM stage WHERE name = 'prepare' AND phase = 'running'"
         wait_for("prepare to run again", lambda: bool(rows(dsn, running)), process=process)
         refused = home.call("delete", "stuck", "--yes")
-        assert (refused.returncode, "run default/stuck is driven by process" in refused.stderr) == (75, True)
+        assert (refused.returncode, "run default/stuck is already running: process" in refused.stderr) == (75, True)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=300)
     assert "stopping: stages save what they need to resume" in output
@@ -40,7 +40,7 @@ def test_interrupted_retry_says_how_to_resume(home: Home, dsn: str):
     assert process.returncode == 130
     status = " ".join(home.call("status", "stuck").stdout.split())
     assert "Interrupted." in status
-    assert "Nobody drives it now; to resume: distillery retry default/stuck" in status
+    assert "It is not running; to resume: distillery retry default/stuck" in status
 
 
 def test_run_takes_another_document_when_only_prepare_began(home: Home, dsn: str):

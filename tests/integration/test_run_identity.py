@@ -91,7 +91,7 @@ async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(dat
 async def test_a_run_made_again_under_its_name_has_results_of_its_own(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("DISTILLERY_DATABASE", dsn)
+    monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
     assert (await promoted(RUN, FIRST, tmp_path, "run 1: +40 points"))["metric"] == "run 1: +40 points"
     await database.execute("DELETE FROM run")  # with its namespace, and its quick-start database
     again = parse(document(training={"seed": 7}))
@@ -103,7 +103,7 @@ async def test_a_run_made_again_under_its_name_has_results_of_its_own(
 async def test_a_stage_that_fails_leaves_no_draft(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("DISTILLERY_DATABASE", dsn)
+    monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
 
     async def main(context: StageContext) -> tuple[dict[str, Any], Path]:
         (context.store.draft(context.config.stage) / "half").write_bytes(b"w" * 1000)

@@ -15,7 +15,7 @@ from distillery.api import DistillationRun, InvalidRun, parse
 from distillery.database import Database
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.retries import forgive_failed, forgive_stage
-from distillery.database.runs import RunHeld, RunLock, begin_stage, delete, end_stage, find, observe, register, uid_of
+from distillery.database.runs import RunLock, RunLocked, begin_stage, delete, end_stage, find, observe, register, uid_of
 from distillery.planning import StageId, StageState
 from distillery.planning.stages import PREPARE
 from tests.unit.documents import document
@@ -34,30 +34,34 @@ async def test_register_refuses_another_seed_when_rollout_began(database: Databa
     await begin_stage(database, run_id, ROLLOUT, 1)
     with pytest.raises(
         InvalidRun,
-        match=r"run default/test .*\n  spec\.rounds\.max: 3: the run exists with 1 here, .*: "
+        match=r"run default/test .*\n  spec\.rounds\.maxRounds: 3: the run exists with 1 here, .*: "
         r"delete the run \(distillery delete default/test\), or give metadata\.name another name, or undo this change",
     ):
-        await register(database, parse(document(rounds={"max": 3})))
-    assert (await stored(database))["rounds"]["max"] == 1
+        await register(database, parse(document(rounds={"maxRounds": 3})))
+    assert (await stored(database))["rounds"]["maxRounds"] == 1
 
 
 async def test_register_stores_the_document_when_only_the_how_changes(database: Database, run_id: int):
     await begin_stage(database, run_id, PREPARE, 1)
     await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
     await begin_stage(database, run_id, ROLLOUT, 1)
-    changed = {"rollout": {"concurrency": 7}, "promotion": {"round": 1}, "pods": {"nodeSelector": {"pool": "gpu"}}}
+    changed = {
+        "rollout": {"concurrency": 7},
+        "serving": {"pinnedRound": 1},
+        "podTemplate": {"nodeSelector": {"pool": "gpu"}},
+    }
     assert await register(database, parse(document(**changed))) == run_id
     spec = await stored(database)
-    assert (spec["rollout"]["concurrency"], spec["promotion"]["round"]) == (7, 1)
-    assert spec["pods"]["nodeSelector"] == {"pool": "gpu"}
+    assert (spec["rollout"]["concurrency"], spec["serving"]["pinnedRound"]) == (7, 1)
+    assert spec["podTemplate"]["nodeSelector"] == {"pool": "gpu"}
     assert set(await observe(database, run_id)) == {PREPARE, ROLLOUT}
 
 
 async def test_register_forgets_prepare_when_nothing_else_began(database: Database, run_id: int):
     await begin_stage(database, run_id, PREPARE, 1)
     await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
-    assert await register(database, parse(document(rounds={"max": 3}))) == run_id
-    assert (await stored(database))["rounds"]["max"] == 3
+    assert await register(database, parse(document(rounds={"maxRounds": 3}))) == run_id
+    assert (await stored(database))["rounds"]["maxRounds"] == 3
     assert await observe(database, run_id) == {}
 
 
@@ -223,9 +227,9 @@ async def test_register_frees_the_name_when_the_uid_is_another(database: Databas
     first = await register(database, parse(document()), uid=OLD)
     await begin_stage(database, first, ROLLOUT, 1)
     await add_hint(database, "default/test")
-    second = await register(database, parse(document(rounds={"max": 3})), uid=NEW)
+    second = await register(database, parse(document(rounds={"maxRounds": 3})), uid=NEW)
     assert second != first
-    assert await register(database, parse(document(rounds={"max": 3})), uid=NEW) == second
+    assert await register(database, parse(document(rounds={"maxRounds": 3})), uid=NEW) == second
     assert await observe(database, second) == {}
     assert (await find(database, f"default/test@{OLD}"))["id"] == first
     assert await database.fetch("SELECT bank FROM hint") == [{"bank": f"default/test@{OLD}"}]
@@ -241,7 +245,7 @@ async def test_register_refuses_a_late_process_when_its_name_was_taken(database:
 async def test_register_waits_when_the_earlier_run_is_driven(database: Database, dsn: str):
     first = await register(database, parse(document()), uid=OLD)
     async with RunLock(dsn, first):
-        with pytest.raises(RunHeld, match="run default/test is driven by process"):
+        with pytest.raises(RunLocked, match="run default/test is already running: process"):
             await register(database, parse(document()), uid=NEW)
     assert await register(database, parse(document()), uid=NEW) != first
 

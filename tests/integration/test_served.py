@@ -27,11 +27,11 @@ async def keep(dsn: str, *numbers: int) -> tuple[int | None, str]:
     job = jobs.history_job(Owner(parse(document()), "uid"), [entry(n) for n in numbers], Settings(namespace="system"))
     (worker,) = job["spec"]["template"]["spec"]["containers"]
     told = {variable["name"]: variable["value"] for variable in worker["env"]}
-    del told["DISTILLERY_DATABASE_FILE"]
+    del told["DISTILLERY_DATABASE_URL_FILE"]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *worker["command"][1:],
-        env={**os.environ, **told, "DISTILLERY_DATABASE": dsn},
+        env={**os.environ, **told, "DISTILLERY_DATABASE_URL": dsn},
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()
@@ -42,7 +42,7 @@ async def test_the_history_is_kept_beyond_what_the_status_holds(dsn: str, databa
     for numbers in ((2, 1), (3, 2)):
         code, errors = await keep(dsn, *numbers)
         assert code == 0, errors
-    rows = await database.fetch("SELECT run_id, student, round, reason FROM served ORDER BY since")
+    rows = await database.fetch("SELECT run_id, student, round, reason FROM serving_history ORDER BY since")
     assert rows == [{"run_id": run_id, "student": f"s{n}", "round": n, "reason": f"Because of {n}."} for n in (1, 2, 3)]
 
 
@@ -51,7 +51,7 @@ async def test_it_is_kept_in_a_database_of_an_earlier_version(dsn: str):
         await register(database, parse(document()))
         migrate(dsn, "0001")
         assert (await keep(dsn, 1))[0] == 0
-        assert len(await database.fetch("SELECT 1 FROM served")) == 1
+        assert len(await database.fetch("SELECT 1 FROM serving_history")) == 1
 
 
 async def test_a_job_without_its_run_fails_and_says_so(dsn: str, database: Database):

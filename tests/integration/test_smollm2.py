@@ -55,9 +55,9 @@ async def test_a_general_model_takes_the_same_path(smollm2: Path, folder: Path, 
         model=smollm2,
         agent={"name": "react", "maxTokens": 16},
         rollout={"temperature": 0.7},
-        teaching={"minScore": 0.0, "maxInvalidActions": 1000},
-        training={"epochs": 1, "rowTokens": 4096, "lora": {"rank": 4, "alpha": 8}},
-        evaluation={"arms": ["base", "rag", "distilled"]},
+        dataFilter={"minScore": 0.0, "maxInvalidActions": 1000},
+        training={"epochs": 1, "packedSequenceLength": 4096, "lora": {"rank": 4, "alpha": 8}},
+        evaluation={"arms": ["baseline", "rag", "distilled"]},
     )
     # so small a model may not find the end of a string
     endpoint = {"baseURL": reader.base_url, "model": "reader"}
@@ -71,8 +71,8 @@ async def test_a_general_model_takes_the_same_path(smollm2: Path, folder: Path, 
     assert hints["failures"] == 4
     assert hints["hints"] > 0
     student = home.result("smollm2", "r1-train-distilled")
-    assert 0 < student["learntFrom"]["episodes"] <= 4
+    assert 0 < student["learnedFrom"]["episodes"] <= 4
     assert student["metrics"]["targets"] > 0
     arms = home.result("smollm2", "r1-promote")["arms"]
-    assert {name: arm["n"] for name, arm in arms.items()} == {"base": 6, "rag": 6, "distilled": 6}
-    assert arms["base"]["tokens"] > arms["distilled"]["tokens"]  # the student's prompt holds no worked examples
+    assert {name: arm["n"] for name, arm in arms.items()} == {"baseline": 6, "rag": 6, "distilled": 6}
+    assert arms["baseline"]["tokens"] > arms["distilled"]["tokens"]  # the student's prompt holds no worked examples

@@ -57,7 +57,7 @@ def samples(count: int = 24) -> list[Sample]:
 def settings(**fields: Any) -> Training:
     lora = {"rank": 4, "alpha": 8, "dropout": 0.1}
     return Training.model_validate(
-        {"lora": lora, "learningRate": 0.02, "epochs": 4, "batchSize": 6, "rowTokens": 64, **fields}
+        {"lora": lora, "learningRate": 0.02, "epochs": 4, "batchSize": 6, "packedSequenceLength": 64, **fields}
     )
 
 
@@ -142,8 +142,10 @@ def test_step_has_the_same_gradient_when_rows_differ(base: Path, tmp_path: Path)
     rng = random.Random(1)
     long = Sample(99, tuple(rng.randrange(VOCABULARY) for _ in range(100)), tuple(range(5, 100, 7)), "")
     gradients = []
-    for row_tokens in (64, 8192):
-        made = trainer(base, tmp_path, rowTokens=row_tokens, lora={"rank": 4, "alpha": 8, "dropout": 0.0})
+    for packed_sequence_length in (64, 8192):
+        made = trainer(
+            base, tmp_path, packedSequenceLength=packed_sequence_length, lora={"rank": 4, "alpha": 8, "dropout": 0.0}
+        )
         torch.manual_seed(0)
         model = made._adapted_model()
         for name, parameter in model.named_parameters():
@@ -151,7 +153,7 @@ def test_step_has_the_same_gradient_when_rows_differ(base: Path, tmp_path: Path)
                 torch.nn.init.normal_(parameter, std=0.1)  # zero at first, which would hide the gradient of lora_A
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = Recorder(trained, lr=1.0)
-        rows = pack([*samples(7), long], row_tokens)
+        rows = pack([*samples(7), long], packed_sequence_length)
         with packed_attention(model.get_base_model()):
             made._step(model, trained, optimizer, rows)
         gradients.append(optimizer.gradients)
@@ -164,7 +166,7 @@ def test_checkpoint_is_used_when_only_the_row_length_changed(base: Path, tmp_pat
     with pytest.raises(Interrupted):
         trainer(base, tmp_path, stop_after=3).train(samples(), base_digest="b")
     reported: list[int] = []
-    made = trainer(base, tmp_path, rowTokens=128, checkpointSeconds=7)
+    made = trainer(base, tmp_path, packedSequenceLength=128, checkpointIntervalSeconds=7)
     made._report = lambda done, total: reported.append(done)
     made.train(samples(), base_digest="b")
     assert reported[0] == 4

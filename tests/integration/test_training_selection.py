@@ -36,7 +36,7 @@ NEW = "look for a mug in desk, countertop, cabinet, sidetable, shelf"
 
 RUN = document(
     agent={"name": "plain"},
-    evaluation={"arms": ["base", "sft", "distilled", "sft-matched", "distilled-matched"]},
+    evaluation={"arms": ["baseline", "sft", "distilled", "sft-matched", "distilled-matched"]},
 )
 
 
@@ -101,7 +101,7 @@ async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecti
     source = await selecting.play(OWN, task(1), success=False)
     for round, text in ((1, OLD), (2, NEW)):
         mention = Mention("", text, (source,), "place of mug")
-        await selecting.context.bank.add([mention], round=round, extractor="miner", model="", similarity=0.85)
+        await selecting.context.bank.add([mention], round=round, extractor="rules", model="", similarity=0.85)
     assert [hint.text for hint in await selecting.context.bank.all()] == [NEW]
     await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
     kept = await selecting.play(TEACHER, task(2), hints=[OLD])
@@ -117,8 +117,8 @@ async def test_a_hint_that_was_deleted_is_still_not_quoted(selecting: Selecting)
 
 async def test_held_out_tasks_that_students_learned_from_are_known_by_their_openings(selecting: Selecting):
     await selecting.play(OWN, task(1), opening="a room with a mug")
-    await selecting.play("base", task(0, split="test"), round=2, opening="a room with a mug")
-    await selecting.play("base", task(1, split="test"), round=2, opening="a room with a pen")
+    await selecting.play("baseline", task(0, split="test"), round=2, opening="a room with a mug")
+    await selecting.play("baseline", task(1, split="test"), round=2, opening="a room with a pen")
     assert await learned_from(selecting.context) == {task(0, split="test").id}
     # as in ALFWorld: what opens alike turns out not to be the same
     await selecting.play(TEACHER, task(2), opening="a room with a mug", seen="There is nothing.")
@@ -157,7 +157,7 @@ async def test_a_matched_student_is_not_trained_again_when_nothing_is_left_out(s
 
 async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting: Selecting):
     opening = "You see a bed 1.\nYour task is to: put mug 1 in bed."
-    await selecting.play("base", task(0, split="test"), opening=opening, success=False)
+    await selecting.play("baseline", task(0, split="test"), opening=opening, success=False)
     await selecting.play(TEACHER, task(1), opening=opening.replace("\n", "  "))
     kept = await selecting.play(TEACHER, task(2))
     chosen = await selecting.choose()
@@ -166,6 +166,6 @@ async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting
 
 
 async def test_tasks_that_open_alike_are_learned_from_when_they_differ_later(selecting: Selecting):
-    await selecting.play("base", task(0, split="test"), seen="You see a mug 1.", success=False)
+    await selecting.play("baseline", task(0, split="test"), seen="You see a mug 1.", success=False)
     kept = [await selecting.play(TEACHER, task(number), seen="You see nothing.") for number in (1, 2)]
     assert [e.id for e in (await selecting.choose()).episodes] == kept

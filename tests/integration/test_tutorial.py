@@ -30,7 +30,7 @@ def output(folder: Path) -> str:
         path.parent.mkdir(exist_ok=True)
         path.write_text(file["text"])
     variables = {
-        **{name: value for name, value in os.environ.items() if name != "DISTILLERY_DATABASE"},
+        **{name: value for name, value in os.environ.items() if name != "DISTILLERY_DATABASE_URL"},
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DISTILLERY_HOME": str(folder / "home"),
         "COLUMNS": "200",
@@ -66,4 +66,4 @@ def test_the_page_leads_to_a_student_that_is_better(output: str, folder: Path):
     tasks = json.loads(prepared.read_text())
     assert all(task["category"] for task in tasks["train"] + tasks["evaluate"])
     arms = {name: arm["success"] for name, arm in report["arms"].items()}
-    assert arms["distilled"] > arms["base"], arms
+    assert arms["distilled"] > arms["baseline"], arms

@@ -69,7 +69,7 @@ async def test_a_run_that_nobody_drives_is_said_so(database: Database, run_id: i
     console = Console(file=io.StringIO(), width=200, height=40, force_terminal=True)
     with Display(console) as display:
         watching = asyncio.create_task(watch(database, await run_row(database, run_id), display, seconds=0.01))
-        told = "Nobody drives it now; to resume: distillery retry default/test"
+        told = "It is not running; to resume: distillery retry default/test"
         await asyncio.to_thread(wait_for, told, lambda: told in console.file.getvalue())  # type: ignore[attr-defined]
         assert not watching.done()
         watching.cancel()
@@ -82,10 +82,10 @@ async def test_a_run_that_nobody_drives_is_said_so(database: Database, run_id: i
 async def test_tokens_are_told_apart_by_stage_and_an_untold_cache_is_unknown(database: Database, run_id: int):
     turn = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5)
     await play(database, run_id, "own", turn, turn)
-    await play(database, run_id, "base", turn)
+    await play(database, run_id, "baseline", turn)
     await play(database, run_id, "rag", replace(turn, cached_tokens=None))
-    spec = parse(document(evaluation={"arms": ["base", "rag", "distilled"]})).spec
+    spec = parse(document(evaluation={"arms": ["baseline", "rag", "distilled"]})).spec
     assert await tokens_of(database, run_id, spec) == {
         "r1-rollout": Tokens(24, 6, 16),
-        "r1-evaluate-base": Tokens(24, 6, None),
+        "r1-evaluate-baseline": Tokens(24, 6, None),
     }

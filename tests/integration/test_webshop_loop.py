@@ -24,7 +24,7 @@ TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are w
 def done(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """The example, played to its end."""
     folder = tmp_path_factory.mktemp(EXAMPLE)
-    home = Home(folder, {"DISTILLERY_DATABASE": postgres.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
+    home = Home(folder, {"DISTILLERY_DATABASE_URL": postgres.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
     run = yaml.safe_load((ROOT / f"examples/{EXAMPLE}.yaml").read_text())
     run["spec"]["environment"]["tasks"] |= {"train": TRAIN, "evaluate": EVALUATE}  # fewer, for the time it takes
     run["spec"]["models"]["student"]["model"] = str(ROOT / "models" / "shopper")
@@ -42,9 +42,10 @@ def test_every_instruction_is_shopped_for_once_per_arm(done: Home, postgres: Emb
     found = rows(
         postgres.dsn,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, max(steps) AS steps,
-                  count(*) FILTER (WHERE phase <> 'finished' OR stop = 'broken') AS bad FROM episode GROUP BY arm""",
+                  count(*) FILTER (WHERE phase <> 'finished' OR stop_reason = 'broken') AS bad
+           FROM episode GROUP BY arm""",
     )
-    numbers = {"own": TRAIN, "teacher": TRAIN, "base": EVALUATE, "rag": EVALUATE, "distilled": EVALUATE}
+    numbers = {"own": TRAIN, "teacher": TRAIN, "baseline": EVALUATE, "rag": EVALUATE, "distilled": EVALUATE}
     assert {row["arm"]: (row["n"], row["tasks"], row["bad"]) for row in found} == {
         arm: (n, n, 0) for arm, n in numbers.items()
     }
@@ -60,15 +61,15 @@ def test_rewards_are_graded_and_a_success_is_the_whole_reward(done: Home, postgr
 
 
 def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(done: Home, postgres: EmbeddedPostgres):
-    mined = rows(postgres.dsn, "SELECT category, text, mentions FROM hint WHERE twin_of IS NULL")
+    mined = rows(postgres.dsn, "SELECT category, text, support FROM hint WHERE duplicate_of IS NULL")
     assert ("", "search only when on the search page") in {(row["category"], row["text"]) for row in mined}
     options = [row for row in mined if row["text"] == "buy only when the options that the instruction names are chosen"]
     assert len(options) >= 3
     assert {row["category"] for row in options} <= set(CATEGORIES.values())
-    assert all(row["mentions"] >= 3 for row in options)
+    assert all(row["support"] >= 3 for row in options)
     result = done.result(EXAMPLE, "r1-hints")
     failures = rows(postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'own' AND NOT success")[0]["n"]
-    assert (result["extractor"], result["failures"], result["hints"]) == ("miner", failures, len(mined))
+    assert (result["extractor"], result["failures"], result["hints"]) == ("rules", failures, len(mined))
 
 
 def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, postgres: EmbeddedPostgres):
@@ -82,28 +83,29 @@ def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, 
     assert rows(postgres.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
     success, scores = by_arm(postgres, "success::int"), by_arm(postgres, "score")
     assert success["teacher"] > success["own"] + 0.1
-    assert success["rag"] > success["base"] + 0.1
+    assert success["rag"] > success["baseline"] + 0.1
     assert scores["teacher"] > scores["own"]
-    assert scores["rag"] > scores["base"]
+    assert scores["rag"] > scores["baseline"]
 
 
 def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
     (kept,) = rows(
-        postgres.dsn, "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid = 0"
+        postgres.dsn,
+        "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid_actions = 0",
     )
     learnt = done.result(EXAMPLE, "r1-train-distilled")
-    assert 0 < learnt["learntFrom"]["episodes"] == kept["n"] < TRAIN
+    assert 0 < learnt["learnedFrom"]["episodes"] == kept["n"] < TRAIN
     assert learnt["metrics"]["targets"] > 0
     text = (done.artifact(EXAMPLE, "r1-train-distilled") / "dataset.jsonl").read_text()
     assert text.count("Buy Now") > 0
     assert "Hints" not in text
-    assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["base"]
+    assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["baseline"]
 
 
 def test_the_verdict_and_the_report_are_of_webshop(done: Home):
     promoted = done.result(EXAMPLE, "r1-promote")
     assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
-        ("base", "rag", "distilled"), EVALUATE
+        ("baseline", "rag", "distilled"), EVALUATE
     )
     assert promoted["promoted"] == (promoted["gate"]["verdict"] == "Successful")
     report: dict[str, Any] = json.loads(done.call("report", EXAMPLE, "--json").stdout)
@@ -112,5 +114,5 @@ def test_the_verdict_and_the_report_are_of_webshop(done: Home):
         "source": "generated shop v1 (400 products, human goals, seed 0, nouns by rule v1)",
         "split": "test",
     }
-    assert report["arms"]["distilled"]["success"] > report["arms"]["base"]["success"]
+    assert report["arms"]["distilled"]["success"] > report["arms"]["baseline"]["success"]
     assert report["arms"]["distilled"]["score"] > report["arms"]["distilled"]["success"]  # graded

@@ -33,7 +33,7 @@ class FakeEnvironment:
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None: ...
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         return [task(number, split=split) for number in range(20)]
 
     def load(self) -> None: ...

@@ -21,9 +21,9 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         hints: how many are in the bank.
         stages: how many there were.
     """
-    arms = {"base": arm(0.4), "distilled": arm(0.9)}
+    arms = {"baseline": arm(0.4), "distilled": arm(0.9)}
     comparison = {
-        "a": "distilled", "b": "base", "metric": "success", "tasks": 140, "difference": 0.5, "ci": [0.4, 0.6],
+        "a": "distilled", "b": "baseline", "metric": "success", "tasks": 140, "difference": 0.5, "ci": [0.4, 0.6],
         "onlyA": 70, "onlyB": 0, "p": 1e-20, "pHolm": 1e-20, "test": "exact McNemar",
     }  # fmt: skip
     gate = {"verdict": "Successful", "reason": "The student is better."}
@@ -31,15 +31,16 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "round": 1, "arms": arms, "comparisons": [comparison], "gate": gate, "promoted": True,
         "training": {"own": {"n": 800, "successes": 370, "steps": 12.0}},
         "bank": {"failures": 430, "hints": hints, "live": {"claimed": 9, "heldOut": 4}},
-        "students": {"distilled": {"student": None, "learntFrom": {
+        "students": {"distilled": {"student": None, "learnedFrom": {
             "arm": "teacher", "episodes": 0, "dropped": {"failed": 7, "quotes a hint": 2}, "recitationRate": 0.125,
         }}},
     }  # fmt: skip
     turn = {"reply": f"{wrote} go to desk 1", "action": "go to desk 1", "observation": wrote, "valid": False}
-    play = {"arm": "base", "steps": 15, "stop": "steps", "leftOut": 3, "first": [turn] * 8, "last": [turn] * 4}
+    shown = {"leftOut": 3, "first": [turn] * 8, "last": [turn] * 4}
+    play = {"arm": "baseline", "steps": 15, "stopReason": "steps", **shown}
     pair = {
-        "task": "valid_seen/1", "category": wrote, "goal": wrote, "opening": wrote, "failed": play,
-        "solved": {**play, "arm": "distilled", "stop": "success"},
+        "task": "valid_seen/1", "category": wrote, "goal": wrote, "initialObservation": wrote, "failed": play,
+        "solved": {**play, "arm": "distilled", "stopReason": "success"},
         "lesson": {"goal": wrote, "steps": 4, "hints": [wrote, wrote]},
     }  # fmt: skip
     tokens = {"prompt": 900_000, "completion": 100_000, "cached": 450_000}
@@ -51,7 +52,7 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
     still = {"phase": "running", "finished": None, "seconds": None, "episodes": None, "tokens": None}
     return {
         "run": "default/test", "started": "2026-11-25T12:00:00+00:00", "finished": "2026-11-25T14:32:10+00:00",
-        "settings": {"spec.environment.tasks.seed": 3, "spec.evaluation.arms": ["base", "distilled"]},
+        "settings": {"spec.environment.tasks.seed": 3, "spec.evaluation.arms": ["baseline", "distilled"]},
         "adapter": {"round": 2, "place": "/home/runs/default/test/r2-train-distilled", "digest": "0"},
         "next": [{"command": "distillery serve default/test", "purpose": "serve the promoted student"}],
         "summary": "Promoted. The student is better.", "distillery": "0.1.0", "agent": "plain",
@@ -59,9 +60,9 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
         "base": {"model": "m", "revision": None, "sha256": "0"}, "tokens": tokens,
         "tasks": {"train": {"n": 800, "leftOut": 3}, "evaluate": {"n": 140}},
-        "rounds": [ended, {**ended, "round": 2}], "retriever": {"name": "embedding", "k": 3},
+        "rounds": [ended, {**ended, "round": 2}], "retriever": {"name": "embedding", "topK": 3},
         "episodes": {"found": 70, "shown": [pair, pair]},
-        "hints": [{"text": wrote, "category": wrote, "mentions": 9, "round": 1, "extractor": "llm", "model": wrote,
+        "hints": [{"text": wrote, "category": wrote, "support": 9, "round": 1, "extractor": "llm", "model": wrote,
                    "uses": 3, "successWith": 0.9, "successWithout": None, "successWithoutHints": 0.5}] * hints,
         "stages": [stage] * (stages - 1) + [{**stage, **still, "name": "r2-promote", "kind": "promote"}],
     }  # fmt: skip

@@ -101,7 +101,7 @@ def test_plain_puts_hints_on_one_line_after_the_task():
 
 
 def test_plain_refuses_examples():
-    with pytest.raises(ValueError, match=r"spec\.agent\.examples"):
+    with pytest.raises(ValueError, match=r"spec\.agent\.fewShotExamples"):
         Plain(FakeEnvironment()).head(task(), OPENING, hints=(), examples=1)
 
 

@@ -32,27 +32,27 @@ def test_the_short_form_is_enough_and_defaults_are_the_papers():
 
 
 def test_the_canonical_document_parses_to_the_same_run():
-    run = parse(document(rounds={"max": 3, "patience": 1}))
+    run = parse(document(rounds={"maxRounds": 3, "patience": 1}))
     assert parse(canonical(run)) == run
 
 
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({"rounds": {"maks": 3}}, "spec.rounds.maks: 3: unknown field; did you mean max?"),
-        ({"rounds": {"max": "3"}}, 'spec.rounds.max: "3": write a whole number, without quotes or unit'),
-        ({"rounds": {"max": 0}}, "spec.rounds.max: 0: write 1 or more"),
+        ({"rounds": {"maxRound": 3}}, "spec.rounds.maxRound: 3: unknown field; did you mean maxRounds?"),
+        ({"rounds": {"maxRounds": "3"}}, 'spec.rounds.maxRounds: "3": write a whole number, without quotes or unit'),
+        ({"rounds": {"maxRounds": 0}}, "spec.rounds.maxRounds: 0: write 1 or more"),
         ({"rollout": {"temperature": 3}}, "spec.rollout.temperature: 3: write 2.0 or less"),
         ({"rollout": {"leaseSeconds": "2m"}}, 'spec.rollout.leaseSeconds: "2m": write a whole number, without quotes'),
-        ({"evaluation": {"arms": ["base", "gold"]}}, "spec.evaluation.arms[1]: \"gold\": write one of 'base'"),
+        ({"evaluation": {"arms": ["baseline", "gold"]}}, "spec.evaluation.arms[1]: \"gold\": write one of 'baseline'"),
         ({"models": {}}, "spec.models.student: is missing; it is required"),
         (
             {"training": {"learningRate": "2e-4"}},
             'spec.training.learningRate: "2e-4": YAML takes this for a text: write it with a point, as 2.0e-4 or',
         ),
-        ({"pods": {"ingress": 1}}, "spec.pods.ingress: 1: unknown field; known here: image, "),
-        ({"pods": {"annotations": 1}}, "spec.pods.annotations: 1: unknown field; known here: image, "),
-        ({"gpus": 1}, "spec.gpus: 1: unknown field; did you mean gpuPods?"),
+        ({"podTemplate": {"ingress": 1}}, "spec.podTemplate.ingress: 1: unknown field; known here: image, "),
+        ({"podTemplate": {"annotations": 1}}, "spec.podTemplate.annotations: 1: unknown field; known here: image, "),
+        ({"gpus": 1}, "spec.gpus: 1: unknown field; known here: environment, agent, models"),
         ({"volumes": 1}, "spec.volumes: 1: unknown field; known here: environment, agent, models"),
         (
             {"training": {"quantization": "nf4"}},
@@ -90,80 +90,100 @@ def test_the_canonical_document_parses_to_the_same_run():
         (
             {
                 "models": {"student": {"model": "/m"}, "extractor": {"endpoint": ENDPOINT}},
-                "hints": {"extractor": "miner"},
+                "hints": {"extractor": "rules"},
             },
             "spec.models.extractor: ",
         ),
         ({"hints": {"retriever": "none"}}, 'spec.hints.retriever: "none": without hints there is nothing to distil'),
-        ({"evaluation": {"arms": ["base", "sft"]}}, "spec.evaluation.arms: "),
-        ({"evaluation": {"arms": ["base", "distilled", "base"]}}, "spec.evaluation.arms: "),
-        ({"evaluation": {"arms": ["base", "distilled", "distilled-matched"]}}, "spec.evaluation.arms: "),
-        ({"evaluation": {"seeds": 3}}, "spec.evaluation.seeds: 3: greedy episodes are all alike"),
-        ({"teaching": {"attempts": 2}}, "spec.teaching.attempts: 2: greedy attempts are all alike"),
-        ({"agent": {"maxCalls": 10}}, "spec.agent.maxCalls: 10: must be at least spec.environment.maxSteps"),
+        ({"evaluation": {"arms": ["baseline", "sft"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"arms": ["baseline", "distilled", "baseline"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"arms": ["baseline", "distilled", "distilled-matched"]}}, "spec.evaluation.arms: "),
+        ({"evaluation": {"rolloutsPerTask": 3}}, "spec.evaluation.rolloutsPerTask: 3: greedy episodes are all alike"),
+        (
+            {"teacherRollout": {"rolloutsPerTask": 2}},
+            "spec.teacherRollout.rolloutsPerTask: 2: greedy episodes are all alike",
+        ),
+        ({"agent": {"maxTurns": 10}}, "spec.agent.maxTurns: 10: must be at least spec.environment.maxSteps"),
         ({"rollout": {"leaseSeconds": 5}}, "spec.rollout.leaseSeconds: 5: write 10 or more"),
-        ({"rounds": {"patience": 2}}, "spec.rounds.patience: 2: must not exceed spec.rounds.max"),
+        ({"rounds": {"patience": 2}}, "spec.rounds.patience: 2: must not exceed spec.rounds.maxRounds"),
         (
-            {"rounds": {"until": {"atLeast": 0.9}}, "promotion": {"policy": "Never"}},
-            "spec.rounds.until: ",
+            {"rounds": {"target": {"minValue": 0.9}}, "promotion": {"policy": "Never"}},
+            "spec.rounds.target: ",
         ),
         (
-            {"rounds": {"max": 2, "trigger": {"failures": 50}}},
-            'spec.rounds.trigger: {"failures": 50}: needs spec.promotion.service.feedback',
+            {"rounds": {"maxRounds": 2, "trigger": {"minFailures": 50}}},
+            'spec.rounds.trigger: {"minFailures": 50}: needs spec.serving.feedback',
         ),
         (
-            {"rounds": {"max": 2, "trigger": {"failures": 0}}},
-            "spec.rounds.trigger.failures: 0: write 1 or more",
+            {"rounds": {"maxRounds": 2, "trigger": {"minFailures": 0}}},
+            "spec.rounds.trigger.minFailures: 0: write 1 or more",
         ),
         (
-            {"promotion": {"service": {"feedback": {"redact": ["[A-Z]+-[0-9]+", "(unclosed"]}}}},
-            'spec.promotion.service.feedback.redact[1]: "(unclosed": write a regular expression in RE2\'s syntax',
+            {"serving": {"feedback": {"redactPatterns": ["[A-Z]+-[0-9]+", "(unclosed"]}}},
+            'spec.serving.feedback.redactPatterns[1]: "(unclosed": write a regular expression in RE2\'s syntax',
         ),
         (
-            {"promotion": {"service": {"feedback": {"redact": ["(?<!x)y"]}}}},
-            'spec.promotion.service.feedback.redact[0]: "(?<!x)y": write a regular expression in RE2\'s syntax, which '
+            {"serving": {"feedback": {"redactPatterns": ["(?<!x)y"]}}},
+            'spec.serving.feedback.redactPatterns[0]: "(?<!x)y": write a regular expression in RE2\'s syntax, which '
             "has no look-around and no back-references: ",
         ),
         (
-            {"promotion": {"service": {"feedback": {"redact": ["x{2,1001}"]}}}},
-            'spec.promotion.service.feedback.redact[0]: "x{2,1001}": repeat at most 1000 times',
+            {"serving": {"feedback": {"redactPatterns": ["x{2,1001}"]}}},
+            'spec.serving.feedback.redactPatterns[0]: "x{2,1001}": repeat at most 1000 times',
         ),
         (
-            {"promotion": {"canary": {"steps": [{"seconds": 60}]}}},
-            "spec.promotion.canary.steps: ",
+            {"serving": {"canary": {"steps": [{"minDurationSeconds": 60}]}}},
+            "spec.serving.canary.steps: ",
         ),
         (
-            {"promotion": {"canary": {"steps": [{"weight": 5, "shadow": True, "seconds": 60}]}}},
-            "spec.promotion.canary.steps: ",
+            {"serving": {"canary": {"steps": [{"weight": 5, "shadow": True, "minDurationSeconds": 60}]}}},
+            "spec.serving.canary.steps: ",
         ),
         (
-            {"promotion": {"canary": {"steps": [{"weight": 9, "seconds": 60}, {"shadow": True, "seconds": 60}]}}},
-            "spec.promotion.canary.steps: ",
+            {
+                "serving": {
+                    "canary": {
+                        "steps": [{"weight": 9, "minDurationSeconds": 60}, {"shadow": True, "minDurationSeconds": 60}]
+                    }
+                }
+            },
+            "spec.serving.canary.steps: ",
         ),
         (
-            {"promotion": {"canary": {"steps": [{"weight": 9, "seconds": 60, "timeoutSeconds": 59}]}}},
-            "spec.promotion.canary.steps: ",
+            {
+                "serving": {
+                    "canary": {"steps": [{"weight": 9, "minDurationSeconds": 60, "progressDeadlineSeconds": 59}]}
+                }
+            },
+            "spec.serving.canary.steps: ",
         ),
         (
-            {"promotion": {"canary": {"steps": []}}},
-            "spec.promotion.canary.steps: []: tuple should have at least 1 item",
+            {"serving": {"canary": {"steps": []}}},
+            "spec.serving.canary.steps: []: tuple should have at least 1 item",
         ),
         (
-            {"promotion": {"canary": {"steps": [{"weight": 5, "seconds": 60}], "analysis": {"maxErrorIncrease": 0}}}},
-            "spec.promotion.canary.analysis.maxErrorIncrease: 0",
+            {
+                "serving": {
+                    "canary": {
+                        "steps": [{"weight": 5, "minDurationSeconds": 60}],
+                        "analysis": {"maxErrorRateIncrease": 0},
+                    }
+                }
+            },
+            "spec.serving.canary.analysis.maxErrorRateIncrease: 0",
         ),
         (
-            {"promotion": {"canary": {"steps": [{"weight": 100, "seconds": 60}]}}},
-            "spec.promotion.canary.steps[0].weight: 100: write 99 or less",
+            {"serving": {"canary": {"steps": [{"weight": 100, "minDurationSeconds": 60}]}}},
+            "spec.serving.canary.steps[0].weight: 100: write 99 or less",
         ),
-        ({"promotion": {"round": 2}}, "spec.promotion.round: 2: must not exceed spec.rounds.max"),
+        ({"serving": {"pinnedRound": 2}}, "spec.serving.pinnedRound: 2: must not exceed spec.rounds.maxRounds"),
         (
-            {"promotion": {"service": {"gateway": {"limits": {"maxTokens": 0}}}}},
-            "spec.promotion.service.gateway.limits.maxTokens: 0: write 1 or more",
+            {"serving": {"gateway": {"limits": {"maxTokens": 0}}}},
+            "spec.serving.gateway.limits.maxTokens: 0: write 1 or more",
         ),
         (
-            {"promotion": {"service": {"gateway": {"deniedParameters": ["n", "top-k"]}}}},
-            'spec.promotion.service.gateway.deniedParameters[1]: "top-k": write lower-case letters and underscores',
+            {"serving": {"gateway": {"deniedParameters": ["n", "top-k"]}}},
+            'spec.serving.gateway.deniedParameters[1]: "top-k": write lower-case letters and underscores',
         ),
     ],
 )
@@ -173,27 +193,34 @@ def test_a_mistake_is_named_with_its_field_value_and_mend(spec: dict[str, Any], 
 
 
 def test_the_gateways_limits_are_the_same_in_the_resource_and_in_the_gateway():
-    asked = parse(document()).spec.promotion.service.gateway.limits
+    asked = parse(document()).spec.serving.gateway.limits
     assert gateway_limits(asked.model_dump(mode="json", by_alias=True)) == Limits()
 
 
 def test_what_is_served_may_change_while_a_run_exists_and_what_is_learnt_may_not():
-    old = parse(document(rounds={"max": 2}))
+    old = parse(document(rounds={"maxRounds": 2}))
     changes: dict[str, Any] = {
         "suspend": True,
         "ttlSecondsAfterFinished": 60,
-        "promotion": {"round": 1, "service": {"replicas": 3}, "canary": {"steps": [{"weight": 5, "seconds": 60}]}},
+        "serving": {"pinnedRound": 1, "replicas": 3, "canary": {"steps": [{"weight": 5, "minDurationSeconds": 60}]}},
     }
-    assert learned_changes(old, parse(document(rounds={"max": 2}, **changes))) == []
-    other = parse(document(rounds={"max": 3}, promotion={"weights": "adapter"}))
-    assert [change.path for change in learned_changes(old, other)] == ["spec.promotion.weights", "spec.rounds.max"]
+    assert learned_changes(old, parse(document(rounds={"maxRounds": 2}, **changes))) == []
+    other = parse(document(rounds={"maxRounds": 3}, promotion={"weights": "adapter"}))
+    assert [change.path for change in learned_changes(old, other)] == [
+        "spec.promotion.weights",
+        "spec.rounds.maxRounds",
+    ]
 
 
 def test_a_canary_may_begin_with_shadows_and_keep_its_weight():
-    steps = [{"shadow": True, "seconds": 60}, {"weight": 5, "seconds": 60}, {"weight": 5, "seconds": 60}]
-    run = parse(document(promotion={"canary": {"steps": steps}}))
-    assert run.spec.promotion.canary
-    assert [step.weight for step in run.spec.promotion.canary.steps] == [0, 5, 5]
+    steps = [
+        {"shadow": True, "minDurationSeconds": 60},
+        {"weight": 5, "minDurationSeconds": 60},
+        {"weight": 5, "minDurationSeconds": 60},
+    ]
+    run = parse(document(serving={"canary": {"steps": steps}}))
+    assert run.spec.serving.canary
+    assert [step.weight for step in run.spec.serving.canary.steps] == [0, 5, 5]
     assert parse(canonical(run)) == run
 
 
@@ -219,11 +246,11 @@ def test_document_is_newer_when_its_unknown_fields_are_all_that_is_wrong():
         return caught.value
 
     assert wrong(curriculum={"rate": 3}).is_newer
-    assert not wrong(curriculum={"rate": 3}, rounds={"max": 0}).is_newer
+    assert not wrong(curriculum={"rate": 3}, rounds={"maxRounds": 0}).is_newer
 
 
 def test_all_mistakes_are_told_at_once():
-    assert len(problems({"rounds": {"max": 0}, "agent": {"nam": "x"}, "rollout": {"workers": -1}})) == 3
+    assert len(problems({"rounds": {"maxRounds": 0}, "agent": {"nam": "x"}, "rollout": {"workers": -1}})) == 3
 
 
 def test_a_wrong_kind_is_refused():
@@ -278,23 +305,23 @@ def changed(tmp_path: Path, *changes: str) -> DistillationRun:
 
 def test_load_replaces_fields_when_changes_are_given(tmp_path: Path):
     limits = r"spec.modelServer.resources.limits.nvidia\.com/gpu='1'"
-    run = changed(tmp_path, "spec.rounds.max=2", "spec.training.learningRate=2e-4", limits, "metadata.name=other")
-    assert (run.key, run.spec.rounds.max, run.spec.training.learning_rate) == ("default/other", 2, 2e-4)
+    run = changed(tmp_path, "spec.rounds.maxRounds=2", "spec.training.learningRate=2e-4", limits, "metadata.name=other")
+    assert (run.key, run.spec.rounds.max_rounds, run.spec.training.learning_rate) == ("default/other", 2, 2e-4)
     assert run.spec.model_server.resources.limits == {"nvidia.com/gpu": "1"}
     (tmp_path / "tiny").mkdir()
     run = changed(
-        tmp_path, "spec.rounds={}", "spec.models.student.model=./tiny", "spec.evaluation.arms=[base, distilled]"
+        tmp_path, "spec.rounds={}", "spec.models.student.model=./tiny", "spec.evaluation.arms=[baseline, distilled]"
     )
     assert run.spec.models.student.model == str(tmp_path / "tiny")
-    assert run.spec.evaluation.arms == ("base", "distilled")
+    assert run.spec.evaluation.arms == ("baseline", "distilled")
 
 
 @pytest.mark.parametrize(
     ("change", "reported"),
     [
-        ("spec.rounds.maks=2", "spec.rounds.maks: 2: unknown field; did you mean max?"),
-        ("spec.rounds.max=two", 'spec.rounds.max: "two": write a whole number'),
-        ("spec.rounds.max={", r'spec.rounds.max: "{": is not YAML: '),
+        ("spec.rounds.maxRound=2", "spec.rounds.maxRound: 2: unknown field; did you mean maxRounds?"),
+        ("spec.rounds.maxRounds=two", 'spec.rounds.maxRounds: "two": write a whole number'),
+        ("spec.rounds.maxRounds={", r'spec.rounds.maxRounds: "{": is not YAML: '),
         ("spec.evaluation.arms.0=base", 'spec.evaluation.arms: {"0": "base"}: write a list'),
         ("metadata.name=2024-13-45", 'metadata.name: "2024-13-45": is not YAML: month must be'),
         ("apiVersion.x=1", "apiVersion.x: 1: apiVersion has no fields: set apiVersion as a whole"),
@@ -347,10 +374,10 @@ def test_load_suggests_the_folder_when_a_model_looks_like_a_repository(tmp_path:
     ],
 )  # fmt: skip
 def test_an_argument_is_refused_when_it_decides_where_vllm_listens_and_whom_it_answers(argument: str):
-    with pytest.raises(InvalidRun, match=r"spec\.modelServer\.arguments: .*leave out host, port"):
-        parse(document(modelServer={"arguments": ["--max-num-seqs=8", argument]}))
+    with pytest.raises(InvalidRun, match=r"spec\.modelServer\.extraArgs: .*leave out host, port"):
+        parse(document(modelServer={"extraArgs": ["--max-num-seqs=8", argument]}))
 
 
 def test_other_arguments_of_vllm_are_accepted():
     arguments = ["--hf-overrides={}", "--pooler-config={}", "--api-server-count=2", "--enable-prefix-caching", "4096"]
-    assert parse(document(modelServer={"arguments": arguments})).spec.model_server.arguments == tuple(arguments)
+    assert parse(document(modelServer={"extraArgs": arguments})).spec.model_server.extra_args == tuple(arguments)

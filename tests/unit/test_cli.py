@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy.exc
 import yaml
 
+from distillery import __version__
 from distillery.artifacts.folder import FolderStore
 from distillery.cli import cluster
 from distillery.cli import main as commands
@@ -48,6 +49,12 @@ def test_the_help_shows_every_command_examples_and_exit_codes():
         assert word in text
 
 
+def test_kubectl_finds_the_command_as_a_plugin():
+    plugin = Path(sys.executable).with_name("kubectl-distillery")
+    done = subprocess.run([plugin, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"distillery {__version__}\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
     assert call(command, "--help") == 0
@@ -73,7 +80,7 @@ def test_help_loads_nothing_that_is_slow():
 @pytest.mark.parametrize(
     ("arguments", "reported"),
     [
-        ("run x.yaml --set rounds", "rounds: write PATH=VALUE, such as spec.rounds.max=2"),
+        ("run x.yaml --set rounds", "rounds: write PATH=VALUE, such as spec.rounds.maxRounds=2"),
         ("logs a --tail -1", "-1: write a whole number of at least 0"),
         ("hints a --limit few", "few: write a whole number of at least 0"),
         ("serve a --port 70000", "70000: write a number up to 65535; 0 takes a free port"),
@@ -91,20 +98,20 @@ def test_serve_takes_a_free_port_when_it_is_0():
 
 
 def test_validate_checks_the_document_with_its_changes(file: Path, capsys: pytest.CaptureFixture[str]):
-    assert call("validate", "--offline", str(file), "--set", "spec.rounds.max=4", "--set", "metadata.name=b") == 0
+    assert call("validate", "--offline", str(file), "--set", "spec.rounds.maxRounds=4", "--set", "metadata.name=b") == 0
     assert "run default/b" in (shown := capsys.readouterr().out)
     assert "up to 4 rounds" in shown
-    assert call("validate", "--offline", str(file), "--set", "spec.rounds.max=0") == 78
-    assert "spec.rounds.max: 0: write 1 or more" in capsys.readouterr().err
+    assert call("validate", "--offline", str(file), "--set", "spec.rounds.maxRounds=0") == 78
+    assert "spec.rounds.maxRounds: 0: write 1 or more" in capsys.readouterr().err
 
 
 def test_validate_prints_json_when_a_script_reads_it(file: Path, capsys: pytest.CaptureFixture[str]):
     assert call("validate", "--offline", "--json", str(file)) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["valid"], found["run"], found["problems"]) == (True, "default/test", [])
-    assert call("validate", "--offline", "--json", str(file), "--set", "spec.rounds.max=0") == 78
+    assert call("validate", "--offline", "--json", str(file), "--set", "spec.rounds.maxRounds=0") == 78
     found = json.loads(capsys.readouterr().out)
-    assert found["problems"] == [{"path": "spec.rounds.max", "value": "0", "fix": "write 1 or more"}]
+    assert found["problems"] == [{"path": "spec.rounds.maxRounds", "value": "0", "fix": "write 1 or more"}]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -184,12 +191,12 @@ def test_a_valid_document_is_summed_up(file: Path, capsys: pytest.CaptureFixture
 def test_an_invalid_document_is_a_configuration_error_with_every_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    wrong: dict[str, Any] = document(rounds={"max": 0}, agent={"nmae": "react"})
+    wrong: dict[str, Any] = document(rounds={"maxRounds": 0}, agent={"nmae": "react"})
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(wrong))
     assert call("validate", str(path)) == 78
     told = capsys.readouterr().err
-    assert "spec.rounds.max: 0: write 1 or more" in told
+    assert "spec.rounds.maxRounds: 0: write 1 or more" in told
     assert 'spec.agent.nmae: "react": unknown field; did you mean name?' in told
 
 
@@ -230,9 +237,9 @@ test ! -e {tmp_path}/refusal || {{ cat {tmp_path}/refusal >&2; exit 1; }}
 KIND = "distillationruns.distillery.dev"
 
 
-def answer(kubectl: Path, annotation: str, value: str, outcome: str = "Accepted") -> None:
+def answer(kubectl: Path, annotation: str, value: str, phase: str = "Accepted") -> None:
     """The run as it is once the operator answered."""
-    record = {"name": f"distillery.dev/{annotation}", "value": value, "outcome": outcome, "message": "what it says"}
+    record = {"name": f"distillery.dev/{annotation}", "value": value, "phase": phase, "message": "what it says"}
     (kubectl / "answer").write_text(json.dumps({"status": {"requests": [record]}}))
 
 
@@ -279,7 +286,7 @@ def test_verb_names_namespace_and_context(kubectl: Path, now: str):
 def test_verb_fails_with_the_operators_reason_when_it_refuses(
     kubectl: Path, now: str, capsys: pytest.CaptureFixture[str]
 ):
-    answer(kubectl, "serve-requested", f"9@{now}", "Refused")
+    answer(kubectl, "serve-requested", f"9@{now}", "Rejected")
     assert call("promote", "a", "--round", "9") == 1
     assert capsys.readouterr().err == "what it says\n"
 
@@ -294,7 +301,7 @@ def test_verb_fails_when_the_operator_does_not_answer(kubectl: Path, now: str, c
 def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run of this machine, and not even a database."""
     monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("DISTILLERY_DATABASE", raising=False)
+    monkeypatch.delenv("DISTILLERY_DATABASE_URL", raising=False)
 
 
 def test_retry_annotates_the_run_when_it_is_on_a_cluster(
@@ -373,18 +380,18 @@ def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
         ("DISTILLERY_HOME", "file", "DISTILLERY_HOME: {folder}/file is a file; name a folder"),
         ("DISTILLERY_HOME", "file/below", "DISTILLERY_HOME: {folder}/file"),
         ("DISTILLERY_HOME", "/proc/none", "DISTILLERY_HOME: /proc/none can't be made: "),
-        ("DISTILLERY_DATABASE", "host=/nowhere", "DISTILLERY_DATABASE: "),
-        ("DISTILLERY_DATABASE", "nonsense", "correct DISTILLERY_DATABASE"),
-        ("DISTILLERY_DATABASE_FILE", "none", "DISTILLERY_DATABASE_FILE: "),
+        ("DISTILLERY_DATABASE_URL", "host=/nowhere", "DISTILLERY_DATABASE_URL: "),
+        ("DISTILLERY_DATABASE_URL", "nonsense", "correct DISTILLERY_DATABASE_URL"),
+        ("DISTILLERY_DATABASE_URL_FILE", "none", "DISTILLERY_DATABASE_URL_FILE: "),
     ],
 )
 def test_status_names_the_variable_when_it_is_unusable(
     variable: str, value: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
     (tmp_path / "file").write_text("")
-    for name in ("DISTILLERY_HOME", "DISTILLERY_DATABASE", "DISTILLERY_DATABASE_FILE"):
+    for name in ("DISTILLERY_HOME", "DISTILLERY_DATABASE_URL", "DISTILLERY_DATABASE_URL_FILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(variable, value if variable == "DISTILLERY_DATABASE" else str(tmp_path / value))
+    monkeypatch.setenv(variable, value if variable == "DISTILLERY_DATABASE_URL" else str(tmp_path / value))
     assert call("status") == 78
     (line,) = capsys.readouterr().err.splitlines()
     assert told.format(folder=tmp_path) in line

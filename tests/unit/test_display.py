@@ -114,8 +114,8 @@ def test_stages_are_interrupted_when_no_process_drives_the_run():
 
 
 def test_episodes_of_several_arms_are_named_so():
-    run = parse(document(evaluation={"arms": ["base", "rag", "distilled"]}))
-    rows = [playing() | {"name": "r1-evaluate-base"}]
+    run = parse(document(evaluation={"arms": ["baseline", "rag", "distilled"]}))
+    rows = [playing() | {"name": "r1-evaluate-baseline"}]
     (seen,) = stages_as_seen(Progress(run, plan(run.spec, {}), rows))
     assert detail(seen).startswith("20/80 episodes, 2 arms")
 

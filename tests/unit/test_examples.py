@@ -30,10 +30,18 @@ def test_the_production_example_shows_what_a_cluster_of_ones_own_needs():
     spec = load(FOLDER / "kubernetes" / "production.yaml").spec
     assert warning_of(spec) == ""
     given = spec.model_dump(by_alias=True, exclude_defaults=True)
-    assert {"gpuPods", "pods", "storage", "database", "queueName", "modelServer", "stages", "rounds"} <= given.keys()
+    assert {
+        "gpuPodTemplate",
+        "podTemplate",
+        "storage",
+        "database",
+        "queueName",
+        "modelServer",
+        "stages",
+        "rounds",
+    } <= given.keys()
     assert spec.storage.uri
     assert spec.storage.uri.startswith("s3://")
-    assert spec.gpu_pods.node_selector
-    assert spec.gpu_pods.tolerations
-    assert given["promotion"].keys() >= {"service", "canary"}
-    assert given["promotion"]["service"].keys() >= {"gateway", "feedback", "resources", "replicas"}
+    assert spec.gpu_pod_template.node_selector
+    assert spec.gpu_pod_template.tolerations
+    assert given["serving"].keys() >= {"canary", "gateway", "feedback", "resources", "replicas"}

@@ -108,7 +108,7 @@ def test_a_goal_is_of_the_category_of_the_task_that_is_most_like_it():
 
 
 def test_environments_find_the_goal_that_an_opening_states(tmp_path: Path):
-    alfworld, webshop = ALFWorld({"games": "generated"}, tmp_path), WebShop({"catalogue": "generated"}, tmp_path)
+    alfworld, webshop = ALFWorld({"games": "generated"}, tmp_path), WebShop({"catalog": "generated"}, tmp_path)
     assert alfworld.goal(OPENING) == "put some mug in shelf"
     assert webshop.goal("WebShop [SEP] Instruction: [SEP] i need a red mug, price below 20 [SEP] Search") == (
         "i need a red mug, price below 20"

@@ -12,7 +12,7 @@ from distillery.planning.stages import BASE, PREPARE, own_temperatures, round_st
 from tests.unit.documents import document
 
 ALL_ARMS = [
-    "base", "rag", "placebo", "sft", "distilled", "distilled+rag", "placebo-distilled", "sft-matched",
+    "baseline", "rag", "placebo", "sft", "distilled", "distilled+rag", "placebo-distilled", "sft-matched",
     "distilled-matched", "placebo-distilled-matched", "sft-unfiltered", "distilled-unfiltered",
     "placebo-distilled-unfiltered",
 ]  # fmt: skip
@@ -78,7 +78,7 @@ def test_each_stage_comes_after_what_it_needs():
 
 
 def test_controls_that_nobody_asked_for_cost_nothing():
-    names = [str(stage.id) for stage in round_stages(spec_of(evaluation={"arms": ["base", "distilled"]}), 1, BASE)]
+    names = [str(stage.id) for stage in round_stages(spec_of(evaluation={"arms": ["baseline", "distilled"]}), 1, BASE)]
     assert "r1-teach-placebo" not in names
     assert "r1-train-sft" not in names
 
@@ -86,14 +86,14 @@ def test_controls_that_nobody_asked_for_cost_nothing():
 def test_a_matched_student_waits_for_every_arm_it_is_matched_with():
     stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)}
     needed = {str(sid) for sid in stages["r1-train-sft-matched"].needs}
-    assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo", "r1-evaluate-base"}
-    two = ["base", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
+    assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo", "r1-evaluate-baseline"}
+    two = ["baseline", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
     stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": two}), 1, BASE)}
     assert "r1-teach-placebo" not in [str(sid) for sid in stages["r1-train-sft-matched"].needs]
 
 
 def test_the_next_round_plays_with_the_promoted_student():
-    spec = spec_of(rounds={"max": 2})
+    spec = spec_of(rounds={"maxRounds": 2})
     observed: dict[StageId, StageState] = {}
     while True:
         current = plan(spec, observed)
@@ -107,12 +107,12 @@ def test_the_next_round_plays_with_the_promoted_student():
 
 
 def test_a_loser_is_not_played_with():
-    end, _ = run_to_the_end(spec_of(rounds={"max": 2}), [promote_result(promoted=False)] * 2)
+    end, _ = run_to_the_end(spec_of(rounds={"maxRounds": 2}), [promote_result(promoted=False)] * 2)
     assert end.serving == BASE
 
 
 def test_a_winner_stays_when_a_later_candidate_loses():
-    end, _ = run_to_the_end(spec_of(rounds={"max": 2}), [promote_result(), promote_result(promoted=False)])
+    end, _ = run_to_the_end(spec_of(rounds={"maxRounds": 2}), [promote_result(), promote_result(promoted=False)])
     assert end.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
 
 
@@ -134,7 +134,7 @@ def judged_on(number: int, verdicts: list[dict[str, Any]]) -> dict[StageId, Stag
 
 
 def wanting(number: int, rounds: int) -> Spec:
-    return spec_of(rounds={"max": rounds}, environment={"tasks": {"train": 2, "evaluate": number}})
+    return spec_of(rounds={"maxRounds": rounds}, environment={"tasks": {"train": 2, "evaluate": number}})
 
 
 def test_the_last_round_is_judged_again_when_there_are_more_held_out_tasks():
@@ -149,7 +149,7 @@ def test_the_last_round_is_judged_again_when_there_are_more_held_out_tasks():
             assert str(stage.id) not in started
             started.append(str(stage.id))
             observed[stage.id] = StageState("succeeded", result=result_on(stage.id, [won, won], 200))
-    assert started == ["prepare", "r2-evaluate-base", "r2-evaluate-sft", "r2-evaluate-distilled", "r2-promote"]
+    assert started == ["prepare", "r2-evaluate-baseline", "r2-evaluate-sft", "r2-evaluate-distilled", "r2-promote"]
     assert (current.phase, current.serving.trained_by) == ("Complete", StageId(2, Kind.TRAIN, "distilled"))
 
 
@@ -164,14 +164,14 @@ def test_a_round_that_promoted_keeps_its_verdict_when_there_are_more_held_out_ta
 
 def test_patience_ends_a_run_that_no_longer_improves():
     verdicts = [promote_result(), promote_result(promoted=False), promote_result(promoted=False), promote_result()]
-    end, _ = run_to_the_end(spec_of(rounds={"max": 9, "patience": 2}), verdicts)
+    end, _ = run_to_the_end(spec_of(rounds={"maxRounds": 9, "patience": 2}), verdicts)
     assert len(end.verdicts) == 3
     assert "No promotion in 2 rounds" in end.message
 
 
 def test_the_target_ends_a_run():
     end, _ = run_to_the_end(
-        spec_of(rounds={"max": 9, "until": {"atLeast": 0.9}}),
+        spec_of(rounds={"maxRounds": 9, "target": {"minValue": 0.9}}),
         [promote_result(metric=0.8), promote_result(metric=0.92)],
     )
     assert len(end.verdicts) == 2
@@ -180,7 +180,7 @@ def test_the_target_ends_a_run():
 
 def test_the_target_is_judged_on_students_only():
     end, _ = run_to_the_end(
-        spec_of(rounds={"max": 2, "until": {"atLeast": 0.5}}),
+        spec_of(rounds={"maxRounds": 2, "target": {"minValue": 0.5}}),
         [promote_result(promoted=False, metric=0.95), promote_result(promoted=False, metric=0.95)],
     )
     assert len(end.verdicts) == 2
@@ -206,13 +206,15 @@ def test_nothing_starts_twice():
     assert current.running == (PREPARE,)
 
 
-@pytest.mark.parametrize("name", ["prepare", "r1-rollout", "r12-train-placebo-distilled-matched", "r2-evaluate-base"])
+@pytest.mark.parametrize(
+    "name", ["prepare", "r1-rollout", "r12-train-placebo-distilled-matched", "r2-evaluate-baseline"]
+)
 def test_stage_names_can_be_read_back(name: str):
     assert str(StageId.parse(name)) == name
 
 
 def test_a_student_that_had_nothing_to_learn_from_needs_no_server():
-    spec = spec_of(evaluation={"arms": ["base", "distilled"]})
+    spec = spec_of(evaluation={"arms": ["baseline", "distilled"]})
     observed: dict[StageId, StageState] = {}
     while not (judged := [s for s in plan(spec, observed).start if s.id.variant == "distilled" and s.arms]):
         for stage in plan(spec, observed).start:
@@ -223,8 +225,8 @@ def test_a_student_that_had_nothing_to_learn_from_needs_no_server():
 
 
 TRIGGERED: dict[str, Any] = {
-    "rounds": {"max": 2, "trigger": {"failures": 50}},
-    "promotion": {"service": {"feedback": {}}},
+    "rounds": {"maxRounds": 2, "trigger": {"minFailures": 50}},
+    "serving": {"feedback": {}},
 }
 
 
@@ -257,7 +259,7 @@ def test_a_round_that_was_begun_goes_on_though_its_failures_are_used_up():
 
 
 def test_what_ends_a_run_ends_one_with_a_trigger():
-    spec = spec_of(**(TRIGGERED | {"rounds": {"max": 2, "patience": 1, "trigger": {"failures": 50}}}))
+    spec = spec_of(**(TRIGGERED | {"rounds": {"maxRounds": 2, "patience": 1, "trigger": {"minFailures": 50}}}))
     observed = after_round_one(spec)
     observed[StageId(1, Kind.PROMOTE)] = StageState("succeeded", result=promote_result(promoted=False))
     assert plan(spec, observed).phase == "Complete"
@@ -271,16 +273,16 @@ def test_the_message_of_a_waiting_run_does_not_change_with_the_count():
 
 
 @pytest.mark.parametrize(
-    ("arms", "teaching", "expected"),
+    ("arms", "teacher", "expected"),
     [
-        (["base", "sft", "distilled"], {"attempts": 3, "temperature": 0.7}, [0.2, 0.7, 0.7]),
-        (["base", "sft-unfiltered", "distilled"], {"attempts": 2}, [0.2, 0.2]),
-        (["base", "sft", "distilled"], {"temperature": 0.7}, [0.2]),
-        (["base", "distilled", "placebo-distilled"], {"attempts": 3, "temperature": 0.7}, [0.2]),
+        (["baseline", "sft", "distilled"], {"rolloutsPerTask": 3, "temperature": 0.7}, [0.2, 0.7, 0.7]),
+        (["baseline", "sft-unfiltered", "distilled"], {"rolloutsPerTask": 2}, [0.2, 0.2]),
+        (["baseline", "sft", "distilled"], {"temperature": 0.7}, [0.2]),
+        (["baseline", "distilled", "placebo-distilled"], {"rolloutsPerTask": 3, "temperature": 0.7}, [0.2]),
     ],
 )
 def test_own_play_has_the_teachers_attempts_when_a_student_learns_from_it(
-    arms: list[str], teaching: dict[str, Any], expected: list[float]
+    arms: list[str], teacher: dict[str, Any], expected: list[float]
 ):
-    spec = spec_of(evaluation={"arms": arms}, rollout={"temperature": 0.2}, teaching=teaching)
+    spec = spec_of(evaluation={"arms": arms}, rollout={"temperature": 0.2}, teacherRollout=teacher)
     assert own_temperatures(spec) == expected

@@ -20,7 +20,7 @@ from distillery.rollouts.play import Budget, play
 from tests.unit.fake_server import FakeServer, completion, refusal
 from tests.unit.fakes import FakeEnvironment, task
 
-BUDGET = Budget(max_steps=5, max_calls=8, stop_after_identical=3, max_tokens=20, temperature=0.0)
+BUDGET = Budget(max_steps=5, max_turns=8, max_repeated_replies=3, max_tokens=20, temperature=0.0)
 LEASE = Lease(1, 1, task(), "teacher", 0, (4,), ("look on the desk",))
 
 
@@ -85,8 +85,8 @@ async def test_a_success_ends_the_episode():
 
 async def test_a_thought_costs_a_call_and_no_step():
     episode, _, session = await played(in_turn(*("think: hm", "look") * 4))
-    assert len(episode.turns) == BUDGET.max_calls
-    assert episode.stop == "calls"
+    assert len(episode.turns) == BUDGET.max_turns
+    assert episode.stop == "turns"
     assert len(session.actions) < BUDGET.max_steps
     assert episode.turns[0].observation == "OK."
 

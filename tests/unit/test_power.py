@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from distillery.api.evaluation import Gate
+from distillery.api.promotion import Gate
 from distillery.evaluation.gate import judge
 from distillery.evaluation.power import LOST, min_tasks, power, smallest_difference, tasks_needed
 from distillery.evaluation.statistics import Difference, paired

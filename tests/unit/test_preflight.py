@@ -20,7 +20,7 @@ HOUSE = EnvironmentFacts("house", "test", {"train": 300, "test": 100}, {}, reads
 INSTALLED = {
     "environments": ["alfworld", "house"],
     "agents": ["plain", "react"],
-    "extractors": ["llm", "miner"],
+    "extractors": ["llm", "rules"],
     "retrievers": ["embedding", "none"],
     "trainers": ["lora"],
 }
@@ -49,7 +49,7 @@ def test_preflight_passes_when_nothing_is_wrong():
         ),
         (
             {"hints": {"extractor": "gpt4"}},
-            'spec.hints.extractor: "gpt4": no extractor of this name is installed; known here: llm, miner',
+            'spec.hints.extractor: "gpt4": no extractor of this name is installed; known here: llm, rules',
         ),
         (
             {"environment": tasks(evaluateSplit="valid")},
@@ -159,7 +159,7 @@ def test_inspect_knows_alfworlds_splits_before_prepare():
 def test_power_line_says_what_the_tasks_can_show():
     spec = parse(document()).spec
     assert power_line(spec).startswith("power: 134 held-out tasks can show a difference of 12 points")
-    assert power_line(parse(document(evaluation={"gate": {"metric": "score"}})).spec) == ""
+    assert power_line(parse(document(promotion={"gate": {"metric": "score"}})).spec) == ""
 
 
 def test_warning_is_given_when_only_the_model_servers_ask_for_a_gpu():

@@ -1,4 +1,4 @@
-"""Pinning tasks, also those of an environment that gets its catalogue wrong."""
+"""Pinning tasks, also those of an environment that gets its catalog wrong."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.unit.documents import document
 from tests.unit.fakes import FakeEnvironment, task
 
 
-class FakeCatalogue(FakeEnvironment):
+class FakeCatalog(FakeEnvironment):
     """Has the tasks that a test gives it."""
 
     tasks: Sequence[Any] = ()
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         return self.tasks
 
 
-def having(tasks: Sequence[Any]) -> FakeCatalogue:
-    environment = FakeCatalogue()
+def having(tasks: Sequence[Any]) -> FakeCatalog:
+    environment = FakeCatalog()
     environment.tasks = tasks
     return environment
 
@@ -44,12 +44,12 @@ def named(split: str, *goals: str) -> list[Task]:
     return [Task(f"{split}/{number}", split, "", goal) for number, goal in enumerate(goals)]
 
 
-class FakeSplits(FakeCatalogue):
+class FakeSplits(FakeCatalog):
     """Tasks that are known by their goals, in the splits train and test."""
 
     goal_is_task = True
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         return [task for task in self.tasks if task.split == split]
 
 

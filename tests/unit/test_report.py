@@ -53,7 +53,7 @@ def test_the_page_tells_the_source_of_the_tasks_and_the_verdict():
 def test_plots_tell_their_numbers_to_who_cannot_see_them():
     labels = re.findall(r'<svg class="wide" role="img" aria-label="([^"]+)"', render_page(report()))
     assert labels == [
-        "Success of each arm with its 95 % interval: base 40.0 %, 35.0 to 45.0; distilled 90.0 %, 85.0 to 95.0.",
+        "Success of each arm with its 95 % interval: baseline 40.0 %, 35.0 to 45.0; distilled 90.0 %, 85.0 to 95.0.",
         "Success over rounds with 95 % intervals: round 1, started with: 40.0 %; round 2, started with: 40.0 %; "
         "round 1, distilled: 90.0 %; round 2, distilled: 90.0 %.",
         "When each stage ran, in order of start: r1-rollout 1:05 · 1.0M tokens; r1-rollout 1:05 · 1.0M tokens; "
@@ -81,7 +81,7 @@ def test_what_a_run_did_not_have_is_left_out():
     made["rounds"][0] |= {"arms": {}, "bank": {}, "students": {}, "training": {}}
     page = render_page(made)
     assert page.count("<svg") == 2
-    assert "No held-out task was failed by base and solved by the student." in page
+    assert "No held-out task was failed by the baseline and solved by the student." in page
     assert "All 0 hints." in page
 
 
@@ -93,7 +93,7 @@ def test_page_shows_what_was_left_out_and_recited_when_told():
     assert "3 tasks were passed over as held-out ones under other ids." in page
     older = report()
     for name in ("dropped", "recitationRate"):
-        del older["rounds"][0]["students"]["distilled"]["learntFrom"][name]
+        del older["rounds"][0]["students"]["distilled"]["learnedFrom"][name]
     assert "<td>–</td>" in render_page(older)
 
 
@@ -105,7 +105,7 @@ def test_the_same_report_lies_there_as_data_and_as_a_page(tmp_path: Path):
 
 def test_the_summary_says_who_solved_how_much_and_what_became_of_the_student():
     gate = {"verdict": "Failed", "reason": "The student is worse."}
-    ended = {"gate": gate, "promoted": False, "arms": {"base": arm(0.5), "distilled": arm(0.4)}}
+    ended = {"gate": gate, "promoted": False, "arms": {"baseline": arm(0.5), "distilled": arm(0.4)}}
     assert summary(ended) == (
         "Not promoted. The student solved 56 of 140 held-out tasks, the model that the round started with 70 of 140. "
         "The student is worse."
@@ -117,7 +117,7 @@ def test_page_shows_dates_settings_seeds_the_adapter_and_the_next_command():
     page = render_page(report())
     assert "2026-11-25 12:00 to 2026-11-25 14:32 UTC" in page
     assert '<th scope="row" class="text">spec.environment.tasks.seed</th><td class="left text">3</td>' in page
-    assert "[&#34;base&#34;, &#34;distilled&#34;]" in page
+    assert "[&#34;baseline&#34;, &#34;distilled&#34;]" in page
     assert "<code>/home/runs/default/test/r2-train-distilled</code>" in page
     assert "<dt>Serve the promoted student</dt><dd><code>distillery serve default/test</code></dd>" in page
 
@@ -127,22 +127,21 @@ def test_page_without_a_student_names_no_adapter():
 
 
 def test_legend_explains_the_arms_that_were_played():
-    played = ["base", "distilled-matched", "distilled+rag"]
-    assert [name for name, _ in legend(played)] == ["base", "distilled", "-matched", "+rag"]
+    played = ["baseline", "distilled-matched", "distilled+rag"]
+    assert [name for name, _ in legend(played)] == ["baseline", "distilled", "-matched", "+rag"]
     page = render_page(report())
     assert "distilled: learned from the teacher&#39;s successes" in page
     assert "placebo" not in page
 
 
 def test_settings_are_those_that_differ_and_all_seeds():
-    run = parse(document(rounds={"max": 3}, training={"learningRate": 0.004}))
+    run = parse(document(rounds={"maxRounds": 3}, training={"learningRate": 0.004}))
     assert settings_of(run) == {
         "spec.environment.tasks.seed": 0,
         "spec.models.student.model": run.spec.models.student.model,
         "spec.training.learningRate": 0.004,
         "spec.training.seed": 42,
-        "spec.evaluation.seeds": 1,
-        "spec.rounds.max": 3,
+        "spec.rounds.maxRounds": 3,
     }
 
 
@@ -171,7 +170,7 @@ def test_numbers_are_written_for_people():
 
 def test_the_table_is_the_same_on_the_terminal_and_as_markdown():
     (base, distilled) = rows(report())
-    assert base == ("base", "140", "40.0", "35.0 - 45.0", "", "", "8.5", "1,234")
+    assert base == ("baseline", "140", "40.0", "35.0 - 45.0", "", "", "8.5", "1,234")
     assert distilled[4:6] == ("+50.0", "< 1e-15")
     text = markdown(report())
     assert text.splitlines()[0] == f"| {' | '.join(COLUMNS)} |"

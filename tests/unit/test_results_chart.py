@@ -14,7 +14,7 @@ TABLE = """
 
 | arm | n | success % | 95 % interval |
 |---|---:|---:|---:|
-| base | 10 | 20.0 | 5.7 - 51.0 |
+| baseline | 10 | 20.0 | 5.7 - 51.0 |
 | sft | 10 | 30.0 | 10.8 - 60.3 |
 | placebo-distilled | 10 | 40.0 | 16.8 - 68.7 |
 | distilled | 10 | 90.0 | 59.6 - 98.2 |
@@ -22,7 +22,7 @@ TABLE = """
 
 ## Generated games
 
-| base | 99 | 1.0 | 0.0 - 2.0 |
+| baseline | 99 | 1.0 | 0.0 - 2.0 |
 """
 
 

@@ -11,7 +11,7 @@ from distillery.planning.stages import BASE, PREPARE, candidate_of, round_stages
 from tests.unit.documents import document
 from tests.unit.test_planning import promote_result, result_of
 
-RUN = parse(document(rounds={"max": 2}))
+RUN = parse(document(rounds={"maxRounds": 2}))
 
 
 def ended(*promoted: bool) -> dict[StageId, StageState]:

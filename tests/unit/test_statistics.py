@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from distillery.api.evaluation import Gate
+from distillery.api.promotion import Gate
 from distillery.evaluation.gate import confidence_of, judge
 from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
 

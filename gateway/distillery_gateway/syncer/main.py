@@ -1,14 +1,14 @@
 """Start-up of the syncer.
 
-DISTILLERY_UPSTREAM        URL of the pod's vLLM                       http://127.0.0.1:8001
-DISTILLERY_GATEWAY         URL of the gateway's port for operators     http://127.0.0.1:8002
-DISTILLERY_DESIRED         file with what is to be served              /etc/distillery/desired/desired
-DISTILLERY_STORE           URI of the artifacts of all runs of the name
-DISTILLERY_IDENTITY        the run: its uid and the digest of what it learns, UID-DIGEST
-DISTILLERY_STORE_ENDPOINT  URL of an S3 server other than AWS's
-DISTILLERY_CACHE           folder for artifacts that come from elsewhere
-DISTILLERY_ADAPTERS        folder that vLLM sees too                   /adapters
-DISTILLERY_SYNCER_PORT     /healthz, /readyz, /state                   8003
+DISTILLERY_UPSTREAM_URL        URL of the pod's vLLM                       http://127.0.0.1:8001
+DISTILLERY_GATEWAY             URL of the gateway's port for operators     http://127.0.0.1:8002
+DISTILLERY_ROUTING_FILE        file with what is to be served              /etc/distillery/desired/desired
+DISTILLERY_STORE_URI           URI of the artifacts of all runs of the name
+DISTILLERY_IDENTITY            the run: its uid and the digest of what it learns, UID-DIGEST
+DISTILLERY_STORE_ENDPOINT_URL  URL of an S3 server other than AWS's
+DISTILLERY_CACHE               folder for artifacts that come from elsewhere
+DISTILLERY_ADAPTERS_DIR        folder that vLLM sees too                   /adapters
+DISTILLERY_SYNCER_PORT         /healthz, /readyz, /state                   8003
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.5
 def main() -> None:
     """Sync until the process is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for variable, what in (("DISTILLERY_STORE", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run")):
+    for variable, what in (("DISTILLERY_STORE_URI", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run")):
         if not os.environ.get(variable):
             sys.exit(f"{variable} is not set: name {what}")
     with contextlib.suppress(asyncio.CancelledError):
@@ -50,18 +50,18 @@ async def _serve() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     get = os.environ.get
     store = store_at(
-        os.environ["DISTILLERY_STORE"],
+        os.environ["DISTILLERY_STORE_URI"],
         Identity.parse(os.environ["DISTILLERY_IDENTITY"]),
         cache=Path(get("DISTILLERY_CACHE", "/artifacts")),
-        endpoint_url=get("DISTILLERY_STORE_ENDPOINT") or None,
+        endpoint_url=get("DISTILLERY_STORE_ENDPOINT_URL") or None,
     )
     async with aiohttp.ClientSession() as session:
         syncer = Syncer(
             session,
-            get("DISTILLERY_UPSTREAM", "http://127.0.0.1:8001").rstrip("/"),
+            get("DISTILLERY_UPSTREAM_URL", "http://127.0.0.1:8001").rstrip("/"),
             get("DISTILLERY_GATEWAY", "http://127.0.0.1:8002").rstrip("/"),
             store,
-            Path(get("DISTILLERY_ADAPTERS", "/adapters")),
+            Path(get("DISTILLERY_ADAPTERS_DIR", "/adapters")),
         )
         runner = await admin.serve(
             int(get("DISTILLERY_SYNCER_PORT", "8003")),
@@ -73,7 +73,7 @@ async def _serve() -> None:
             },
         )
         try:
-            await _sync(syncer, DesiredFile(Path(get("DISTILLERY_DESIRED", "/etc/distillery/desired/desired"))))
+            await _sync(syncer, DesiredFile(Path(get("DISTILLERY_ROUTING_FILE", "/etc/distillery/desired/desired"))))
         finally:
             await runner.cleanup()
 

@@ -96,7 +96,7 @@ class Syncer:
         try:
             async with self._session.get(f"{self._gateway}/state", timeout=aiohttp.ClientTimeout(total=5)) as answer:
                 answer.raise_for_status()
-                return frozenset((await answer.json())["inUse"])
+                return frozenset((await answer.json())["modelsInUse"])
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return self.held
 

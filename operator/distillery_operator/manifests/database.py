@@ -108,8 +108,8 @@ def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict
             "accessModes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": spec.database.size}},
             **(
-                {"storageClassName": spec.storage.claim.storage_class_name}
-                if spec.storage.claim.storage_class_name is not None
+                {"storageClassName": spec.storage.volume_claim.storage_class_name}
+                if spec.storage.volume_claim.storage_class_name is not None
                 else {}
             ),
         },
@@ -143,6 +143,6 @@ def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict
 
 def network_policy(owner: Owner) -> dict[str, Any]:
     """Only the run's own stages reach the database, and pods that serve where a recorder is among their containers."""
-    components = ["stage", *(["serving"] if owner.run.spec.promotion.service.feedback else [])]
+    components = ["stage", *(["serving"] if owner.run.spec.serving.feedback else [])]
     peers = [{"podSelector": {"matchLabels": owner.selector(component)}} for component in components]
     return ingress_policy(owner, name(owner), COMPONENT, (peers, _PORT))

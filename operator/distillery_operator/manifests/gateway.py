@@ -9,7 +9,7 @@ from typing import Any
 from distillery.api import Spec
 from distillery.api.feedback import Feedback
 from distillery.api.infrastructure import Resources
-from distillery.api.promotion import GatewayLimits
+from distillery.api.serving import GatewayLimits
 from distillery.planning import Model
 from distillery.serving.choice import student_name
 from distillery_operator.manifests import names, recorder
@@ -33,7 +33,7 @@ UPSTREAM_PORT = 8001
 ADMIN_PORT = 8002
 SYNCER = "syncer"
 SYNCER_PORT = 8003
-GENERATION = "distillery.dev/desired-generation"
+GENERATION = "distillery.dev/routing-generation"
 """Annotation of a serving pod: a change of it lets the kubelet look at the pod's files at once."""
 
 _KEY = "desired"
@@ -148,7 +148,7 @@ def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> di
 
 def kept(spec: Spec, site: Site) -> Feedback | None:
     """Return the feedback settings of a site's pods; None for pods that clients do not reach."""
-    return spec.promotion.service.feedback if site == SERVING else None
+    return spec.serving.feedback if site == SERVING else None
 
 
 def told(owner: Owner, site: Site = SERVING) -> Mount:
@@ -159,7 +159,7 @@ def told(owner: Owner, site: Site = SERVING) -> Mount:
 
 def keys(spec: Spec) -> list[Mount]:
     """The Secret with the API keys, if there is one."""
-    reference = spec.promotion.service.gateway.keys_secret_ref
+    reference = spec.serving.gateway.api_keys_secret_ref
     if reference is None:
         return []
     volume = {"name": "keys", "secret": {"secretName": reference.name, "defaultMode": 0o440}}
@@ -168,26 +168,29 @@ def keys(spec: Spec) -> list[Mount]:
 
 def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
     """Return the container that clients reach. It finishes its requests, and ends before the servers behind it."""
-    spec = owner.run.spec.promotion.service.gateway
+    spec = owner.run.spec.serving.gateway
     denied = spec.denied_parameters
     if denied is None:
         denied = () if gpu else ("seed",)  # vLLM for CPUs ends at a batch of them
     environment = {
-        "DISTILLERY_UPSTREAM": f"http://127.0.0.1:{UPSTREAM_PORT}",
+        "DISTILLERY_UPSTREAM_URL": f"http://127.0.0.1:{UPSTREAM_PORT}",
         "DISTILLERY_PORT": str(PORT),
         "DISTILLERY_ADMIN_PORT": str(ADMIN_PORT),
-        "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
-        "DISTILLERY_DENIED": ",".join(denied),
+        "DISTILLERY_ROUTING_FILE": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_DENIED_PARAMETERS": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_defaults=True),
     }
     if site == CANARY:  # else copies of every pod's requests would be one key's requests in one pod
         environment["DISTILLERY_PER_KEY_LIMITS"] = "false"
     mounts = [told(owner, site), *(folder := keys(owner.run.spec))]
     if folder:
-        environment["DISTILLERY_KEYS"] = folder[0].path
+        environment["DISTILLERY_API_KEYS_DIR"] = folder[0].path
     if feedback := kept(owner.run.spec, site):
         mounts.append(recorder.FOLDER)
-        environment |= {"DISTILLERY_CAPTURE": recorder.FOLDER.path, "DISTILLERY_REDACT": json.dumps(feedback.redact)}
+        environment |= {
+            "DISTILLERY_CAPTURE_DIR": recorder.FOLDER.path,
+            "DISTILLERY_REDACT_PATTERNS": json.dumps(feedback.redact_patterns),
+        }
     return container(
         "gateway",
         settings.gateway_image,
@@ -213,7 +216,7 @@ def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING
 
 def _gateway_resources(limits: GatewayLimits) -> Resources:
     """1 GiB does for all that bodies of the default's size take at once; larger ones take more."""
-    mebibytes = 1024 + _MEMORY_OF_A_BODY * max(0, limits.body_bytes - _BODY_BYTES) // 2**20
+    mebibytes = 1024 + _MEMORY_OF_A_BODY * max(0, limits.max_body_bytes - _BODY_BYTES) // 2**20
     return Resources(
         requests={"cpu": "100m", "memory": "128Mi"},
         limits={"cpu": "2", "memory": f"{mebibytes}Mi"},
@@ -236,17 +239,17 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
     files = artifacts(owner)
     environment = {
         "HOME": "/tmp",  # noqa: S108
-        "DISTILLERY_UPSTREAM": f"http://127.0.0.1:{UPSTREAM_PORT}",
+        "DISTILLERY_UPSTREAM_URL": f"http://127.0.0.1:{UPSTREAM_PORT}",
         "DISTILLERY_GATEWAY": f"http://127.0.0.1:{ADMIN_PORT}",
-        "DISTILLERY_DESIRED": f"{told(owner).path}/{_KEY}",
-        "DISTILLERY_STORE": store_uri(owner),
+        "DISTILLERY_ROUTING_FILE": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_STORE_URI": store_uri(owner),
         "DISTILLERY_IDENTITY": str(owner.identity),
         "DISTILLERY_CACHE": ARTIFACTS,
-        "DISTILLERY_ADAPTERS": adapters(read_only=False).path,
+        "DISTILLERY_ADAPTERS_DIR": adapters(read_only=False).path,
         "DISTILLERY_SYNCER_PORT": str(SYNCER_PORT),
     }
     if storage.endpoint_url:
-        environment["DISTILLERY_STORE_ENDPOINT"] = storage.endpoint_url
+        environment["DISTILLERY_STORE_ENDPOINT_URL"] = storage.endpoint_url
     if storage.credentials_secret_ref:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(storage.credentials_secret_ref)
     return container(

@@ -144,7 +144,7 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
         pull_policy=settings.image_pull_policy,
         environment={
             **common_environment(spec),
-            "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
             "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
         },
         resources=complete(
@@ -193,7 +193,7 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
         history: ``status.serving.history``.
         settings: images.
     """
-    told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_HISTORY": json.dumps(list(history))}
+    told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_SERVING_HISTORY": json.dumps(list(history))}
     return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
 
 
@@ -220,7 +220,7 @@ def _database_job(
         pull_policy=settings.image_pull_policy,
         environment={
             "HOME": "/tmp",  # noqa: S108
-            "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
             **told,
         },
         resources=HELPER,

@@ -15,7 +15,7 @@ from typing import Any
 from kubernetes.utils.quantity import parse_quantity
 
 from distillery.api import Spec
-from distillery.api.infrastructure import Pods, Resources, StageSettings, Toleration, asks_for_gpu, gpus
+from distillery.api.infrastructure import PodTemplate, Resources, StageSettings, Toleration, asks_for_gpu, gpus
 from distillery.planning import Kind, StageId
 from distillery_operator.manifests.names import RUN_LABEL, VOLUME_LABEL, Owner
 from distillery_operator.settings import Settings
@@ -23,25 +23,25 @@ from distillery_operator.settings import Settings
 _PLAYING = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
 
 
-def stage_pods(owner: Owner, stage: StageId, settings: Settings, *, gpu: bool) -> Pods:
+def stage_pods(owner: Owner, stage: StageId, settings: Settings, *, gpu: bool) -> PodTemplate:
     """Return the settings of a stage's pods; ``gpu`` is whether one of their containers asks for a GPU."""
-    return _with_volume(owner, settings, settings_of(owner.run.spec, stage.kind).pods, gpu=gpu)
+    return _with_volume(owner, settings, settings_of(owner.run.spec, stage.kind).pod_template, gpu=gpu)
 
 
-def serving_pods(owner: Owner, settings: Settings) -> Pods:
+def serving_pods(owner: Owner, settings: Settings) -> PodTemplate:
     """Return the settings of the pods that serve a student."""
     spec = owner.run.spec
-    return _with_volume(owner, settings, spec.promotion.service.pods, gpu=asks_for_gpu(serving_resources(spec)))
+    return _with_volume(owner, settings, spec.serving.pod_template, gpu=asks_for_gpu(serving_resources(spec)))
 
 
-def database_pods(owner: Owner, settings: Settings) -> Pods:
+def database_pods(owner: Owner, settings: Settings) -> PodTemplate:
     """Return the settings of the quick-start database, which has an image of its own."""
-    return _layered(owner, settings, owner.run.spec.database.pods, gpu=False).model_copy(update={"image": None})
+    return _layered(owner, settings, owner.run.spec.database.pod_template, gpu=False).model_copy(update={"image": None})
 
 
-def helper_pods(owner: Owner, settings: Settings) -> Pods:
+def helper_pods(owner: Owner, settings: Settings) -> PodTemplate:
     """Return the settings of Jobs that mount no volume: they have neither a GPU nor a stage."""
-    return _layered(owner, settings, Pods(), gpu=False)
+    return _layered(owner, settings, PodTemplate(), gpu=False)
 
 
 def volume_label(spec: Spec) -> dict[str, str]:
@@ -51,7 +51,7 @@ def volume_label(spec: Spec) -> dict[str, str]:
 
 def shares_one_node(spec: Spec) -> bool:
     """Return whether the run's volume can be mounted on one node only."""
-    return spec.storage.uri is None and spec.storage.claim.access_mode == "ReadWriteOnce"
+    return spec.storage.uri is None and spec.storage.volume_claim.access_mode == "ReadWriteOnce"
 
 
 def stage_resources(spec: Spec, kind: Kind) -> Resources:
@@ -62,7 +62,7 @@ def stage_resources(spec: Spec, kind: Kind) -> Resources:
 
 def serving_resources(spec: Spec) -> Resources:
     """Return what a model server asks for that serves a student."""
-    return spec.promotion.service.resources or spec.model_server.resources
+    return spec.serving.resources or spec.model_server.resources
 
 
 def settings_of(spec: Spec, kind: Kind) -> StageSettings:
@@ -70,7 +70,7 @@ def settings_of(spec: Spec, kind: Kind) -> StageSettings:
     return getattr(spec.stages, kind.value)
 
 
-def _with_volume(owner: Owner, settings: Settings, own: Pods, *, gpu: bool) -> Pods:
+def _with_volume(owner: Owner, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
     spec = owner.run.spec
     bound = shares_one_node(spec)
     names = _gpu_names(spec) if gpu or bound else []
@@ -84,20 +84,22 @@ def _with_volume(owner: Owner, settings: Settings, own: Pods, *, gpu: bool) -> P
     )
 
 
-def _layered(owner: Owner, settings: Settings, own: Pods, *, gpu: bool) -> Pods:
+def _layered(owner: Owner, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
     """The chart's settings, the run's in their place, and the component's in theirs."""
     spec = owner.run.spec
     if gpu:
-        return reduce(_over, (settings.pods, settings.gpu_pods, spec.pods, spec.gpu_pods, own))
-    return reduce(_over, (settings.pods, spec.pods, own))
+        return reduce(
+            _over, (settings.pod_template, settings.gpu_pod_template, spec.pod_template, spec.gpu_pod_template, own)
+        )
+    return reduce(_over, (settings.pod_template, spec.pod_template, own))
 
 
-def _over(base: Pods, override: Pods) -> Pods:
+def _over(base: PodTemplate, override: PodTemplate) -> PodTemplate:
     """Settings with others in their place, field by field. What is empty says nothing."""
     return base.model_copy(update={name: value for name, value in override if value})
 
 
-def _tolerating(pods: Pods, names: Iterable[str]) -> Pods:
+def _tolerating(pods: PodTemplate, names: Iterable[str]) -> PodTemplate:
     """With what Kubernetes' own admission plug-in ExtendedResourceToleration adds to pods that ask for GPUs."""
     more = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in names]
     missing = [toleration for toleration in more if toleration not in pods.tolerations]

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillery.api import Spec
 from distillery.api.base import SecretKey
-from distillery.api.infrastructure import Pods, Resources
+from distillery.api.infrastructure import PodTemplate, Resources
 from distillery_operator.manifests.names import Owner
 from distillery_operator.settings import Settings
 
@@ -70,7 +70,7 @@ def container(
 def pod(
     owner: Owner,
     labels: Mapping[str, str],
-    pods: Pods,
+    pods: PodTemplate,
     settings: Settings,
     *,
     containers: list[dict[str, Any]],
@@ -191,7 +191,7 @@ def common_environment(spec: Spec) -> dict[str, str]:
     return environment
 
 
-def pipeline_image(pods: Pods, settings: Settings) -> str:
+def pipeline_image(pods: PodTemplate, settings: Settings) -> str:
     """The image of stages and of what else runs the pipeline's code: the user's, or the release's."""
     return pods.image or settings.pipeline_image
 

@@ -38,9 +38,9 @@ def recorder(owner: Owner, feedback: Feedback, *, image: str, settings: Settings
         pull_policy=settings.image_pull_policy,
         environment={
             "HOME": "/tmp",  # noqa: S108
-            "DISTILLERY_DATABASE_FILE": secret_path(database.dsn_reference(owner)),
+            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
             "DISTILLERY_RUN": owner.run.key,
-            "DISTILLERY_CAPTURE": FOLDER.path,
+            "DISTILLERY_CAPTURE_DIR": FOLDER.path,
             "DISTILLERY_RETENTION_DAYS": str(feedback.retention_days),
             "DISTILLERY_MAX_SESSIONS": str(feedback.max_sessions),
             "DISTILLERY_RECORDER_PORT": str(PORT),

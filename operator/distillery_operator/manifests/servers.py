@@ -108,7 +108,7 @@ def _vllm(
     return container(
         "server",
         spec.model_server.image or (settings.gpu_server_image if gpu else settings.cpu_server_image),
-        ["python3", "-m", "vllm.entrypoints.openai.api_server", *command, *spec.model_server.arguments],
+        ["python3", "-m", "vllm.entrypoints.openai.api_server", *command, *spec.model_server.extra_args],
         mounts=mounts,
         pull_policy=settings.image_pull_policy,
         environment={
@@ -191,7 +191,7 @@ def deployment(
         digest: of its adapter; empty for the base model.
         settings: images.
         site: which servers.
-        replicas: how many. Default: ``promotion.service.replicas``.
+        replicas: how many. Default: ``serving.replicas``.
     """
     spec = owner.run.spec
     resources = serving_resources(spec)
@@ -228,7 +228,7 @@ def deployment(
     image = pipeline_image(pods, settings)
     mounts_of_fetch = files if adapter else [*files, *opens_store]
     fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
-    feedback, surge = gateway.kept(spec, site), spec.promotion.service.max_surge
+    feedback, surge = gateway.kept(spec, site), spec.serving.max_surge
     template = pod(
         owner,
         owner.labels(site.component, labels),
@@ -257,7 +257,7 @@ def deployment(
         "kind": "Deployment",
         "metadata": owner.metadata(site.named(owner), site.component),
         "spec": {
-            "replicas": spec.promotion.service.replicas if replicas is None else replicas,
+            "replicas": spec.serving.replicas if replicas is None else replicas,
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge},

@@ -29,15 +29,15 @@ def claim(owner: Owner, present: Object | None = None) -> dict[str, Any]:
         present: the claim as it is, whose request may have been raised by hand: volumes do not shrink.
     """
     storage = owner.run.spec.storage
-    sizes = [storage.claim.size]
+    sizes = [storage.volume_claim.size]
     if present is not None:
         sizes.append(present["spec"]["resources"]["requests"]["storage"])
     spec: dict[str, Any] = {
-        "accessModes": [storage.claim.access_mode],
+        "accessModes": [storage.volume_claim.access_mode],
         "resources": {"requests": {"storage": max(sizes, key=parse_quantity)}},
     }
-    if storage.claim.storage_class_name is not None:
-        spec["storageClassName"] = storage.claim.storage_class_name
+    if storage.volume_claim.storage_class_name is not None:
+        spec["storageClassName"] = storage.volume_claim.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

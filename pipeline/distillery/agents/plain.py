@@ -25,7 +25,7 @@ class Plain:
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
         """The opening, and the hints as one more line."""
         if examples:
-            raise ValueError("spec.agent.examples: the agent plain has no worked examples; leave it out")
+            raise ValueError("spec.agent.fewShotExamples: the agent plain has no worked examples; leave it out")
         line = "\nHints: " + " ".join(f"{hint.rstrip('.')}." for hint in hints) if hints else ""
         spans = {"hints": Span(0, len(opening), len(opening) + len(line))} if line else {}
         return Head(({"role": "user", "content": opening + line},), spans)

@@ -13,19 +13,22 @@ class Agent(Part):
     """The prompt format, and the budget of language-model calls."""
 
     name: PluginName = "react"
-    """``react``, ``stateact``, ``plain``, or any name registered under the entry points ``distillery.agents``."""
+    """name is ``react``, ``stateact``, ``plain``, or any name registered under the entry points
+    ``distillery.agents``."""
 
-    examples: Annotated[int | None, Field(ge=0, le=2)] = None
-    """Worked examples in the prompt of the base model and of the teacher. Default: as many as the format calls for."""
+    few_shot_examples: Annotated[int | None, Field(ge=0, le=2)] = None
+    """fewShotExamples is the number of worked examples in the prompts of the base model and of the teacher. Default:
+    the number that the format calls for."""
 
-    keep_examples: bool = False
-    """keepExamples keeps the worked examples in the prompt of a trained student, in training and in play."""
+    keep_few_shot_examples: bool = False
+    """keepFewShotExamples keeps the worked examples in the prompt of a trained student, in training and in rollouts."""
 
     max_tokens: Annotated[int | None, Field(ge=1, le=8192)] = None
-    """Tokens one turn may generate. Default: what the agent's format calls for."""
+    """maxTokens is the number of tokens that one turn may generate. Default: the number that the format calls for."""
 
-    max_calls: Annotated[int, Field(ge=1, le=2000)] = 100
-    """Calls of the language model after which an episode is over; thoughts cost a call, but no step."""
+    max_turns: Annotated[int, Field(ge=1, le=2000)] = 100
+    """maxTurns is the number of language-model calls that ends an episode. A thought is a turn, but no step of the
+    environment."""
 
-    stop_after_identical: Annotated[int, Field(ge=2, le=100)] = 5
-    """An episode is over after so many identical replies in a row."""
+    max_repeated_replies: Annotated[int, Field(ge=2, le=100)] = 5
+    """maxRepeatedReplies is the number of identical replies in a row that ends an episode."""

@@ -44,7 +44,7 @@ class SecretName(Part):
     """A Secret in the run's namespace, all of its keys. The operator never reads it."""
 
     name: SecretNameText
-    """Name of the Secret."""
+    """name is the name of the Secret."""
 
 
 class SecretKey(Part):
@@ -55,7 +55,7 @@ class SecretKey(Part):
     """
 
     name: SecretNameText
-    """Name of the Secret."""
+    """name is the name of the Secret."""
 
     key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
-    """Key inside the Secret."""
+    """key is the key inside the Secret."""

@@ -46,15 +46,15 @@ class Feedback(Part):
     """retentionDays is the number of days after which a session without new requests or outcomes is deleted."""
 
     max_sessions: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    """The most sessions that are kept; the oldest go first."""
+    """maxSessions is the largest number of sessions that are kept. The oldest are deleted first."""
 
-    redact: Annotated[tuple[Expression, ...], Field(max_length=32)] = ()
-    """Regular expressions in RE2's syntax, of up to 200 characters: what they match, line by line, is not kept, besides
-    mail addresses, keys and tokens, and the numbers of cards and telephones, which never are."""
+    redact_patterns: Annotated[tuple[Expression, ...], Field(max_length=32)] = ()
+    """redactPatterns are regular expressions in RE2's syntax, of up to 200 characters. Text that they match, line by
+    line, is not kept. Mail addresses, keys, tokens, and the numbers of cards and telephones never are."""
 
 
 class Trigger(Part):
     """The condition that the rounds after the first wait for."""
 
-    failures: Annotated[int, Field(ge=1, le=100_000)]
-    """failures is the number of failed sessions of users that no earlier round has learned from."""
+    min_failures: Annotated[int, Field(ge=1, le=100_000)]
+    """minFailures is the number of failed sessions of users that no earlier round has learned from."""

@@ -13,21 +13,22 @@ class Hints(Part):
     """How hints are extracted, kept apart and retrieved."""
 
     extractor: PluginName | None = None
-    """``llm``, ``miner``, or a name registered under ``distillery.extractors``. Default: ``llm`` if
-    ``models.extractor`` is set, else ``miner``."""
+    """extractor is ``llm``, ``rules``, or a name registered under ``distillery.extractors``. Default: ``llm`` if
+    ``models.extractor`` is set, else ``rules``."""
 
     retriever: PluginName = "embedding"
-    """``embedding``, ``frequent``, ``random``, ``wrong-category``, ``none``, or a name registered under
-    ``distillery.retrievers``. It serves the teacher and the arms with hints."""
+    """retriever is ``embedding``, ``frequent``, ``random``, ``mismatched``, ``none``, or a name registered under
+    ``distillery.retrievers``. It selects hints for the teacher and for the arms with hints."""
 
-    k: Annotated[int, Field(ge=1, le=20)] = 3
-    """Hints fetched for a task, once, before its first step."""
+    top_k: Annotated[int, Field(ge=1, le=20)] = 3
+    """topK is the number of hints that are retrieved for a task, once, before its first step."""
 
-    per_failure: Annotated[int, Field(ge=1, le=8)] = 4
-    """The most hints taken from one failed episode (extractor ``llm``)."""
+    max_per_failure: Annotated[int, Field(ge=1, le=8)] = 4
+    """maxPerFailure is the largest number of hints from one failed episode (extractor ``llm``)."""
 
     max_length: Annotated[int, Field(ge=20, le=500)] = 120
-    """The most characters of a hint."""
+    """maxLength is the largest number of characters of a hint."""
 
-    similarity: Fraction = 0.85
-    """A hint more similar than this to a more frequent one of its category is dropped (share of equal characters)."""
+    dedup_threshold: Fraction = 0.85
+    """dedupThreshold is the similarity, as a share of equal characters, above which a hint is a duplicate. A duplicate
+    of a more frequent hint of its category is dropped."""

@@ -19,17 +19,18 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0
 """The name of a resource such as ``nvidia.com/gpu``, or the key of a label."""
 
 
-class Claim(Part):
+class VolumeClaim(Part):
     """A persistent volume claim. Has no effect without a cluster."""
 
     size: Quantity = "50Gi"
-    """Room for games, adapters and, where students are merged, whole models."""
+    """size is the size of the volume, which holds games, adapters and, where students are merged, whole models."""
 
     storage_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """Default: the cluster's default class."""
+    """storageClassName is the storage class of the volume. Default: the cluster's default class."""
 
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
-    """``ReadWriteMany`` lets the workers of a stage run on several nodes."""
+    """accessMode is the access mode of the volume. ``ReadWriteMany`` lets the workers of a stage run on several
+    nodes."""
 
 
 class ModelCache(Part):
@@ -46,23 +47,24 @@ class Storage(Part):
     uri: (
         Annotated[str, StringConstraints(pattern=r"^(file:///|s3://[a-z0-9])[^\x00-\x20\x7f]*$", max_length=512)] | None
     ) = None
-    """``s3://bucket/prefix``, or without a cluster a folder as ``file:///...``. Default: a volume claim of the run, or
-    without a cluster a folder under ``$DISTILLERY_HOME``."""
+    """uri is ``s3://bucket/prefix``, or without a cluster a folder as ``file:///...``. Default: a volume claim of the
+    run, or without a cluster a folder under ``$DISTILLERY_HOME``."""
 
     endpoint_url: Annotated[
         str | None, StringConstraints(pattern=URL_PATTERN, max_length=512), Field(alias="endpointURL")
     ] = None
-    """The S3 server's URL; default: AWS's."""
+    """endpointURL is the URL of the S3 server. Default: that of AWS."""
 
     credentials_secret_ref: SecretKey | None = None
-    """A file in the format of AWS's shared credentials. Default: what boto3 finds, e.g. the workload's identity."""
+    """credentialsSecretRef is a file in the format of AWS's shared credentials. Default: the credentials that boto3
+    finds, such as the identity of the workload."""
 
-    claim: Claim = Claim()
-    """The volume claim that holds the artifacts where ``uri`` is not given."""
+    volume_claim: VolumeClaim = VolumeClaim()
+    """volumeClaim is the volume claim that holds the artifacts where ``uri`` is not given."""
 
     model_cache: ModelCache | None = None
-    """modelCache is the volume that pods download base models to. Default: the volume of the artifacts, or where these
-    are in S3 none: every pod downloads the model again."""
+    """modelCache is the volume that pods download base models to. Default: the volume of the artifacts. Where these are
+    in S3 there is none: every pod downloads the model again."""
 
     retain: bool = False
     """retain keeps the volume claim when the run is deleted. Artifacts in S3 are always kept."""
@@ -75,8 +77,8 @@ class Resources(Part):
     """requests are what the scheduler reserves. Default for cpu and memory: the limit, or a small amount."""
 
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
-    """limits are enforced; GPUs go here. Default for memory: 64Gi for the trainer and for model servers, 16Gi for
-    other workers, 2Gi for the quick-start database, and never less than the request."""
+    """limits are enforced, and hold the GPUs. Default for memory: 64Gi for the trainer and model servers, 16Gi for
+    other workers, 2Gi for the quick-start database. It is never less than the request."""
 
 
 def gpus(limits: Mapping[str, str]) -> set[str]:
@@ -93,44 +95,45 @@ class Toleration(Part):
     """As Kubernetes has it."""
 
     key: Annotated[str, StringConstraints(max_length=317)] | None = None
-    """Of the taint; none matches every key."""
+    """key is the key of the taint. Without it every key matches."""
 
     operator: Literal["Exists", "Equal"] = "Equal"
-    """``Exists`` matches every value."""
+    """operator is ``Equal`` for the given value, or ``Exists`` for every value."""
 
     value: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """Of the taint."""
+    """value is the value of the taint."""
 
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Of the taint; none matches every effect."""
+    """effect is the effect of the taint. Without it every effect matches."""
 
     toleration_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """How long ``NoExecute`` is tolerated."""
+    """tolerationSeconds is the time that ``NoExecute`` is tolerated."""
 
 
-class Pods(Part):
-    """How pods are made. Has no effect without a cluster."""
+class PodTemplate(Part):
+    """The settings of pods. Has no effect without a cluster."""
 
     image: Text | None = None
-    """Default: the operator's pipeline image of its own version."""
+    """image is the image of the pods. Default: the pipeline image of the operator's release."""
 
     image_pull_secrets: Annotated[tuple[SecretName, ...], Field(max_length=8)] = ()
     """imagePullSecrets are Secrets for the registries of images, as ``[{name: registry}]``."""
 
     service_account_name: Name | None = None
-    """Default: an account of the run's own, without rights. Its token is never mounted."""
+    """serviceAccountName is the service account of the pods, whose token is never mounted. Default: an account of the
+    run's own, without rights."""
 
     node_selector: Annotated[dict[ResourceName, Label], Field(max_length=16)] = {}
-    """Labels that nodes must have."""
+    """nodeSelector is the labels that nodes must have."""
 
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] = ()
-    """Taints that are tolerated."""
+    """tolerations are the taints that the pods tolerate."""
 
     affinity: Annotated[dict[str, JsonValue], Field(max_length=3)] = {}
-    """As Kubernetes has it."""
+    """affinity is the affinity of the pods, as Kubernetes defines it."""
 
     runtime_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
-    """For instance of a sandbox such as gVisor."""
+    """runtimeClassName is the runtime class of the pods, such as that of a sandbox like gVisor."""
 
     priority_class_name: Annotated[str, StringConstraints(max_length=253)] | None = None
     """priorityClassName is the priority class of these pods, which the scheduler uses for preemption."""
@@ -140,8 +143,8 @@ class Database(Part):
     """The Postgres with pgvector that keeps episodes, hints and progress."""
 
     dsn_secret_ref: SecretKey | None = None
-    """A connection string. Default: an embedded server under ``$DISTILLERY_HOME``, and on a cluster a server of the
-    run's own, which the other fields are about."""
+    """dsnSecretRef is a connection string of libpq. Default: an embedded server under ``$DISTILLERY_HOME``. On a
+    cluster the default is a server of the run's own, which the other fields describe."""
 
     resources: Resources = Resources()
     """resources are what the run's own server asks for. A change restarts it."""
@@ -149,64 +152,67 @@ class Database(Part):
     size: Quantity = "10Gi"
     """size is the size of its volume. It can't change once the run exists."""
 
-    pods: Pods = Pods()
-    """pods is what differs from ``spec.pods`` for that server, field by field. It never gets ``gpuPods``."""
+    pod_template: PodTemplate = PodTemplate()
+    """podTemplate is what differs from ``spec.podTemplate`` for that server, field by field. It never gets
+    ``gpuPodTemplate``."""
 
 
 class ModelServer(Part):
     """The vLLM server next to the workers of stages that play."""
 
     image: Text | None = None
-    """Default: the operator's image for servers with a GPU or without, by whether ``resources`` ask for one."""
+    """image is the image of the server. Default: the operator's image for servers with a GPU if ``resources`` ask for
+    one, else its image for servers without."""
 
     resources: Resources = Resources()
     """resources are the requests and limits of a server, with its GPUs. Has no effect without a cluster."""
 
-    arguments: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
-    """More of vLLM's arguments, such as ``--tensor-parallel-size=2``. Those that decide where it listens and whom it
-    answers, such as ``--host`` and ``--api-key``, are refused."""
+    extra_args: Annotated[tuple[Text, ...], Field(max_length=32)] = ()
+    """extraArgs are further arguments of vLLM, such as ``--tensor-parallel-size=2``. Those that decide where it listens
+    and who may send requests, such as ``--host`` and ``--api-key``, are rejected."""
 
 
 class StageSettings(Part):
     """Settings of one kind of stage."""
 
     timeout_seconds: Seconds | None = None
-    """The stage fails if it takes longer. Default: no limit."""
+    """timeoutSeconds is the time after which the stage fails. Default: no limit."""
 
     max_retries: Annotated[int, Field(ge=0, le=20)] = 3
-    """How often a stage is started again after it failed for another reason than its configuration."""
+    """maxRetries is how often a stage is started again after a failure that its configuration did not cause."""
 
     resources: Resources = Resources()
     """resources are the requests and limits of the stage's workers. Stages that play also request the GPUs of
     ``modelServer``."""
 
-    pods: Pods = Pods()
-    """pods are the settings of this stage's pods that differ from ``spec.pods``, field by field."""
+    pod_template: PodTemplate = PodTemplate()
+    """podTemplate is what differs from ``spec.podTemplate`` for this stage's pods, field by field."""
 
 
 class Stages(Part):
     """Settings per kind of stage."""
 
-    parallel: Annotated[int, Field(ge=1, le=64)] = 4
-    """The most stages that run at once. Without a cluster the machine's processors and GPUs decide."""
+    max_parallel: Annotated[int, Field(ge=1, le=64)] = 4
+    """maxParallel is the largest number of stages that run concurrently. Without a cluster the machine's processors and
+    GPUs decide."""
 
     prepare: StageSettings = StageSettings()
-    """Checks the configuration, pins the tasks, generates games."""
+    """prepare checks the configuration, pins the tasks and generates games."""
 
     rollout: StageSettings = StageSettings()
-    """Plays the training tasks."""
+    """rollout plays the training tasks without hints."""
 
     hints: StageSettings = StageSettings()
-    """Turns failures into hints."""
+    """hints turns the failures into hints."""
 
     teach: StageSettings = StageSettings()
-    """Plays the training tasks with hints."""
+    """teach plays the training tasks with hints."""
 
     train: StageSettings = StageSettings()
-    """Trains a student."""
+    """train trains each of the students."""
 
     evaluate: StageSettings = StageSettings()
-    """Plays the held-out tasks."""
+    """evaluate plays the held-out tasks."""
 
     promote: StageSettings = StageSettings()
-    """Judges, and publishes a winner."""
+    """promote judges the candidate, and publishes it if it passes the gate."""

@@ -17,9 +17,7 @@ MUTABLE = (
     "suspend",
     "ttlSecondsAfterFinished",
     "queueName",
-    "promotion.round",
-    "promotion.service",
-    "promotion.canary",
+    "serving",
     "rollout.concurrency",
     "rollout.workers",
     "rollout.environmentProcesses",
@@ -28,23 +26,22 @@ MUTABLE = (
     "rollout.patienceSeconds",
     "rollout.stepTimeoutSeconds",
     "rollout.maxAttempts",
-    "training.rowTokens",
-    "training.checkpointSeconds",
+    "training.packedSequenceLength",
+    "training.checkpointIntervalSeconds",
     "models.student.endpoint.apiKeySecretRef",
     "models.teacher.endpoint.apiKeySecretRef",
     "models.extractor.endpoint.apiKeySecretRef",
     "environment.tokenSecretRef",
     "storage.credentialsSecretRef",
-    "database.resources",
-    "storage.claim.size",
+    "storage.volumeClaim.size",
     "storage.modelCache",
     "storage.retain",
     "database.resources",
-    "database.pods",
+    "database.podTemplate",
     "modelServer.image",
     "modelServer.resources",
-    "pods",
-    "gpuPods",
+    "podTemplate",
+    "gpuPodTemplate",
     "stages",
 )
 """The fields of the specification that may change while a run exists: they say when things happen, how they are carried
@@ -68,19 +65,8 @@ MUTABLE_ARGUMENTS = (
 )
 """Arguments of the model server that may change likewise: parallelism, memory, batching."""
 
-ARGUMENTS = "modelServer.arguments"
+ARGUMENTS = "modelServer.extraArgs"
 """The field that holds them, with others."""
-
-
-_SPLIT = "environment.tasks.evaluateSplit"
-
-FORMER_DEFAULTS: Mapping[str, Any] = {
-    _SPLIT: "valid_unseen",
-    "training.lora.targetModules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-}
-"""The defaults of an earlier version, which runs that it stored have written out. Today's default of each, none, means
-the same for those runs: the split is ALFWorld's own choice, and the modules are all that a model has. Other defaults
-that decide what is learned never change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +101,8 @@ def digest_of_learned(run: DistillationRun) -> str:
 def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
     """The fields in which two runs learn differently, and numbers that shrank although they can only grow."""
     documents = [run.model_dump(mode="json", by_alias=True)["spec"] for run in (old, new)]
-    first, second = (_without_mutable(_with_todays_defaults(document), "") for document in documents)
+    first, second = (_without_mutable(document, "") for document in documents)
     return [*_changes(first, second, "spec"), *_shrunk(*documents)]
-
-
-def _with_todays_defaults(spec: dict[str, Any]) -> dict[str, Any]:
-    """A specification with every default written out, and none where the default of an earlier version is."""
-    for path, former in FORMER_DEFAULTS.items():
-        if path == _SPLIT and spec["environment"]["name"] != "alfworld":
-            continue  # another environment may choose otherwise
-        *folders, name = path.split(".")
-        holder = spec
-        for part in folders:
-            holder = holder[part]
-        if holder[name] == former:
-            holder[name] = None
-    return spec
 
 
 def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:

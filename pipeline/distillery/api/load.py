@@ -49,8 +49,8 @@ def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
 
     Args:
         path: the file.
-        changes: fields to replace, as ``spec.rounds.max=2``. Values are YAML. They are read as if the file had them: a
-            relative folder is relative to the file.
+        changes: fields to replace, as ``spec.rounds.maxRounds=2``. Values are YAML. They are read as if the file had
+            them: a relative folder is relative to the file.
 
     Raises:
         InvalidRun: with everything that is wrong in it. A file that can't be read is one problem too.

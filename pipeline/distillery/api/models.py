@@ -25,18 +25,17 @@ class Endpoint(Part):
     """An OpenAI-compatible server that someone else runs."""
 
     base_url: Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=512), Field(alias="baseURL")]
-    """The URL up to and including ``/v1``."""
+    """baseURL is the URL of the server, up to and including ``/v1``."""
 
     model: Text
-    """The model's name there."""
+    """model is the name of the model on the server."""
 
     api_key_secret_ref: SecretKey | None = None
-    """The key sent as a bearer token."""
+    """apiKeySecretRef is the key that is sent as a bearer token. Default: none is sent."""
 
     parameters: Parameters = {}
-    """parameters are merged into the body of each request, in place of what stands there; ``null`` leaves one out.
-    A reasoning model of OpenAI's, for instance, takes ``{max_tokens: null, max_completion_tokens: 2000, temperature:
-    null, stop: null, reasoning_effort: low}``."""
+    """parameters replace parameters in the body of each request; ``null`` leaves one out. A reasoning model of OpenAI
+    takes ``{max_tokens: null, max_completion_tokens: 2000, temperature: null, stop: null, reasoning_effort: low}``."""
 
 
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -47,46 +46,47 @@ class Student(Part):
     """The model that learns. Its weights are needed: a student can't be trained behind an endpoint."""
 
     model: Text
-    """A model repository such as ``Qwen/Qwen2.5-14B-Instruct``, or the path of a folder with the model's files."""
+    """model is a model repository such as ``Qwen/Qwen2.5-14B-Instruct``, or a folder with the model's files."""
 
     revision: Revision | None = None
-    """The commit of the model repository; needed unless ``model`` is a folder."""
+    """revision is the commit of the model repository. It is required unless ``model`` is a folder."""
 
     endpoint: Endpoint | None = None
-    """A server that already serves this very model; it then plays the base model's episodes."""
+    """endpoint is a server that already serves this model, and then plays the base model's episodes."""
 
 
 class Teacher(Part):
     """The model that replays the tasks with hints. Either ``model`` or ``endpoint``."""
 
     model: Text | None = None
-    """A model repository or a folder, as for the student."""
+    """model is a model repository or a folder, as for the student."""
 
     revision: Revision | None = None
-    """The commit of the model repository; needed unless ``model`` is a folder."""
+    """revision is the commit of the model repository. It is required unless ``model`` is a folder."""
 
     endpoint: Endpoint | None = None
-    """A server that serves the teacher."""
+    """endpoint is the server that serves the teacher."""
 
 
 class Extractor(Part):
     """The model that turns a failed episode into hints."""
 
     endpoint: Endpoint
-    """The server that serves it. It is asked for JSON by a schema, and without one where it takes none."""
+    """endpoint is the server that serves the extractor. It gets a JSON schema for its replies where it takes one."""
 
     max_tokens: Annotated[int, Field(ge=1, le=131_072)] = 4000
-    """maxTokens is the most tokens of a reply, what a reasoning model thinks included."""
+    """maxTokens is the largest number of tokens of a reply, with those that a reasoning model thinks in."""
 
 
 class Models(Part):
-    """Who plays, who teaches, who reads failures."""
+    """The models that play, teach and read failures."""
 
     student: Student
-    """The model that plays first and learns."""
+    """student is the model that plays first and learns."""
 
     teacher: Teacher | None = None
-    """Default: the model that the round started with (the student's base model in round 1)."""
+    """teacher is the model that plays with hints. Default: the model that the round started with, which is the
+    student's base model in round 1."""
 
     extractor: Extractor | None = None
-    """Default: none; hints are then mined without a language model."""
+    """extractor is the model that reads the failures. Default: none; rules then find the hints."""

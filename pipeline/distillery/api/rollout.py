@@ -1,4 +1,4 @@
-"""How episodes are played."""
+"""The settings of rollouts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distillery.api.base import Fraction, Part, Seconds
+from distillery.api.base import Part, Seconds
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
 
@@ -15,48 +15,43 @@ class Rollout(Part):
     """Playing the training tasks. Evaluation shares all but the temperature."""
 
     temperature: Temperature = 0.0
-    """Of sampling. 0 is greedy."""
+    """temperature is the sampling temperature. 0 is greedy."""
 
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Episodes in flight per worker."""
+    """concurrency is the number of episodes that each worker plays concurrently."""
 
     workers: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Workers (pods) that share the tasks of a stage. Without a cluster they are processes."""
+    """workers is the number of pods that share the tasks of a stage. Without a cluster they are processes."""
 
     environment_processes: Annotated[int, Field(ge=1, le=256)] = 1
-    """Processes per worker that run the environment."""
+    """environmentProcesses is the number of processes per worker that run the environment."""
 
     lease_seconds: Annotated[int, Field(ge=10, le=86_400)] = 120
-    """A worker that doesn't renew its lease on a task for so long loses the task to another. Leases are renewed every
-    third of it."""
+    """leaseSeconds is the time after which a task is free again if its worker did not renew the lease. Leases are
+    renewed every third of it."""
 
     request_timeout_seconds: Seconds = 120
-    """How long one call of the language model may take before it is tried again."""
+    """requestTimeoutSeconds is the time after which a call of the language model is retried."""
 
     patience_seconds: Seconds = 1800
-    """patienceSeconds is how long a stage waits for a server that is away, restarts or has no room: a language model's,
-    or an ``openenv`` server. The default is as long as a model server may take to start."""
+    """patienceSeconds is how long a stage waits for a server that is away, restarts or has no capacity. It applies to
+    language models and ``openenv`` servers. The default is as long as a model server may take to start."""
 
     step_timeout_seconds: Seconds = 60
-    """How long the environment may take for one step before its process is restarted."""
+    """stepTimeoutSeconds is the time for one step of the environment after which its process is restarted."""
 
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
-    """Attempts at an episode that the environment or the worker broke; after that it counts as a failure."""
+    """maxAttempts is the number of attempts at an episode that the environment or the worker broke. Then the episode
+    counts as a failure."""
 
 
-class Teaching(Part):
-    """Replaying the training tasks with hints, and what is kept of it."""
+class TeacherRollout(Part):
+    """Playing the training tasks again, with hints."""
 
-    attempts: Annotated[int, Field(ge=1, le=32)] = 1
-    """Episodes the teacher plays per task. Where a student learns from own successes (the arms ``sft*``), the model
-    without hints plays as many, all but the first at ``teaching.temperature``: the rollout then costs as much as the
-    teacher's play."""
+    rollouts_per_task: Annotated[int, Field(ge=1, le=32)] = 1
+    """rolloutsPerTask is the number of episodes that the teacher plays per task. Where an arm ``sft*`` is compared, the
+    model without hints plays as many. All but its first use ``teacherRollout.temperature``, so the rollout costs as
+    much as the teacher's."""
 
     temperature: Temperature | None = None
-    """Default: that of ``rollout``."""
-
-    max_invalid_actions: Annotated[int, Field(ge=0, le=1000)] = 1
-    """maxInvalidActions is the largest number of refused actions in a success that is trained on."""
-
-    min_score: Fraction = 1.0
-    """minScore is the lowest score of an episode that is trained on. 1 keeps successes only."""
+    """temperature is the sampling temperature of the teacher. Default: that of ``rollout``."""

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from distillery.api.canary import CanaryStep
 from distillery.api.infrastructure import asks_for_gpu
-from distillery.api.promotion import CanaryStep
 from distillery.api.run import Spec
 
 
@@ -39,7 +39,7 @@ def _in_s3(spec: Spec) -> bool:
 
 
 def _steps(spec: Spec) -> tuple[CanaryStep, ...]:
-    return spec.promotion.canary.steps if spec.promotion.canary else ()
+    return spec.serving.canary.steps if spec.serving.canary else ()
 
 
 _FOLDER = r"^(/|\\./|\\.\\./)"
@@ -95,25 +95,25 @@ RULES: tuple[Rule, ...] = (
         "spec.hints.extractor",
         lambda s: s.hints.extractor != "llm" or s.models.extractor is not None,
         "!has(self.hints.extractor) || self.hints.extractor != 'llm' || has(self.models.extractor)",
-        "llm needs spec.models.extractor.endpoint; give it, or write miner",
+        "llm needs spec.models.extractor.endpoint; give it, or write rules",
     ),
     Rule(
         "spec.models.extractor",
-        lambda s: s.hints.extractor != "miner" or s.models.extractor is None,
-        "!has(self.hints.extractor) || self.hints.extractor != 'miner' || !has(self.models.extractor)",
-        "the miner uses no language model; leave spec.models.extractor out, or write spec.hints.extractor: llm",
+        lambda s: s.hints.extractor != "rules" or s.models.extractor is None,
+        "!has(self.hints.extractor) || self.hints.extractor != 'rules' || !has(self.models.extractor)",
+        "rules use no language model; leave spec.models.extractor out, or write spec.hints.extractor: llm",
     ),
     Rule(
         "spec.hints.retriever",
         lambda s: s.hints.retriever != "none",
         "self.hints.retriever != 'none'",
-        "without hints there is nothing to distil; choose another retriever (the arm base plays without hints)",
+        "without hints there is nothing to distil; choose another retriever (the arm baseline plays without hints)",
     ),
     Rule(
         "spec.evaluation.arms",
-        lambda s: {"base", "distilled"} <= set(s.evaluation.arms),
-        "'base' in self.evaluation.arms && 'distilled' in self.evaluation.arms",
-        "list at least base and distilled, which the gate compares",
+        lambda s: {"baseline", "distilled"} <= set(s.evaluation.arms),
+        "'baseline' in self.evaluation.arms && 'distilled' in self.evaluation.arms",
+        "list at least baseline and distilled, which the gate compares",
     ),
     Rule(
         "spec.evaluation.arms",
@@ -128,20 +128,20 @@ RULES: tuple[Rule, ...] = (
         "a -matched student is matched with others; list another one, such as sft-matched",
     ),
     Rule(
-        "spec.evaluation.seeds",
-        lambda s: s.evaluation.seeds == 1 or s.evaluation.temperature > 0,
-        "self.evaluation.seeds == 1 || self.evaluation.temperature > 0.0",
-        "greedy episodes are all alike; set spec.evaluation.temperature above 0, or seeds to 1",
+        "spec.evaluation.rolloutsPerTask",
+        lambda s: s.evaluation.rollouts_per_task == 1 or s.evaluation.temperature > 0,
+        "self.evaluation.rolloutsPerTask == 1 || self.evaluation.temperature > 0.0",
+        "greedy episodes are all alike; set spec.evaluation.temperature above 0, or rolloutsPerTask to 1",
     ),
     Rule(
-        "spec.teaching.attempts",
+        "spec.teacherRollout.rolloutsPerTask",
         lambda s: (
-            s.teaching.attempts == 1
-            or (s.rollout.temperature if s.teaching.temperature is None else s.teaching.temperature) > 0
+            s.teacher_rollout.rollouts_per_task == 1
+            or (s.rollout.temperature if s.teacher_rollout.temperature is None else s.teacher_rollout.temperature) > 0
         ),
-        "self.teaching.attempts == 1 || "
-        "(has(self.teaching.temperature) ? self.teaching.temperature : self.rollout.temperature) > 0.0",
-        "greedy attempts are all alike; set spec.teaching.temperature above 0, or attempts to 1",
+        "self.teacherRollout.rolloutsPerTask == 1 || "
+        "(has(self.teacherRollout.temperature) ? self.teacherRollout.temperature : self.rollout.temperature) > 0.0",
+        "greedy episodes are all alike; set spec.teacherRollout.temperature above 0, or rolloutsPerTask to 1",
     ),
     Rule(
         "spec.stages.train.resources.limits",
@@ -151,64 +151,65 @@ RULES: tuple[Rule, ...] = (
         'nf4 needs a GPU: ask for one, such as {nvidia.com/gpu: "1"}, or write spec.training.quantization: none',
     ),
     Rule(
-        "spec.agent.maxCalls",
-        lambda s: s.agent.max_calls >= s.environment.max_steps,
-        "self.agent.maxCalls >= self.environment.maxSteps",
-        "must be at least spec.environment.maxSteps, for each step costs a call",
+        "spec.agent.maxTurns",
+        lambda s: s.agent.max_turns >= s.environment.max_steps,
+        "self.agent.maxTurns >= self.environment.maxSteps",
+        "must be at least spec.environment.maxSteps, for each step takes a turn",
     ),
     Rule(
         "spec.rounds.patience",
-        lambda s: s.rounds.patience is None or s.rounds.patience <= s.rounds.max,
-        "!has(self.rounds.patience) || self.rounds.patience <= self.rounds.max",
-        "must not exceed spec.rounds.max",
+        lambda s: s.rounds.patience is None or s.rounds.patience <= s.rounds.max_rounds,
+        "!has(self.rounds.patience) || self.rounds.patience <= self.rounds.maxRounds",
+        "must not exceed spec.rounds.maxRounds",
     ),
     Rule(
-        "spec.rounds.until",
-        lambda s: s.rounds.until is None or s.promotion.policy == "Auto",
-        "!has(self.rounds.until) || self.promotion.policy == 'Auto'",
+        "spec.rounds.target",
+        lambda s: s.rounds.target is None or s.promotion.policy == "Auto",
+        "!has(self.rounds.target) || self.promotion.policy == 'Auto'",
         "needs spec.promotion.policy: Auto, for the target is judged on promoted students",
     ),
     Rule(
         "spec.rounds.trigger",
-        lambda s: s.rounds.trigger is None or s.promotion.service.feedback is not None,
-        "!has(self.rounds.trigger) || has(self.promotion.service.feedback)",
-        "needs spec.promotion.service.feedback, which gathers what it waits for",
+        lambda s: s.rounds.trigger is None or s.serving.feedback is not None,
+        "!has(self.rounds.trigger) || has(self.serving.feedback)",
+        "needs spec.serving.feedback, which keeps the sessions that it waits for",
     ),
     Rule(
-        "spec.promotion.service.scaling",
-        lambda s: s.promotion.service.scaling == "Fixed" or s.promotion.service.during_rounds == "Serve",
-        "self.promotion.service.scaling == 'Fixed' || self.promotion.service.duringRounds == 'Serve'",
-        "External needs spec.promotion.service.duringRounds: Serve, for the operator and an autoscaler can't both set "
+        "spec.serving.scaling",
+        lambda s: s.serving.scaling == "Fixed" or s.serving.during_rounds == "Serve",
+        "self.serving.scaling == 'Fixed' || self.serving.duringRounds == 'Serve'",
+        "External needs spec.serving.duringRounds: Serve, for the operator and an autoscaler can't both set "
         "the number of pods",
     ),
     Rule(
-        "spec.promotion.round",
-        lambda s: s.promotion.round is None or s.promotion.round <= s.rounds.max,
-        "!has(self.promotion.round) || self.promotion.round <= self.rounds.max",
-        "must not exceed spec.rounds.max; 0 is the base model",
+        "spec.serving.pinnedRound",
+        lambda s: s.serving.pinned_round is None or s.serving.pinned_round <= s.rounds.max_rounds,
+        "!has(self.serving.pinnedRound) || self.serving.pinnedRound <= self.rounds.maxRounds",
+        "must not exceed spec.rounds.maxRounds; 0 is the base model",
     ),
     Rule(
-        "spec.promotion.canary.steps",
+        "spec.serving.canary.steps",
         lambda s: all((step.weight > 0) != step.shadow for step in _steps(s)),
-        "!has(self.promotion.canary) || self.promotion.canary.steps.all(s, (s.weight > 0) != s.shadow)",
+        "!has(self.serving.canary) || self.serving.canary.steps.all(s, (s.weight > 0) != s.shadow)",
         "give each step a weight from 1 to 99, or shadow: true, and not both",
     ),
     Rule(
-        "spec.promotion.canary.steps",
+        "spec.serving.canary.steps",
         lambda s: all(earlier.weight <= later.weight for earlier, later in pairwise(_steps(s))),
-        "!has(self.promotion.canary) || self.promotion.canary.steps.map(s, s.weight).isSorted()",
+        "!has(self.serving.canary) || self.serving.canary.steps.map(s, s.weight).isSorted()",
         "weights must not fall from step to step; steps with shadow: true come first",
     ),
     Rule(
-        "spec.promotion.canary.steps",
-        lambda s: all(step.timeout_seconds >= step.seconds for step in _steps(s)),
-        "!has(self.promotion.canary) || self.promotion.canary.steps.all(s, s.timeoutSeconds >= s.seconds)",
-        "timeoutSeconds (default: 3600) must be at least the step's seconds",
+        "spec.serving.canary.steps",
+        lambda s: all(step.progress_deadline_seconds >= step.min_duration_seconds for step in _steps(s)),
+        "!has(self.serving.canary) || "
+        "self.serving.canary.steps.all(s, s.progressDeadlineSeconds >= s.minDurationSeconds)",
+        "progressDeadlineSeconds (default: 3600) must be at least the step's minDurationSeconds",
     ),
     Rule(
-        "spec.modelServer.arguments",
-        lambda s: not any(re.match(_RESERVED_ARGUMENT, argument) for argument in s.model_server.arguments),
-        f"self.modelServer.arguments.all(a, !a.matches('{_RESERVED_ARGUMENT}'))",
+        "spec.modelServer.extraArgs",
+        lambda s: not any(re.match(_RESERVED_ARGUMENT, argument) for argument in s.model_server.extra_args),
+        f"self.modelServer.extraArgs.all(a, !a.matches('{_RESERVED_ARGUMENT}'))",
         "leave out host, port, uds, grpc-port, api-key, ssl-*, root-path, middleware and config: where the server "
         "listens and whom it answers is not the run's to decide",
     ),

@@ -12,11 +12,12 @@ from distillery.api.base import Name, Part
 from distillery.api.environment import Environment
 from distillery.api.evaluation import Evaluation, Rounds
 from distillery.api.hints import Hints
-from distillery.api.infrastructure import Database, ModelServer, Pods, Stages, Storage
+from distillery.api.infrastructure import Database, ModelServer, PodTemplate, Stages, Storage
 from distillery.api.models import Models
 from distillery.api.promotion import Promotion
-from distillery.api.rollout import Rollout, Teaching
-from distillery.api.training import Training
+from distillery.api.rollout import Rollout, TeacherRollout
+from distillery.api.serving import Serving
+from distillery.api.training import DataFilter, Training
 
 GROUP = "distillery.dev"
 VERSION = "v1alpha1"
@@ -41,50 +42,56 @@ class Metadata(Part):
     model_config = Part.model_config | {"extra": "ignore"}
 
     name: Annotated[Name, StringConstraints(max_length=40), AfterValidator(_free)]
-    """At most 40 characters, which leaves room for the names derived from it."""
+    """name is the name of the run. At most 40 characters leave room for the names derived from it."""
 
     namespace: Name = "default"
-    """Runs of the same name in two namespaces are two runs."""
+    """namespace is the namespace of the run. Runs of the same name in two namespaces are two runs."""
 
 
 class Spec(Part):
     """spec is what a run does. All of it can change until a stage other than prepare has started. From then on the
-    fields that decide what is learned are immutable. The fields that only decide how can change at any time:
-    ``suspend``, ``ttlSecondsAfterFinished``, ``queueName``, ``pods``, ``gpuPods``, ``stages``, ``promotion.round``,
-    ``promotion.service``, ``promotion.canary``, ``modelServer.image``, ``modelServer.resources``, those of
-    ``modelServer.arguments`` that set parallelism, memory and batching, ``storage.claim.size`` (it can grow),
-    ``storage.retain``, ``storage.modelCache``, ``database.resources``, ``database.pods``, ``training.rowTokens``,
-    ``training.checkpointSeconds``, all of ``rollout`` but the temperature, and the references to Secrets with keys,
-    tokens and credentials. ``environment.tasks.evaluate`` can grow. Stages that run keep the settings they started
-    with; later ones, and those that start again, use the new ones.
+    fields that decide what is learned are immutable. Other fields can change at any time. They are ``suspend``,
+    ``ttlSecondsAfterFinished``, ``queueName``, ``podTemplate``, ``gpuPodTemplate``, ``stages`` and ``serving``. They
+    are also ``modelServer.image``, ``modelServer.resources``, and the parallelism, memory and batching of
+    ``modelServer.extraArgs``. Of the storage they are ``storage.volumeClaim.size`` (it can grow), ``storage.retain``
+    and ``storage.modelCache``; of the database ``database.resources`` and ``database.podTemplate``. Of training they
+    are ``training.packedSequenceLength`` and ``training.checkpointIntervalSeconds``. All of ``rollout`` but the
+    temperature can change, and so can references to Secrets with keys, tokens and credentials.
+    ``environment.tasks.evaluate`` can grow. Stages that run keep the settings that they started with.
     """
 
     environment: Environment = Environment()
     """environment is the environment that the agent acts in."""
 
     agent: Agent = Agent()
-    """How a model becomes an agent."""
+    """agent is the prompt format that turns a model into an agent, and its budget."""
 
     models: Models
-    """The language models."""
+    """models are the language models that play, teach and read failures."""
 
     rollout: Rollout = Rollout()
-    """How episodes are played."""
+    """rollout is how episodes are played."""
 
     hints: Hints = Hints()
-    """From failures to hints."""
+    """hints is how failures become hints, and hints are retrieved."""
 
-    teaching: Teaching = Teaching()
-    """teaching is how the teacher plays, and which of its episodes are kept."""
+    teacher_rollout: TeacherRollout = TeacherRollout()
+    """teacherRollout is how the teacher plays the training tasks with hints."""
+
+    data_filter: DataFilter = DataFilter()
+    """dataFilter selects the episodes that students are trained on."""
 
     training: Training = Training()
-    """How a student is trained."""
+    """training is how a student is trained."""
 
     evaluation: Evaluation = Evaluation()
-    """How a student is judged."""
+    """evaluation is how the arms play the held-out tasks."""
 
     promotion: Promotion = Promotion()
-    """promotion is how a student that passes the gate is served."""
+    """promotion is when a student replaces the model that the round started with."""
+
+    serving: Serving = Serving()
+    """serving is how the promoted student is served. All of it can change at any time."""
 
     rounds: Rounds = Rounds()
     """rounds is how many rounds the loop runs, and when it stops."""
@@ -96,41 +103,41 @@ class Spec(Part):
     """database is the store for episodes and hints."""
 
     stages: Stages = Stages()
-    """Time limits, retries and resources per stage."""
+    """stages are the time limits, retries and resources of each kind of stage."""
 
     model_server: ModelServer = ModelServer()
-    """The servers that play."""
+    """modelServer is the vLLM server that plays in stages, and serves the promoted student."""
 
-    pods: Pods = Pods()
-    """How the pods of all stages, servers and databases are made."""
+    pod_template: PodTemplate = PodTemplate()
+    """podTemplate is the settings of the pods of all stages, servers and databases."""
 
-    gpu_pods: Pods = Pods()
-    """gpuPods is what differs from ``pods`` where a pod asks for a GPU, field by field: the node pool and its taints.
-    Where a volume keeps the run on one node, all pods that mount it are made so. Taints named after the GPU resource,
-    such as ``nvidia.com/gpu``, are tolerated without it."""
+    gpu_pod_template: PodTemplate = PodTemplate()
+    """gpuPodTemplate is what differs from ``podTemplate`` where a pod asks for a GPU: the node pool and its taints.
+    Where a volume keeps the run on one node, all pods that mount it get these settings. Taints named after the GPU
+    resource, such as ``nvidia.com/gpu``, are tolerated without it."""
 
     queue_name: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """Kueue's local queue that the run's Jobs wait in."""
+    """queueName is Kueue's local queue that the run's Jobs wait in."""
 
     suspend: bool = False
-    """suspend stops running stages; results are kept, and serving continues. Has no effect without a cluster."""
+    """suspend stops the running stages. Results are kept, and serving continues. It has no effect without a cluster."""
 
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """When the Jobs of a finished run are deleted; the run, its artifacts, its database and its Service stay. Default:
-    never. Has no effect without a cluster."""
+    """ttlSecondsAfterFinished is the time after which the Jobs of a finished run are deleted. The run, its artifacts,
+    its database and its Service stay. Default: never. It has no effect without a cluster."""
 
 
 class DistillationRun(Part):
     """A run of the loop: play, learn from the failures, teach, train, judge, promote."""
 
     api_version: Literal["distillery.dev/v1alpha1"]
-    """``distillery.dev/v1alpha1``."""
+    """apiVersion is ``distillery.dev/v1alpha1``."""
 
     kind: Literal["DistillationRun"]
-    """``DistillationRun``."""
+    """kind is ``DistillationRun``."""
 
     metadata: Metadata
-    """Name and namespace."""
+    """metadata is the name and the namespace of the run."""
 
     spec: Annotated[Spec, Field()]
     """spec is the specification of the run."""

@@ -53,7 +53,7 @@ class S3Store:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError
         except ImportError as error:
-            raise ArtifactError("artifacts in S3 need boto3: pip install 'distillery[s3]'") from error
+            raise ArtifactError("artifacts in S3 need boto3: pip install 'distillery-agents[s3]'") from error
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,

@@ -149,7 +149,7 @@ def _request(run: str, annotation: str, word: str, *, context: str | None) -> st
         found = json.loads(_kubectl(run, "get", "--output=json", context=context))
         answers = lookup(found, "status.requests") or []
         if given := next((one for one in answers if (one["name"], one["value"]) == (annotation, value)), None):
-            if given["outcome"] == "Refused":
+            if given["phase"] == "Rejected":
                 raise RuntimeError(given["message"])
             return str(given["message"])
         time.sleep(_POLL_SECONDS)

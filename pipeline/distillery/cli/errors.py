@@ -44,7 +44,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
     from distillery.api import InvalidRun
     from distillery.artifacts import ArtifactError
     from distillery.database import DatabaseAway, DatabaseRefused
-    from distillery.database.runs import RunHeld, UnknownRun
+    from distillery.database.runs import RunLocked, UnknownRun
     from distillery.executors.home import SetupError, home
     from distillery.models import ModelNotFound
 
@@ -54,7 +54,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
         case ArtifactError():
             where = f"artifacts are kept in DISTILLERY_HOME ({home()}) or spec.storage.uri: put back what is missing"
             return f"{error}; {where}", EXIT_CONFIGURATION
-        case RunHeld():
+        case RunLocked():
             return f"{error}; wait for it, or stop it first", EXIT_HELD
         case NotImplementedError() | RecursionError():  # RuntimeErrors that no message explains
             return None
@@ -62,7 +62,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
             return str(error), EXIT_FAILED
         case psycopg.Error() | sqlalchemy.exc.DBAPIError():
             text = " ".join(str(getattr(error, "orig", error)).split())
-            return f"the database failed: {text}; check DISTILLERY_DATABASE and the server's log", EXIT_FAILED
+            return f"the database failed: {text}; check DISTILLERY_DATABASE_URL and the server's log", EXIT_FAILED
         case OSError():
             return _explain_os_error(error), EXIT_FAILED
         case _:

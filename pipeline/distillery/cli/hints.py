@@ -54,7 +54,7 @@ def hint_table(rows: Sequence[Mapping[str, Any]], *, width: int) -> Table:
         cells = [
             row["text"],
             row["category"] or "all",
-            str(row["mentions"]),
+            str(row["support"]),
             str(row["uses"]),
             percent(row["success_with"]),
             percent(row["success_without_hints"]),

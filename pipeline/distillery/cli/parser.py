@@ -35,21 +35,21 @@ on a cluster:
   distillery pause alfworld-14b --stages    let stages finish, start none
 
 exit codes:
-  0 done   1 the run failed   2 wrong usage   75 another process drives the
-  run   78 fix the configuration   130 interrupted
+  0 done   1 the run failed   2 wrong usage   75 the run is already running
+  78 fix the configuration   130 interrupted
 
 environment:
-  DISTILLERY_HOME      the folder of runs
-  DISTILLERY_DATABASE  a Postgres with pgvector instead of the embedded one
-  DISTILLERY_SECRETS   a folder with NAME/KEY files
-  ALFWORLD_DATA        the real ALFWorld games
+  DISTILLERY_HOME          the folder of runs
+  DISTILLERY_DATABASE_URL  a Postgres with pgvector instead of the embedded one
+  DISTILLERY_SECRETS       a folder with NAME/KEY files
+  ALFWORLD_DATA            the real ALFWorld games
 """
 
 _RUN = "NAME or NAMESPACE/NAME"
 
 
 _EXAMPLES = {
-    "run": "distillery run house.yaml --set metadata.name=house-2 --set spec.rounds.max=2",
+    "run": "distillery run house.yaml --set spec.rounds.maxRounds=2",
     "retry": "distillery retry house",
     "delete": "distillery delete house --yes",
     "validate": "distillery validate house.yaml --set spec.training.learningRate=2e-4",
@@ -71,7 +71,7 @@ _EXAMPLES = {
 def _change(text: str) -> str:
     path, equals, _ = text.partition("=")
     if not (path and equals):
-        raise argparse.ArgumentTypeError(f"{text}: write PATH=VALUE, such as spec.rounds.max=2")
+        raise argparse.ArgumentTypeError(f"{text}: write PATH=VALUE, such as spec.rounds.maxRounds=2")
     return text
 
 
@@ -195,9 +195,9 @@ def parser() -> argparse.ArgumentParser:
     promote = command(
         "promote",
         "have a student served on a cluster",
-        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until spec.promotion.round "
-        "changes. Without --round: the student promoted last, whichever that will be. A round that is named ends a "
-        "canary.",
+        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until "
+        "spec.serving.pinnedRound changes. Without --round: the student promoted last, whichever that will be. A round "
+        "that is named ends a canary.",
     )
     promote.add_argument("run", help=_RUN)
     promote.add_argument(
@@ -206,8 +206,8 @@ def parser() -> argparse.ArgumentParser:
     rollback = command(
         "rollback",
         "have served on a cluster what was served before",
-        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until spec.promotion.round "
-        "changes. The base model where nothing was served before. Ends a canary.",
+        "Sets an annotation by kubectl and prints the operator's answer; the choice holds until "
+        "spec.serving.pinnedRound changes. The base model where nothing was served before. Ends a canary.",
     )
     rollback.add_argument("run", help=_RUN)
     abort = command(
@@ -221,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
         "pause",
         "keep a canary at its step",
         "Sets an annotation by kubectl and prints the operator's answer. Whatever the analysis says, the canary keeps "
-        "its share, until spec.promotion.canary.paused changes or you resume it.",
+        "its share, until spec.serving.canary.paused changes or you resume it.",
     )
     resume = command(
         "resume",

@@ -67,7 +67,8 @@ def summary(run: DistillationRun, where: str) -> str:
     return (
         f"{where} is valid: run {run.key}, {spec.environment.name} with {spec.agent.name}, "
         f"{spec.environment.tasks.train} training and {spec.environment.tasks.evaluate} held-out tasks, "
-        f"up to {spec.rounds.max} round{'s' * (spec.rounds.max > 1)}, arms {', '.join(spec.evaluation.arms)}"
+        f"up to {spec.rounds.max_rounds} round{'s' * (spec.rounds.max_rounds > 1)}, "
+        f"arms {', '.join(spec.evaluation.arms)}"
     )
 
 
@@ -85,5 +86,5 @@ def shown(trial: Trial) -> str:
     answer = "observation" if trial.valid else "observation (the environment refused the command)"
     parts += [f"--- command\n{trial.action}", f"--- {answer}\n{trial.observation}"]
     if trial.facts:
-        parts.append("\n".join(["--- facts for the miner", *trial.facts]))
+        parts.append("\n".join(["--- facts for the rules", *trial.facts]))
     return "\n".join(parts)

@@ -34,7 +34,7 @@ async def serve(options: argparse.Namespace) -> int:
         home.folder_of(run) / "logs" / "serve.log",
         port=options.port,
         private=False,
-        arguments=run.spec.model_server.arguments,
+        arguments=run.spec.model_server.extra_args,
     )
     what = f"the student of {chosen.trained_by}" if chosen.trained_by else "the base model"
     print(f"starting vLLM with {what}; its log is {server.log}", flush=True)

@@ -90,10 +90,10 @@ async def _watch(database: Database, row: Row) -> int:
 def run_table(found: Sequence[Overview], *, now: datetime, width: int) -> Table:
     """A line for each run, with the verdict of its last round; without its settings where columns are few."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    names = ["RUN", "PHASE", "ROUND", "BASE %", "STUDENT %", "VERDICT", "AGE"]
+    names = ["RUN", "PHASE", "ROUND", "BASELINE %", "CANDIDATE %", "VERDICT", "AGE"]
     names += ["ENVIRONMENT", "MODEL"] if width >= _NARROW else []
     for name in names:
-        right = name in ("ROUND", "BASE %", "STUDENT %", "AGE")
+        right = name in ("ROUND", "BASELINE %", "CANDIDATE %", "AGE")
         grid.add_column(name, justify="right" if right else "left", overflow="fold")
     for one in found:
         grid.add_row(*(Text(cell) for cell in _cells(one, now)[: len(names)]))
@@ -109,9 +109,9 @@ def _cells(one: Overview, now: datetime) -> list[str]:
     return [
         key,
         one.phase,
-        f"{number}/{spec.rounds.max}",
-        percent(last["base"]) if last else "",
-        percent(last["student"]) if last else "",
+        f"{number}/{spec.rounds.max_rounds}",
+        percent(last["baseline"]) if last else "",
+        percent(last["candidate"]) if last else "",
         last["verdict"] + (", promoted" if last["promoted"] else "") if last else "",
         old,
         spec.environment.name,

@@ -64,15 +64,16 @@ class DatabaseRefused(Exception):
 
     def __init__(self, problem: str) -> None:
         super().__init__(
-            f"{problem}; correct DISTILLERY_DATABASE (on a cluster: the Secret that spec.database.dsnSecretRef names)"
+            f"{problem}; correct DISTILLERY_DATABASE_URL (on a cluster: the Secret that spec.database.dsnSecretRef "
+            "names)"
         )
 
 
 def dsn_from_environment() -> str | None:
-    """The connection string in ``$DISTILLERY_DATABASE``, or in the file that ``$DISTILLERY_DATABASE_FILE`` names."""
-    if path := os.environ.get("DISTILLERY_DATABASE_FILE"):
+    """Return ``$DISTILLERY_DATABASE_URL``, or what the file that ``$DISTILLERY_DATABASE_URL_FILE`` names holds."""
+    if path := os.environ.get("DISTILLERY_DATABASE_URL_FILE"):
         return Path(path).read_text(encoding="utf-8").strip()
-    return os.environ.get("DISTILLERY_DATABASE")
+    return os.environ.get("DISTILLERY_DATABASE_URL")
 
 
 class Database:

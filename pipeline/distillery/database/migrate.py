@@ -84,7 +84,7 @@ def main() -> None:
     """Migrate; exit code 78 where no database is named, or one that can't be used as it is."""
     dsn = dsn_from_environment()
     if not dsn:
-        print("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE", file=sys.stderr)
+        print("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE", file=sys.stderr)
         sys.exit(78)
     try:
         migrate(dsn, *sys.argv[1:2])

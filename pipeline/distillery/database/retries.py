@@ -56,9 +56,10 @@ async def _forget(connection: AsyncConnection[Row], run_id: int, spec: Spec, sta
     await connection.execute(
         """WITH again AS (
                UPDATE episode SET phase = 'waiting', worker = NULL, lease = 0, lease_until = NULL, failures = 0,
-                      success = NULL, score = NULL, stop = NULL, error = NULL, started_at = NULL, finished_at = NULL
+                      success = NULL, score = NULL, stop_reason = NULL, error = NULL, started_at = NULL,
+                      finished_at = NULL
                WHERE run_id = %s AND round = %s AND arm = ANY(%s)
-                 AND (phase <> 'finished' OR stop IN ('broken', 'refused'))
+                 AND (phase <> 'finished' OR stop_reason IN ('broken', 'refused'))
                RETURNING id)
            DELETE FROM turn USING again WHERE episode_id = again.id""",
         (run_id, stage.round, arms),

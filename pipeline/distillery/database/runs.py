@@ -20,7 +20,7 @@ from distillery.database.connection import Database, Row
 from distillery.planning import StageId, StageState
 
 
-class RunHeld(Exception):
+class RunLocked(Exception):
     """Another process drives this run; the message names it."""
 
 
@@ -45,7 +45,7 @@ async def register(database: Database, run: DistillationRun, *, uid: str | None 
     Raises:
         InvalidRun: a run of this name exists that would learn something else, or that this version can't read; or
             another run took the name of this one.
-        RunHeld: another process drives the run that has the name.
+        RunLocked: the run that has the name is running.
     """
     document = canonical(run)
 
@@ -97,7 +97,7 @@ async def _row_of(
 async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> None:
     """Take the name from an earlier run, if one has it."""
     cursor = await connection.execute(
-        "SELECT id, uid::text, uid_is_provisional, holder FROM run WHERE key = %s FOR UPDATE", (key,)
+        "SELECT id, uid::text, uid_is_provisional, lock_holder FROM run WHERE key = %s FOR UPDATE", (key,)
     )
     row = await cursor.fetchone()
     if row is None or row["uid"] == uid:
@@ -111,7 +111,7 @@ async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> No
         raise InvalidRun([Problem("metadata.uid", uid, f"the run {row['uid']} took the name: {fix}")], f"run {key}")
     cursor = await connection.execute(_IS_DRIVEN, (row["id"],))
     if await cursor.fetchone():
-        raise RunHeld(f"run {key} is driven by {row['holder']}")
+        raise RunLocked(f"run {key} is already running: {row['lock_holder']}")
     former = f"{key}@{row['uid']}"
     await connection.execute("UPDATE hint SET bank = %s WHERE bank = %s", (former, key))
     await connection.execute("UPDATE run SET key = %s WHERE id = %s", (former, row["id"]))
@@ -162,7 +162,7 @@ class RunLock:
     comes next, so that two processes would drive one run; a transaction keeps its server connection. It has no
     snapshot between its statements and writes nothing, so it holds back no vacuum.
 
-    Raises :class:`RunHeld` on entering where another process holds it.
+    Raises :class:`RunLocked` on entering where another process holds it.
     """
 
     def __init__(self, dsn: str, run_id: int) -> None:
@@ -183,7 +183,7 @@ class RunLock:
     async def ensure(self) -> None:
         """Take the lock again where the connection was lost; does nothing while the server is away.
 
-        Raises :class:`RunHeld` if someone else was quicker.
+        Raises :class:`RunLocked` if someone else was quicker.
         """
         assert self._connection is not None
         try:
@@ -204,15 +204,20 @@ class RunLock:
         cursor = await connection.execute(sql.SQL("SELECT pg_try_advisory_xact_lock({}, 0)").format(self._run_id))
         row = await cursor.fetchone()
         if not (row and row[0]):
-            cursor = await connection.execute("SELECT key, holder FROM run WHERE id = %s", (self._run_id,))
+            cursor = await connection.execute("SELECT key, lock_holder FROM run WHERE id = %s", (self._run_id,))
             row = await cursor.fetchone()
             await connection.close()
-            raise RunHeld(f"run {row[0] if row else self._run_id} is driven by {(row and row[1]) or 'another process'}")
+            raise RunLocked(
+                f"run {row[0] if row else self._run_id} is already running: {(row and row[1]) or 'another process'}"
+            )
         since = datetime.now().astimezone().isoformat(timespec="seconds")
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+        host = socket.gethostname()
+        holder = f"process {os.getpid()} on {host} since {since}"
         # by a connection of its own: the lock's transaction would keep the row locked
         async with await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None) as other:
-            await other.execute("UPDATE run SET holder = %s WHERE id = %s", (holder, self._run_id))
+            await other.execute(
+                "UPDATE run SET lock_holder = %s, lock_host = %s WHERE id = %s", (holder, host, self._run_id)
+            )
 
 
 # Two keys of four bytes are of subtype 2.
@@ -233,8 +238,8 @@ async def count_driven(database: Database, host: str) -> int:
            JOIN pg_locks ON classid::bigint = run.id
            JOIN pg_database ON pg_database.oid = pg_locks.database
            WHERE locktype = 'advisory' AND datname = current_database() AND granted AND objid = 0 AND objsubid = 2
-             AND strpos(holder, %s) > 0""",
-        f" on {host} since ",
+             AND lock_host = %s""",
+        host,
     )
     return rows[0]["n"]
 

@@ -2,10 +2,10 @@
 
     python -m distillery.database.served
 
-DISTILLERY_DATABASE        connection string, or
-DISTILLERY_DATABASE_FILE   a file that holds it
-DISTILLERY_RUN             NAMESPACE/NAME
-DISTILLERY_HISTORY         status.serving.history: [{"time": ..., "student": "base", "round": 0, "reason": ...}]
+DISTILLERY_DATABASE_URL       connection string, or
+DISTILLERY_DATABASE_URL_FILE  a file that holds it
+DISTILLERY_RUN                NAMESPACE/NAME
+DISTILLERY_SERVING_HISTORY    status.serving.history: [{"time": ..., "student": "base", "round": 0, "reason": ...}]
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def record_served(database: Database, run_id: int, history: Sequence[Mappi
 
     async def work(connection: AsyncConnection[Row]) -> None:
         await connection.cursor().executemany(
-            """INSERT INTO served (run_id, since, student, round, reason) VALUES (%s, %s, %s, %s, %s)
+            """INSERT INTO serving_history (run_id, since, student, round, reason) VALUES (%s, %s, %s, %s, %s)
                ON CONFLICT DO NOTHING""",
             [(run_id, e["time"], e["student"], e["round"], e["reason"].replace("\0", "")) for e in history],
         )
@@ -46,9 +46,13 @@ async def _record(dsn: str, run: str, history: Sequence[Mapping[str, Any]]) -> N
 
 def main() -> None:
     """Record; exit code 78 where a variable is missing."""
-    dsn, run, history = dsn_from_environment(), os.environ.get("DISTILLERY_RUN"), os.environ.get("DISTILLERY_HISTORY")
+    dsn, run, history = (
+        dsn_from_environment(),
+        os.environ.get("DISTILLERY_RUN"),
+        os.environ.get("DISTILLERY_SERVING_HISTORY"),
+    )
     if not (dsn and run and history):
-        names = "DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE, DISTILLERY_RUN and DISTILLERY_HISTORY"
+        names = "DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE, DISTILLERY_RUN and DISTILLERY_SERVING_HISTORY"
         print(f"set {names}", file=sys.stderr)
         sys.exit(78)
     asyncio.run(_record(dsn, run, json.loads(history)))

@@ -76,7 +76,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that one turn of an episode shows, as the miner reads it (no language model involved).
+    """Something that one turn of an episode shows, as the extractor ``rules`` reads it (no language model involved).
 
     ``kind`` is one of:
 
@@ -194,7 +194,7 @@ class Environment(Protocol):
         """The names of the splits, each with the most tasks that it can have; None where only prepare finds that out.
 
         Called before :meth:`prepare` to find mistakes early, so it does no work. By default nothing is known; where
-        :meth:`prepare` is the default too, tasks are counted by :meth:`catalogue`.
+        :meth:`prepare` is the default too, tasks are counted by :meth:`catalog`.
         """
         return {}
 
@@ -207,7 +207,7 @@ class Environment(Protocol):
         return
 
     @abstractmethod
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         """All tasks of a split, in a stable order. Raises :class:`EnvironmentConfigurationError` for an unknown one."""
         ...
 
@@ -229,7 +229,9 @@ class Environment(Protocol):
         return ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """The facts that an episode shows, for the miner. ``turns`` are (action, observation text) in order.
+        """Return the facts that an episode shows, for the extractor ``rules``.
+
+        ``turns`` are (action, observation text) in order.
 
         By default none: then hints take the extractor ``llm``.
         """

@@ -10,8 +10,9 @@ import numpy as np
 
 from distillery.database import Database, Row
 from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
+from distillery.planning.stages import BASELINE
 
-# Pairs that say something beyond "better than base"; those whose arms were both played are compared.
+# Pairs that say something beyond "better than the baseline"; those whose arms were both played are compared.
 _PAIRS = (
     ("distilled", "sft"),
     ("distilled", "rag"),
@@ -58,7 +59,7 @@ class ArmOutcomes:
         tokens = [row["prompt_tokens"] + row["completion_tokens"] for row in played]
         told = all(row["cached_tokens"] is not None for row in played)
         cached = [row["cached_tokens"] for row in played] if told else []
-        replies = sum(row["calls"] for row in played)
+        replies = sum(row["turns"] for row in played)
         return {
             "n": len(rows),
             "tasks": len({row["task_id"] for row in rows}),
@@ -69,9 +70,9 @@ class ArmOutcomes:
             "steps": float(np.mean([row["steps"] for row in played])) if played else 0.0,
             "tokens": float(np.mean(tokens)) if played else 0.0,
             "uncachedTokens": float(np.mean(np.subtract(tokens, cached))) if played and told else None,
-            "invalidActions": float(np.mean([row["invalid"] for row in played])) if played else 0.0,
-            "broken": sum(row["stop"] == "broken" for row in rows),
-            "refused": sum(row["stop"] == "refused" for row in rows),
+            "invalidActions": float(np.mean([row["invalid_actions"] for row in played])) if played else 0.0,
+            "broken": sum(row["stop_reason"] == "broken" for row in rows),
+            "refused": sum(row["stop_reason"] == "refused" for row in rows),
             "cutReplies": sum(row["cut_replies"] or 0 for row in played) / replies if replies else 0.0,
         }
 
@@ -79,8 +80,8 @@ class ArmOutcomes:
 async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequence[str]) -> dict[str, ArmOutcomes]:
     """The finished episodes of a round's arms, in the order of ``arms``; arms that were not played are left out."""
     rows = await database.fetch(
-        """SELECT arm, task_id, category, seed, success, score, stop, steps, invalid, prompt_tokens, completion_tokens,
-                  cached_tokens, calls, cut_replies
+        """SELECT arm, task_id, category, seed, success, score, stop_reason, steps, invalid_actions, prompt_tokens,
+                  completion_tokens, cached_tokens, turns, cut_replies
            FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'
            ORDER BY task_id, seed""",
         run_id, round, list(arms),
@@ -108,7 +109,7 @@ def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
 def compare(
     arms: Mapping[str, ArmOutcomes], metric: str, *, same_as: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Every arm against base, and the pairs that tell what a gain comes from; p-values also after Holm.
+    """Every arm against the baseline, and the pairs that tell what a gain comes from; p-values also after Holm.
 
     Args:
         arms: that were played.
@@ -116,7 +117,7 @@ def compare(
         same_as: students that were not trained because another, which stands for them, learned from the same episodes.
     """
     same_as = same_as or {}
-    pairs = [(arm, "base") for arm in arms if arm != "base" and "base" in arms]
+    pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
     named = dict.fromkeys((same_as.get(a, a), same_as.get(b, b)) for a, b in _PAIRS)
     pairs += [(a, b) for a, b in named if a in arms and b in arms]
     found = [(a, b, paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]

@@ -91,7 +91,7 @@ def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
 def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
     """The database's connection string, schema in place, and the embedded server if it is one.
 
-    ``$DISTILLERY_DATABASE`` names a server; else the embedded one is started.
+    ``$DISTILLERY_DATABASE_URL`` names a server; else the embedded one is started.
 
     Raises:
         SetupError: the folder or the server can't be used.
@@ -100,12 +100,12 @@ def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
     try:
         dsn = dsn_from_environment()
     except OSError as error:
-        raise SetupError(f"DISTILLERY_DATABASE_FILE: {error}") from error
+        raise SetupError(f"DISTILLERY_DATABASE_URL_FILE: {error}") from error
     if dsn:
         try:
             migrate(dsn)
         except psycopg.OperationalError as error:
-            raise SetupError(f"DISTILLERY_DATABASE: {' '.join(str(error).split())}") from error
+            raise SetupError(f"DISTILLERY_DATABASE_URL: {' '.join(str(error).split())}") from error
         yield dsn, None
         return
     _make_home()

@@ -90,7 +90,7 @@ class LocalExecutor:
 
         Raises:
             InvalidRun: a run of this name exists with another specification.
-            RunHeld: another process drives this run.
+            RunLocked: another process drives this run.
         """
         async with Database(self._dsn) as database:
             run_id = await enter(database, self._run)
@@ -272,7 +272,7 @@ class LocalExecutor:
                 stderr=log,
                 env={
                     **os.environ,
-                    "DISTILLERY_DATABASE": self._dsn,
+                    "DISTILLERY_DATABASE_URL": self._dsn,
                     # their number stays whatever else runs here: training resumes to the same bits
                     "OMP_NUM_THREADS": str(threads),
                     "TOKENIZERS_PARALLELISM": "false",

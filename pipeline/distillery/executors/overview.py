@@ -17,7 +17,7 @@ from distillery.executors.home import folder_of_key
 from distillery.executors.local import Progress
 from distillery.executors.watch import describe
 from distillery.planning import plan
-from distillery.planning.stages import CANDIDATE
+from distillery.planning.stages import BASELINE, CANDIDATE
 
 UNREADABLE = "Unreadable"
 """The phase of a run whose stored document this version does not accept."""
@@ -51,14 +51,14 @@ class Overview:
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
-        """How each round ended: the verdict, the success of base and student, and whether it was promoted."""
+        """How each round ended: the verdict, the success of baseline and candidate, and whether it was promoted."""
         return [
             {
                 "round": verdict.round,
                 "verdict": verdict.outcome,
                 "promoted": verdict.promoted,
-                "base": self._success(verdict.round, "base"),
-                "student": self._success(verdict.round, CANDIDATE),
+                "baseline": self._success(verdict.round, BASELINE),
+                "candidate": self._success(verdict.round, CANDIDATE),
             }
             for verdict in (self.progress.plan.verdicts if self.progress else ())
         ]
@@ -77,12 +77,12 @@ class Overview:
             "phase": self.phase,
             "message": self.message,
             "createdAt": self.row["created_at"].isoformat(),
-            "drivenBy": self.row["holder"] if progress and progress.driven else None,
+            "lockHolder": self.row["lock_holder"] if progress and progress.driven else None,
             "folder": str(self.folder),
             "environment": spec.environment.name if spec else None,
             "student": spec.models.student.model if spec else None,
             "round": progress.plan.round if progress else None,
-            "maxRounds": spec.rounds.max if spec else None,
+            "maxRounds": spec.rounds.max_rounds if spec else None,
             "verdicts": self.verdicts,
             "stages": [_stage_to_json(row) for row in (stages_as_seen(progress) if progress else ())],
             "pending": self.pending,

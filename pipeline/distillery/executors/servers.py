@@ -59,7 +59,7 @@ class Servers:
             await self.stop()
         if self._server is None:
             _log.info("starting vLLM with %s", wanted.weights)
-            arguments = self._spec.model_server.arguments
+            arguments = self._spec.model_server.extra_args
             self._server = await VllmServer(wanted, self._log, arguments=arguments, sharing=sharing).start()
         else:
             await self._server.show(wanted)

@@ -48,7 +48,7 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
         return current.phase, current.message
     if current.phase == "Failed":
         return current.phase, f"{current.message.rstrip('.')}. To try again: distillery retry {run.key}"
-    return "Interrupted", f"{current.message} Nobody drives it now; to resume: distillery retry {run.key}"
+    return "Interrupted", f"{current.message} It is not running; to resume: distillery retry {run.key}"
 
 
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:

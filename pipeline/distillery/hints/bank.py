@@ -26,7 +26,7 @@ _APPROXIMATE = (
 
 _FITTING = """
     SELECT id, category, text FROM hint
-    WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND twin_of IS NULL
+    WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND duplicate_of IS NULL
 """
 
 
@@ -50,16 +50,16 @@ class HintBank:
     ) -> dict[str, int]:
         """Add the hints that an extractor found, then mark the duplicates among all hints.
 
-        Idempotent. Returns the counts ``mentions``, ``hints`` (kept in the bank now) and ``twins`` (the duplicates).
+        Idempotent. Returns the counts ``extracted``, ``hints`` (kept in the bank now) and ``duplicates``.
         """
         vectors = await self.embedder.vectors([mention.text for mention in mentions])
 
         async def work(connection: AsyncConnection[Row]) -> dict[str, int]:
-            # two workers that add at once would not see each other's twins
+            # two workers that add at once would not see each other's duplicates
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", ("/".join(self._scope),))
             for mention in mentions:
                 await self._add(connection, mention, vectors[mention.text], round, extractor, model)
-            return {"mentions": len(mentions), **await self._settle_twins(connection, similarity)}
+            return {"extracted": len(mentions), **await self._settle_twins(connection, similarity)}
 
         return await self._database.transaction(work)
 
@@ -73,7 +73,7 @@ class HintBank:
         model: str,
     ) -> None:
         cursor = await connection.execute(
-            """INSERT INTO hint (bank, environment, agent, category, text, subject, round, extractor, model, embedding)
+            """INSERT INTO hint (bank, environment, agent, category, text, topic, round, extractor, model, embedding)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::halfvec)
                ON CONFLICT (bank, environment, agent, category, text) DO UPDATE SET text = excluded.text
                RETURNING id""",
@@ -87,26 +87,26 @@ class HintBank:
             (row["id"], list(mention.episode_ids)),
         )
         await connection.execute(
-            "UPDATE hint SET mentions = (SELECT count(*) FROM hint_source WHERE hint_id = %s) WHERE id = %s",
+            "UPDATE hint SET support = (SELECT count(*) FROM hint_source WHERE hint_id = %s) WHERE id = %s",
             (row["id"], row["id"]),
         )
 
     async def _settle_twins(self, connection: AsyncConnection[Row], similarity: float) -> dict[str, int]:
-        """Within a category the hint with more mentions wins over its twins; on a tie the newer one."""
+        """Within a category the hint with more support wins over its duplicates; on a tie the newer one."""
         cursor = await connection.execute(
-            """SELECT id, category, subject, text FROM hint WHERE bank = %s AND environment = %s AND agent = %s
-               ORDER BY category, mentions DESC, round DESC, id""",
+            """SELECT id, category, topic, text FROM hint WHERE bank = %s AND environment = %s AND agent = %s
+               ORDER BY category, support DESC, round DESC, id""",
             self._scope,
         )
         rows = await cursor.fetchall()
-        twins = twins_of([(row["id"], row["category"], row["subject"], row["text"]) for row in rows], similarity)
+        twins = twins_of([(row["id"], row["category"], row["topic"], row["text"]) for row in rows], similarity)
         await connection.execute(
-            """UPDATE hint SET twin_of = settled.twin_of
-               FROM unnest(%s::bigint[], %s::bigint[]) AS settled (id, twin_of)
-               WHERE hint.id = settled.id AND hint.twin_of IS DISTINCT FROM settled.twin_of""",
+            """UPDATE hint SET duplicate_of = settled.duplicate_of
+               FROM unnest(%s::bigint[], %s::bigint[]) AS settled (id, duplicate_of)
+               WHERE hint.id = settled.id AND hint.duplicate_of IS DISTINCT FROM settled.duplicate_of""",
             ([row["id"] for row in rows], [twins.get(row["id"]) for row in rows]),
         )
-        return {"hints": len(rows) - len(twins), "twins": len(twins)}
+        return {"hints": len(rows) - len(twins), "duplicates": len(twins)}
 
     async def nearest(self, vector: str, category: str, k: int) -> list[Hint]:
         """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
@@ -135,8 +135,8 @@ class HintBank:
         return _hints(
             await self._database.fetch(
                 """SELECT id, category, text FROM hint
-                   WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
-                   ORDER BY mentions DESC, id""",
+                   WHERE bank = %s AND environment = %s AND agent = %s AND duplicate_of IS NULL
+                   ORDER BY support DESC, id""",
                 *self._scope,
             )
         )
@@ -182,7 +182,7 @@ class HintBank:
                           count(alone.success) AS n_alone, sum(alone.success) AS successes_alone
                    FROM taught CROSS JOIN unnest(hint_ids) AS given (hint_id)
                    LEFT JOIN alone USING (run_id, round, task_id) GROUP BY 1, 2, 3)
-               SELECT hint.id, hint.category, text, mentions, hint.round, extractor, model,
+               SELECT hint.id, hint.category, text, support, hint.round, extractor, model,
                       coalesce(sum(used.n), 0)::bigint AS uses,
                       (sum(used.successes) / sum(used.n))::float AS success_with,
                       CASE WHEN bool_and(cell.n > used.n) THEN (
@@ -192,8 +192,8 @@ class HintBank:
                            THEN (sum(used.successes_alone) / sum(used.n))::float END AS success_without_hints
                FROM hint LEFT JOIN used ON hint_id = hint.id
                     LEFT JOIN cell ON cell.round = used.round AND cell.category = used.category
-               WHERE bank = %s AND environment = %s AND agent = %s AND twin_of IS NULL
-               GROUP BY hint.id ORDER BY uses DESC, mentions DESC, hint.id""",
+               WHERE bank = %s AND environment = %s AND agent = %s AND duplicate_of IS NULL
+               GROUP BY hint.id ORDER BY uses DESC, support DESC, hint.id""",
             self._scope[0], TEACHER, OWN, plays_alike,
             *self._scope,
         )  # fmt: skip

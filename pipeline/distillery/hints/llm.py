@@ -51,7 +51,7 @@ class LanguageModel:
         assert context.spec.models.extractor is not None, "the resource's rules see to it"
         self._endpoint = context.spec.models.extractor.endpoint
         self._max_tokens = context.spec.models.extractor.max_tokens
-        self._formats = response_formats(context.spec.hints.per_failure)
+        self._formats = response_formats(context.spec.hints.max_per_failure)
         """How JSON is asked for, the strictest first; what the server refuses is dropped for all later requests."""
 
     @property
@@ -141,7 +141,7 @@ class LanguageModel:
         if found is None:
             return [], "not the JSON that was asked for"
         texts = [normalise(text, max_length=settings.max_length) for text in found]
-        usable = list(dict.fromkeys(filter(None, texts)))[: settings.per_failure]
+        usable = list(dict.fromkeys(filter(None, texts)))[: settings.max_per_failure]
         if not usable:
             return [], f"no hint of 1 to {settings.max_length} characters"
         return usable, ""
@@ -153,7 +153,7 @@ class LanguageModel:
             lines += [f"> {turn.reply}", turn.observation]
         return _PROMPT.format(
             least=1,
-            most=settings.per_failure,
+            most=settings.max_per_failure,
             length=settings.max_length,
             category=episode.task.category,
             placeholders=", ".join(self._context.environment.placeholders),
@@ -188,7 +188,7 @@ def _shortened(transcript: str) -> str:
 
 _STOPS = {
     "steps": "it ran out of steps",
-    "calls": "it ran out of turns",
+    "turns": "it ran out of turns",
     "repetition": "it repeated itself",
     "context": "its transcript grew too long",
     "refused": "the model's server refused to answer",

@@ -30,7 +30,7 @@ _STANDARD_ERRORS = 2  # that a gain has to exceed
 class Miner:
     """Counts facts that the environment reads from episodes."""
 
-    name: ClassVar[str] = "miner"
+    name: ClassVar[str] = "rules"
     model = ""
 
     def __init__(self, context: ExtractionContext) -> None:

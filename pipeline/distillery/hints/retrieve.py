@@ -65,7 +65,7 @@ class Random(_Listed):
 class WrongCategory(_Listed):
     """Hints of other categories drawn at random; none where all hints are for every category."""
 
-    name: ClassVar[str] = "wrong-category"
+    name: ClassVar[str] = "mismatched"
 
     def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
         """``k`` that do not apply."""

@@ -41,7 +41,7 @@ class Verdict:
         outcome: ``Successful``, ``Failed`` or ``Inconclusive``.
         reason: one sentence.
         promoted: the student replaced the model that the round started with.
-        metric: the mean that ``rounds.until`` looks at, of the model that the round ended with.
+        metric: the mean that ``rounds.target`` looks at, of the model that the round ended with.
     """
 
     round: int
@@ -85,11 +85,12 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
     outgrown = find_outgrown(spec, observed)
     observed = {sid: state for sid, state in observed.items() if sid not in outgrown}
     serving, verdicts = BASE, ()
-    for number in range(1, spec.rounds.max + 1):
+    for number in range(1, spec.rounds.max_rounds + 1):
         stages = round_stages(spec, number, serving)
         if _waits(spec, stages, observed, failures):
             assert spec.rounds.trigger is not None
-            message = f"Round {number} of {spec.rounds.max} waits for {spec.rounds.trigger.failures} failures of users."
+            failed = spec.rounds.trigger.min_failures
+            message = f"Round {number} of {spec.rounds.max_rounds} waits for {failed} failures of users."
             return Plan("Waiting", number, (), (), verdicts, serving, message)
         ended = _has_succeeded(observed, StageId(number, Kind.PROMOTE))
         # a round that ended has its tasks; more of them are the next one's
@@ -104,7 +105,7 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
         reason = _reason_to_stop(spec, verdicts)
         if reason:
             return Plan("Complete", number, (), (), verdicts, serving, f"{reason} {verdict.reason}")
-    raise AssertionError("rounds.max is a reason to stop")
+    raise AssertionError("rounds.maxRounds is a reason to stop")
 
 
 def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[StageId]:
@@ -141,7 +142,7 @@ def _waits(spec: Spec, stages: list[Stage], observed: Mapping[StageId, StageStat
     """Whether a round waits for its trigger. One that was begun goes on: it uses up what it was begun for."""
     trigger = spec.rounds.trigger
     begun = any(stage.id in observed for stage in stages)
-    return trigger is not None and stages[0].id.round > 1 and not begun and failures < trigger.failures
+    return trigger is not None and stages[0].id.round > 1 and not begun and failures < trigger.min_failures
 
 
 def _plan_stages(
@@ -173,10 +174,10 @@ def _plan_stages(
         if ((state := states[stage.id]) is None or state.phase == "failed")
         and all(_has_succeeded(observed, need) for need in stage.needs)
     )
-    room = max(0, spec.stages.parallel - len(running))
+    room = max(0, spec.stages.max_parallel - len(running))
     under_way = {*running, *(stage.id for stage in start[:room])}  # the same before they are started and after
     names = ", ".join(str(stage.id) for stage in stages if stage.id in under_way)
-    message = f"Round {number} of {spec.rounds.max}: {names}."
+    message = f"Round {number} of {spec.rounds.max_rounds}: {names}."
     return Plan("Running", number, start, running, verdicts, serving, message)
 
 
@@ -205,14 +206,14 @@ def _verdict(number: int, observed: Mapping[StageId, StageState]) -> Verdict:
 def _reason_to_stop(spec: Spec, verdicts: tuple[Verdict, ...]) -> str:
     """Why no further round is to start; empty if one is."""
     rounds, last = spec.rounds, verdicts[-1]
-    if rounds.until and any(v.promoted for v in verdicts) and last.metric >= rounds.until.at_least:
-        return f"Reached {rounds.until.metric} {last.metric:.3f}, the target is {rounds.until.at_least:.3f}."
+    if rounds.target and any(v.promoted for v in verdicts) and last.metric >= rounds.target.min_value:
+        return f"Reached {rounds.target.metric} {last.metric:.3f}, the target is {rounds.target.min_value:.3f}."
     if (
         rounds.patience
         and len(verdicts) >= rounds.patience
         and not any(v.promoted for v in verdicts[-rounds.patience :])
     ):
         return f"No promotion in {rounds.patience} round{'s' * (rounds.patience > 1)} in a row."
-    if len(verdicts) == rounds.max:
-        return f"Ended after {rounds.max} round{'s' * (rounds.max > 1)}."
+    if len(verdicts) == rounds.max_rounds:
+        return f"Ended after {rounds.max_rounds} round{'s' * (rounds.max_rounds > 1)}."
     return ""

@@ -117,9 +117,10 @@ _STUDENTS = {
     "distilled-unfiltered": Dataset(TEACHER, filtered=False),
     "placebo-distilled-unfiltered": Dataset(PLACEBO_TEACHER, filtered=False),
 }
-_UNTRAINED_ARMS = ("base", "rag", "placebo")
+BASELINE, CANDIDATE = "baseline", "distilled"
+"""The arms that the gate compares: the model that the round started with, and the round's candidate."""
 
-CANDIDATE = "distilled"
+_UNTRAINED_ARMS = (BASELINE, "rag", "placebo")
 
 PREPARE = StageId(0, Kind.PREPARE)
 
@@ -150,7 +151,7 @@ def retriever_of(arm: str, spec: Spec) -> str:
 
 def teaching_temperature(spec: Spec) -> float:
     """The temperature that the teacher plays at."""
-    return spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
+    return spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
 
 
 def teacher_plays_alike(spec: Spec) -> bool:
@@ -166,7 +167,7 @@ def own_temperatures(spec: Spec) -> list[float]:
     """
     students = {student_of(arm) for arm in spec.evaluation.arms}
     learned_from = any(student is not None and _STUDENTS[student].arm == OWN for student in students)
-    further = spec.teaching.attempts - 1 if learned_from else 0
+    further = spec.teacher_rollout.rollouts_per_task - 1 if learned_from else 0
     return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
 
 
@@ -212,14 +213,14 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
             stages.append(stage)
 
     untrained = tuple(arm for arm in arms if arm in _UNTRAINED_ARMS)
-    judged = [Stage(sid(Kind.EVALUATE, "base"), (PREPARE, hints.id), player, untrained)]
+    judged = [Stage(sid(Kind.EVALUATE, BASELINE), (PREPARE, hints.id), player, untrained)]
     stages.append(judged[0])
 
     for student in students:
         dataset = _STUDENTS[student]
         learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER)))
-        # base has opened the held-out tasks: nothing is learned from what begins likewise
+        # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
         stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs, judged[0].id), None, (), dataset))
     for student in students:
         trained = sid(Kind.TRAIN, student)

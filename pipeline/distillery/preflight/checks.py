@@ -85,20 +85,20 @@ def secrets_are_there(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def failures_can_be_mined(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The extractor ``miner`` finds something in the environment's episodes."""
+    """The extractor ``rules`` finds something in the environment's episodes."""
     environment = facts.plugins.environment
-    if extractor_of(spec) == "miner" and environment and not environment.reads_facts:
+    if extractor_of(spec) == "rules" and environment and not environment.reads_facts:
         yield Problem(
             "spec.models.extractor",
             "",
-            f"is missing; {spec.environment.name} has no method `read`, so the extractor miner would find no hints: "
+            f"is missing; {spec.environment.name} has no method `read`, so the extractor rules would find no hints: "
             "give spec.models.extractor.endpoint, or add `read` to the environment",
         )
 
 
 def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """There are enough held-out tasks for the gate to promote a student that wins them all."""
-    gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
+    gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
     if spec.promotion.policy == "Auto" and number < (least := min_tasks(gate.confidence)):
         yield Problem(
             "spec.environment.tasks.evaluate",
@@ -136,8 +136,8 @@ def check(spec: Spec, facts: Facts) -> list[Problem]:
 
 def power_line(spec: Spec) -> str:
     """Return a sentence about the power of the held-out tasks; empty if the gate does not compare successes."""
-    gate, number = spec.evaluation.gate, spec.environment.tasks.evaluate
-    if gate.metric != "success" or spec.evaluation.seeds != 1:
+    gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
+    if gate.metric != "success" or spec.evaluation.rollouts_per_task != 1:
         return ""
     points = smallest_difference(number, confidence=gate.confidence)
     if points is None:

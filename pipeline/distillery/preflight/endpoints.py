@@ -48,12 +48,14 @@ def requests(spec: Spec) -> list[Request]:
         parameters = {**play, "temperature": spec.rollout.temperature}
         made.append(Request("spec.models.student.endpoint", models.student.endpoint, parameters))
     if models.teacher and models.teacher.endpoint:
-        temperature = spec.rollout.temperature if spec.teaching.temperature is None else spec.teaching.temperature
+        temperature = (
+            spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
+        )
         made.append(
             Request("spec.models.teacher.endpoint", models.teacher.endpoint, {**play, "temperature": temperature})
         )
     if models.extractor and extractor_of(spec) == llm.LanguageModel.name:
-        strictest, *_ = llm.response_formats(spec.hints.per_failure)
+        strictest, *_ = llm.response_formats(spec.hints.max_per_failure)
         parameters = {
             "max_tokens": models.extractor.max_tokens,
             "temperature": 0.0,

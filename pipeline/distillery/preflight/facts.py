@@ -22,7 +22,7 @@ class EnvironmentFacts:
         splits: the most tasks that each split can have, None for a number that only prepare finds out; empty where
             prepare has to find out the splits themselves.
         split_errors: by split, why its tasks can't be listed.
-        reads_facts: the miner can learn from its episodes.
+        reads_facts: the extractor ``rules`` can learn from its episodes.
     """
 
     source: str
@@ -77,7 +77,7 @@ def gather(spec: Spec, found: PluginFacts, *, gpu: bool | None) -> Facts:
 
 def extractor_of(spec: Spec) -> str:
     """The extractor's name, also where it is left out."""
-    return spec.hints.extractor or ("llm" if spec.models.extractor else "miner")
+    return spec.hints.extractor or ("llm" if spec.models.extractor else "rules")
 
 
 def held_out_split(spec: Spec, default: str) -> str:

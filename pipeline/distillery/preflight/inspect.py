@@ -59,7 +59,7 @@ def _count(environment: Environment, splits: list[str]) -> tuple[Mapping[str, in
     counts, errors = dict[str, int | None](), dict[str, str]()
     for split in splits:
         try:
-            counts[split] = len(environment.catalogue(split))
+            counts[split] = len(environment.catalog(split))
         except EnvironmentConfigurationError as error:
             errors[split] = str(error)
         except (Exception, SystemExit) as error:

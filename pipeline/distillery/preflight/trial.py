@@ -24,7 +24,7 @@ class Trial:
         action: the command that was tried.
         observation: the environment's answer.
         valid: whether it carried the command out.
-        facts: the facts that the miner reads from this turn.
+        facts: the facts that the extractor ``rules`` reads from this turn.
     """
 
     task: str
@@ -46,7 +46,7 @@ async def play_one(spec: Spec) -> Trial:
         environment.limit_steps(spec.environment.max_steps)
         environment.prepare({"train": 1})
         agent: Agent = plugins.load("agents", spec.agent.name)(environment)
-        task = environment.catalogue("train")[0]
+        task = environment.catalog("train")[0]
         async with EnvironmentPool(
             spec.environment.name,
             spec.environment.plugin_options,
@@ -55,7 +55,7 @@ async def play_one(spec: Spec) -> Trial:
             step_timeout=spec.rollout.step_timeout_seconds,
         ) as pool:
             session, opening = await pool.open(task)
-            examples = agent.examples if spec.agent.examples is None else spec.agent.examples
+            examples = agent.examples if spec.agent.few_shot_examples is None else spec.agent.few_shot_examples
             head = agent.head(task, opening.text, hints=(), examples=examples)
             action = _harmless(environment)
             observation = await session.step(action)

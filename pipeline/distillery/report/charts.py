@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from distillery.planning.stages import BASELINE
+
 # Stand-ins that are replaced by CSS colours in the finished SVG.
 _INK, _ACCENT, _QUIET, _WARM, _LINE = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _COLOURS = {
@@ -55,8 +57,8 @@ def arms_chart(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
     names = list(arms)[::-1]
 
     def draw(axes: Axes, narrow: bool) -> None:
-        if "base" in arms:
-            axes.axvline(100 * arms["base"]["success"], color=_QUIET, linewidth=1, linestyle=(0, (3, 3)))
+        if BASELINE in arms:
+            axes.axvline(100 * arms[BASELINE]["success"], color=_QUIET, linewidth=1, linestyle=(0, (3, 3)))
         for place, name in enumerate(names):
             arm = arms[name]
             colour = _ACCENT if name == highlight else _INK
@@ -86,7 +88,7 @@ def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
     series = [
         (label, colour, marker, [(r["round"], r["arms"][arm]) for r in rounds if arm in r["arms"]])
         for arm, label, colour, marker in (
-            ("base", "started with", _INK, "o"),
+            (BASELINE, "started with", _INK, "o"),
             ("distilled", "distilled", _ACCENT, "D"),
         )
     ]

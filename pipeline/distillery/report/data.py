@@ -15,6 +15,7 @@ from distillery.database.runs import stage_rows
 from distillery.hints.bank import HintBank
 from distillery.planning.prepared import open_prepared
 from distillery.planning.stages import (
+    BASELINE,
     CANDIDATE,
     OWN,
     PLACEBO_TEACHER,
@@ -81,7 +82,7 @@ async def build_report(
         "agent": spec.agent.name,
         "maxSteps": spec.environment.max_steps,
         "base": prepared["base"],
-        "retriever": {"name": spec.hints.retriever, "k": spec.hints.k},
+        "retriever": {"name": spec.hints.retriever, "topK": spec.hints.top_k},
         "arms": last["arms"],
         "comparisons": last["comparisons"],
         "gate": last["gate"],
@@ -100,7 +101,7 @@ def settings_of(run: DistillationRun) -> dict[str, Any]:
     return {
         path: value
         for path, value in flatten(canonical(run)["spec"], "spec").items()
-        if path in given or path.rpartition(".")[2] in ("seed", "seeds")
+        if path in given or path.rpartition(".")[2] == "seed"
     }
 
 
@@ -147,7 +148,7 @@ def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": row["text"],
         "category": row["category"],
-        "mentions": row["mentions"],
+        "support": row["support"],
         "round": row["round"],
         "extractor": row["extractor"],
         "model": row["model"],
@@ -160,7 +161,7 @@ def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary(ended: Mapping[str, Any]) -> str:
     """The end of a round in plain words: who solved how much, what became of the student, and why."""
-    base, student = ended["arms"].get("base"), ended["arms"].get(CANDIDATE)
+    base, student = ended["arms"].get(BASELINE), ended["arms"].get(CANDIDATE)
     fate = "Promoted." if ended["promoted"] else "Not promoted."
     if not (base and student):
         return f"{fate} {ended['gate']['reason']}"

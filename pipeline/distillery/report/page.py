@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from distillery.planning.stages import CANDIDATE
+from distillery.planning.stages import BASELINE, CANDIDATE
 from distillery.report.charts import arms_chart, rounds_chart, stages_chart
 from distillery.report.numbers import cached_share, clock, count, duration, moment, p_value, percent, points, short
 from distillery.report.pairs import clip
@@ -19,10 +19,10 @@ _HINTS_SHOWN, _STAGES_SHOWN = 30, 60
 
 
 _ARMS = {
-    "base": "the model that the round started with",
-    "rag": "base with retrieved hints",
-    "placebo": "base with random hints",
-    "sft": "learned from base's own successes",
+    "baseline": "the model that the round started with",
+    "rag": "the baseline with retrieved hints",
+    "placebo": "the baseline with random hints",
+    "sft": "learned from the baseline's own successes",
     "distilled": "learned from the teacher's successes, hints removed",
     "placebo-distilled": "learned from the successes of a teacher with random hints",
 }
@@ -68,7 +68,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         stages=stages,
         candidate=CANDIDATE,
         legend=legend(report["arms"]),
-        gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, "base")), None),
+        gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, BASELINE)), None),
         arms_chart=arms_chart(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
         rounds_chart=rounds_chart(report["rounds"]) if len(report["rounds"]) > 1 else "",
         stages_chart=stages_chart(stages, notes=[_note(stage) for stage in stages]),

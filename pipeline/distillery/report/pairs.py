@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distillery.database import Database, Row
-from distillery.planning.stages import CANDIDATE, TEACHER
+from distillery.planning.stages import BASELINE, CANDIDATE, TEACHER
 
 # A report stays small whatever models and environments write.
 PAIRS, TURNS, LAST_TURNS, LETTERS = 6, 12, 4, 500
@@ -19,12 +19,12 @@ async def solved_pairs(database: Database, run_id: int, *, round: int) -> dict[s
     same category if there is one) that it solved with hints, in this round or an earlier one.
     """
     rows = await database.fetch(
-        """SELECT base.id AS failed_id, student.id AS solved_id, base.task_id, base.category, base.goal, base.opening,
-                  base.steps AS failed_steps, base.stop AS failed_stop, student.steps AS solved_steps,
-                  student.stop AS solved_stop, count(*) OVER () AS found,
+        """SELECT base.id AS failed_id, student.id AS solved_id, base.task_id, base.category, base.goal,
+                  base.initial_observation, base.steps AS failed_steps, base.stop_reason AS failed_stop_reason,
+                  student.steps AS solved_steps, student.stop_reason AS solved_stop_reason, count(*) OVER () AS found,
                   row_number() OVER (PARTITION BY base.category ORDER BY student.steps, base.id) AS turn_of_category
            FROM episode AS base JOIN episode AS student USING (run_id, round, task_id, seed)
-           WHERE run_id = %s AND round = %s AND base.arm = 'base' AND student.arm = %s
+           WHERE run_id = %s AND round = %s AND base.arm = 'baseline' AND student.arm = %s
              AND base.phase = 'finished' AND student.phase = 'finished' AND base.steps IS NOT NULL
              AND NOT base.success AND student.success
            ORDER BY turn_of_category, base.category, base.id LIMIT %s""",
@@ -45,9 +45,9 @@ async def solved_pairs(database: Database, run_id: int, *, round: int) -> dict[s
                 "task": row["task_id"],
                 "category": row["category"],
                 "goal": clip(row["goal"]),
-                "opening": clip(row["opening"] or ""),
-                "failed": _play("base", row["failed_steps"], row["failed_stop"], turns[row["failed_id"]]),
-                "solved": _play(CANDIDATE, row["solved_steps"], row["solved_stop"], turns[row["solved_id"]]),
+                "initialObservation": clip(row["initial_observation"] or ""),
+                "failed": _play(BASELINE, row["failed_steps"], row["failed_stop_reason"], turns[row["failed_id"]]),
+                "solved": _play(CANDIDATE, row["solved_steps"], row["solved_stop_reason"], turns[row["solved_id"]]),
                 "lesson": await _lesson(database, run_id, round, row),
             }
             for row in rows
@@ -60,14 +60,14 @@ def clip(text: str, letters: int = LETTERS) -> str:
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
-def _play(arm: str, steps: int, stop: str, turns: Sequence[Row]) -> dict[str, Any]:
+def _play(arm: str, steps: int, stop_reason: str, turns: Sequence[Row]) -> dict[str, Any]:
     """An episode's beginning and end; ``leftOut`` turns between them are not shown."""
     left_out = max(0, len(turns) - TURNS)
     first = TURNS - LAST_TURNS if left_out else len(turns)
     return {
         "arm": arm,
         "steps": steps,
-        "stop": stop,
+        "stopReason": stop_reason,
         "leftOut": left_out,
         "first": [_turn(turn) for turn in turns[:first]],
         "last": [_turn(turn) for turn in turns[first + left_out :]],

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from distillery.planning.stages import BASELINE
 from distillery.report.numbers import p_value, percent, points
 
-COLUMNS = ("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
+COLUMNS = ("arm", "n", "success %", "95 % interval", "vs baseline", "p", "steps", "tokens")
 
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """A row of cells for every arm of the last round."""
-    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == "base"}
+    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == BASELINE}
     made = []
     for name, arm in report["arms"].items():
         against = versus_base.get(name)

@@ -24,16 +24,16 @@ class Budget:
 
     Attributes:
         max_steps: actions.
-        max_calls: replies, thoughts included.
-        stop_after_identical: identical replies in a row.
+        max_turns: replies, thoughts included.
+        max_repeated_replies: identical replies in a row.
         max_tokens: of one reply.
         temperature: of sampling.
         context_length: tokens that a prompt and its reply may have together; None if unknown.
     """
 
     max_steps: int
-    max_calls: int
-    stop_after_identical: int
+    max_turns: int
+    max_repeated_replies: int
     max_tokens: int
     temperature: float
     context_length: int | None = None
@@ -172,9 +172,9 @@ def _reason_to_stop(turns: list[Turn], steps: int, done: bool, success: bool, bu
         return "success" if success else "done"
     if steps >= budget.max_steps:
         return "steps"
-    if len(turns) >= budget.max_calls:
-        return "calls"
-    recent = turns[-budget.stop_after_identical :]
-    if len(recent) == budget.stop_after_identical and len({turn.reply for turn in recent}) == 1:
+    if len(turns) >= budget.max_turns:
+        return "turns"
+    recent = turns[-budget.max_repeated_replies :]
+    if len(recent) == budget.max_repeated_replies and len({turn.reply for turn in recent}) == 1:
         return "repetition"
     return ""

@@ -3,13 +3,13 @@ keeps them there as long as allowed. It alone in a serving pod has access to the
 
     python -m distillery.serving.recorder
 
-DISTILLERY_DATABASE        connection string, or
-DISTILLERY_DATABASE_FILE   a file that holds it
-DISTILLERY_RUN             NAMESPACE/NAME
-DISTILLERY_CAPTURE         folder that the gateway writes into
-DISTILLERY_RETENTION_DAYS  days without news after which a session is deleted
-DISTILLERY_MAX_SESSIONS    the most sessions that are kept
-DISTILLERY_RECORDER_PORT   /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
+DISTILLERY_DATABASE_URL       connection string, or
+DISTILLERY_DATABASE_URL_FILE  a file that holds it
+DISTILLERY_RUN                NAMESPACE/NAME
+DISTILLERY_CAPTURE_DIR        folder that the gateway writes into
+DISTILLERY_RETENTION_DAYS     days without news after which a session is deleted
+DISTILLERY_MAX_SESSIONS       the most sessions that are kept
+DISTILLERY_RECORDER_PORT      /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Settings:
         """Read the variables. Raises ValueError that names the one that is missing or wrong."""
         dsn = dsn_from_environment()
         if not dsn:
-            raise ValueError("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE")
+            raise ValueError("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE")
         try:
             return cls(
                 dsn=dsn,
                 run=environment["DISTILLERY_RUN"],
-                capture=Path(environment["DISTILLERY_CAPTURE"]),
+                capture=Path(environment["DISTILLERY_CAPTURE_DIR"]),
                 retention_days=int(environment["DISTILLERY_RETENTION_DAYS"]),
                 max_sessions=int(environment["DISTILLERY_MAX_SESSIONS"]),
                 port=int(environment.get("DISTILLERY_RECORDER_PORT") or 8004),

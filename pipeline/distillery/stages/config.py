@@ -5,10 +5,10 @@ ignored, and fields of the run that have their defaults are left out.
 
 Settings that differ from process to process are in its environment instead:
 
-    DISTILLERY_DATABASE       connection string, or
-    DISTILLERY_DATABASE_FILE  a file that holds it
-    DISTILLERY_SECRETS        folder with the files NAME/KEY
-    DISTILLERY_STATUS_PORT    port at which the stage reports its progress by HTTP, if it is to
+    DISTILLERY_DATABASE_URL       connection string, or
+    DISTILLERY_DATABASE_URL_FILE  a file that holds it
+    DISTILLERY_SECRETS            folder with the files NAME/KEY
+    DISTILLERY_STATUS_PORT        port at which the stage reports its progress by HTTP, if it is to
 """
 
 from __future__ import annotations

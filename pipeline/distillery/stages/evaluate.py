@@ -10,11 +10,11 @@ from distillery.stages.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
-    """``evaluation.seeds`` episodes per held-out task and arm; none for a student that could not be trained."""
+    """Play ``rolloutsPerTask`` episodes per held-out task and arm; none for a student that could not be trained."""
     evaluation, tasks = context.spec.evaluation, context.spec.environment.tasks
     if context.config.server is None:
         return {"heldOutTasks": tasks.evaluate, "arms": {}}, None
-    temperatures = [evaluation.temperature] * evaluation.seeds
+    temperatures = [evaluation.temperature] * evaluation.rollouts_per_task
     arms = await play_arms(context, context.pinned("evaluate"), temperatures=temperatures)
     return {"heldOutTasks": tasks.evaluate, "arms": arms}, None
 

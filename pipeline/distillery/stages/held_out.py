@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from distillery.agents import Episode
 from distillery.agents.chat import opening_of
 from distillery.database.episodes import read_episodes, read_openings
-from distillery.planning.stages import OWN, PLACEBO_TEACHER, TEACHER
+from distillery.planning.stages import BASELINE, OWN, PLACEBO_TEACHER, TEACHER
 from distillery.stages.runner import StageContext
 
 _COMPARED = 8_000  # characters, as many as are kept of a user's session
@@ -45,7 +45,7 @@ async def learned_from(context: StageContext) -> set[str]:
     """The ids of the held-out tasks of this round that open like what was played to learn from in the rounds so far."""
     rounds = list(range(1, context.round + 1))
     arms = [OWN, TEACHER, PLACEBO_TEACHER]
-    played = await read_episodes(context.database, context.run_id, arms=["base"], rounds=[context.round])
+    played = await read_episodes(context.database, context.run_id, arms=[BASELINE], rounds=[context.round])
     learned = await read_episodes(context.database, context.run_id, arms=arms, rounds=rounds)
     if not openings_tell_apart([*played, *learned]):
         return set()
@@ -61,7 +61,7 @@ async def held_out_test(context: StageContext, learned: Sequence[Episode]) -> Ca
         learned: all episodes that the test is for.
     """
     rounds = list(range(1, context.round + 1))
-    played = await read_episodes(context.database, context.run_id, arms=["base"], rounds=rounds)
+    played = await read_episodes(context.database, context.run_id, arms=[BASELINE], rounds=rounds)
     openings = {opening_digest(episode.opening) for episode in played if episode.opening}
     if not openings_tell_apart([*played, *learned]):
         openings.clear()

@@ -47,11 +47,11 @@ async def main(context: StageContext) -> tuple[Result, None]:
         report=lambda done, total: context.report(done, total, "failures"),
         successes=[episode for episode in episodes if episode.success],
     )
-    name = spec.hints.extractor or ("llm" if source else "miner")
+    name = spec.hints.extractor or ("llm" if source else "rules")
     extractor = plugins.load("extractors", name)(extraction)
     mentions = await extractor.extract(failures)
     counts = await context.bank.add(
-        mentions, round=context.round, extractor=name, model=extractor.model, similarity=spec.hints.similarity
+        mentions, round=context.round, extractor=name, model=extractor.model, similarity=spec.hints.dedup_threshold
     )
     # while the model is loaded: the goals that hints will be looked up by
     await context.bank.embedder.vectors(
@@ -66,7 +66,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
         raise StageFailure(
             f"{len(failures)} of {len(episodes)} episodes failed and gave no hint "
             f"({unusable[0]['n']} unusable replies, kept in the table extraction): there is nothing to distil"
-            + ("; give spec.models.extractor, which reads failures by a language model" if name == "miner" else "")
+            + ("; give spec.models.extractor, which reads failures by a language model" if name == "rules" else "")
         )
     return {
         "failures": len(failures),
@@ -91,7 +91,7 @@ async def _take_over_live(context: StageContext, held_out: Collection[str]) -> M
     if not held_out:
         _log.info("sessions of users wait for the next round: no held-out task was played yet to tell them from")
         return {}
-    wanted = max(spec.environment.tasks.train, spec.rounds.trigger.failures if spec.rounds.trigger else 0)
+    wanted = max(spec.environment.tasks.train, spec.rounds.trigger.min_failures if spec.rounds.trigger else 0)
     most = min(wanted, _MOST_LIVE)
     counts: Counter[str] = Counter()
     read: list[Episode] = []

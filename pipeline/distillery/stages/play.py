@@ -31,8 +31,8 @@ async def play_arms(
     """
     config, spec = context.config, context.spec
     rollout, agent = spec.rollout, context.agent
-    examples = agent.examples if spec.agent.examples is None else spec.agent.examples
-    if config.student and not spec.agent.keep_examples:
+    examples = agent.examples if spec.agent.few_shot_examples is None else spec.agent.few_shot_examples
+    if config.student and not spec.agent.keep_few_shot_examples:
         examples = 0
     queue = EpisodeQueue(
         context.database,
@@ -67,8 +67,8 @@ async def play_arms(
         budgets = [
             Budget(
                 max_steps=spec.environment.max_steps,
-                max_calls=spec.agent.max_calls,
-                stop_after_identical=spec.agent.stop_after_identical,
+                max_turns=spec.agent.max_turns,
+                max_repeated_replies=spec.agent.max_repeated_replies,
                 max_tokens=spec.agent.max_tokens or agent.max_tokens,
                 temperature=temperature,
                 context_length=context_length,
@@ -107,7 +107,7 @@ async def _enqueue(context: StageContext, queue: EpisodeQueue, tasks: Sequence[T
     wanted = []
     for arm in config.arms:
         retriever = plugins.load("retrievers", retriever_of(arm, spec))(context.bank)
-        for task, hints in zip(tasks, await retriever.retrieve(tasks, k=spec.hints.k), strict=True):
+        for task, hints in zip(tasks, await retriever.retrieve(tasks, k=spec.hints.top_k), strict=True):
             wanted += [
                 Wanted(
                     task,
@@ -135,9 +135,9 @@ async def _expected_steps(context: StageContext) -> dict[str, float]:
 async def _summary(context: StageContext) -> dict[str, dict[str, Any]]:
     rows = await context.database.fetch(
         """SELECT arm, count(*) AS n, count(*) FILTER (WHERE success) AS successes, avg(score)::float AS score,
-                  avg(steps)::float AS steps, count(*) FILTER (WHERE stop = 'broken') AS broken,
-                  count(*) FILTER (WHERE stop = 'refused') AS refused,
-                  coalesce(sum(cut_replies)::float / nullif(sum(calls), 0), 0) AS "cutReplies",
+                  avg(steps)::float AS steps, count(*) FILTER (WHERE stop_reason = 'broken') AS broken,
+                  count(*) FILTER (WHERE stop_reason = 'refused') AS refused,
+                  coalesce(sum(cut_replies)::float / nullif(sum(turns), 0), 0) AS "cutReplies",
                   coalesce(sum(prompt_tokens), 0)::bigint AS "promptTokens",
                   coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
                   sum(cached_tokens)::bigint AS "cachedTokens"

@@ -217,7 +217,7 @@ def _content(task: Task, environment: Environment) -> str:
 
 def _checked(environment: Environment, split: str) -> list[Task]:
     """The tasks of a split, which the environment may have got wrong."""
-    tasks, seen = list(environment.catalogue(split)), set[str]()
+    tasks, seen = list(environment.catalog(split)), set[str]()
     for task in tasks:
         try:
             wire.check_task(task)
@@ -245,7 +245,7 @@ def _check_agent(environment: Environment, spec: Spec, task: Task) -> None:
     """The agent can render a prompt for the environment, with as many worked examples as are asked for."""
     kind: Callable[[Environment], Agent] = plugins.load("agents", spec.agent.name)
     agent = kind(environment)
-    examples = agent.examples if spec.agent.examples is None else spec.agent.examples
+    examples = agent.examples if spec.agent.few_shot_examples is None else spec.agent.few_shot_examples
     try:
         agent.head(task, task.goal, hints=(), examples=examples)
     except ValueError as error:

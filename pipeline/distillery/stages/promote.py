@@ -13,7 +13,7 @@ from typing import Any
 from distillery.evaluation.gate import GateVerdict, confidence_of, judge
 from distillery.evaluation.outcomes import compare, outcomes_of
 from distillery.evaluation.statistics import paired
-from distillery.planning.stages import CANDIDATE, Kind, StageId, student_of
+from distillery.planning.stages import BASELINE, CANDIDATE, Kind, StageId, student_of
 from distillery.report.data import build_report
 from distillery.report.page import write
 from distillery.stages.held_out import learned_from
@@ -23,23 +23,23 @@ from distillery.stages.runner import Result, StageContext, run_stage
 async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
-    gate = spec.evaluation.gate
+    gate = spec.promotion.gate
     arms = await outcomes_of(context.database, context.run_id, context.round, spec.evaluation.arms)
     looks = await _earlier_looks(context)
     left_out = await _left_out(context, looks)
     arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
     trained = context.result_of(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
     if trained["student"] is None:
-        dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learntFrom"]["dropped"].items())
+        dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learnedFrom"]["dropped"].items())
         verdict = GateVerdict("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
     else:
         look = len(looks) + 1
-        candidate, base = arms[CANDIDATE].of(gate.metric), arms["base"].of(gate.metric)
+        candidate, base = arms[CANDIDATE].of(gate.metric), arms[BASELINE].of(gate.metric)
         verdict = judge(gate, paired(candidate, base, confidence=confidence_of(gate, look)), look=look)
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateVerdict(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
-    until = spec.rounds.until
+    until = spec.rounds.target
     result = {
         "heldOutTasks": spec.environment.tasks.evaluate,
         "earlierLooks": looks,
@@ -47,7 +47,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "gate": asdict(verdict),
         "promoted": promoted,
         "student": trained["student"],
-        "metric": arms[CANDIDATE if promoted else "base"].mean(until.metric if until else gate.metric),
+        "metric": arms[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
         "comparisons": compare(arms, gate.metric, same_as=_same_as(context)),
     }

@@ -265,7 +265,7 @@ def _forget_checkpoints(context: StageContext) -> None:
 def _dsn() -> str:
     dsn = dsn_from_environment()
     if not dsn:
-        raise StageFailure("name a database in DISTILLERY_DATABASE or DISTILLERY_DATABASE_FILE")
+        raise StageFailure("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE")
     return dsn
 
 

@@ -34,8 +34,10 @@ class Status:
         self._logged = 0.0
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._done = Gauge("distillery_stage_done", "Units of work done.", ["stage"], registry=self.registry)
-        self._total = Gauge("distillery_stage_total", "Units of work in all.", ["stage"], registry=self.registry)
+        self._done = Gauge(
+            "distillery_stage_units_completed", "Units of work that are completed.", ["stage"], registry=self.registry
+        )
+        self._total = Gauge("distillery_stage_units", "Units of work of the stage.", ["stage"], registry=self.registry)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:

@@ -11,9 +11,9 @@ from distillery.stages.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
-    """``teaching.attempts`` episodes per training task."""
+    """``teacherRollout.rolloutsPerTask`` episodes per training task."""
     spec = context.spec
-    temperatures = [teaching_temperature(spec)] * spec.teaching.attempts
+    temperatures = [teaching_temperature(spec)] * spec.teacher_rollout.rollouts_per_task
     arms = await play_arms(context, context.pinned("train"), temperatures=temperatures)
     return {"arms": arms}, None
 

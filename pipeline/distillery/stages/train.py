@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from distillery import plugins
+from distillery import __version__, plugins
 from distillery.agents import Episode
 from distillery.artifacts import ArtifactError, digest_of
 from distillery.database.episodes import read_episodes, read_given_hints
@@ -52,7 +52,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     if too_long := chosen.dropped.get("too long"):
         _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", too_long)
     counts = {
-        "learntFrom": {
+        "learnedFrom": {
             "arm": dataset.arm,
             "matched": dataset.matched,
             "filtered": dataset.filtered,
@@ -147,7 +147,7 @@ def _length_check(context: StageContext, renderer: ChatRenderer, folder: Path) -
     limit = spec.training.max_sample_tokens or context_length(folder)
 
     def too_long(episode: Episode) -> bool:
-        keep_examples = spec.agent.keep_examples
+        keep_examples = spec.agent.keep_few_shot_examples
         return longest_sample(renderer, context.agent, episode, keep_examples=keep_examples) > limit
 
     return too_long
@@ -206,7 +206,7 @@ async def _train(
         "base": {"model": student.model, "revision": student.revision, "sha256": base_digest},
         "dataset": digest_of([[sample.ids, sample.targets] for sample in samples]),
         "seed": spec.training.seed,
-        "versions": {package: version(package) for package in ("distillery", "torch", "transformers", "peft")},
+        "versions": {"distillery": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")},
         "metrics": trained.metrics,
     }
 

@@ -49,9 +49,9 @@ def keep(
             reason = "broken"
         elif is_held_out(episode):
             reason = "held-out task"
-        elif filtered and episode.score < spec.teaching.min_score:
+        elif filtered and episode.score < spec.data_filter.min_score:
             reason = "failed"
-        elif filtered and episode.invalid_actions > spec.teaching.max_invalid_actions:
+        elif filtered and episode.invalid_actions > spec.data_filter.max_invalid_actions:
             reason = "invalid actions"
         elif quoted_hint(episode, hints):
             reason = "quotes a hint"
@@ -103,7 +103,7 @@ def build(
         LeakError: a sample holds a hint or a worked example.
         TemplateError: the model's chat template can't be used.
     """
-    keep_examples = spec.agent.keep_examples
+    keep_examples = spec.agent.keep_few_shot_examples
     examples: dict[str, Quotations] = {}
     samples = []
     for episode in episodes:

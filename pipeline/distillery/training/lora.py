@@ -111,17 +111,17 @@ class LoraTrainer:
         started = saved = time.monotonic()
         base = model.get_base_model()
         chosen = choose_reading(base, samples, lambda row: self._token_losses(model, row), compute_dtype(self._device))
-        row_tokens = settings.row_tokens if chosen.packed else 0
+        packed_sequence_length = settings.packed_sequence_length if chosen.packed else 0
         with reading(base, chosen):
             for number in range(first, len(steps)):
-                rows = pack([samples[index] for index in steps[number]], row_tokens)
+                rows = pack([samples[index] for index in steps[number]], packed_sequence_length)
                 loss = self._step(model, trained, optimizer, rows)
                 schedule.step()
                 losses.append(loss)
                 tokens += sum(len(row.ids) for row in rows)
                 targets += sum(len(row.labels) for row in rows)
                 self._report(number + 1, len(steps))
-                due = time.monotonic() - saved > settings.checkpoint_seconds
+                due = time.monotonic() - saved > settings.checkpoint_interval_seconds
                 if (due or self._stop.is_set()) and number + 1 < len(steps):
                     checkpoint.save(
                         self._checkpoints,
@@ -212,7 +212,7 @@ class LoraTrainer:
 
     def _learning_rate_factor(self, steps: int) -> Callable[[int], float]:
         """Linear: up over the warm-up, then down to zero."""
-        warmup = math.ceil(self._settings.warmup * steps)
+        warmup = math.ceil(self._settings.warmup_ratio * steps)
 
         def factor(step: int) -> float:
             if step < warmup:
@@ -227,7 +227,9 @@ class LoraTrainer:
                 "base": base_digest,
                 # a field added with a default leaves the checkpoints of a training under way usable
                 "settings": self._settings.model_dump(
-                    mode="json", exclude_defaults=True, exclude={"row_tokens", "checkpoint_seconds"}
+                    mode="json",
+                    exclude_defaults=True,
+                    exclude={"packed_sequence_length", "checkpoint_interval_seconds"},
                 ),
                 "samples": [[sample.ids, sample.targets] for sample in samples],
                 "torch": torch.__version__,

@@ -1,8 +1,8 @@
 """Batches of episodes, and rows without padding.
 
 An optimizer step learns from ``batch_size`` samples, whatever their lengths. For the forward passes they are laid end
-to end into rows of about ``row_tokens`` tokens; positions start at 0 in each sample, by which the attention separates
-them, so nothing leaks from one into another, and no token is spent on padding.
+to end into rows of about ``packed_sequence_length`` tokens; positions start at 0 in each sample, by which the attention
+separates them, so nothing leaks from one into another, and no token is spent on padding.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[i
     return batches
 
 
-def pack(samples: Sequence[Sample], row_tokens: int) -> list[Row]:
-    """Lay samples into rows of at most ``row_tokens`` tokens, first-fit decreasing.
+def pack(samples: Sequence[Sample], packed_sequence_length: int) -> list[Row]:
+    """Lay samples into rows of at most ``packed_sequence_length`` tokens, first-fit decreasing.
 
-    No sample is cut or dropped: one that is longer than ``row_tokens`` gets a row of its own.
+    No sample is cut or dropped: one that is longer than ``packed_sequence_length`` gets a row of its own.
     """
     bins: list[list[Sample]] = []
     sizes: list[int] = []
     for sample in sorted(samples, key=lambda s: (-len(s.ids), s.episode_id)):
         length = len(sample.ids)
-        place = next((i for i, size in enumerate(sizes) if size + length <= row_tokens), None)
+        place = next((i for i, size in enumerate(sizes) if size + length <= packed_sequence_length), None)
         if place is None:
             bins.append([sample])
             sizes.append(length)

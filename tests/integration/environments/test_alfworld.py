@@ -1,4 +1,4 @@
-"""ALFWorld as the stages use it: catalogue, pool, sessions, facts."""
+"""ALFWorld as the stages use it: catalog, pool, sessions, facts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def walkthrough_of(root: Path, task: Task) -> list[str]:
 
 
 async def test_every_kind_of_task_is_won_through_the_pool(generated: Path) -> None:
-    tasks = ALFWorld(OPTIONS, generated).catalogue("valid_unseen")
+    tasks = ALFWorld(OPTIONS, generated).catalog("valid_unseen")
     assert {task.category for task in tasks} == set(CATEGORIES.values())
     async with EnvironmentPool("alfworld", OPTIONS, generated, processes=2, step_timeout=120) as pool:
         for task in tasks:
@@ -38,7 +38,7 @@ async def test_every_kind_of_task_is_won_through_the_pool(generated: Path) -> No
 
 
 async def test_a_game_goes_on_after_its_process_was_killed(generated: Path) -> None:
-    task = ALFWorld(OPTIONS, generated).catalogue("train")[0]
+    task = ALFWorld(OPTIONS, generated).catalog("train")[0]
     commands = walkthrough_of(generated, task)
     async with EnvironmentPool("alfworld", OPTIONS, generated, processes=1, step_timeout=120) as pool:
         session, _ = await pool.open(task)
@@ -51,7 +51,7 @@ async def test_a_game_goes_on_after_its_process_was_killed(generated: Path) -> N
 
 
 async def test_a_refused_command_is_not_valid(generated: Path) -> None:
-    task = ALFWorld(OPTIONS, generated).catalogue("train")[0]
+    task = ALFWorld(OPTIONS, generated).catalog("train")[0]
     session = ALFWorld(OPTIONS, generated).open(task)
     session.reset()
     observation = session.step("dance")
@@ -61,7 +61,7 @@ async def test_a_refused_command_is_not_valid(generated: Path) -> None:
 
 def test_the_facts_of_a_won_episode_agree_with_what_happened(generated: Path) -> None:
     environment = ALFWorld(OPTIONS, generated)
-    task = next(task for task in environment.catalogue("train") if task.category == "clean")
+    task = next(task for task in environment.catalog("train") if task.category == "clean")
     session = environment.open(task)
     opening = session.reset().text
     turns = [(command, session.step(command).text) for command in walkthrough_of(generated, task)]
@@ -75,7 +75,7 @@ def test_the_facts_of_a_won_episode_agree_with_what_happened(generated: Path) ->
     assert any((fact.kind, fact.thing, fact.place) == ("found", thing, place) for fact in facts)
 
 
-def test_the_catalogue_counts_what_stock_alfworld_counts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_catalog_counts_what_stock_alfworld_counts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(real_data))
     environment = ALFWorld({"games": "alfworld"}, Path())
-    assert [len(environment.catalogue(split)) for split in ("train", "valid_seen")] == [3553, 140]
+    assert [len(environment.catalog(split)) for split in ("train", "valid_seen")] == [3553, 140]

@@ -98,7 +98,7 @@ def test_what_the_engine_does_not_understand_is_refused(
     broken = tmp_path / "json_2.1.1" / file.relative_to(generated / "json_2.1.1")
     broken.parent.mkdir(parents=True)
     broken.write_text(json.dumps(content))
-    tasks = ALFWorld({"games": "generated", "seed": 1}, generated).catalogue("train")
+    tasks = ALFWorld({"games": "generated", "seed": 1}, generated).catalog("train")
     (task,) = [task for task in tasks if task.id in str(file)]
     environment = ALFWorld({"games": "generated"}, tmp_path)
     with pytest.raises(UnreadableGameError, match=complaint) as caught:

@@ -67,7 +67,7 @@ for split in ("train", "valid_seen", "valid_unseen"):
 def test_the_six_task_types_have_equal_shares(generated: Path) -> None:
     environment = ALFWorld(OPTIONS, generated)
     for split, share in (("train", 2), ("valid_seen", 1), ("valid_unseen", 1)):
-        categories = Counter(task.category for task in environment.catalogue(split))
+        categories = Counter(task.category for task in environment.catalog(split))
         assert categories == dict.fromkeys(CATEGORIES.values(), share)
 
 
@@ -129,9 +129,9 @@ def test_preparing_again_changes_nothing(generated: Path) -> None:
 
 def test_more_games_leave_the_first_ones_in_their_places(copy: Path) -> None:
     environment = ALFWorld(OPTIONS, copy)
-    before = environment.catalogue("train")
+    before = environment.catalog("train")
     environment.prepare({"train": 13})
-    after = environment.catalogue("train")
+    after = environment.catalog("train")
     assert after[:12] == before
     assert len(after) == 13
 
@@ -151,7 +151,7 @@ def test_preparing_goes_on_after_it_was_killed(generated: Path, tmp_path: Path) 
         preparing.kill()
     environment = ALFWorld(OPTIONS, folder)
     with pytest.raises(EnvironmentConfigurationError, match="aren't all made: run prepare again"):
-        environment.catalogue("train")
+        environment.catalog("train")
     environment.prepare({"train": 12})
     whole = tree(generated / "json_2.1.1" / "train")
     assert tree(folder / "json_2.1.1" / "train") == whole
@@ -168,7 +168,7 @@ def test_games_that_were_changed_are_not_taken_for_the_seeds(copy: Path) -> None
 def test_a_game_that_is_missing_is_noticed(copy: Path) -> None:
     shutil.rmtree(next((copy / "json_2.1.1" / "train").glob("*/*")))
     with pytest.raises(EnvironmentConfigurationError, match="11 of the 12 games of train"):
-        ALFWorld(OPTIONS, copy).catalogue("train")
+        ALFWorld(OPTIONS, copy).catalog("train")
 
 
 def test_a_folder_with_the_games_of_another_seed_is_refused(copy: Path) -> None:

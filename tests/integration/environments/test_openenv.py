@@ -64,12 +64,12 @@ async def test_seeds_are_tasks_where_the_server_has_none(interpreter: Path, tmp_
         environment.prepare({"train": 5, "test": 3})
         assert environment.source == f"OpenEnv: Guess 1.0.0 at {options['url']}"
         assert environment.instructions.endswith("Each command is a line of text.")
-        train, test = environment.catalogue("train"), environment.catalogue("test")
+        train, test = environment.catalog("train"), environment.catalog("test")
         assert (len(train), len(test)) == (5, 3)
         assert len({task.id for task in [*train, *test]}) == 8
         assert all(task.goal.startswith("Guess a number from ") and not task.category for task in train)
         with pytest.raises(EnvironmentConfigurationError, match=r"no split 'dev' .*; there are train, test"):
-            environment.catalogue("dev")
+            environment.catalog("dev")
 
         async with pool_of(tmp_path, options) as pool:
             session, opening = await pool.open(train[0])
@@ -89,14 +89,14 @@ async def test_a_servers_own_tasks_are_played_by_split_and_index(interpreter: Pa
         options |= {"goal": "question", "category": "continent", "rewards": [-1, 2], "verbs": ["say"]}
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 5, "test": 1})
-        train = environment.catalogue("train")
+        train = environment.catalog("train")
         assert len(train) == 750  # more than come with one request
         assert (train[1].goal, train[1].category) == ("Name the capital of Peru", "america")
         async with pool_of(tmp_path, options) as pool:
             session, _ = await pool.open(train[1])
             answer = await session.step("Lima")
             assert (answer.score, answer.done, answer.success) == (1.0, True, True)
-            session, _ = await pool.open(environment.catalogue("test")[1])
+            session, _ = await pool.open(environment.catalog("test")[1])
             answer = await session.step("Kumasi")
             assert (answer.score, answer.done, answer.success) == (0.0, True, False)
 
@@ -116,7 +116,7 @@ async def test_an_action_with_several_fields_is_a_json_object(interpreter: Path,
         schema = json.loads(environment.instructions.partition("of this schema: ")[2])
         assert list(schema["properties"]) == ["x", "y", "why"]
         async with pool_of(tmp_path, options) as pool:
-            session, opening = await pool.open(environment.catalogue("train")[0])
+            session, opening = await pool.open(environment.catalog("train")[0])
             assert json.loads(opening.text) == {"cells": [".", ".", ".", "."], "turn": 0}
             for wrong in ("left", "[1]", '{"x": "far"}'):
                 refused = await session.step(wrong)
@@ -158,7 +158,7 @@ async def test_a_token_opens_a_server_that_wants_one_and_is_kept_nowhere(
         environment = OpenEnv(options, folder)
         environment.prepare({"train": 2})
         async with pool_of(folder, options) as pool:
-            session, opening = await pool.open(environment.catalogue("train")[0])
+            session, opening = await pool.open(environment.catalog("train")[0])
             assert opening.text
             assert (await session.step("x")).valid
             await session.close()
@@ -178,7 +178,7 @@ async def test_a_server_that_wants_another_token_is_told_with_the_mend(
         assert "sesame" not in str(refused.value)
         async with pool_of(tmp_path, options) as pool:
             with pytest.raises(EnvironmentConfigurationError, match=r"HTTP 403; name the token .*tokenSecretRef"):
-                await pool.open(OpenEnv(options, tmp_path).catalogue("train")[0])
+                await pool.open(OpenEnv(options, tmp_path).catalog("train")[0])
 
 
 def test_a_server_that_is_not_of_openenv_is_refused(tmp_path: Path):
@@ -196,7 +196,7 @@ async def test_a_session_outlives_the_servers_patience_with_silent_clients(inter
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 1})
         async with pool_of(tmp_path, options) as pool:
-            session, _ = await pool.open(environment.catalogue("train")[0])
+            session, _ = await pool.open(environment.catalog("train")[0])
             time.sleep(5)  # noqa: ASYNC251 - the server pings each second and hangs up after 2 more without an answer
             assert (await session.step("1")).text == "Higher."
 
@@ -206,7 +206,7 @@ async def test_a_session_leaves_its_room_to_the_next(interpreter: Path, tmp_path
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 3})
         async with pool_of(tmp_path, options) as pool:
-            for task in environment.catalogue("train"):
+            for task in environment.catalog("train"):
                 session, opening = await pool.open(task)
                 assert opening.text == f"{task.goal}."
                 await session.close()
@@ -226,7 +226,7 @@ async def test_a_server_that_lies_costs_one_session(action: str, reason: str, in
     with server(interpreter, "liar") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})
-        first, second = environment.catalogue("train")
+        first, second = environment.catalog("train")
         async with pool_of(tmp_path, options, limit=5) as pool:
             lying, _ = await pool.open(first)
             honest, _ = await pool.open(second)
@@ -240,7 +240,7 @@ async def test_episode_breaks_off_when_the_server_stays_dead(interpreter: Path, 
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})
         async with pool_of(tmp_path, options, patience=0.5) as pool:
-            first, second = environment.catalogue("train")
+            first, second = environment.catalog("train")
             session, _ = await pool.open(first)
             with pytest.raises(EnvironmentFailure, match=r"took no episode: .*\(for 0\.5 s\)"):
                 await session.step("exit")
@@ -267,7 +267,7 @@ async def test_more_episodes_than_room_are_all_played(interpreter: Path, tmp_pat
             await session.close()
 
         async with pool_of(tmp_path, options) as pool, asyncio.timeout(120):
-            await asyncio.gather(*(play(pool, task) for task in environment.catalogue("train")))
+            await asyncio.gather(*(play(pool, task) for task in environment.catalog("train")))
         assert most == 2
 
 
@@ -275,7 +275,7 @@ async def test_episodes_continue_when_the_server_restarts(interpreter: Path, tmp
     with server(interpreter, "guess") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 3})
-        tasks = environment.catalogue("train")
+        tasks = environment.catalog("train")
         pool = pool_of(tmp_path, options, patience=300)
         await pool.__aenter__()
         opened = [(await pool.open(task))[0] for task in tasks[:2]]
@@ -303,7 +303,7 @@ async def test_sessions_of_one_process_step_at_once(interpreter: Path, tmp_path:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 8})
         async with pool_of(tmp_path, options) as pool:
-            sessions = [(await pool.open(task))[0] for task in environment.catalogue("train")]
+            sessions = [(await pool.open(task))[0] for task in environment.catalog("train")]
             answers = await asyncio.gather(*(session.step("7") for session in sessions))
             together = {int(answer.text) for answer in answers}
             assert max(together) >= 4, "most steps of 0.3 s began before the first had ended"
@@ -313,7 +313,7 @@ async def test_a_step_that_hangs_keeps_no_other_session_waiting(interpreter: Pat
     with server(interpreter, "liar") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})
-        first, second = environment.catalogue("train")
+        first, second = environment.catalog("train")
         async with pool_of(tmp_path, options, limit=5) as pool:
             hanging, _ = await pool.open(first)
             honest, _ = await pool.open(second)

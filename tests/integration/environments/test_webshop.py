@@ -1,4 +1,4 @@
-"""WebShop as the stages use it: catalogue, pool, sessions, facts, on generated products and instructions."""
+"""WebShop as the stages use it: catalog, pool, sessions, facts, on generated products and instructions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distillery.environments.webshop.environment import WebShop
 from distillery.environments.webshop.goals import Goal
 from distillery.environments.webshop.products import CATEGORIES
 
-OPTIONS = {"catalogue": "generated", "seed": 1}
+OPTIONS = {"catalog": "generated", "seed": 1}
 SYNTHETIC = OPTIONS | {"goals": "synthetic"}
 
 
@@ -77,7 +77,7 @@ def same_kind(goal: Goal, title: str) -> bool:
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
 async def test_many_sessions_at_once_are_won_through_the_pool(goals: str, shop: Path, synthetic: Path) -> None:
     folder, options = (shop, OPTIONS) if goals == "human" else (synthetic, SYNTHETIC)
-    tasks = WebShop(options, folder).catalogue("test")[:50]
+    tasks = WebShop(options, folder).catalog("test")[:50]
     assert {task.category for task in tasks} == set(CATEGORIES.values())
     async with EnvironmentPool("webshop", options, folder, processes=2, step_timeout=120) as pool:
 
@@ -95,7 +95,7 @@ async def test_many_sessions_at_once_are_won_through_the_pool(goals: str, shop: 
 
 async def test_every_goal_is_reached_by_its_own_product(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
-    for task in environment.catalogue("dev")[:100]:
+    for task in environment.catalog("dev")[:100]:
         goal = goal_of(shop, OPTIONS, task)
         session = environment.open(task)
         session.step(f"search[{environment._shop.product(goal.product).title}]")
@@ -106,7 +106,7 @@ async def test_every_goal_is_reached_by_its_own_product(shop: Path) -> None:
 
 
 async def test_a_session_goes_on_after_its_process_was_killed(shop: Path) -> None:
-    task = WebShop(OPTIONS, shop).catalogue("test")[0]
+    task = WebShop(OPTIONS, shop).catalog("test")[0]
     async with EnvironmentPool("webshop", OPTIONS, shop, processes=1, step_timeout=120) as pool:
         session, _ = await pool.open(task)
         results = await session.step(f"search[{task.goal}]")
@@ -119,7 +119,7 @@ async def test_a_session_goes_on_after_its_process_was_killed(shop: Path) -> Non
 
 def test_splits_and_ids_are_those_of_the_original(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
-    ids = [task.id for split in ("test", "dev", "train") for task in environment.catalogue(split)]
+    ids = [task.id for split in ("test", "dev", "train") for task in environment.catalog(split)]
     assert [task_id.rpartition("_")[0] for task_id in ids] == [f"fixed_{number}" for number in range(len(ids))]
 
 
@@ -131,13 +131,13 @@ def test_a_task_of_another_shop_is_refused(shop: Path) -> None:
 @pytest.mark.parametrize("shown", [1, 3])
 def test_fewer_products_are_shown_where_that_is_asked_for(shop: Path, shown: int) -> None:
     environment = WebShop(OPTIONS | {"shown": shown}, shop)
-    session = environment.open(environment.catalogue("test")[0])
+    session = environment.open(environment.catalog("test")[0])
     assert session.step("search[lamp shoes coffee]").text.count("$") == shown
 
 
 def test_the_facts_of_a_purchase_agree_with_what_happened(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
-    task = next(task for task in environment.catalogue("train") if len(goal_of(shop, OPTIONS, task).options) == 2)
+    task = next(task for task in environment.catalog("train") if len(goal_of(shop, OPTIONS, task).options) == 2)
     goal = goal_of(shop, OPTIONS, task)
     session = environment.open(task)
     opening = session.reset().text
@@ -156,7 +156,7 @@ def test_the_facts_of_a_purchase_agree_with_what_happened(shop: Path) -> None:
 
 @pytest.fixture(scope="module")
 def examples_shop(tmp_path_factory: pytest.TempPathFactory) -> WebShop:
-    options = {"catalogue": "generated", "seed": prompts.EXAMPLES_SEED, "products": prompts.EXAMPLES_PRODUCTS}
+    options = {"catalog": "generated", "seed": prompts.EXAMPLES_SEED, "products": prompts.EXAMPLES_PRODUCTS}
     environment = WebShop(options, tmp_path_factory.mktemp("examples"))
     environment.prepare({})
     return environment
@@ -164,7 +164,7 @@ def examples_shop(tmp_path_factory: pytest.TempPathFactory) -> WebShop:
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES.values()))
 def test_the_examples_of_a_category_can_be_shopped_again_and_succeed(examples_shop: WebShop, category: str) -> None:
-    goals = [task for split in ("test", "dev", "train") for task in examples_shop.catalogue(split)]
+    goals = [task for split in ("test", "dev", "train") for task in examples_shop.catalog(split)]
     for example in examples_shop.examples(category):
         (task,) = [task for task in goals if f" [SEP] {task.goal} [SEP] " in example.opening]
         assert task.category == category

@@ -59,7 +59,7 @@ def test_the_first_ten_results_are_lucenes(real_data: Path, shop: WebShop) -> No
 
 
 def test_the_goals_are_as_many_as_the_originals(shop: WebShop) -> None:
-    assert [len(shop.catalogue(split)) for split in ("test", "dev", "train")] == [500, 1000, 5410]
+    assert [len(shop.catalog(split)) for split in ("test", "dev", "train")] == [500, 1000, 5410]
 
 
 def test_instructions_of_people_are_taken_as_they_stand(
@@ -68,6 +68,6 @@ def test_instructions_of_people_are_taken_as_they_stand(
     monkeypatch.setenv("WEBSHOP_DATA", str(real_data))
     environment = WebShop({}, tmp_path)
     environment.prepare({})
-    goals = [task.goal for split in ("test", "dev", "train") for task in environment.catalogue(split)]
+    goals = [task.goal for split in ("test", "dev", "train") for task in environment.catalog(split)]
     assert len(goals) == 13
     assert any(goal.startswith("i need a 120 ml hair mask treatment, and price lower than ") for goal in goals)

@@ -16,7 +16,7 @@ import pytest
 from distillery.environments.base import EnvironmentConfigurationError
 from distillery.environments.webshop.environment import WebShop
 
-OPTIONS: dict[str, Any] = {"catalogue": "generated", "seed": 1, "products": 60}
+OPTIONS: dict[str, Any] = {"catalog": "generated", "seed": 1, "products": 60}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -70,10 +70,10 @@ def test_the_first_products_do_not_depend_on_how_many_there_are(made: Path, tmp_
 
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
 def test_enough_is_generated_for_what_is_wanted(tmp_path: Path, goals: str) -> None:
-    environment = WebShop({"catalogue": "generated", "goals": goals}, tmp_path)
+    environment = WebShop({"catalog": "generated", "goals": goals}, tmp_path)
     environment.prepare({"train": 1200, "test": 300})
-    assert len(environment.catalogue("train")) >= 1200
-    assert len(environment.catalogue("test")) >= 300
+    assert len(environment.catalog("train")) >= 1200
+    assert len(environment.catalog("test")) >= 300
 
 
 def test_preparing_again_changes_nothing(copy: Path) -> None:
@@ -83,11 +83,11 @@ def test_preparing_again_changes_nothing(copy: Path) -> None:
 
 
 def test_preparing_for_more_makes_a_larger_shop(tmp_path: Path) -> None:
-    options = {"catalogue": "generated"}
+    options = {"catalog": "generated"}
     WebShop(options, tmp_path).prepare({"train": 10})
     environment = WebShop(options, tmp_path)
     environment.prepare({"train": 900})
-    assert len(environment.catalogue("train")) >= 900
+    assert len(environment.catalog("train")) >= 900
 
 
 def test_preparing_goes_on_after_it_was_killed(made: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_preparing_goes_on_after_it_was_killed(made: Path, tmp_path: Path) -> No
         preparing.kill()
     environment = WebShop(OPTIONS, folder)
     with pytest.raises(EnvironmentConfigurationError, match="run prepare again"):
-        environment.catalogue("train")
+        environment.catalog("train")
     environment.prepare({"train": 10})
     assert tree(folder) == tree(made)
 
@@ -147,7 +147,7 @@ def test_a_prepared_shop_needs_the_files_no_more(own: Path, tmp_path: Path, monk
     shutil.rmtree(own)
     environment = WebShop({}, tmp_path / "folder")
     assert environment.source.startswith("WebShop (60 products")
-    assert environment.open(environment.catalogue("test")[0]).step("search[lamp]").valid
+    assert environment.open(environment.catalog("test")[0]).step("search[lamp]").valid
 
 
 def test_only_the_first_products_are_taken_where_that_is_asked_for(own: Path, tmp_path: Path) -> None:

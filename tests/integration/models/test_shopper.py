@@ -50,7 +50,7 @@ def shop(environment: WebShop, hints: list[str], *, tasks: int) -> list[float]:
     model: Any = LlamaForCausalLM.from_pretrained(SHOPPER)
     tokenizer = AutoTokenizer.from_pretrained(SHOPPER)
     agent, scores = Plain(environment), list[float]()
-    for task in environment.catalogue("test")[:tasks]:
+    for task in environment.catalog("test")[:tasks]:
         session = environment.open(task)
         observation = session.reset()
         messages = list(agent.head(task, observation.text, hints=hints, examples=0).messages)

@@ -136,7 +136,7 @@ class FakeEnvironment:
         if options.get("broken") == "death":
             die()
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         return [Task(f"{split}/{number}", split, "count", "count") for number in range(10)]
 
     def load(self) -> None: ...
@@ -154,7 +154,7 @@ class Counted(Environment):
     instructions = "Count."
     held_out_split = "held"
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         if split != "train":
             raise EnvironmentConfigurationError(f"there is no split {split!r}; there is train")
         return [Task(f"{split}/{number}", split, "count", "count") for number in range(10)]

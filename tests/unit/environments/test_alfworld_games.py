@@ -1,4 +1,4 @@
-"""The catalogue reads game files as stock ALFWorld's loader does, and names the ones that it can't read."""
+"""The catalog reads game files as stock ALFWorld's loader does, and names the ones that it can't read."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def add(train: Path, name: str, **parts: Any) -> Path:
     return file
 
 
-def catalogue() -> list[Task]:
-    return list(ALFWorld({}, Path()).catalogue("train"))
+def catalog() -> list[Task]:
+    return list(ALFWorld({}, Path()).catalog("train"))
 
 
 def test_a_game_becomes_a_task_with_its_category_and_goal(train: Path) -> None:
     add(train, "pick_clean_then_place_in_recep-Mug-None-Desk-301")
     task_id = "train/pick_clean_then_place_in_recep-Mug-None-Desk-301/trial_1"
-    assert catalogue() == [Task(task_id, "train", "clean", "put a clean mug in desk")]
+    assert catalog() == [Task(task_id, "train", "clean", "put a clean mug in desk")]
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_a_game_becomes_a_task_with_its_category_and_goal(train: Path) -> None:
 )
 def test_each_task_type_has_its_category(train: Path, task_type: str, category: str) -> None:
     add(train, f"{task_type}-Mug-None-Desk-301")
-    assert [task.category for task in catalogue()] == [category]
+    assert [task.category for task in catalog()] == [category]
 
 
 def test_tasks_are_sorted_by_id(train: Path) -> None:
     for kind in ("Pen", "Mug", "Cup"):
         add(train, f"pick_and_place_simple-{kind}-None-Desk-301")
-    ids = [task.id for task in catalogue()]
+    ids = [task.id for task in catalog()]
     assert ids == sorted(ids)
     assert len(ids) == 3
 
@@ -69,7 +69,7 @@ def test_games_that_stock_alfworld_leaves_out_are_left_out(train: Path) -> None:
     add(train, "pick_heat_then_place_in_recep-AppleSliced-None-Desk-1")
     add(train, "pick_and_place_simple-Mug-None-Desk-301", solvable=False)
     add(train, "stack_blocks-Mug-None-Desk-301")
-    assert catalogue() == []
+    assert catalog() == []
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"pddl_domain": "d", "pddl_pro', b"[]", b'{"solvable": true}', b"\xff\xfe"])
@@ -77,21 +77,21 @@ def test_a_damaged_game_is_named(train: Path, damage: bytes) -> None:
     file = add(train, "pick_and_place_simple-Mug-None-Desk-301")
     file.write_bytes(damage)
     with pytest.raises(EnvironmentConfigurationError, match=str(file)):
-        catalogue()
+        catalog()
 
 
 def test_a_game_without_a_task_is_named(train: Path) -> None:
     file = add(train, "pick_and_place_simple-Mug-None-Desk-301", grammar="")
     with pytest.raises(EnvironmentConfigurationError, match=str(file)):
-        catalogue()
+        catalog()
 
 
 @pytest.mark.usefixtures("train")
 def test_an_unknown_split_is_named_with_the_known_ones() -> None:
     with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*there are train"):
-        ALFWorld({}, Path()).catalogue("test")
+        ALFWorld({}, Path()).catalog("test")
 
 
 def test_generated_games_must_be_prepared_first(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
-        ALFWorld({"games": "generated"}, tmp_path).catalogue("train")
+        ALFWorld({"games": "generated"}, tmp_path).catalog("train")

@@ -72,7 +72,7 @@ def test_a_wrong_option_is_named_with_what_is_right(options: dict[str, Any], com
     assert complaint in str(caught.value)
 
 
-def test_the_catalogue_needs_no_engine() -> None:
+def test_the_catalog_needs_no_engine() -> None:
     code = "import sys, distillery.environments.alfworld.environment, distillery.environments.pool\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"textworld", "fast_downward", "alfworld", "numpy"} & set(loaded)

@@ -17,7 +17,7 @@ class FakeLeast(Environment):
     name: ClassVar[str] = "least"
     instructions = "Do it."
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         return [Task("1", split, "", "do it")]
 
     def open(self, task: Task) -> Session:
@@ -38,5 +38,5 @@ def test_options_are_refused_where_there_are_none() -> None:
 
 def test_tasks_and_sessions_have_no_default() -> None:
     incomplete: Any = type("Incomplete", (Environment,), {"name": "incomplete", "instructions": ""})
-    with pytest.raises(TypeError, match=r"abstract methods.* catalogue.* open"):
+    with pytest.raises(TypeError, match=r"abstract methods.* catalog.* open"):
         incomplete({}, Path())

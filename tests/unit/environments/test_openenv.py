@@ -96,7 +96,7 @@ def test_what_was_not_prepared_says_so(tmp_path: Path) -> None:
     environment = OpenEnv(URL, tmp_path)
     assert environment.source == "OpenEnv: not prepared at http://127.0.0.1:8000"
     with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
-        environment.catalogue("train")
+        environment.catalog("train")
 
 
 def test_a_server_that_is_not_there_is_told_at_preparation(tmp_path: Path) -> None:

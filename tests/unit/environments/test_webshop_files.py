@@ -29,7 +29,7 @@ def chosen(first: int | None = None) -> list[str]:
     return [files.products.name, files.attributes.name, files.instructions.name]
 
 
-def test_the_only_catalogue_is_taken(data: Path) -> None:
+def test_the_only_catalog_is_taken(data: Path) -> None:
     put(data, "items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json")
     assert chosen() == ["items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json"]
 
@@ -54,7 +54,7 @@ def test_a_missing_file_is_named(data: Path) -> None:
         chosen()
 
 
-def test_a_folder_without_a_catalogue_is_named(data: Path) -> None:
+def test_a_folder_without_a_catalog_is_named(data: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError, match=rf"{data}, which has no items_shuffle.*setup.sh"):
         chosen()
 

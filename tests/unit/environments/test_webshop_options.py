@@ -16,9 +16,9 @@ from distillery.environments.webshop.environment import WebShop
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"catalog": "auto"}, "no option 'catalog'; did you mean catalogue?"),
-        ({"zzz": 1}, "no option 'zzz'; it has catalogue, goals, products, seed, nouns, shown, attributes"),
-        ({"catalogue": "amazon"}, "catalogue is auto, webshop or generated, not 'amazon'"),
+        ({"catalogue": "auto"}, "no option 'catalogue'; did you mean catalog?"),
+        ({"zzz": 1}, "no option 'zzz'; it has catalog, goals, products, seed, nouns, shown, attributes"),
+        ({"catalog": "amazon"}, "catalog is auto, webshop or generated, not 'amazon'"),
         ({"goals": "all"}, "goals is human or synthetic, not 'all'"),
         ({"products": 0}, "products is a whole number from 1, not 0"),
         ({"seed": -1}, "seed is a whole number from 0, not -1"),
@@ -35,13 +35,13 @@ def test_a_wrong_option_is_named_with_what_is_right(options: dict[str, Any], com
     assert complaint in str(caught.value)
 
 
-@pytest.mark.parametrize("catalogue", ["auto", "webshop"])
+@pytest.mark.parametrize("catalog", ["auto", "webshop"])
 def test_missing_files_are_named_before_anything_is_done(
-    catalogue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
     with pytest.raises(EnvironmentConfigurationError, match=r"which has no items_shuffle\*\.json"):
-        WebShop({"catalogue": catalogue}, tmp_path)
+        WebShop({"catalog": catalog}, tmp_path)
 
 
 def test_products_are_generated_where_there_are_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +50,13 @@ def test_products_are_generated_where_there_are_no_others(tmp_path: Path, monkey
 
 
 def test_a_folder_that_nothing_was_prepared_in_is_named(tmp_path: Path) -> None:
-    environment = WebShop({"catalogue": "generated"}, tmp_path)
+    environment = WebShop({"catalog": "generated"}, tmp_path)
     with pytest.raises(EnvironmentConfigurationError, match=f"no whole shop in {tmp_path}: run prepare"):
-        environment.catalogue("train")
+        environment.catalog("train")
 
 
 def test_an_unknown_split_is_refused_before_anything_is_generated(tmp_path: Path) -> None:
-    environment = WebShop({"catalogue": "generated"}, tmp_path / "new")
+    environment = WebShop({"catalog": "generated"}, tmp_path / "new")
     with pytest.raises(EnvironmentConfigurationError, match=r"no split 'valid_seen'.*train, dev, test"):
         environment.prepare({"valid_seen": 1})
     assert not (tmp_path / "new").exists()
@@ -72,8 +72,8 @@ def test_a_missing_package_is_named_with_the_extra(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from distillery.environments.webshop.environment import WebShop\n"
         "sys.modules['bm25s'] = None\n"
-        "WebShop({'catalogue': 'generated'}, pathlib.Path(sys.argv[1])).prepare({})"
+        "WebShop({'catalog': 'generated'}, pathlib.Path(sys.argv[1])).prepare({})"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "EnvironmentConfigurationError: WebShop needs bm25s" in done.stderr
-    assert "pip install 'distillery[webshop]'" in done.stderr
+    assert "pip install 'distillery-agents[webshop]'" in done.stderr

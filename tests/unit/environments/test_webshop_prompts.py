@@ -21,7 +21,7 @@ from tests.unit.documents import document
 
 
 def environment_in(folder: Path, shown: int = 10) -> Environment:
-    return WebShop({"catalogue": "generated", "shown": shown}, folder)
+    return WebShop({"catalog": "generated", "shown": shown}, folder)
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES.values()))
@@ -40,7 +40,7 @@ def test_an_unknown_category_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [6, 15])
 def test_instructions_state_the_limit_when_a_stage_plays(tmp_path: Path, steps: int) -> None:
-    limits = {"name": "webshop", "maxSteps": steps, "options": {"catalogue": "generated"}}
+    limits = {"name": "webshop", "maxSteps": steps, "options": {"catalog": "generated"}}
     run = parse(document(environment=limits))
     config = StageConfig.of(
         run, Stage(PREPARE), identity=Identity("uid", "a" * 64), server=None, store=tmp_path.as_uri(), cache=tmp_path,

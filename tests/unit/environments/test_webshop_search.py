@@ -61,7 +61,7 @@ def test_what_does_not_match_is_not_found(tmp_path: Path) -> None:
     assert found.search("the") == []
 
 
-def test_equals_come_in_the_order_of_the_catalogue(tmp_path: Path) -> None:
+def test_equals_come_in_the_order_of_the_catalog(tmp_path: Path) -> None:
     assert index(tmp_path, *["red shoe"] * 60, "blue sofa").search("shoe") == list(range(50))
 
 

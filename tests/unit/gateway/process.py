@@ -82,12 +82,12 @@ async def gateway(
     (folder / "desired").write_text(json.dumps({"generation": 1, "aliases": {"bot": [{"model": "base"}]}}))
     port, admin = free_port(), free_port()
     environment = {
-        "DISTILLERY_UPSTREAM": vllm.url,
+        "DISTILLERY_UPSTREAM_URL": vllm.url,
         "DISTILLERY_PORT": str(port),
         "DISTILLERY_ADMIN_PORT": str(admin),
-        "DISTILLERY_DESIRED": str(folder / "desired"),
+        "DISTILLERY_ROUTING_FILE": str(folder / "desired"),
         "DISTILLERY_LIMITS": json.dumps(limits),
-        **({"DISTILLERY_KEYS": str(folder / "keys")} if keyed else {}),
+        **({"DISTILLERY_API_KEYS_DIR": str(folder / "keys")} if keyed else {}),
         **(variables or {}),
     }
     with (folder / "log").open("wb") as log:

@@ -120,7 +120,7 @@ async def test_another_method_is_refused(serve: Serve):
 
 
 async def test_a_large_body_is_refused_whether_it_is_announced_or_not(serve: Serve):
-    served = await serve(body_bytes=1000)
+    served = await serve(max_body_bytes=1000)
     assert (await served.post({**BODY, "user": "x" * 2000}))[0] == 413
 
     async def dribble() -> Any:
@@ -132,7 +132,7 @@ async def test_a_large_body_is_refused_whether_it_is_announced_or_not(serve: Ser
 
 
 async def test_a_slow_body_is_given_up(serve: Serve):
-    served = await serve(body_seconds=0.2)
+    served = await serve(body_timeout_seconds=0.2)
 
     async def slowly() -> Any:
         yield b"{"
@@ -210,7 +210,7 @@ async def test_requests_per_minute_and_at_once_are_limited_per_key(serve: Serve,
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "slow").write_text(json.dumps({"sha256": digest_of("slow"), "requestsPerMinute": 2}))
-    (folder / "one").write_text(json.dumps({"sha256": digest_of("one"), "concurrency": 1}))
+    (folder / "one").write_text(json.dumps({"sha256": digest_of("one"), "maxConcurrentRequests": 1}))
     served = await serve(keys=folder)
     found = [(await served.post(BODY, Authorization="Bearer slow"))[0] for _ in range(4)]
     assert found == [200, 200, 429, 429]

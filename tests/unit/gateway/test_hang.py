@@ -104,7 +104,7 @@ async def test_time_to_the_first_byte_is_not_that_of_the_headers(vllm: FakeVllm,
     vllm.answer = slowly
     async with gateway(vllm, tmp_path) as process:
         assert (await process.ask())[0] == 200
-        name = 'distillery_gateway_first_byte_seconds_sum{alias="bot"}'
+        name = 'distillery_gateway_time_to_first_byte_seconds_sum{alias="bot"}'
         (line,) = (line for line in (await process.metrics()).splitlines() if line.startswith(name))
         assert float(line.split()[1]) >= 1
 

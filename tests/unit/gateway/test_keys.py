@@ -75,7 +75,7 @@ def test_a_rate_fills_up_again_with_time():
 
 
 def test_one_keys_requests_are_not_anothers():
-    meter = Meter(Limits(concurrency=1))
+    meter = Meter(Limits(max_concurrent_requests=1))
     with (
         meter.admitted(Key("a", "")),
         meter.admitted(Key("b", "")),
@@ -87,7 +87,7 @@ def test_one_keys_requests_are_not_anothers():
         pass
 
 
-@pytest.mark.parametrize("limit", ["requestsPerMinute", "concurrency"])
+@pytest.mark.parametrize("limit", ["requestsPerMinute", "maxConcurrentRequests"])
 def test_a_limit_of_0_blocks_a_key(tmp_path: Path, limit: str):
     (tmp_path / "blocked").write_text(json.dumps({"sha256": digest_of("blocked"), limit: 0}))
     key = KeyRing(tmp_path).find("Bearer blocked")
@@ -100,7 +100,8 @@ def test_a_limit_of_0_blocks_a_key(tmp_path: Path, limit: str):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"concurrency": "5"}, {"concurrency": 5.0}, {"concurrency": True}, {"concurrency": -1},
+        {"maxConcurrentRequests": "5"}, {"maxConcurrentRequests": 5.0}, {"maxConcurrentRequests": True},
+        {"maxConcurrentRequests": -1},
         {"requestsPerMinute": "60"}, {"requestsPerMinute": -1}, {"models": "bot"}, {"models": [1]},
         {"expires": "2027-01-31"}, {"expires": "2027-01-31T00:00:00"}, {"expires": "2027-13-31T00:00:00Z"},
         {"expires": 1801353600}, {"expires": None}, {"expires": ""}, {"expires": "never"},

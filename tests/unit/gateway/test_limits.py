@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from distillery.api.promotion import GatewayLimits
+from distillery.api.serving import GatewayLimits
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.fake_vllm import FakeVllm
 from tests.unit.gateway.process import PATIENCE, gateway
@@ -77,7 +77,7 @@ async def test_a_completion_that_names_no_number_gets_openais_default(serve: Ser
     ],
 )
 async def test_prompts_are_counted_with_choices(serve: Serve, prompt: Any, n: int | None, status: int):
-    served = await serve(choices=8)
+    served = await serve(max_choices=8)
     got, answer = await served.post({"model": "bot", "prompt": prompt, "n": n}, PATH)
     assert got == status, answer
     assert len(served.vllm.requests) == (status == 200)
@@ -136,7 +136,7 @@ async def test_bodies_under_way_have_a_budget(serve: Serve):
         await release.wait()
         return web.json_response({"choices": []})
 
-    served = await serve(bytes_in_flight=40_000, body_bytes=20_000)
+    served = await serve(bytes_in_flight=40_000, max_body_bytes=20_000)
     served.vllm.answer = hang
     large = {"model": "bot", "messages": [{"role": "user", "content": "x" * 15_000}]}
     first = asyncio.create_task(served.post(large))
@@ -158,12 +158,12 @@ async def test_two_pods_accept_twice_what_one_accepts_of_a_key(serve: Serve):
 
 async def test_a_canarys_gateway_leaves_the_limits_of_keys_to_those_before_it(serve: Serve):
     """Copies of the requests of several pods are more than one pod may accept of a key, and none is a failure."""
-    canary = await serve(requests_per_minute=1, concurrency=1, per_key_limits=False)
+    canary = await serve(requests_per_minute=1, max_concurrent_requests=1, per_key_limits=False)
     answered = await asyncio.gather(*(canary.post(CHAT) for _ in range(5)))
     assert [status for status, _ in answered] == [200] * 5
 
 
-@pytest.mark.parametrize("name", ["requests_per_minute", "concurrency"])
+@pytest.mark.parametrize("name", ["requests_per_minute", "max_concurrent_requests"])
 def test_limits_of_a_key_are_said_to_hold_in_each_pod(name: str):
     described = " ".join((GatewayLimits.model_fields[name].description or "").split())
     assert "each pod" in described

@@ -220,7 +220,7 @@ async def test_what_the_client_asked_wrongly_shows_nothing(serve: Serve, status:
 
 
 async def test_a_limit_of_the_newcomers_own_gateway_is_an_error(serve: Serve):
-    newcomer, served = await serve(concurrency=1), await serve()
+    newcomer, served = await serve(max_concurrent_requests=1), await serve()
     target = Target("bot", upstream=newcomer.url, student="0123456789ab")
     assert served.routes.offer(desired(2, bot=(target,)), {"base"})
     served.vllm.answer = hang

@@ -48,14 +48,14 @@ class Pod:
         self._mounted = folder / "desired"
         self._mounted.mkdir()
         self._there = {
-            "DISTILLERY_UPSTREAM": vllm.url,
+            "DISTILLERY_UPSTREAM_URL": vllm.url,
             "DISTILLERY_PORT": str(self.port),
             "DISTILLERY_ADMIN_PORT": str(self.admin),
             "DISTILLERY_GATEWAY": f"http://127.0.0.1:{self.admin}",
             "DISTILLERY_SYNCER_PORT": str(self.syncer),
-            "DISTILLERY_DESIRED": str(self._mounted / "desired"),
-            "DISTILLERY_STORE": uri,
-            "DISTILLERY_ADAPTERS": str(folder / "adapters"),
+            "DISTILLERY_ROUTING_FILE": str(self._mounted / "desired"),
+            "DISTILLERY_STORE_URI": uri,
+            "DISTILLERY_ADAPTERS_DIR": str(folder / "adapters"),
         }
 
     def containers(self) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ async def test_a_newcomer_is_counted_beside_the_incumbent_as_the_operator_reads_
         outcome = {"model": "test", "session": f"s-{number}", "success": success}
         async with pod.session.post(f"{url}/outcomes", json=outcome) as answer:
             assert answer.status == 200
-    live = {label: Counts.read(said) for label, said in (await pod.state())["live"].items()}
+    live = {label: Counts.read(said) for label, said in (await pod.state())["traffic"].items()}
     before, after = live[old.digest[:12]], live[new.digest[:12]]
     assert before.requests + after.requests == before.outcomes + after.outcomes == 20
     assert (before.successes, after.successes) == (0, after.requests)

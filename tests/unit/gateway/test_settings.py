@@ -15,13 +15,13 @@ def test_nothing_has_to_be_set():
 
 def test_what_is_set_counts():
     variables = {
-        "DISTILLERY_UPSTREAM": "http://127.0.0.1:9000/",
+        "DISTILLERY_UPSTREAM_URL": "http://127.0.0.1:9000/",
         "DISTILLERY_PORT": "80",
-        "DISTILLERY_KEYS": "/keys",
-        "DISTILLERY_DENIED": "seed,n",
+        "DISTILLERY_API_KEYS_DIR": "/keys",
+        "DISTILLERY_DENIED_PARAMETERS": "seed,n",
         "DISTILLERY_LIMITS": '{"maxTokens": 64}',
-        "DISTILLERY_CAPTURE": "/capture",
-        "DISTILLERY_REDACT": '["ORD-[0-9]+"]',
+        "DISTILLERY_CAPTURE_DIR": "/capture",
+        "DISTILLERY_REDACT_PATTERNS": '["ORD-[0-9]+"]',
         "DISTILLERY_PER_KEY_LIMITS": "false",
     }
     settings = Settings.from_environment(variables)
@@ -36,8 +36,8 @@ def test_what_is_set_counts():
     ("variables", "told"),
     [
         ({"DISTILLERY_PORT": "eighty"}, "eighty"),
-        ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: bodyBytes"),
-        ({"DISTILLERY_REDACT": '["(x"]'}, "DISTILLERY_REDACT: missing"),
+        ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: maxBodyBytes"),
+        ({"DISTILLERY_REDACT_PATTERNS": '["(x"]'}, "DISTILLERY_REDACT_PATTERNS: missing"),
     ],
 )
 def test_what_is_wrong_is_told(variables: dict[str, str], told: str):

@@ -48,7 +48,7 @@ async def in_use() -> AsyncGenerator[list[str]]:
     used: list[str] = []
 
     async def state(_: web.Request) -> web.Response:
-        return web.json_response({"generation": 1, "inUse": used[1:]})
+        return web.json_response({"generation": 1, "modelsInUse": used[1:]})
 
     app = web.Application()
     app.router.add_get("/state", state)

@@ -14,8 +14,6 @@ from hack.chart_readme import read_values
 from hack.reference import commands, conditions, environment, helm, http, metrics, plugins, resource
 from hack.reference.source import Module
 
-CONDITIONS = {name.upper(): name for name in conditions.MEANINGS}
-
 
 def module(text: str, path: str = "gateway/a.py") -> Module:
     return Module.parse(path, text)
@@ -55,11 +53,13 @@ def test_the_type_and_the_bounds_of_a_field_are_words(field: dict[str, Any], exp
 
 def test_an_object_has_a_section_and_the_same_fields_only_once():
     pods = {"type": "object", "properties": {"image": {"type": "string"}}}
-    page = resource.render(definition({"properties": {"pods": pods, "gpuPods": pods}, "required": ["pods"]}))
-    assert "### `spec.pods`" in page
-    assert "### `spec.gpuPods`" not in page
-    assert "| `pods` | object | required | Fields: [spec.pods](#specpods). |" in page
-    assert "| `gpuPods` | object |  | The same fields as: [spec.pods](#specpods). |" in page
+    page = resource.render(
+        definition({"properties": {"podTemplate": pods, "gpuPodTemplate": pods}, "required": ["podTemplate"]})
+    )
+    assert "### `spec.podTemplate`" in page
+    assert "### `spec.gpuPodTemplate`" not in page
+    assert "| `podTemplate` | object | required | Fields: [spec.podTemplate](#specpodtemplate). |" in page
+    assert "| `gpuPodTemplate` | object |  | The same fields as: [spec.podTemplate](#specpodtemplate). |" in page
 
 
 def test_the_items_of_a_list_have_a_section():
@@ -182,42 +182,57 @@ def test_the_page_of_variables_fails_when_one_has_no_description():
         environment.render([module('os.environ["NEW_ONE"]')], {})
 
 
-def test_a_reason_is_found_with_its_status_and_message():
-    source = module(
-        'GONE = "Gone"\n'
-        "def a(writer, who, bad):\n"
-        '    message = f"{who} is gone."\n'
-        '    reason = GONE if bad else "Away"\n'
-        "    writer.set(conditions.READY, False, reason, message)\n"
-        '    writer.fail("Broken", "It broke.")\n'
-        '    yield Problem(bad.reason, "Known at run time.")\n'
+EVENTS = (
+    'class EventReason(StrEnum):\n    """E.\n\n    Other events exist.\n    """\n'
+    '    STARTED = "Started"\n    """It runs."""\n'
+)
+
+
+def reasons_of(note: str = "True: it is so.") -> Module:
+    """A module with one reason for each condition."""
+    classes = (
+        f'class {name}(StrEnum):\n    """R.\n\n    More of {name}.\n    """\n    A = "OfIt"  # why\n    """{note}"""\n'
+        for name in conditions.MEANINGS
     )
-    found = list(conditions.reasons_of(source, CONDITIONS, [source]))
-    assert found == [
-        conditions.Reason("Ready", "Away", "False", "... is gone."),
-        conditions.Reason("Ready", "Gone", "False", "... is gone."),
-        conditions.Reason("Failed", "Broken", "True", "It broke."),
-    ]
+    return module("".join(classes))
 
 
-def test_a_reason_may_be_a_constant_of_another_module():
-    source = module('from app.names import GONE\ndef a(w):\n    w.set(conditions.READY, True, GONE, "Text.")\n')
-    names = module('GONE = "Gone"\n', "operator/app/names.py")
-    (found,) = conditions.reasons_of(source, CONDITIONS, [source, names])
-    assert (found.reason, found.message) == ("Gone", "Text.")
+def test_a_reason_has_its_status_and_its_meaning():
+    page = conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {"Started": "Normal"})
+    assert page.count("| `OfIt` | True | It is so. |") == len(conditions.MEANINGS)
+    assert "\nMore of Serving.\n" in page
 
 
-def test_an_event_has_its_reason_type_and_message():
-    source = module('Event("Started", f"Stage {n} runs.")\nEvent("Failed", text, warning=True)\n')
-    assert list(conditions.events_of([source])) == [
-        ("`Started`", "Normal", "Stage ... runs."),
-        ("`Failed`", "Warning", "..."),
-    ]
+def test_an_event_has_its_reason_its_type_and_its_meaning():
+    page = conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {"Started": "Warning"})
+    assert "Other events exist." in page
+    assert "| `Started` | Warning | It runs. |" in page
 
 
 def test_the_page_of_conditions_fails_when_one_has_no_meaning():
     with pytest.raises(conditions.Undescribed, match="Sleeping"):
-        conditions.render({**CONDITIONS, "SLEEPING": "Sleeping"}, [])
+        conditions.render([*conditions.MEANINGS, "Sleeping"], reasons_of(), module(EVENTS), {})
+
+
+def test_the_page_of_conditions_fails_when_a_class_of_reasons_has_no_condition():
+    other = module('class Sleeping(StrEnum):\n    A = "A"\n    """True: so."""\n')
+    with pytest.raises(conditions.Undescribed, match=r"name each class of gateway/a\.py as a condition: .*Sleeping"):
+        conditions.render(conditions.MEANINGS, other, module(EVENTS), {})
+
+
+def test_the_page_of_conditions_fails_when_a_reason_has_no_docstring():
+    with pytest.raises(conditions.Undescribed, match=r"Ready\.A has no docstring"):
+        conditions.enumerations(module('class Ready(StrEnum):\n    A = "A"\n'))
+
+
+def test_the_page_of_conditions_fails_when_a_reason_has_no_status():
+    with pytest.raises(conditions.Undescribed, match="reason OfIt with its status"):
+        conditions.render(conditions.MEANINGS, reasons_of("It is so."), module(EVENTS), {"Started": "Normal"})
+
+
+def test_the_page_of_conditions_fails_when_an_event_has_no_type():
+    with pytest.raises(conditions.Undescribed, match=r"give each reason of .* a type: Started"):
+        conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {})
 
 
 def test_an_interface_has_its_attributes_and_its_methods():

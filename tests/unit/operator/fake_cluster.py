@@ -35,7 +35,7 @@ def run_object(name: str = "test", **spec: Any) -> Object:
         "metadata": {"name": name, "namespace": "team"},
         "spec": {
             "models": {"student": {"model": "/models/tiny"}},
-            "evaluation": {"arms": ["base", "distilled"]},
+            "evaluation": {"arms": ["baseline", "distilled"]},
             **spec,
         },
     }
@@ -51,7 +51,7 @@ def result_of(stage: str, *, promoted: bool = True) -> dict[str, Any]:
     if "promote" in stage:
         verdict = "Successful" if promoted else "Inconclusive"
         arms = {
-            "base": {"n": 9, "success": 0.4, "ci": [0.2, 0.6]},
+            "baseline": {"n": 9, "success": 0.4, "ci": [0.2, 0.6]},
             "distilled": {"n": 9, "success": 0.8, "ci": [0.6, 1]},
         }
         return {

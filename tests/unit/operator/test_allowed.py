@@ -29,22 +29,22 @@ def forbidden(spec: dict[str, Any], **allowed: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("spec", "setting", "path"),
     [
-        ({"pods": {"image": IMAGE}}, "images", "spec.pods.image"),
-        ({"stages": {"train": {"pods": {"image": IMAGE}}}}, "images", "spec.stages.train.pods.image"),
-        ({"gpuPods": {"image": IMAGE}}, "images", "spec.gpuPods.image"),
-        ({"database": {"pods": {"image": IMAGE}}}, "images", "spec.database.pods.image"),
-        ({"promotion": {"service": {"pods": {"image": IMAGE}}}}, "images", "spec.promotion.service.pods.image"),
+        ({"podTemplate": {"image": IMAGE}}, "images", "spec.podTemplate.image"),
+        ({"stages": {"train": {"podTemplate": {"image": IMAGE}}}}, "images", "spec.stages.train.podTemplate.image"),
+        ({"gpuPodTemplate": {"image": IMAGE}}, "images", "spec.gpuPodTemplate.image"),
+        ({"database": {"podTemplate": {"image": IMAGE}}}, "images", "spec.database.podTemplate.image"),
+        ({"serving": {"podTemplate": {"image": IMAGE}}}, "images", "spec.serving.podTemplate.image"),
         ({"modelServer": {"image": IMAGE}}, "images", "spec.modelServer.image"),
         (endpoint("https://host/v1"), "endpoints", "spec.models.extractor.endpoint.baseURL"),
         ({"storage": {"uri": "s3://b/p", "endpointURL": "http://s3"}}, "endpoints", "spec.storage.endpointURL"),
         ({"environment": {"options": {"url": "http://env"}}}, "endpoints", "spec.environment.options.url"),
-        ({"pods": {"serviceAccountName": "admin"}}, "service_accounts", "spec.pods.serviceAccountName"),
+        ({"podTemplate": {"serviceAccountName": "admin"}}, "service_accounts", "spec.podTemplate.serviceAccountName"),
         (
-            {"stages": {"prepare": {"pods": {"priorityClassName": "system"}}}},
+            {"stages": {"prepare": {"podTemplate": {"priorityClassName": "system"}}}},
             "priority_classes",
-            "spec.stages.prepare.pods.priorityClassName",
+            "spec.stages.prepare.podTemplate.priorityClassName",
         ),
-        ({"pods": {"runtimeClassName": "kata"}}, "runtime_classes", "spec.pods.runtimeClassName"),
+        ({"podTemplate": {"runtimeClassName": "kata"}}, "runtime_classes", "spec.podTemplate.runtimeClassName"),
     ],
 )
 def test_field_is_forbidden_when_its_value_is_not_listed(spec: dict[str, Any], setting: str, path: str):
@@ -72,7 +72,7 @@ def test_field_is_forbidden_when_its_value_is_not_listed(spec: dict[str, Any], s
     ],
 )
 def test_image_is_allowed_when_an_entry_is_it_or_above_it(image: str, entry: str, allowed: bool):
-    assert (forbidden({"pods": {"image": image}}, allowed_images=("other", entry)) == []) is allowed
+    assert (forbidden({"podTemplate": {"image": image}}, allowed_images=("other", entry)) == []) is allowed
 
 
 @pytest.mark.parametrize(
@@ -106,24 +106,24 @@ def step(cluster: FakeCluster) -> None:
 
 
 def test_nothing_is_made_for_a_run_that_names_what_is_not_allowed():
-    cluster = FakeCluster(run_object(pods={"image": "evil/pipeline"}))
+    cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     forbid(cluster)
     decision = cluster.reconcile()
     assert (decision.secret, decision.apply, decision.create, cluster.objects) == (False, (), (), {})
     accepted = cluster.condition("Accepted")
     assert (accepted["status"], accepted["reason"]) == ("False", "NotAllowed")
-    assert 'spec.pods.image: "evil/pipeline": is not allowed' in accepted["message"]
+    assert 'spec.podTemplate.image: "evil/pipeline": is not allowed' in accepted["message"]
     assert "allows registry.example.com, ghcr.io/team" in accepted["message"]
     assert (cluster.status["phase"], cluster.condition("Failed")["reason"]) == ("Failed", "NotAllowed")
 
 
 @pytest.mark.parametrize("by", ["author", "administrator"])
 def test_run_starts_when_what_it_names_becomes_allowed(by: str):
-    cluster = FakeCluster(run_object(pods={"image": "evil/pipeline"}))
+    cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     forbid(cluster)
     cluster.reconcile()
     if by == "author":
-        cluster.body["spec"]["pods"]["image"] = "ghcr.io/team/pipeline"
+        cluster.body["spec"]["podTemplate"]["image"] = "ghcr.io/team/pipeline"
     else:
         cluster.settings = replace(cluster.settings, allowed_images=())
     assert cluster.run() == "Complete"
@@ -131,7 +131,7 @@ def test_run_starts_when_what_it_names_becomes_allowed(by: str):
 
 
 def test_run_starts_no_stage_and_serves_on_when_its_image_becomes_forbidden():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, pods={"image": "evil/pipeline"}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, podTemplate={"image": "evil/pipeline"}))
     while "r2-rollout" not in cluster.created:
         step(cluster)
     forbid(cluster)
@@ -147,7 +147,7 @@ def test_run_starts_no_stage_and_serves_on_when_its_image_becomes_forbidden():
 
 
 def test_stages_of_a_forbidden_run_stop_when_it_is_suspended():
-    cluster = FakeCluster(run_object(pods={"image": "evil/pipeline"}))
+    cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     while not cluster.running_jobs():
         cluster.reconcile()
         cluster.get_ready()
@@ -161,7 +161,7 @@ def test_stages_of_a_forbidden_run_stop_when_it_is_suspended():
 
 
 def test_run_that_ended_says_so_again_when_its_image_is_allowed_again():
-    cluster = FakeCluster(run_object(pods={"image": "evil/pipeline"}))
+    cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     cluster.run()
     message = cluster.status["message"]
     forbid(cluster)

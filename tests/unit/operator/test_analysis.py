@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from distillery.api.promotion import CanaryAnalysis
+from distillery.api.canary import CanaryAnalysis
 from distillery_operator.analysis import Counts, judge
 
 

@@ -60,7 +60,7 @@ def failed() -> FakeCluster:
 
 def invalid() -> FakeCluster:
     body = run_object()
-    body["spec"]["pods"]["nodeSelector"] = {"not a label!": "x"}
+    body["spec"]["podTemplate"]["nodeSelector"] = {"not a label!": "x"}
     cluster = FakeCluster(body)
     cluster.reconcile()
     return cluster
@@ -79,7 +79,7 @@ def paused() -> FakeCluster:
 
 
 def no_such_student() -> FakeCluster:
-    cluster = FakeCluster(run_object(rounds={"max": 2}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}))
     pin(cluster, 2)
     return cluster
 
@@ -135,7 +135,7 @@ def canary_rolled_back() -> FakeCluster:
         (canary_paused, "Suspended", "until you resume it"),
         (canary_inconclusive, "Suspended", "Promote it, roll it back"),
         (failed, "Degraded", "out of memory"),
-        (invalid, "Degraded", "spec.pods.nodeSelector"),
+        (invalid, "Degraded", "spec.podTemplate.nodeSelector"),
         (no_such_student, "Degraded", "has not ended"),
     ],
 )

@@ -24,14 +24,14 @@ from tests.unit.operator.test_canary import (
     trial,
 )
 
-GROWING = [{"weight": 10, "seconds": 60}, {"weight": 50, "seconds": 60}]
+GROWING = [{"weight": 10, "minDurationSeconds": 60}, {"weight": 50, "minDurationSeconds": 60}]
 
 
 def test_merged_weights_get_as_many_servers_as_their_share_needs():
     cluster = on_trial(weights="merged", replicas=10, steps=GROWING)
     deployment = canary_deployment(cluster)
     assert deployment
-    assert (deployment["spec"]["replicas"], trial(cluster)["outcome"]) == (1, "Running")
+    assert (deployment["spec"]["replicas"], trial(cluster)["phase"]) == (1, "Running")
     traffic(cluster, GOOD)
     later(cluster)
     cluster.reconcile()
@@ -41,10 +41,10 @@ def test_merged_weights_get_as_many_servers_as_their_share_needs():
     generation: int = cluster.desired()["generation"]
     cluster.generations = dict.fromkeys(cluster.generations, generation)
     later(cluster)
-    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Starting"), "the new servers are not there yet"
+    assert (trial(cluster)["step"], trial(cluster)["phase"]) == (2, "Starting"), "the new servers are not there yet"
     traffic(cluster, BAD)
     cluster.reconcile()
-    assert trial(cluster)["outcome"] == "Failed", "harm is not waited for"
+    assert trial(cluster)["phase"] == "Failed", "harm is not waited for"
 
 
 def test_a_larger_share_begins_once_its_servers_are_there():
@@ -52,7 +52,7 @@ def test_a_larger_share_begins_once_its_servers_are_there():
     traffic(cluster, GOOD)
     later(cluster)
     settle(cluster)
-    assert (trial(cluster)["step"], trial(cluster)["outcome"]) == (2, "Running")
+    assert (trial(cluster)["step"], trial(cluster)["phase"]) == (2, "Running")
     assert targets(cluster) == [(OLD, 50), (NEW, 50)]
     deployment = canary_deployment(cluster)
     assert deployment
@@ -65,8 +65,9 @@ def test_a_larger_share_begins_once_its_servers_are_there():
 def test_merged_weights_have_servers_of_their_own_while_they_are_tried():
     cluster = FakeCluster(
         run_object(
-            rounds={"max": 2},
-            promotion={"weights": "merged", "service": {"replicas": 2}, "canary": {"steps": STEPS[1:]}},
+            rounds={"maxRounds": 2},
+            promotion={"weights": "merged"},
+            serving={"replicas": 2, "canary": {"steps": STEPS[1:]}},
         )
     )
     play(cluster, 2)
@@ -76,19 +77,19 @@ def test_merged_weights_have_servers_of_their_own_while_they_are_tried():
     cluster.reconcile()
     assert targets(cluster) == [(OLD, 100)], "its servers are not there yet"
     later(cluster, 300)
-    assert trial(cluster)["outcome"] == "Starting"
+    assert trial(cluster)["phase"] == "Starting"
     settle(cluster)
     old, new = cluster.desired()["aliases"]["test"]
     assert (old["model"], new["model"], new["upstream"]) == ("test", "test", "http://test-canary.team.svc:8000")
     assert (old["weight"], new["weight"]) == (90, 10)
-    assert trial(cluster)["outcome"] == "Running"
+    assert trial(cluster)["phase"] == "Running"
     labels = cluster.objects["Deployment", "test"]["spec"]["template"]["metadata"]["labels"]
     assert labels["distillery.dev/student"] == OLD
     for _ in range(2):
         traffic(cluster, GOOD)
         later(cluster)
         cluster.objects["Deployment", "test"]["status"]["updatedReplicas"] = 0
-        if trial(cluster)["outcome"] == "Successful":
+        if trial(cluster)["phase"] == "Successful":
             break
         settle(cluster)
     assert (
@@ -107,7 +108,7 @@ def test_merged_weights_that_failed_leave_nothing_behind():
     assert cluster.desired()["shadows"]["test"]["upstream"] == "http://test-canary.team.svc:8000"
     traffic(cluster, BAD)
     cluster.reconcile()
-    assert trial(cluster)["outcome"] == "Failed"
+    assert trial(cluster)["phase"] == "Failed"
     assert targets(cluster) == [(OLD, 100)]
     first, *others = cluster.generations
     cluster.generations[first] = cluster.desired()["generation"]
@@ -128,8 +129,8 @@ def test_a_newcomer_that_hangs_is_taken_back_at_once(weights: str):
     assert cluster.desired()["maxFirstTokenSeconds"] == 4
     traffic(cluster, Counts(30, slow=30), Counts(300, slow=3))
     later(cluster, 1)
-    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
-    assert trial(cluster)["newcomer"]["slow"] == 30
+    assert (trial(cluster)["phase"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    assert trial(cluster)["canary"]["slow"] == 30
     assert trial(cluster)["message"].startswith("Slow requests are up by at least")
 
 
@@ -137,7 +138,7 @@ def test_an_inconclusive_step_is_taken_back_where_the_policy_says_so():
     cluster = on_trial(inconclusivePolicy="Abort")
     traffic(cluster, Counts(50))
     later(cluster, 3600)
-    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    assert (trial(cluster)["phase"], targets(cluster)) == ("Failed", [(OLD, 100)])
     assert news(cluster) == ("False", "RolledBack")
     assert "Neither better nor worse is shown after 3600 s" in trial(cluster)["message"]
     later(cluster, 3600)
@@ -146,11 +147,13 @@ def test_an_inconclusive_step_is_taken_back_where_the_policy_says_so():
 
 def test_a_newcomer_that_no_pod_can_hold_is_given_up_where_the_policy_says_so():
     canary = {"steps": STEPS, "inconclusivePolicy": "Abort"}
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter", "canary": canary}))
+    cluster = FakeCluster(
+        run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}, serving={"canary": canary})
+    )
     play(cluster, 2)
     for _ in range(3):
         later(cluster, 1800)
-    assert (trial(cluster)["outcome"], targets(cluster)) == ("Failed", [(OLD, 100)])
+    assert (trial(cluster)["phase"], targets(cluster)) == ("Failed", [(OLD, 100)])
 
 
 @pytest.mark.parametrize("shares", ["Inconclusive", "Starting"])
@@ -162,7 +165,7 @@ def test_a_newcomers_server_that_goes_away_keeps_its_traffic_once_it_had_some(sh
         assert trial(cluster)["step"] == 2
     else:
         later(cluster, 3600)
-    assert trial(cluster)["outcome"] == shares
+    assert trial(cluster)["phase"] == shares
     before = cluster.desired()
     deployment = canary_deployment(cluster)
     assert deployment
@@ -195,4 +198,4 @@ def test_traffic_that_a_newcomers_servers_fail_counts_against_it():
     assert cluster.desired() == before
     traffic(cluster, BAD)
     cluster.reconcile()
-    assert trial(cluster)["outcome"] == "Failed"
+    assert trial(cluster)["phase"] == "Failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from distillery.api import InvalidRun, Spec
 from distillery.api.learned import ARGUMENTS, GROWING, MUTABLE
-from distillery.api.promotion import GatewayLimits
+from distillery.api.serving import GatewayLimits
 from distillery_operator.crd import crd, text
 from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import CANARY
@@ -39,9 +40,29 @@ def test_the_files_are_what_the_types_say():
         assert (ROOT / path).read_text() == text()
 
 
+def test_the_description_of_each_field_of_the_status_begins_with_its_name(schema: dict[str, Any]):
+    found = list(described(schema["status"], "status"))
+    assert len(found) > 80
+    for path, description in found:
+        name = path.rpartition(".")[2]
+        assert description.startswith(f"{name} "), path
+        for sentence in re.split(r"(?<=\.)\s+", description):
+            assert 4 <= len(sentence.split()) <= 25, f"{path}: {sentence}"
+            assert sentence.endswith("."), f"{path}: {sentence}"
+
+
+def described(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """The fields below a path, with their descriptions."""
+    for name, part in schema.get("properties", {}).items():
+        field = f"{path}.{name}"
+        yield field, part.get("description", "")
+        yield from described(part, field)
+        yield from described(part.get("items", {}), field)
+
+
 def test_crd_fixes_what_is_learned_and_nothing_else(schema: dict[str, Any], transitions: dict[str, str]):
     """Every leaf of the specification is either under a rule or in a field that may change."""
-    fixed = set(transitions) - {ARGUMENTS, "storage.claim.size"}
+    fixed = set(transitions) - {ARGUMENTS, "storage.volumeClaim.size"}
     assert not [field for field in fixed if any(f"{field}.".startswith(f"{path}.") for path in MUTABLE)]
     loose = [
         leaf
@@ -65,7 +86,12 @@ OF_DATABASE = ("database.dsnSecretRef", "database.size")
 def test_crd_lets_all_change_when_only_prepare_started(transitions: dict[str, str]):
     """But for what the operator makes at once."""
     always = {path for path, rule in transitions.items() if not rule.startswith("(!has(self.status) || ")}
-    assert always == {*OF_DATABASE, "storage.claim.storageClassName", "storage.claim.accessMode", "storage.claim.size"}
+    assert always == {
+        *OF_DATABASE,
+        "storage.volumeClaim.storageClassName",
+        "storage.volumeClaim.accessMode",
+        "storage.volumeClaim.size",
+    }
 
 
 def test_crd_lets_held_out_tasks_become_more(transitions: dict[str, str]):
@@ -88,14 +114,14 @@ def test_spec_documents_every_field_that_can_change():
 
 
 def test_bounds_that_are_no_whole_numbers_are_rules_too(schema: dict[str, Any]):
-    gate = schema["spec"]["properties"]["evaluation"]["properties"]["gate"]["properties"]
+    gate = schema["spec"]["properties"]["promotion"]["properties"]["gate"]["properties"]
     (rule,) = gate["confidence"]["x-kubernetes-validations"]
     assert rule == {"rule": "self >= 0.5", "message": "must be >= 0.5"}
     assert "x-kubernetes-validations" not in gate["minImprovement"]
 
 
 def test_patterns_of_keys_are_rules(schema: dict[str, Any]):
-    selector = schema["spec"]["properties"]["pods"]["properties"]["nodeSelector"]
+    selector = schema["spec"]["properties"]["podTemplate"]["properties"]["nodeSelector"]
     (rule,) = selector["x-kubernetes-validations"]
     assert rule["rule"].startswith('self.all(key, key.matches("^')
 
@@ -107,9 +133,9 @@ def test_null_in_parameters_is_kept_by_the_api_server(schema: dict[str, Any]):
 
 
 def test_a_round_beyond_the_last_is_refused_at_once(schema: dict[str, Any]):
-    (rule,) = (r for r in schema["spec"]["x-kubernetes-validations"] if r["fieldPath"] == ".promotion.round")
-    assert rule["rule"] == "!has(self.promotion.round) || self.promotion.round <= self.rounds.max"
-    served = schema["spec"]["properties"]["promotion"]["properties"]["round"]
+    (rule,) = (r for r in schema["spec"]["x-kubernetes-validations"] if r["fieldPath"] == ".serving.pinnedRound")
+    assert rule["rule"] == "!has(self.serving.pinnedRound) || self.serving.pinnedRound <= self.rounds.maxRounds"
+    served = schema["spec"]["properties"]["serving"]["properties"]["pinnedRound"]
     assert (served["minimum"], "default" in served) == (0, False)
 
 
@@ -123,16 +149,50 @@ def test_a_name_that_belongs_to_what_another_run_has_is_refused():
 
 
 def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):
-    service = schema["spec"]["properties"]["promotion"]["properties"]["service"]["properties"]
+    service = schema["spec"]["properties"]["serving"]["properties"]
     gateway = service["gateway"]["properties"]
     limits = gateway["limits"]["properties"]
     assert set(limits) == {field.alias for field in GatewayLimits.model_fields.values()}
     for bounds in limits.values():
         assert {"minimum", "maximum"} <= bounds.keys()
     assert gateway["deniedParameters"]["maxItems"] == 32
-    assert gateway["keysSecretRef"]["required"] == ["name"]
+    assert gateway["apiKeysSecretRef"]["required"] == ["name"]
 
 
 def test_the_history_in_the_status_is_bounded(schema: dict[str, Any]):
     history = schema["status"]["properties"]["serving"]["properties"]["history"]
     assert history["maxItems"] == MOST_HISTORY
+
+
+def fields(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    """The path and the description of every field below a part of the schema."""
+    for name, part in schema.get("properties", {}).items():
+        below = f"{path}.{name}"
+        yield below, part.get("description", "")
+        for inner in (part, part.get("items", {}), part.get("additionalProperties") or {}):
+            yield from fields(inner, below)
+
+
+def sentences(description: str) -> list[str]:
+    """The sentences of a description, without what stands in parentheses."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z0-9`])", re.sub(r"\s*\([^)]*\)", "", description))
+
+
+def faults(name: str, description: str) -> Iterator[str]:
+    first, *others = sentences(description)
+    if first.split()[:1] != [name]:
+        yield f"begin with {name}"
+    if len(first.split()) < 4:
+        yield "write at least 4 words"
+    if not description.endswith("."):
+        yield "end with a full stop"
+    for sentence in (first, *others):
+        if len(sentence.split()) > 25:
+            yield f"{len(sentence.split())} words are more than 25: {sentence}"
+
+
+def test_descriptions_begin_with_the_name_and_are_short_sentences(schema: dict[str, Any]):
+    described = list(fields({"properties": {part: schema[part] for part in ("spec", "status")}}, ""))
+    assert len(described) > 200
+    found = [f"{path}: {fault}" for path, text in described for fault in faults(path.rpartition(".")[2], text)]
+    assert not found, "\n".join(found)

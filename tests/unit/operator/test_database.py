@@ -40,7 +40,7 @@ def end_history(cluster: FakeCluster) -> None:
 
 @pytest.mark.parametrize("feedback", [False, True])
 def test_database_stops_when_the_run_is_complete_and_no_recorder_runs(feedback: bool):
-    cluster = FakeCluster(run_object(promotion={"service": {"feedback": {}}} if feedback else {}))
+    cluster = FakeCluster(run_object(serving={"feedback": {}} if feedback else {}))
     assert cluster.run() == "Complete"
     cluster.reconcile()
     assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1  # for the history's Job
@@ -63,7 +63,7 @@ def test_database_starts_again_when_another_student_is_to_be_served():
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
     end_history(cluster)
-    cluster.body["spec"]["promotion"]["round"] = 0
+    cluster.body["spec"]["serving"]["pinnedRound"] = 0
     cluster.reconcile()
     assert cluster.objects["StatefulSet", "test-database"]["spec"]["replicas"] == 1
     end_history(cluster)

@@ -20,8 +20,8 @@ def stages_of(cluster: FakeCluster) -> list[str]:
 
 
 ONE_ROUND = [
-    "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-base", "r1-train-distilled", "r1-evaluate-distilled",
-    "r1-promote",
+    "prepare", "r1-rollout", "r1-hints", "r1-teach", "r1-evaluate-baseline", "r1-train-distilled",
+    "r1-evaluate-distilled", "r1-promote",
 ]  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def test_a_run_goes_from_nothing_to_a_served_student():
     assert sorted(stages_of(cluster)) == sorted(ONE_ROUND)
     assert ("Deployment", "test") in cluster.objects
     assert cluster.status["serving"]["url"] == "http://test.team.svc:8000/v1"
-    assert cluster.status["scores"] == {"base": "40.0", "student": "80.0"}
+    assert cluster.status["scores"] == {"baseline": "40.0", "candidate": "80.0"}
     assert [r["verdict"] for r in cluster.status["rounds"]] == ["Successful"]
     assert cluster.condition("Complete")["status"] == "True"
 
@@ -94,7 +94,7 @@ def test_a_loser_changes_nothing():
 
 
 def test_the_next_round_plays_with_the_winner_which_serves_meanwhile():
-    cluster = FakeCluster(run_object(rounds={"max": 2}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}))
     while "r2-rollout" not in cluster.created:
         cluster.reconcile()
         cluster.get_ready()
@@ -110,7 +110,7 @@ def test_the_next_round_plays_with_the_winner_which_serves_meanwhile():
     assert command[command.index("--model") + 1].endswith("/r1-train-distilled/merged")
     assert {s["name"] for s in cluster.status["stages"]} == {"prepare", "r2-rollout"}
     assert cluster.run() == "Complete"
-    assert cluster.status["roundOf"] == "2/2"
+    assert cluster.status["roundProgress"] == "2/2"
     assert len(cluster.status["rounds"]) == 2
 
 
@@ -118,7 +118,7 @@ def test_an_operator_that_forgets_everything_at_every_step_comes_to_the_same_end
     """FakeCluster.reconcile() keeps nothing between looks: this is that very claim, made explicit."""
     ends = []
     for look_twice in (False, True):
-        cluster = FakeCluster(run_object(rounds={"max": 2}))
+        cluster = FakeCluster(run_object(rounds={"maxRounds": 2}))
         for _ in range(400):
             cluster.reconcile()
             if look_twice:
@@ -169,7 +169,7 @@ def test_a_finished_run_is_left_alone():
 
 @pytest.mark.parametrize("parallel", [1, 4])
 def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status(parallel: int):
-    cluster = FakeCluster(run_object(stages={"parallel": parallel}))
+    cluster = FakeCluster(run_object(stages={"maxParallel": parallel}))
     cluster.run()
     assert len(cluster.created) == 9
     assert cluster.writes <= 12
@@ -247,7 +247,7 @@ def test_a_result_that_got_lost_is_asked_for_once_more_and_then_is_a_failure():
             else:
                 cluster.end_job(job, "Complete", word={"result": {}})
     assert lost == 2
-    assert "no pod is left to tell the result" in cluster.condition("Failed")["message"]
+    assert "no pod is left to report the result" in cluster.condition("Failed")["message"]
 
 
 @pytest.mark.parametrize("known", ["running", "none"])
@@ -298,7 +298,7 @@ def test_a_suspended_run_stops_and_goes_on():
 
 
 def test_no_more_stages_run_at_once_than_allowed():
-    cluster = FakeCluster(run_object(stages={"parallel": 1}, evaluation={"arms": ["base", "sft", "distilled"]}))
+    cluster = FakeCluster(run_object(stages={"maxParallel": 1}, evaluation={"arms": ["baseline", "sft", "distilled"]}))
     for _ in range(200):
         cluster.reconcile()
         running = [j for j in cluster.running_jobs() if j["metadata"]["labels"][STAGE_LABEL] != "migrate"]
@@ -333,11 +333,11 @@ def test_jobs_go_after_their_time_and_nothing_else():
 def test_a_spec_that_the_operator_cannot_read_says_so():
     body = run_object()
     body["spec"]["environment"]["options"] = {}
-    body["spec"]["pods"]["nodeSelector"] = {"not a label!": "x"}
+    body["spec"]["podTemplate"]["nodeSelector"] = {"not a label!": "x"}
     cluster = FakeCluster(body)
     cluster.reconcile()
     assert cluster.status["phase"] == "Failed"
-    assert "spec.pods.nodeSelector" in cluster.condition("Accepted")["message"]
+    assert "spec.podTemplate.nodeSelector" in cluster.condition("Accepted")["message"]
 
 
 def test_completion_waits_for_the_servers():
@@ -363,13 +363,13 @@ def test_each_event_is_told_once():
     assert len(told) == len(set(told))
     reasons = [event.reason for event in cluster.events]
     assert reasons.count("StageStarted") == reasons.count("StageSucceeded") == len(ONE_ROUND)
-    assert reasons[-1] == "Complete"
-    assert "Promoted" in reasons
+    assert reasons[-1] == "RunCompleted"
+    assert "StudentPromoted" in reasons
 
 
 TRIGGERED: dict[str, Any] = {
-    "rounds": {"max": 2, "trigger": {"failures": 50}},
-    "promotion": {"service": {"feedback": {}}},
+    "rounds": {"maxRounds": 2, "trigger": {"minFailures": 50}},
+    "serving": {"feedback": {}},
 }
 
 
@@ -414,16 +414,16 @@ def test_a_waiting_run_costs_no_writes_however_many_gather():
 def test_a_run_that_waits_with_nothing_served_says_so():
     cluster = FakeCluster(run_object(**TRIGGERED))
     until_waiting(cluster, promoted=False)
-    assert "Nothing is served that could fail: spec.promotion.round: 0 serves the base" in cluster.status["message"]
+    assert "Nothing is served that could fail: spec.serving.pinnedRound: 0 serves the base" in cluster.status["message"]
 
 
 def test_a_run_that_waits_without_a_pod_that_counts_says_so():
     cluster = FakeCluster(run_object(**TRIGGERED))
     until_waiting(cluster)
-    cluster.body["spec"]["promotion"]["service"]["replicas"] = 0
+    cluster.body["spec"]["serving"]["replicas"] = 0
     cluster.reconcile()
-    assert "while spec.promotion.service.replicas is 0: write 1 or more." in cluster.status["message"]
-    cluster.body["spec"]["promotion"]["service"]["replicas"] = 1
+    assert "while spec.serving.replicas is 0: write 1 or more." in cluster.status["message"]
+    cluster.body["spec"]["serving"]["replicas"] = 1
     cluster.reconcile()
     assert cluster.status["message"] == "Round 2 of 2 waits for 50 failures of users."
 
@@ -443,13 +443,13 @@ def test_a_waiting_run_is_suspended_and_goes_on_waiting():
 def test_a_run_that_was_valid_does_not_fail_by_a_change_that_is_not():
     cluster = FakeCluster(run_object(**TRIGGERED))
     until_waiting(cluster)
-    cluster.body["spec"]["promotion"]["service"]["feedback"]["redact"] = ["(unclosed"]
+    cluster.body["spec"]["serving"]["feedback"]["redactPatterns"] = ["(unclosed"]
     for _ in range(2):
         cluster.reconcile()
         assert cluster.status["phase"] == "Waiting"
         assert cluster.condition("Accepted")["status"] == "False"
-        assert "spec.promotion.service.feedback.redact[0]" in cluster.status["message"]
-    cluster.body["spec"]["promotion"]["service"]["feedback"]["redact"] = []
+        assert "spec.serving.feedback.redactPatterns[0]" in cluster.status["message"]
+    cluster.body["spec"]["serving"]["feedback"]["redactPatterns"] = []
     cluster.failures = 50
     cluster.reconcile()
     assert cluster.condition("Accepted")["status"] == "True"
@@ -461,8 +461,8 @@ def test_feedback_that_is_switched_on_in_the_end_opens_the_database_to_recorders
     assert cluster.run() == "Complete"
     peers = lambda: cluster.objects["NetworkPolicy", "test-database"]["spec"]["ingress"][0]["from"]  # noqa: E731
     assert len(peers()) == 1
-    for feedback, number in (({"retentionDays": 7, "maxSessions": 9, "redact": []}, 2), (None, 1)):
-        cluster.body["spec"]["promotion"]["service"]["feedback"] = feedback
+    for feedback, number in (({"retentionDays": 7, "maxSessions": 9, "redactPatterns": []}, 2), (None, 1)):
+        cluster.body["spec"]["serving"]["feedback"] = feedback
         cluster.reconcile()
         assert len(peers()) == number
         containers = cluster.objects["Deployment", "test"]["spec"]["template"]["spec"]["initContainers"]
@@ -483,18 +483,18 @@ def test_a_volume_that_was_grown_by_hand_is_not_shrunk(present: str, applied: st
 def test_the_column_of_stages_holds_as_many_as_fit():
     """All 13 arms at once; the API server refuses a status with a longer text, and with it all else in it."""
     arms = [
-        "base", "sft", "distilled", "placebo-distilled", "distilled-matched", "placebo-distilled-matched",
+        "baseline", "sft", "distilled", "placebo-distilled", "distilled-matched", "placebo-distilled-matched",
         "sft-matched", "sft-unfiltered", "distilled-unfiltered", "placebo-distilled-unfiltered", "rag", "placebo",
         "distilled+rag",
     ]  # fmt: skip
-    cluster = FakeCluster(run_object(stages={"parallel": 16}, evaluation={"arms": arms}))
+    cluster = FakeCluster(run_object(stages={"maxParallel": 16}, evaluation={"arms": arms}))
     for _ in range(60):
         cluster.reconcile()
         cluster.get_ready()
         assert len(cluster.status["stage"]) <= MOST_OF_STAGE
         for job in cluster.running_jobs():
             stage = job["metadata"]["labels"][STAGE_LABEL]
-            if "evaluate" not in stage or stage == "r1-evaluate-base":
+            if "evaluate" not in stage or stage == "r1-evaluate-baseline":
                 cluster.end_job(job, "Complete", word={"result": result_of(stage)})
     assert len(cluster.running_jobs()) == 9
     assert cluster.status["stage"].endswith(",...")

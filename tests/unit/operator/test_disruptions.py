@@ -11,7 +11,7 @@ from tests.unit.operator.fake_cluster import FakeCluster, run_object
 from tests.unit.operator.test_manifests import DIGEST, SETTINGS, STUDENT, owner, serving
 
 IN_S3: dict[str, Any] = {"storage": {"uri": "s3://bucket/runs"}}
-WIDE: dict[str, Any] = {"storage": {"claim": {"accessMode": "ReadWriteMany"}}}
+WIDE: dict[str, Any] = {"storage": {"volumeClaim": {"accessMode": "ReadWriteMany"}}}
 
 
 def test_a_drain_takes_one_serving_pod_at_a_time():
@@ -46,5 +46,5 @@ def test_pods_are_not_spread_when_a_volume_binds_them_to_one_node():
 @pytest.mark.parametrize("replicas", [0, 1, 9])
 def test_replicas_change_nothing_of_a_pod(replicas: int):
     """Else to scale would replace all pods."""
-    template = serving(owner(promotion={"service": {"replicas": replicas}}))["spec"]["template"]
-    assert template == serving(owner(promotion={"service": {"replicas": 2}}))["spec"]["template"]
+    template = serving(owner(serving={"replicas": replicas}))["spec"]["template"]
+    assert template == serving(owner(serving={"replicas": 2}))["spec"]["template"]

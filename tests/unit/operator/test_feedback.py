@@ -26,9 +26,7 @@ from tests.unit.operator.test_decide import TRIGGERED, until_waiting
 from tests.unit.operator.test_manifests import ADAPTER, IN_S3, KEYS, SETTINGS, owner, pod_specs, serving_pod, variables
 from tests.unit.operator.test_reconcile import FakeKube
 
-KEPT: dict[str, Any] = {
-    "promotion": {"service": {"feedback": {"retentionDays": 7, "maxSessions": 99, "redact": ["x+"]}}}
-}
+KEPT: dict[str, Any] = {"serving": {"feedback": {"retentionDays": 7, "maxSessions": 99, "redactPatterns": ["x+"]}}}
 OWN_DATABASE: dict[str, Any] = {"database": {"dsnSecretRef": {"name": "pg", "key": "uri"}}}
 
 
@@ -44,7 +42,7 @@ def test_by_default_nothing_is_kept_and_nothing_of_it_is_there(spec: dict[str, A
     pod = serving_pod(owner(**spec))
     assert "recorder" not in pod
     assert not {"capture", "dsn"} & {volume["name"] for volume in pod["volumes"]}
-    assert not {"DISTILLERY_CAPTURE", "DISTILLERY_REDACT"} & variables(pod["gateway"]).keys()
+    assert not {"DISTILLERY_CAPTURE_DIR", "DISTILLERY_REDACT_PATTERNS"} & variables(pod["gateway"]).keys()
     (rule,) = database.network_policy(owner(**spec))["spec"]["ingress"]
     assert rule["from"] == [{"podSelector": {"matchLabels": owner().selector("stage")}}]
 
@@ -52,7 +50,7 @@ def test_by_default_nothing_is_kept_and_nothing_of_it_is_there(spec: dict[str, A
 @pytest.mark.parametrize(("more", "secret"), [({}, "test-database"), (OWN_DATABASE, "pg"), (IN_S3, "test-database")])
 @pytest.mark.parametrize("weights", ["merged", "adapter"])
 def test_the_recorder_alone_has_a_way_into_the_database(more: dict[str, Any], secret: str, weights: str):
-    of = owner(promotion={"weights": weights, **KEPT["promotion"]}, **more)
+    of = owner(promotion={"weights": weights}, **KEPT, **more)
     pod = serving_pod(of)
     assert with_secret(pod, secret) == {"recorder"}
     for name in ("gateway", "server", "fetch"):
@@ -69,16 +67,16 @@ def test_gateway_and_recorder_share_a_bounded_folder_and_nobody_else_sees_it():
     containers = [*pod["initContainers"], *pod["containers"]]
     sees = {c["name"] for c in containers for m in c["volumeMounts"] if m["name"] == "capture"}
     assert sees == {"gateway", "recorder"}
-    assert variables(pod["gateway"])["DISTILLERY_CAPTURE"] == variables(pod["recorder"])["DISTILLERY_CAPTURE"]
-    assert json.loads(variables(pod["gateway"])["DISTILLERY_REDACT"]) == ["x+"]
+    assert variables(pod["gateway"])["DISTILLERY_CAPTURE_DIR"] == variables(pod["recorder"])["DISTILLERY_CAPTURE_DIR"]
+    assert json.loads(variables(pod["gateway"])["DISTILLERY_REDACT_PATTERNS"]) == ["x+"]
 
 
 def test_the_recorder_understands_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pod = serving_pod(owner(**KEPT))
     told = variables(pod["recorder"])
-    assert any(told["DISTILLERY_DATABASE_FILE"].startswith(m["mountPath"]) for m in pod["recorder"]["volumeMounts"])
+    assert any(told["DISTILLERY_DATABASE_URL_FILE"].startswith(m["mountPath"]) for m in pod["recorder"]["volumeMounts"])
     (tmp_path / "dsn").write_text("host=somewhere\n")
-    monkeypatch.setenv("DISTILLERY_DATABASE_FILE", str(tmp_path / "dsn"))
+    monkeypatch.setenv("DISTILLERY_DATABASE_URL_FILE", str(tmp_path / "dsn"))
     settings = program.Settings.from_environment(told)
     assert (settings.dsn, settings.run) == ("host=somewhere", "team/test")
     assert (settings.retention_days, settings.max_sessions, settings.port) == (7, 99, 8004)

@@ -27,7 +27,7 @@ SETTINGS = Settings()
 STUDENT = Model("student", StageId(1, Kind.TRAIN, "distilled"))
 DIGEST = "abcdef0123456789"
 ADAPTER: dict[str, Any] = {"promotion": {"weights": "adapter"}}
-KEYS: dict[str, Any] = {"promotion": {"service": {"gateway": {"keysSecretRef": {"name": "clients"}}}}}
+KEYS: dict[str, Any] = {"serving": {"gateway": {"apiKeysSecretRef": {"name": "clients"}}}}
 IN_S3: dict[str, Any] = {
     "storage": {
         "uri": "s3://bucket/runs", "endpointURL": "http://s3:7070",
@@ -118,7 +118,7 @@ def test_stage_of_an_older_image_ignores_what_it_does_not_know():
     written = json.loads(told)
     assert written["document"]["spec"] == {
         "models": {"student": {"model": "/models/tiny"}},
-        "evaluation": {"arms": ["base", "distilled"]},
+        "evaluation": {"arms": ["baseline", "distilled"]},
         "training": {"seed": 7},
     }
     newer = written | {"speculation": True, "server": {**written["server"], "speculation": True}}
@@ -331,8 +331,12 @@ def test_what_is_mounted_is_what_a_stage_reads():
 
 def test_settings_of_a_stage_stand_in_for_those_of_the_run():
     of = owner(
-        pods={"nodeSelector": {"pool": "cpu"}, "priorityClassName": "low", "imagePullSecrets": [{"name": "registry"}]},
-        stages={"train": {"pods": {"nodeSelector": {"pool": "gpu"}}, "timeoutSeconds": 60, "maxRetries": 1}},
+        podTemplate={
+            "nodeSelector": {"pool": "cpu"},
+            "priorityClassName": "low",
+            "imagePullSecrets": [{"name": "registry"}],
+        },
+        stages={"train": {"podTemplate": {"nodeSelector": {"pool": "gpu"}}, "timeoutSeconds": 60, "maxRetries": 1}},
     )
     train = job(Kind.TRAIN, of)["spec"]
     pod = train["template"]["spec"]

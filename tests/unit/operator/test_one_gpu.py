@@ -17,7 +17,10 @@ from tests.unit.operator.test_manifests import DIGEST, SETTINGS, STUDENT, owner
 from tests.unit.operator.test_problems import MADE, UNSCHEDULABLE, pod
 
 NOW = datetime.fromisoformat(MADE)
-PAUSE: dict[str, Any] = {"weights": "adapter", "service": {"duringRounds": "Pause", "replicas": 2}}
+PAUSE: dict[str, Any] = {
+    "promotion": {"weights": "adapter"},
+    "serving": {"duringRounds": "Pause", "replicas": 2},
+}
 
 
 def end_jobs(cluster: FakeCluster) -> None:
@@ -41,7 +44,7 @@ def replicas(cluster: FakeCluster) -> int:
 
 
 def test_servers_make_room_while_a_round_is_under_way():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=PAUSE))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, **PAUSE))
     until(cluster, "Running", 1)
     cluster.get_ready()
     cluster.reconcile()
@@ -54,9 +57,9 @@ def test_servers_make_room_while_a_round_is_under_way():
 
 
 def test_servers_start_again_when_the_run_waits_or_is_suspended():
-    rounds = {"max": 2, "trigger": {"failures": 9}}
-    service = {**PAUSE["service"], "feedback": {}}
-    cluster = FakeCluster(run_object(rounds=rounds, promotion={**PAUSE, "service": service}))
+    rounds = {"maxRounds": 2, "trigger": {"minFailures": 9}}
+    serving = {**PAUSE["serving"], "feedback": {}}
+    cluster = FakeCluster(run_object(rounds=rounds, promotion=PAUSE["promotion"], serving=serving))
     until(cluster, "Waiting", 1)
     assert replicas(cluster) == 2
     cluster.failures = 9
@@ -71,14 +74,14 @@ def test_servers_start_again_when_the_run_waits_or_is_suspended():
 
 
 def test_servers_stay_by_default():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter"}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}))
     until(cluster, "Running", 1)
     cluster.reconcile()
     assert replicas(cluster) == 1
 
 
 def test_serving_says_so_when_there_are_no_replicas():
-    cluster = FakeCluster(run_object(promotion={"weights": "adapter", "service": {"replicas": 0}}))
+    cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"replicas": 0}))
     assert cluster.run() == "Complete"
     serving = cluster.condition("Serving")
     assert (serving["status"], serving["reason"]) == ("False", "NoReplicas")
@@ -86,7 +89,7 @@ def test_serving_says_so_when_there_are_no_replicas():
 
 @pytest.mark.parametrize(("surge", "unavailable"), [(1, 0), (0, 1), (3, 0)])
 def test_pods_are_replaced_without_a_spare_gpu_when_there_is_no_surge(surge: int, unavailable: int):
-    of = owner(promotion={"service": {"maxSurge": surge}})
+    of = owner(serving={"maxSurge": surge})
     strategy = servers.deployment(of, STUDENT, DIGEST, SETTINGS)["spec"]["strategy"]
     assert strategy["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": unavailable}
 
@@ -101,7 +104,7 @@ def holder(labels: dict[str, str], gpu: str = "nvidia.com/gpu", **metadata: str)
     return with_gpu({**made, "metadata": {**made["metadata"], "labels": labels, **metadata}}, gpu, "n")
 
 
-STAGE = {STAGE_LABEL: "r1-evaluate-base"}
+STAGE = {STAGE_LABEL: "r1-evaluate-baseline"}
 
 
 @pytest.mark.parametrize(
@@ -123,4 +126,4 @@ def test_servers_that_hold_the_gpu_are_named_with_a_fix():
     problem = find_problem(Observed(pods=(waiting, holder({}))), NOW)
     assert problem
     assert "3 Insufficient nvidia.com/gpu. Servers of the run hold GPUs" in problem.message
-    assert problem.message.endswith("spec.promotion.service.duringRounds: Pause.")
+    assert problem.message.endswith("spec.serving.duringRounds: Pause.")

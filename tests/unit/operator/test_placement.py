@@ -21,7 +21,7 @@ GPU: dict[str, Any] = {
     },
 }
 POOL: dict[str, Any] = {
-    "gpuPods": {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "spot", "operator": "Exists"}]}
+    "gpuPodTemplate": {"nodeSelector": {"pool": "gpu"}, "tolerations": [{"key": "spot", "operator": "Exists"}]}
 }
 IN_S3: dict[str, Any] = {"storage": {"uri": "s3://bucket/runs"}}
 TAINT = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -61,7 +61,7 @@ def test_pods_follow_only_pods_that_mount_the_same_volume(spec: dict[str, Any]):
 
 
 def test_pods_follow_nobody_when_several_nodes_can_mount_the_volume():
-    for storage in ({"claim": {"accessMode": "ReadWriteMany"}}, IN_S3["storage"]):
+    for storage in ({"volumeClaim": {"accessMode": "ReadWriteMany"}}, IN_S3["storage"]):
         assert not any("affinity" in template["spec"] for template in templates(owner(storage=storage)))
 
 
@@ -74,7 +74,9 @@ def test_first_pod_asks_for_as_much_as_the_largest():
     assert asked(stage_pod(Kind.HINTS, owner(**GPU)), "nvidia.com/gpu") == "0"
 
 
-@pytest.mark.parametrize("spec", [{}, {**GPU, **IN_S3}, {**GPU, "storage": {"claim": {"accessMode": "ReadWriteMany"}}}])
+@pytest.mark.parametrize(
+    "spec", [{}, {**GPU, **IN_S3}, {**GPU, "storage": {"volumeClaim": {"accessMode": "ReadWriteMany"}}}]
+)
 def test_first_pod_asks_for_no_gpu_when_no_volume_binds_it(spec: dict[str, Any]):
     prepare = stage_pod(Kind.PREPARE, owner(**spec))
     assert prepare["containers"][0]["resources"]["requests"] == {"cpu": "50m", "memory": "256Mi"}
@@ -89,7 +91,7 @@ def test_first_pod_keeps_a_limit_that_holds_its_request():
 
 
 def test_gpu_settings_reach_gpu_pods_alone_when_artifacts_are_in_s3():
-    of = owner(**GPU, **POOL, **IN_S3, pods={"nodeSelector": {"pool": "cpu"}})
+    of = owner(**GPU, **POOL, **IN_S3, podTemplate={"nodeSelector": {"pool": "cpu"}})
     for pod in (stage_pod(Kind.ROLLOUT, of), stage_pod(Kind.TRAIN, of), serving(of)["spec"]["template"]["spec"]):
         assert pod["nodeSelector"] == {"pool": "gpu"}
         assert pod["tolerations"] == [{"key": "spot", "operator": "Exists"}, TAINT]
@@ -115,9 +117,9 @@ def test_an_endpoint_that_plays_needs_no_gpu_node():
 
 def test_a_component_has_settings_of_its_own():
     own: dict[str, Any] = {
-        "pods": {"priorityClassName": "low"},
-        "promotion": {"service": {"pods": {"priorityClassName": "high"}}},
-        "database": {"pods": {"nodeSelector": {"pool": "db"}}},
+        "podTemplate": {"priorityClassName": "low"},
+        "serving": {"podTemplate": {"priorityClassName": "high"}},
+        "database": {"podTemplate": {"nodeSelector": {"pool": "db"}}},
     }
     of = owner(**GPU, **POOL, **own)
     pod = serving(of)["spec"]["template"]["spec"]
@@ -128,11 +130,11 @@ def test_a_component_has_settings_of_its_own():
 
 def test_settings_of_the_chart_hold_where_the_run_says_nothing():
     environment = {
-        "DISTILLERY_PODS": '{"imagePullSecrets": [{"name": "registry"}], "priorityClassName": "batch"}',
-        "DISTILLERY_GPU_PODS": '{"nodeSelector": {"pool": "gpus"}}',
+        "DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": [{"name": "registry"}], "priorityClassName": "batch"}',
+        "DISTILLERY_GPU_POD_TEMPLATE": '{"nodeSelector": {"pool": "gpus"}}',
     }
     settings = Settings.from_environment(environment)
-    of = owner(**GPU, **IN_S3, pods={"priorityClassName": "mine"})
+    of = owner(**GPU, **IN_S3, podTemplate={"priorityClassName": "mine"})
     for pod in (
         database_pod(of, settings),
         servers.deployment(of, STUDENT, DIGEST, settings)["spec"]["template"]["spec"],
@@ -140,5 +142,7 @@ def test_settings_of_the_chart_hold_where_the_run_says_nothing():
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["priorityClassName"] == "mine"
         assert pod.get("nodeSelector") == ({"pool": "gpus"} if "initContainers" in pod else None)
-    with pytest.raises(ValueError, match=r"(?s)DISTILLERY_PODS is not what spec.pods of a run takes.*imagePullSecrets"):
-        Settings.from_environment({"DISTILLERY_PODS": '{"imagePullSecrets": ["registry"]}'})
+    with pytest.raises(
+        ValueError, match=r"(?s)DISTILLERY_POD_TEMPLATE is not what spec.podTemplate of a run takes.*imagePullSecrets"
+    ):
+        Settings.from_environment({"DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": ["registry"]}'})

@@ -34,7 +34,7 @@ def names_in(value: Any) -> Iterator[str]:
             yield from names_in(below)
 
 
-@pytest.mark.parametrize("spec", [{}, GPU, ADAPTER, KEYS, IN_S3, {"promotion": {"service": {"feedback": {}}}}])
+@pytest.mark.parametrize("spec", [{}, GPU, ADAPTER, KEYS, IN_S3, {"serving": {"feedback": {}}}])
 def test_no_manifest_names_ids_when_the_platform_assigns_them(spec: dict[str, Any]):
     """OpenShift's restricted-v2 refuses pods with others than it assigns."""
     ids = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"}

@@ -30,7 +30,7 @@ def lost(stage: str) -> dict[str, Any]:
 
 
 def test_run_is_not_ready_before_something_is_served():
-    cluster = FakeCluster(run_object(rounds={"max": 2}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}))
     for _ in range(3):
         cluster.reconcile()
         assert ready(cluster) == ("False", "Progressing")
@@ -40,7 +40,7 @@ def test_run_is_not_ready_before_something_is_served():
 
 
 def test_run_is_ready_when_its_student_answers_and_a_later_round_is_under_way():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter"}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}))
     until(cluster, "Running", 1)
     assert ready(cluster) == ("False", "RollingOut")
     cluster.get_ready()
@@ -50,18 +50,22 @@ def test_run_is_ready_when_its_student_answers_and_a_later_round_is_under_way():
 
 
 @pytest.mark.parametrize(
-    ("promotion", "reason"),
-    [({}, "Available"), ({"service": {"replicas": 0}}, "Complete"), ({"policy": "Never"}, "Complete")],
+    ("spec", "reason"),
+    [
+        ({}, "Available"),
+        ({"serving": {"replicas": 0}}, "Complete"),
+        ({"promotion": {"policy": "Never"}}, "Complete"),
+    ],
 )
-def test_run_is_ready_when_it_is_complete(promotion: dict[str, Any], reason: str):
-    cluster = FakeCluster(run_object(promotion=promotion))
-    cluster.run(result=lost if promotion.get("policy") else result_of)
+def test_run_is_ready_when_it_is_complete(spec: dict[str, Any], reason: str):
+    cluster = FakeCluster(run_object(**spec))
+    cluster.run(result=lost if "promotion" in spec else result_of)
     assert ready(cluster) == ("True", reason)
     assert kstatus(cluster.body, cluster.status) == "Current"
 
 
 def test_run_is_not_ready_while_servers_make_room_for_a_round():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion=PAUSE))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, **PAUSE))
     until(cluster, "Running", 1)
     assert ready(cluster) == ("False", "Paused")
 
@@ -98,6 +102,6 @@ def test_run_that_failed_is_stalled_until_it_is_retried():
 def test_run_is_not_ready_when_its_specification_is_invalid():
     cluster = FakeCluster(run_object())
     cluster.run()
-    cluster.body["spec"]["promotion"]["service"]["replicas"] = -1
+    cluster.body["spec"]["serving"]["replicas"] = -1
     cluster.reconcile()
     assert ready(cluster) == ("False", "InvalidSpec")

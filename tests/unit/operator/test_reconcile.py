@@ -116,7 +116,7 @@ async def test_pods_are_told_after_the_document_changed_and_asked_until_they_ser
     said["generation"] = before = cluster.desired()["generation"]
     cache = Cache()
     body = copy.deepcopy(cluster.body) | {"status": cluster.status}
-    body["spec"]["promotion"]["round"] = 0
+    body["spec"]["serving"]["pinnedRound"] = 0
     cache.keep_run(body)
     for thing in cluster.objects.values():
         cache.keep(copy.deepcopy(thing))
@@ -154,7 +154,7 @@ async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_tria
     said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     cluster = on_trial(weights="merged")
-    cluster.status["serving"]["canary"]["since"] = text_of(datetime.now(UTC))
+    cluster.status["serving"]["canary"]["stepStartTime"] = text_of(datetime.now(UTC))
     said["generation"] = cluster.desired()["generation"]
     cache = Cache()
     cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
@@ -177,7 +177,7 @@ async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_tria
     assert not kube.statuses, "a look costs no write"
     clock += 5.0
     await reconciler._reconcile()
-    assert kube.statuses[-1]["serving"]["canary"]["outcome"] == "Error"
+    assert kube.statuses[-1]["serving"]["canary"]["phase"] == "Error"
     asked = len(said["asked"])
     clock += 60.0
     await reconciler._reconcile()
@@ -203,7 +203,7 @@ async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest
     kube.down = True
     with pytest.raises(ApiError, match="etcd"):
         await reconciler._reconcile()
-    assert kube.statuses[-1]["serving"]["canary"]["outcome"] == "Failed"
+    assert kube.statuses[-1]["serving"]["canary"]["phase"] == "Failed"
     told = [ask for ask in kube.asked if ask[0] == "status" or ask[1] == "ConfigMap"]
     assert [ask[0] for ask in told] == ["status", "apply", "create"]
     said["generation"] = 0
@@ -221,7 +221,7 @@ async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: 
     kube.refuses["PersistentVolumeClaim"] = "exceeded quota: team, requested: requests.storage=50Gi, limited: 10Gi"
     assert await reconciler._reconcile() == 15.0
     stalled = condition_of(kube, "Stalled")
-    assert (stalled["status"], stalled["reason"]) == ("True", "Refused")
+    assert (stalled["status"], stalled["reason"]) == ("True", "ObjectRejected")
     refused = (
         f"The API server refuses the PersistentVolumeClaim test-artifacts: {kube.refuses['PersistentVolumeClaim']}"
     )
@@ -261,7 +261,7 @@ async def test_nothing_is_applied_over_an_object_of_another_owner(
     assert ("apply", "Service", "test-database") not in kube.asked
     assert ("apply", "StatefulSet", "test-database") in kube.asked
     stalled = condition_of(kube, "Stalled")
-    assert (stalled["status"], stalled["reason"]) == ("True", "NameTaken")
+    assert (stalled["status"], stalled["reason"]) == ("True", "NameConflict")
     assert f"The Service test-database belongs to {whose} and is left alone" in stalled["message"]
     kube.present.clear()
     await reconciler._reconcile()
@@ -426,9 +426,9 @@ async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
     service, deleted = ("apply", "Service", "test-canary"), ("delete", "Service", "test-canary")
     for number, times, gone in ((None, 1, False), (1, 1, False), (1, 1, True), (None, 2, True)):
         body = copy.deepcopy(cache.runs["team", "test"])
-        body["spec"]["promotion"].pop("round", None)
+        body["spec"]["serving"].pop("pinnedRound", None)
         if number:
-            body["spec"]["promotion"]["round"] = number
+            body["spec"]["serving"]["pinnedRound"] = number
         cache.keep_run(body)
         await reconciler._reconcile()
         assert kube.asked.count(service) == times

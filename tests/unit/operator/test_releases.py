@@ -146,7 +146,7 @@ def template(cluster: FakeCluster) -> Object:
 def test_pods_that_serve_stay_when_the_operator_is_upgraded(monkeypatch: pytest.MonkeyPatch):
     cluster, before = served(monkeypatch)
     assert template(cluster) == before
-    cluster.body["spec"]["promotion"]["service"]["replicas"] = 3
+    cluster.body["spec"]["serving"]["replicas"] = 3
     assert template(cluster) == before
     assert cluster.objects["Deployment", "test"]["spec"]["replicas"] == 3
 
@@ -160,7 +160,7 @@ def test_pods_that_serve_are_replaced_when_an_upgrade_is_requested(monkeypatch: 
 
 def test_pods_that_serve_are_replaced_when_the_specification_changes(monkeypatch: pytest.MonkeyPatch):
     cluster, _ = served(monkeypatch)
-    cluster.body["spec"]["pods"]["nodeSelector"] = {"pool": "gpu"}
+    cluster.body["spec"]["podTemplate"]["nodeSelector"] = {"pool": "gpu"}
     made = template(cluster)
     assert made["spec"]["nodeSelector"] == {"pool": "gpu"}
     assert made["spec"]["terminationGracePeriodSeconds"] == 99
@@ -184,7 +184,7 @@ def test_database_stays_when_what_serves_changes_after_an_upgrade(monkeypatch: p
 
     monkeypatch.setattr(database, "stateful_set", newer)
     upgrade(cluster, monkeypatch)
-    cluster.body["spec"]["promotion"]["service"] = {"gateway": {"limits": {"maxTokens": 7}}}
+    cluster.body["spec"]["serving"] = {"gateway": {"limits": {"maxTokens": 7}}}
     assert seconds() == 60
     cluster.body["spec"]["database"] = {"resources": {"requests": {"cpu": "2"}}}
     assert seconds() == 99

@@ -53,7 +53,7 @@ def served(cluster: FakeCluster) -> int:
 
 def two_rounds(**spec: Any) -> FakeCluster:
     """A cluster that serves the student of round 2, and served that of round 1 before."""
-    cluster = FakeCluster(run_object(rounds={"max": 3}, promotion={"weights": "adapter"}, **spec))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 3}, promotion={"weights": "adapter"}, **spec))
     play(cluster, 2)
     settle(cluster)
     return cluster
@@ -64,7 +64,7 @@ def test_serve_request_decides_what_is_served(value: str, number: int):
     cluster = two_rounds()
     request(cluster, SERVE_ANNOTATION, value)
     assert served(cluster) == number
-    assert (answer(cluster, SERVE_ANNOTATION)["outcome"], accepted(cluster)[0]) == ("Accepted", "True")
+    assert (answer(cluster, SERVE_ANNOTATION)["phase"], accepted(cluster)[0]) == ("Accepted", "True")
 
 
 def test_serve_request_is_reported_with_its_reason():
@@ -72,7 +72,7 @@ def test_serve_request_is_reported_with_its_reason():
     request(cluster, SERVE_ANNOTATION, "previous@a")
     message = (
         "distillery.dev/serve-requested is previous@a: the student of round 1 is to be served, "
-        "until spec.promotion.round changes."
+        "until spec.serving.pinnedRound changes."
     )
     assert accepted(cluster) == ("True", message)
     assert cluster.status["serving"]["history"][0]["reason"] == "distillery.dev/serve-requested is 1."
@@ -95,7 +95,7 @@ def test_serve_request_ends_when_the_spec_names_another_round():
     cluster = two_rounds()
     request(cluster, SERVE_ANNOTATION, "1@a")
     pin(cluster, 2)
-    assert (served(cluster), answer(cluster, SERVE_ANNOTATION)["outcome"]) == (2, "Ended")
+    assert (served(cluster), answer(cluster, SERVE_ANNOTATION)["phase"]) == (2, "Ended")
     assert cluster.events[-2].reason == "RequestEnded"
     pin(cluster, None)
     assert served(cluster) == 2, "the request does not come back with the former value of the field"
@@ -127,7 +127,7 @@ def test_rollback_twice_serves_the_first_again():
         (SERVE_ANNOTATION, "newest", "write the number of a round, with 0 the base model, latest or previous,"),
         (SERVE_ANNOTATION, "-1", "write the number of a round"),
         (SERVE_ANNOTATION, "²", "write the number of a round"),
-        (CANARY_ANNOTATION, "pause@a", "the run has no spec.promotion.canary. Add one, or remove the annotation."),
+        (CANARY_ANNOTATION, "pause@a", "the run has no spec.serving.canary. Add one, or remove the annotation."),
         (CANARY_ANNOTATION, "abort@a", "no canary is on trial. Remove the annotation, or roll back: distillery.dev/"),
         (CANARY_ANNOTATION, "stop", "write pause, resume or abort, and @TOKEN."),
         (STAGES_ANNOTATION, "Pause", "write pause or resume, and @TOKEN."),
@@ -141,7 +141,7 @@ def test_request_is_refused_with_its_fix_and_changes_nothing_else(annotation: st
     assert state == "False"
     assert message.startswith(f"{annotation} is {value}, which changes nothing: {fix}")
     assert {key: part for key, part in cluster.status.items() if key not in ("requests", "conditions")} == before
-    assert [event.warning for event in cluster.events if event.reason == "RequestRefused"] == [True]
+    assert [event.warning for event in cluster.events if event.reason == "RequestRejected"] == [True]
     writes = cluster.writes
     cluster.reconcile()
     assert cluster.writes == writes
@@ -178,7 +178,7 @@ def test_abort_ends_a_canary_for_good(weights: str):
     traffic(cluster, GOOD)
     request(cluster, CANARY_ANNOTATION, "abort@a")
     for _ in range(2):
-        assert (targets(cluster), trial(cluster)["outcome"]) == ([(OLD, 100)], "Aborted")
+        assert (targets(cluster), trial(cluster)["phase"]) == ([(OLD, 100)], "Aborted")
         assert "shadows" not in cluster.desired()
         assert news(cluster) == ("False", "Aborted")
         settle(cluster)
@@ -195,7 +195,7 @@ def test_abort_leaves_a_later_winner_its_canary():
     while len(cluster.status["rounds"]) < 3:
         play(cluster, 3)
     settle(cluster)
-    assert (trial(cluster)["round"], trial(cluster)["outcome"]) == (3, "Running")
+    assert (trial(cluster)["round"], trial(cluster)["phase"]) == (3, "Running")
 
 
 def test_pause_keeps_a_canary_at_its_step_until_it_is_resumed():
@@ -223,7 +223,7 @@ def test_resume_overrides_a_pause_of_the_spec():
     assert news(cluster) == ("True", "Paused")
     traffic(cluster, BAD)
     request(cluster, CANARY_ANNOTATION, "resume@a")
-    assert trial(cluster)["outcome"] == "Failed"
+    assert trial(cluster)["phase"] == "Failed"
 
 
 def test_paused_stages_finish_and_none_starts_until_they_are_resumed():
@@ -291,16 +291,16 @@ def test_request_is_answered_again_when_the_status_was_not_written():
 
 def test_requests_wait_while_the_spec_is_invalid():
     cluster = on_trial()
-    steps = cluster.body["spec"]["promotion"]["canary"].pop("steps")
+    steps = cluster.body["spec"]["serving"]["canary"].pop("steps")
     request(cluster, SERVE_ANNOTATION, "2@a")
     assert "requests" not in cluster.status
-    cluster.body["spec"]["promotion"]["canary"]["steps"] = steps
+    cluster.body["spec"]["serving"]["canary"]["steps"] = steps
     cluster.reconcile()
     assert targets(cluster) == [(NEW, 100)]
 
 
 def test_no_request_costs_no_condition():
-    cluster = FakeCluster(run_object(promotion={"weights": "adapter", "canary": {"steps": STEPS}}))
+    cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"canary": {"steps": STEPS}}))
     cluster.run()
     assert "requests" not in cluster.status
     assert not [c for c in cluster.status["conditions"] if c["type"] == "RequestAccepted"]

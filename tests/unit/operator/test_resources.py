@@ -14,7 +14,7 @@ from distillery_operator.manifests.resources import complete
 from distillery_operator.objects import Object
 from tests.unit.operator.test_manifests import ADAPTER, GPU, IN_S3, SETTINGS, everything, owner, pod_specs
 
-FEEDBACK: dict[str, Any] = {"promotion": {"weights": "adapter", "service": {"feedback": {}}}}
+FEEDBACK: dict[str, Any] = {"promotion": {"weights": "adapter"}, "serving": {"feedback": {}}}
 GIVEN: dict[str, Any] = {"modelServer": {"resources": {"requests": {"cpu": "8"}, "limits": {"nvidia.com/gpu": "2"}}}}
 DEFAULT = Resources(requests={"cpu": "100m", "memory": "1Gi"}, limits={"memory": "4Gi"})
 

@@ -69,7 +69,7 @@ def test_more_held_out_tasks_have_a_complete_run_judged_again_unless_it_promoted
     assert (complete["status"], complete["reason"]) == ("False", "TasksAdded")
     assert cluster.status["phase"] == "Running"
     assert cluster.run(result=looked) == "Complete"
-    assert cluster.created[before:] == ["prepare", "r1-evaluate-base", "r1-evaluate-distilled", "r1-promote"]
+    assert cluster.created[before:] == ["prepare", "r1-evaluate-baseline", "r1-evaluate-distilled", "r1-promote"]
     assert [(ended["round"], ended["verdict"]) for ended in cluster.status["rounds"]] == [(1, "Successful")]
     assert cluster.condition("Promoted")["status"] == "True"
 
@@ -112,17 +112,22 @@ def test_retry_costs_no_second_job_when_the_status_was_not_written():
 
 def test_retry_waits_for_room_and_forgets_nothing_meanwhile():
     """Two stages that failed, and room for one: the second is not taken for failed again."""
-    cluster = FakeCluster(run_object(stages={"parallel": 1}))
+    cluster = FakeCluster(run_object(stages={"maxParallel": 1}))
     fail(cluster, "r1-teach", "BackoffLimitExceeded", None)
-    cluster.status["stages"].append({"name": "r1-evaluate-base", "phase": "Failed", "attempts": 1, "message": "away"})
+    cluster.status["stages"].append(
+        {"name": "r1-evaluate-baseline", "phase": "Failed", "attempts": 1, "message": "away"}
+    )
     request(cluster, "now")
     cluster.reconcile()
-    assert (record_of(cluster, "r1-evaluate-base")["phase"], record_of(cluster, "r1-evaluate-base")["attempts"]) == (
+    assert (
+        record_of(cluster, "r1-evaluate-baseline")["phase"],
+        record_of(cluster, "r1-evaluate-baseline")["attempts"],
+    ) == (
         "Pending",
         2,
     )
     assert cluster.run() == "Complete"
-    assert cluster.created.count("r1-evaluate-base") == 1
+    assert cluster.created.count("r1-evaluate-baseline") == 1
 
 
 def test_retry_brings_the_schema_up_again_when_that_failed():
@@ -224,7 +229,7 @@ def test_suspended_stage_resumes_with_new_settings_when_they_change():
 
 def test_run_starts_when_its_invalid_spec_is_fixed():
     body = run_object()
-    body["spec"]["pods"]["nodeSelector"] = {"not a label!": "x"}
+    body["spec"]["podTemplate"]["nodeSelector"] = {"not a label!": "x"}
     cluster = FakeCluster(body)
     cluster.reconcile()
     assert cluster.status["phase"] == "Failed"

@@ -21,7 +21,7 @@ from tests.unit.operator.test_manifests import owner
 from tests.unit.operator.test_one_gpu import end_jobs
 from tests.unit.operator.test_reconcile import FakeKube
 
-EXTERNAL: dict[str, Any] = {"weights": "adapter", "service": {"scaling": "External", "replicas": 2}}
+EXTERNAL: dict[str, Any] = {"promotion": {"weights": "adapter"}, "serving": {"scaling": "External", "replicas": 2}}
 OWNED = {"f:spec": {"f:replicas": {}, "f:selector": {}}}
 
 
@@ -58,7 +58,7 @@ def applied(decision: Any) -> Object:
 
 
 def test_replicas_are_left_to_an_autoscaler_when_it_decides():
-    cluster = ScaledCluster(run_object(promotion=EXTERNAL))
+    cluster = ScaledCluster(run_object(**EXTERNAL))
     assert cluster.run() == "Complete"
     cluster.scale(5)
     for _ in range(2):
@@ -70,12 +70,12 @@ def test_replicas_are_left_to_an_autoscaler_when_it_decides():
     cluster.scale(0)
     cluster.reconcile()
     assert cluster.condition("Serving")["reason"] == "NoReplicas"
-    cluster.body["spec"]["promotion"]["service"]["scaling"] = "Fixed"
+    cluster.body["spec"]["serving"]["scaling"] = "Fixed"
     assert applied(cluster.reconcile())["replicas"] == 2
 
 
 def test_an_autoscaler_starts_with_the_replicas_of_the_run():
-    cluster = ScaledCluster(run_object(promotion=EXTERNAL))
+    cluster = ScaledCluster(run_object(**EXTERNAL))
     applied_first = next(filter(None, (first_deployment(cluster) for _ in range(400))))
     assert applied_first["spec"]["replicas"] == 2
 
@@ -107,9 +107,9 @@ def test_another_manager_holds_replicas_when_the_last_gives_them_up(
 
 
 async def test_replicas_are_handed_over_before_they_are_given_up():
-    cluster = ScaledCluster(run_object(promotion={**EXTERNAL, "service": {"replicas": 2}}))
+    cluster = ScaledCluster(run_object(promotion=EXTERNAL["promotion"], serving={"replicas": 2}))
     cluster.run()
-    cluster.body["spec"]["promotion"]["service"]["scaling"] = "External"
+    cluster.body["spec"]["serving"]["scaling"] = "External"
     cache = Cache()
     cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
     for thing in cluster.objects.values():
@@ -150,4 +150,4 @@ def at(value: Any, path: str) -> Any:
 
 def test_an_autoscaler_and_a_pause_exclude_each_other():
     with pytest.raises(InvalidRun, match="External needs"):
-        owner(promotion={"service": {"scaling": "External", "duringRounds": "Pause"}})
+        owner(serving={"scaling": "External", "duringRounds": "Pause"})

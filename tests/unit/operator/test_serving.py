@@ -31,7 +31,7 @@ FIRST, SECOND = "student-1abcdef01234", "student-2abcdef01234"
 
 def cluster_after_round(number: int, *, weights: str = "adapter", **spec: Any) -> FakeCluster:
     """A cluster where round ``number`` has just been won, and whose servers have not been asked since."""
-    spec = {"rounds": {"max": 3}, "promotion": {"weights": weights, "service": {"replicas": 2}}, **spec}
+    spec = {"rounds": {"maxRounds": 3}, "promotion": {"weights": weights}, "serving": {"replicas": 2}, **spec}
     cluster = FakeCluster(run_object(**spec))
     for _ in range(400):
         cluster.reconcile()
@@ -53,9 +53,9 @@ def template(cluster: FakeCluster) -> Object:
 
 
 def pin(cluster: FakeCluster, number: int | None) -> None:
-    cluster.body["spec"]["promotion"].pop("round", None)
+    cluster.body["spec"]["serving"].pop("pinnedRound", None)
     if number is not None:
-        cluster.body["spec"]["promotion"]["round"] = number
+        cluster.body["spec"]["serving"]["pinnedRound"] = number
 
 
 def history(cluster: FakeCluster) -> list[tuple[str, int]]:
@@ -132,7 +132,7 @@ def test_pods_are_told_once_that_their_document_changed():
 
 
 def test_a_student_can_be_taken_back_and_put_forward_again():
-    cluster = FakeCluster(run_object(rounds={"max": 2}, promotion={"weights": "adapter"}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}))
     assert cluster.run() == "Complete"
     before = template(cluster)
     assert served_model(cluster) == SECOND
@@ -151,7 +151,11 @@ def test_a_student_can_be_taken_back_and_put_forward_again():
         ("2abcdef01234", 2), ("base", 0), ("1abcdef01234", 1), ("2abcdef01234", 2), ("1abcdef01234", 1),
     ]  # fmt: skip
     reasons = [entry["reason"] for entry in cluster.status["serving"]["history"]]
-    assert reasons[:3] == ["Because.", "spec.promotion.round is 0, the base model.", "spec.promotion.round is 1."]
+    assert reasons[:3] == [
+        "Because.",
+        "spec.serving.pinnedRound is 0, the base model.",
+        "spec.serving.pinnedRound is 1.",
+    ]
 
 
 def test_merged_weights_can_be_taken_back_too():
@@ -165,7 +169,7 @@ def test_merged_weights_can_be_taken_back_too():
 
 
 def test_a_loser_can_be_served_all_the_same():
-    cluster = FakeCluster(run_object(promotion={"weights": "adapter", "round": 1}))
+    cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"pinnedRound": 1}))
     assert cluster.run(result=lambda stage: result_of(stage, promoted=False)) == "Complete"
     assert served_model(cluster) == FIRST
     assert history(cluster) == [("1abcdef01234", 1)]
@@ -178,7 +182,7 @@ def test_a_loser_can_be_served_all_the_same():
 @pytest.mark.parametrize(("student", "told"), [(None, "trained no student"), ("later", "has not ended")])
 def test_what_is_not_there_is_told_and_changes_nothing(student: str | None, told: str):
     number = 1 if student is None else 2
-    cluster = FakeCluster(run_object(rounds={"max": 2, "patience": 1}, promotion={"round": number}))
+    cluster = FakeCluster(run_object(rounds={"maxRounds": 2, "patience": 1}, serving={"pinnedRound": number}))
 
     def result(stage: str) -> dict[str, Any]:
         given = result_of(stage, promoted=False)
@@ -187,7 +191,7 @@ def test_what_is_not_there_is_told_and_changes_nothing(student: str | None, told
     assert cluster.run(result=result) == "Complete"
     assert ("Deployment", "test") not in cluster.objects
     serving = cluster.condition("Serving")
-    assert (serving["status"], serving["reason"]) == ("False", "NoSuchStudent")
+    assert (serving["status"], serving["reason"]) == ("False", "StudentNotFound")
     assert told in serving["message"]
 
 
@@ -208,7 +212,7 @@ def kept(cluster: FakeCluster) -> list[list[dict[str, Any]]]:
     for (kind, _), thing in cluster.objects.items():
         if kind == "Job" and thing["metadata"]["labels"][STAGE_LABEL] == HISTORY:
             (worker,) = thing["spec"]["template"]["spec"]["containers"]
-            told += [json.loads(v["value"]) for v in worker["env"] if v["name"] == "DISTILLERY_HISTORY"]
+            told += [json.loads(v["value"]) for v in worker["env"] if v["name"] == "DISTILLERY_SERVING_HISTORY"]
     return told
 
 
@@ -232,7 +236,7 @@ def test_one_job_keeps_the_present_history_and_stays_when_the_others_go():
 
 
 def test_no_history_is_kept_of_a_run_that_the_database_does_not_know_yet():
-    cluster = FakeCluster(run_object(promotion={"round": 0}))
+    cluster = FakeCluster(run_object(serving={"pinnedRound": 0}))
     cluster.reconcile()
     assert history(cluster) == [("base", 0)]
     assert kept(cluster) == []
@@ -264,13 +268,13 @@ def test_only_pods_that_did_not_say_what_they_were_told_are_asked():
 async def test_a_pod_says_what_it_serves_or_why_it_does_not_and_silence_is_no_answer():
     counts = {"requests": 9, "errors": 1, "outcomes": 4, "successes": 3}
     answers: list[Any] = [
-        {"generation": 7, "inUse": [], "live": {"base": counts}},
+        {"generation": 7, "modelsInUse": [], "traffic": {"base": counts}},
         {"generation": 6},
         {"generation": "x"},
         {"generation": float("inf")},
         [],
-        {"generation": 7, "live": {"base": {**counts, "errors": 10}}},
-        {"generation": 7, "live": ["base"]},
+        {"generation": 7, "traffic": {"base": {**counts, "errors": 10}}},
+        {"generation": 7, "traffic": ["base"]},
     ]
 
     async def state(_: web.Request) -> web.Response:

@@ -37,7 +37,7 @@ from tests.unit.operator.test_manifests import (
 
 
 def test_no_more_pods_are_missing_while_a_student_replaces_another():
-    made = serving(owner(promotion={"service": {"replicas": 2}}))
+    made = serving(owner(serving={"replicas": 2}))
     assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     other = serving(owner(), digest="fedcba9876543210")
     assert made["spec"]["selector"] == other["spec"]["selector"]
@@ -111,8 +111,8 @@ def test_what_the_gateway_and_the_syncer_take_is_small_and_said(name: str):
 
 def test_the_gateway_understands_what_it_is_told():
     limits = {"maxTokens": 64, "requestsPerMinute": 10}
-    given = {**KEYS["promotion"]["service"]["gateway"], "limits": limits, "deniedParameters": ["n", "tools"]}
-    pod = serving_pod(owner(promotion={"service": {"gateway": given}}))
+    given = {**KEYS["serving"]["gateway"], "limits": limits, "deniedParameters": ["n", "tools"]}
+    pod = serving_pod(owner(serving={"gateway": given}))
     settings = GatewaySettings.from_environment(variables(pod["gateway"]))
     assert (settings.upstream, settings.port, settings.admin_port) == ("http://127.0.0.1:8001", 8000, 8002)
     assert (settings.limits.max_tokens, settings.limits.requests_per_minute) == (64, 10)
@@ -131,7 +131,7 @@ def test_the_gateway_understands_what_it_is_told():
 def test_what_ends_vllm_on_a_cpu_is_refused_there(spec: dict[str, Any], denied: set[str]):
     settings = GatewaySettings.from_environment(variables(serving_pod(owner(**spec))["gateway"]))
     assert settings.denied == denied
-    own = owner(promotion={"service": {"gateway": {"deniedParameters": []}}})
+    own = owner(serving={"gateway": {"deniedParameters": []}})
     assert not GatewaySettings.from_environment(variables(serving_pod(own)["gateway"])).denied
 
 
@@ -160,8 +160,8 @@ def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
     assert read_only["syncer"] == {"desired": True, "artifacts": True, "adapters": False}
     assert read_only["server"]["adapters"]
     told = variables(pod["syncer"])
-    assert (told["DISTILLERY_STORE"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(of.identity))
-    assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS"]}
+    assert (told["DISTILLERY_STORE_URI"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(of.identity))
+    assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS_DIR"]}
 
 
 def test_in_s3_the_syncer_alone_has_the_credentials():
@@ -174,7 +174,7 @@ def test_in_s3_the_syncer_alone_has_the_credentials():
     (mounted,) = secret_mounts("syncer")
     told = variables(pod["syncer"])
     assert told["AWS_SHARED_CREDENTIALS_FILE"] == f"{mounted}/credentials"
-    assert (told["DISTILLERY_STORE"], told["DISTILLERY_STORE_ENDPOINT"]) == (
+    assert (told["DISTILLERY_STORE_URI"], told["DISTILLERY_STORE_ENDPOINT_URL"]) == (
         "s3://bucket/runs/team/test",
         "http://s3:7070",
     )
@@ -182,7 +182,7 @@ def test_in_s3_the_syncer_alone_has_the_credentials():
 
 
 def test_only_the_gateway_sees_the_keys_of_clients():
-    pod = serving_pod(owner(promotion={"weights": "adapter", **KEYS["promotion"]}))
+    pod = serving_pod(owner(promotion={"weights": "adapter"}, **KEYS))
     see = {c for c in ("fetch", "server", "syncer", "gateway") for m in pod[c]["volumeMounts"] if m["name"] == "keys"}
     assert see == {"gateway"}
     (volume,) = (v for v in pod["volumes"] if v["name"] == "keys")
@@ -212,7 +212,7 @@ def test_a_newcomers_port_for_operators_is_open_to_whom_the_chart_names_alone():
 
 
 def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
-    of = owner(promotion={"weights": "merged", "service": {"replicas": 3}})
+    of = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
     policy, told, deployment, service = newcomer.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
     assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
     assert deployment["spec"]["replicas"] == 2
@@ -266,7 +266,7 @@ def test_what_is_mounted_is_there(spec: dict[str, Any]):
 
 @pytest.mark.parametrize(("size", "memory"), [(2_000_000, "1024Mi"), (1024, "1024Mi"), (100_000_000, "2519Mi")])
 def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
-    pod = serving_pod(owner(promotion={"service": {"gateway": {"limits": {"bodyBytes": size}}}}))
+    pod = serving_pod(owner(serving={"gateway": {"limits": {"maxBodyBytes": size}}}))
     assert pod["gateway"]["resources"]["limits"]["memory"] == memory
 
 

@@ -4,7 +4,7 @@
 - games: game files, in ALFWorld's own layout
 - engine: one game being played; below it grammar (texts), planner (states), translation (PDDL to SAS) and pddl
 - actions: the cleaning of an agent's command before the engine reads it
-- reading: the facts that the miner of hints reads from an episode's text
+- reading: the facts that the extractor `rules` reads from an episode's text
 - prompts: the instructions for agents, and worked examples
 - generation: our own games, for users without ALFWorld's; below it generator, rooms, preferences, problem and wheel
 """

@@ -89,7 +89,7 @@ class ALFWorld:
         if self._generated:
             generation.prepare(self._folder, self._recipe, wanted, report=report)
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         """The games of a split; generated ones in the order of generation, so that more of them only adds some."""
         if split not in (known := games.splits(self._root)):
             raise EnvironmentConfigurationError(
@@ -97,7 +97,7 @@ class ALFWorld:
                 + (f"there are {', '.join(known)}" if known else "there is none at all: run prepare first")
             )
         try:
-            tasks = games.catalogue(self._root, split)
+            tasks = games.catalog(self._root, split)
         except games.UnreadableGameError as error:
             raise EnvironmentConfigurationError(str(error)) from error
         return generation.check(self._folder, self._recipe, split, tasks) if self._generated else tasks

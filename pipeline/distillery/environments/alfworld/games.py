@@ -42,7 +42,7 @@ def splits(root: Path) -> list[str]:
     return sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
 
 
-def catalogue(root: Path, split: str) -> list[Task]:
+def catalog(root: Path, split: str) -> list[Task]:
     """The games of a split that can be won, sorted by id; the same ones that stock ALFWorld's loader takes.
 
     Raises:

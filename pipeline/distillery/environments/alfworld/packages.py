@@ -26,7 +26,7 @@ def require(packages: dict[str, str]) -> None:
             found = "it is not installed"
         if found != f"{proven} is installed":
             raise EnvironmentConfigurationError(
-                f"ALFWorld needs {package} {proven}, and {found}: pip install 'distillery[alfworld]'"
+                f"ALFWorld needs {package} {proven}, and {found}: pip install 'distillery-agents[alfworld]'"
             )
 
 

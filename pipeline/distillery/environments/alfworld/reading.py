@@ -1,6 +1,6 @@
 """The facts in an episode's own text: the places of things, and the actions that were accepted under which conditions.
 
-Nothing here asks the simulator: the miner of hints may know only what the agent could have read.
+Nothing here asks the simulator: the extractor `rules` may know only what the agent could have read.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class OpenEnv:
         self._file.write_text(json.dumps(prepared), encoding="utf-8")
         vars(self).pop("_prepared", None)
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         """The server's tasks of a split, or the seeds that :meth:`prepare` was to have."""
         tasks = self._prepared["tasks"]
         if split not in tasks:

@@ -7,7 +7,7 @@
 - compilation: from the original's files to the compiled shop; above datafiles, jsonstream, products and goals
 - search: BM25 as Lucene ranks; above analysis (Lucene's analysis of English)
 - generator: our own products and instructions, for users without WebShop's; above ``wares``
-- reading: the facts that the miner of hints reads from an episode's text
+- reading: the facts that the extractor `rules` reads from an episode's text
 - prompts: the instructions for agents, and worked examples
 
 The behavior is that of princeton-nlp/WebShop at 64fa2a5; where this one differs, the module that does says so.

@@ -39,7 +39,7 @@ class Recipe:
     """The inputs that decide the shop, next to the files.
 
     Attributes:
-        catalogue: ``webshop`` or ``generated``.
+        catalog: ``webshop`` or ``generated``.
         generator: the version of the generator; 0 for WebShop's own products.
         products: how many were asked for; None for all, or for as many as the tasks need.
         goals: ``human`` or ``synthetic``.
@@ -48,7 +48,7 @@ class Recipe:
         version: of the compiled files.
     """
 
-    catalogue: str
+    catalog: str
     generator: int
     products: int | None
     goals: str
@@ -68,7 +68,7 @@ class Marker:
     def __str__(self) -> str:
         """Return the text that is printed next to every number."""
         recipe = self.recipe
-        what = "WebShop" if recipe.catalogue == "webshop" else f"generated shop v{recipe.generator}"
+        what = "WebShop" if recipe.catalog == "webshop" else f"generated shop v{recipe.generator}"
         return f"{what} ({self.products:,} products, {recipe.goals} goals, seed {recipe.seed}, nouns by {recipe.nouns})"
 
 

@@ -73,7 +73,7 @@ def find(first: int | None) -> DataFiles:
 
 
 def _one_of(folder: Path, name: str, suffix: str) -> Path:
-    """The file for the same part of the catalogue, else the one for all of it."""
+    """The file for the same part of the catalog, else the one for all of it."""
     for file in (folder / f"{name}{suffix}.json", folder / f"{name}.json"):
         if file.is_file():
             return file
@@ -84,5 +84,5 @@ def _advice(found: str) -> str:
     return (
         f"WebShop's own catalog is requested, and {found}: get {_PRODUCTS}.json, {_ATTRIBUTES}.json and "
         f"{_INSTRUCTIONS}.json by WebShop's setup.sh and set {VARIABLE} to their folder, or take "
-        "`catalogue: generated`, which needs no download"
+        "`catalog: generated`, which needs no download"
     )

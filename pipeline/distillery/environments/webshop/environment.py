@@ -46,14 +46,14 @@ class WebShop:
             raise EnvironmentConfigurationError(
                 f"{folder} holds {marker}, and the options ask for another: choose another folder or remove this one"
             )
-        if self._recipe.catalogue == "webshop" and not marker:
+        if self._recipe.catalog == "webshop" and not marker:
             datafiles.find(self._options.products)
 
     @property
     def source(self) -> str:
         """``WebShop`` or a generated shop, with what else decides the numbers; the tagger that scores is among it."""
         marker = compilation.read_marker(self._folder)
-        return str(marker) if marker else f"{self._recipe.catalogue} products, not prepared"
+        return str(marker) if marker else f"{self._recipe.catalog} products, not prepared"
 
     def limit_steps(self, number: int) -> None:
         """State in the instructions how many commands an episode may have."""
@@ -79,7 +79,7 @@ class WebShop:
                 report(min(total - 1, int(share * total)), total)
 
             begun = 0.0
-            if self._recipe.catalogue == _GENERATED:
+            if self._recipe.catalog == _GENERATED:
                 files, begun = DataFiles.in_folder(self._folder / _GENERATED), _GENERATING
                 number = self._recipe.products or generator.enough_for(wanted)
                 generator.write(files, self._recipe.seed, number, progress=lambda share: progress(share * begun))
@@ -94,7 +94,7 @@ class WebShop:
             )
             report(total, total)
 
-    def catalogue(self, split: str) -> Sequence[Task]:
+    def catalog(self, split: str) -> Sequence[Task]:
         """The goals of a split, in the original's order; a task's id begins by the name of the original's session."""
         all_goals = Goals(self._prepared)
         if split not in (known := goals.splits(len(all_goals))):
@@ -136,13 +136,13 @@ class WebShop:
     def _choose(self, made: Recipe | None) -> Recipe:
         """The recipe of the options; what they leave open is as it was ``made``, else as it can be here."""
         options = self._options
-        catalogue, tagger = options.catalogue, options.nouns
-        if catalogue == "auto":
+        catalog, tagger = options.catalog, options.nouns
+        if catalog == "auto":
             here = "webshop" if os.environ.get(datafiles.VARIABLE) else _GENERATED
-            catalogue = made.catalogue if made else here
+            catalog = made.catalog if made else here
         return Recipe(
-            catalogue=catalogue,
-            generator=generator.VERSION if catalogue == _GENERATED else 0,
+            catalog=catalog,
+            generator=generator.VERSION if catalog == _GENERATED else 0,
             products=options.products,
             goals=options.goals,
             seed=options.seed,
@@ -150,7 +150,7 @@ class WebShop:
         )
 
     def _suffices(self, marker: Marker | None, wanted: Mapping[str, int]) -> bool:
-        if marker is None or self._recipe.catalogue != _GENERATED or self._recipe.products:
+        if marker is None or self._recipe.catalog != _GENERATED or self._recipe.products:
             return marker is not None
         there = goals.splits(marker.goals)
         return all(len(there[split]) >= number for split, number in wanted.items())

@@ -18,7 +18,7 @@ class Options:
     """The options of the environment.
 
     Attributes:
-        catalogue: ``webshop`` for the files in ``$WEBSHOP_DATA``, ``generated`` for our own products, ``auto`` for the
+        catalog: ``webshop`` for the files in ``$WEBSHOP_DATA``, ``generated`` for our own products, ``auto`` for the
             former if the variable is set and the latter if it isn't.
         goals: ``human`` for instructions in people's words (for generated products: in words like theirs),
             ``synthetic`` for one instruction per combination of a product's options.
@@ -32,7 +32,7 @@ class Options:
             optional ``show_attrs``.
     """
 
-    catalogue: str = "auto"
+    catalog: str = "auto"
     goals: str = "human"
     products: int | None = None
     seed: int = 0
@@ -46,8 +46,8 @@ class Options:
         check_names("WebShop", options, [field.name for field in fields(cls)])
         for name, value in options.items():
             match name:
-                case "catalogue" | "goals":
-                    _one_of(name, value, CATALOGUES if name == "catalogue" else goals.KINDS)
+                case "catalog" | "goals":
+                    _one_of(name, value, CATALOGUES if name == "catalog" else goals.KINDS)
                 case "nouns":
                     if not isinstance(value, str) or not value:
                         raise _wrong(name, "auto, rule or the name of a pipeline of spaCy's", value)

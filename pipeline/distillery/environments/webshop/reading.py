@@ -1,7 +1,7 @@
 """The facts in an episode's own text: the actions that were possible on which pages, and the worth of purchases.
 
-Nothing here asks the shop: the miner of hints may know only what the agent could have read. Texts that users' clients
-send are read too, so no text may raise.
+Nothing here asks the shop: the extractor `rules` may know only what the agent could have read. Texts that users'
+clients send are read too, so no text may raise.
 """
 
 from __future__ import annotations

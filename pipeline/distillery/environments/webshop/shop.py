@@ -81,6 +81,6 @@ def search_engine() -> ModuleType:
         from distillery.environments.webshop import search
     except ImportError as error:
         raise EnvironmentConfigurationError(
-            f"WebShop needs {error.name}, and it isn't installed: pip install 'distillery[webshop]'"
+            f"WebShop needs {error.name}, and it isn't installed: pip install 'distillery-agents[webshop]'"
         ) from error
     return search
