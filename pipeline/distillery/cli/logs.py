@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from distillery.api.problems import near
 from distillery.cli.errors import EXIT_FAILED, complain
@@ -16,7 +17,7 @@ from distillery.database.runs import find, stage_rows
 from distillery.executors import home
 
 _POLL_SECONDS = 0.5
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16
 
 
 async def show_logs(options: argparse.Namespace) -> int:
@@ -61,10 +62,26 @@ def print_end(path: Path, *, lines: int | None) -> int:
     """Print a file, or its last lines, and return the position after them."""
     if lines is None:
         return print_from(path, 0)
-    content = path.read_bytes()
-    kept = content.splitlines(keepends=True)[-lines:] if lines else []
-    _write(b"".join(kept))
-    return len(content)
+    with path.open("rb") as file:
+        position = start_of_end(file, lines)
+    return print_from(path, position)
+
+
+def start_of_end(file: BinaryIO, lines: int) -> int:
+    """Return the position of a file's last lines. It reads blocks from the end, and no more of them than it needs."""
+    position = size = file.seek(0, os.SEEK_END)
+    while position and lines:
+        begin = max(0, position - _BLOCK)
+        file.seek(begin)
+        block = file.read(position - begin)
+        # a line break at the very end ends the last line, and begins none
+        at = len(block) - (position == size)
+        while (at := block.rfind(b"\n", 0, at)) >= 0:
+            lines -= 1
+            if not lines:
+                return begin + at + 1
+        position = begin
+    return 0 if lines else size
 
 
 def print_from(path: Path, position: int) -> int:
