@@ -297,6 +297,48 @@ def test_verb_fails_when_the_operator_does_not_answer(kubectl: Path, now: str, c
     assert "the operator did not answer distillery.dev/canary-requested=abort@now" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "request_", "describe"),
+    [
+        ("promote a --round 2", "serve-requested=2@", "kubectl describe drun a"),
+        ("rollback team/a", "serve-requested=previous@", "kubectl describe drun a --namespace=team"),
+        ("abort a --context prod", "canary-requested=abort@", "kubectl describe drun a --context=prod"),
+        ("pause a --stages", "stages-requested=pause@", "kubectl describe drun a"),
+    ],
+)
+def test_verb_names_the_place_of_the_answer_when_it_is_interrupted(
+    arguments: str, request_: str, describe: str, kubectl: Path
+):
+    """As the first Ctrl-C does while kubectl runs: a terminal would send it the signal too."""
+    press_ctrl_c(kubectl, "get")
+    done = in_a_process(*arguments.split())
+    assert done.returncode == 130
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"interrupted; the request distillery.dev/{request_}")
+    assert line.endswith(f"{describe} shows the operator's answer")
+
+
+def test_verb_claims_no_request_when_it_is_interrupted_before(kubectl: Path):
+    press_ctrl_c(kubectl, "annotate")
+    done = in_a_process("abort", "team/a")
+    assert done.returncode == 130
+    told = "interrupted; the request may not be set: kubectl describe drun a --namespace=team shows it\n"
+    assert done.stderr == told
+
+
+def press_ctrl_c(kubectl: Path, verb: str) -> None:
+    """Have the fake kubectl interrupt the command that called it, and end as the real one does."""
+    program = kubectl / "kubectl"
+    answering = program.read_text().removeprefix("#!/bin/sh\n")
+    program.write_text(f'#!/bin/sh\nif [ "$1" = {verb} ]; then kill -INT $PPID; kill -INT $$; fi\n{answering}')
+
+
+def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = "from distillery.cli.main import main; main()"
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No run of this machine, and not even a database."""

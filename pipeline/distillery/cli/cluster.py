@@ -5,19 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from distillery.api import CANARY_ANNOTATION, GROUP, RETRY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.api.problems import lookup
 from distillery.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
-from distillery.cli.errors import EXIT_FAILED, complain
+from distillery.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, complain, describe_command, scope
 
 _KIND = f"distillationruns.{GROUP}"
 _POLLS, _POLL_SECONDS = 30, 0.5
 _LOG_LINE = re.compile(r"[EWIF]\d{4} ")
+
+
+class AnswerPending(Exception):
+    """A person interrupted the wait for the operator's answer; the message names the request and the answer's place."""
 
 
 async def request(options: argparse.Namespace) -> int:
@@ -25,7 +33,10 @@ async def request(options: argparse.Namespace) -> int:
     from distillery.executors.home import folder_of_key  # takes a second to import
 
     try:
-        print(_request_of(options))
+        with _interrupted_at_once():
+            print(_request_of(options))
+    except AnswerPending as pending:
+        return complain(str(pending), EXIT_INTERRUPTED)
     except RuntimeError as error:
         if not folder_of_key(options.run if "/" in options.run else f"default/{options.run}").is_dir():
             raise
@@ -35,6 +46,16 @@ async def request(options: argparse.Namespace) -> int:
             EXIT_FAILED,
         )
     return 0
+
+
+@contextmanager
+def _interrupted_at_once() -> Generator[None]:
+    """Have the first Ctrl-C raise KeyboardInterrupt. asyncio's handler would wait for the next ``await``."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _request_of(options: argparse.Namespace) -> str:
@@ -58,6 +79,7 @@ def promote(run: str, number: int | None, *, context: str | None = None) -> str:
 
     Raises:
         RuntimeError: the operator refuses, or does not answer; or kubectl is not there, or says no.
+        AnswerPending: Ctrl-C came after the request was set.
     """
     return _request(run, SERVE_ANNOTATION, LATEST if number is None else str(number), context=context)
 
@@ -87,12 +109,12 @@ def retry(run: str, *, context: str | None = None) -> str:
     Raises:
         RuntimeError: the run is complete; or kubectl is not there, or says no.
     """
-    found = json.loads(_kubectl(run, "get", "--output=json", context=context))
+    found = read_run(run, context=context)
     phase = lookup(found, "status.phase")
     if phase == "Complete":
         raise RuntimeError(f"run {run} is complete: no stage of it failed")
     _annotate(run, RETRY_ANNOTATION, _token(), context=context)
-    return f"the failed stages of run {run} start again; kubectl describe drun {_name(run)} shows how they do"
+    return f"the failed stages of run {run} start again; {describe_command(run, context)} shows how they do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +141,7 @@ class Deletion:
 
 def deletion(run: str, *, context: str | None = None) -> Deletion:
     """Return what deleting a run removes and keeps. Raises RuntimeError: there is no such run, or no kubectl."""
-    found = json.loads(_kubectl(run, "get", "--output=json", context=context))
+    found = read_run(run, context=context)
     uri, secret = lookup(found, "spec.storage.uri"), lookup(found, "spec.database.dsnSecretRef")
     kept = list[str]()
     if uri:
@@ -137,26 +159,40 @@ def deletion(run: str, *, context: str | None = None) -> Deletion:
     return Deletion(run, context, question, stays)
 
 
-def _name(run: str) -> str:
-    return run.rpartition("/")[2]
+def read_run(run: str, *, context: str | None) -> dict[str, Any]:
+    """Return a run as the cluster has it. Raises RuntimeError: there is no such run, or no kubectl."""
+    return json.loads(_kubectl(run, "get", "--output=json", context=context))
 
 
 def _request(run: str, annotation: str, word: str, *, context: str | None) -> str:
-    """Annotate a run, and wait for the operator's answer. Raises RuntimeError."""
+    """Annotate a run, and wait for the operator's answer. Raises RuntimeError and AnswerPending."""
     value = f"{word}@{_token()}"
     _annotate(run, annotation, value, context=context)
+    describe = describe_command(run, context)
+    try:
+        return _answer(run, annotation, value, context=context)
+    except TimeoutError as error:
+        raise RuntimeError(
+            f"the operator did not answer {annotation}={value} within {_POLLS * _POLL_SECONDS:.0f} s. It answers once "
+            f"it runs and the spec is valid: {describe} shows the condition RequestAccepted"
+        ) from error
+    except KeyboardInterrupt as error:
+        raise AnswerPending(
+            f"interrupted; the request {annotation}={value} is set on run {run}, and {describe} shows the operator's "
+            "answer"
+        ) from error
+
+
+def _answer(run: str, annotation: str, value: str, *, context: str | None) -> str:
+    """Wait for the operator's answer. Raises TimeoutError, and RuntimeError if the operator refuses."""
     for _ in range(_POLLS):
-        found = json.loads(_kubectl(run, "get", "--output=json", context=context))
-        answers = lookup(found, "status.requests") or []
+        answers = lookup(read_run(run, context=context), "status.requests") or []
         if given := next((one for one in answers if (one["name"], one["value"]) == (annotation, value)), None):
             if given["phase"] == "Rejected":
                 raise RuntimeError(given["message"])
             return str(given["message"])
         time.sleep(_POLL_SECONDS)
-    raise RuntimeError(
-        f"the operator did not answer {annotation}={value} within {_POLLS * _POLL_SECONDS:.0f} s. It answers once it "
-        f"runs and the spec is valid: kubectl describe drun {_name(run)} shows the condition RequestAccepted"
-    )
+    raise TimeoutError
 
 
 def _token() -> str:
@@ -171,14 +207,18 @@ def _annotate(run: str, annotation: str, value: str, *, context: str | None) -> 
 
 
 def _kubectl(run: str, verb: str, *arguments: str, context: str | None) -> str:
-    namespace, _, name = run.rpartition("/")
-    command = ["kubectl", verb, _KIND, name, *arguments]
-    command += [f"--namespace={namespace}"] if namespace else []
-    command += [f"--context={context}"] if context else []
+    _, _, name = run.rpartition("/")
+    return kubectl(verb, _KIND, name, *arguments, *scope(run, context))
+
+
+def kubectl(*arguments: str) -> str:
+    """Return the output of kubectl. Raises RuntimeError: it is not installed, or reports an error."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise RuntimeError("runs on a cluster are changed by kubectl, which is not installed here") from error
+        raise RuntimeError("runs on a cluster need kubectl, which is not installed here") from error
+    if done.returncode == -signal.SIGINT:  # Ctrl-C is for the whole process group
+        raise KeyboardInterrupt
     if done.returncode:
         # its client logs every try before it says what is wrong
         lines = [line for line in done.stderr.strip().splitlines() if not _LOG_LINE.match(line)]

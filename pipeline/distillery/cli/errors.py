@@ -28,10 +28,24 @@ def how_to_resume(options: argparse.Namespace) -> str:
             return ""
 
 
+def scope(run: str, context: str | None) -> list[str]:
+    """Return the options of kubectl that name a run's namespace and its cluster."""
+    namespace, _, _ = run.rpartition("/")
+    return [*([f"--namespace={namespace}"] if namespace else []), *([f"--context={context}"] if context else [])]
+
+
+def describe_command(run: str, context: str | None) -> str:
+    """Return the command that shows the state of a run on a cluster."""
+    return shlex.join(["kubectl", "describe", "drun", run.rpartition("/")[2], *scope(run, context)])
+
+
 def interruption(options: argparse.Namespace) -> str:
     """The message after Ctrl-C: what became of the run."""
     if options.command == "status":
         return "stopped watching; this changes nothing for the run"
+    if options.command in ("promote", "rollback", "abort", "pause", "resume"):
+        describe = describe_command(options.run, options.context)
+        return f"interrupted; the request may not be set: {describe} shows it"
     return f"interrupted{how_to_resume(options)}"
 
 
