@@ -143,6 +143,17 @@ async def test_logs_are_of_the_stage_that_is_named_or_started_last(run_id: int, 
     assert "did you mean r1-rollout?" in shown
 
 
+async def test_logs_look_for_an_unknown_run_on_the_cluster(
+    run_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError) as raised:
+        await logs.show_logs(parser().parse_args(["logs", "tset"]))
+    here, there = str(raised.value).splitlines()
+    assert here == "on this machine there is no run default/tset; known: default/test"
+    assert there == "on the cluster: runs on a cluster need kubectl, which is not installed here"
+
+
 async def test_hints_are_shown_as_written_and_as_json(
     database: Database, run_id: int, capsys: pytest.CaptureFixture[str]
 ):

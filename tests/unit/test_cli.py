@@ -220,20 +220,6 @@ def test_a_model_that_has_gone_since_is_told_in_one_line(
     assert capsys.readouterr().err == "model /gone: there is no such folder\n"
 
 
-@pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake kubectl: it writes down what it is asked, and prints what lies in its answer."""
-    program = tmp_path / "kubectl"
-    program.write_text(f"""#!/bin/sh
-echo "$@" >> {tmp_path}/asked
-cat {tmp_path}/answer 2>/dev/null
-test ! -e {tmp_path}/refusal || {{ cat {tmp_path}/refusal >&2; exit 1; }}
-""")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    return tmp_path
-
-
 KIND = "distillationruns.distillery.dev"
 
 
@@ -337,13 +323,6 @@ def press_ctrl_c(kubectl: Path, verb: str) -> None:
 def in_a_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = "from distillery.cli.main import main; main()"
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-
-
-@pytest.fixture
-def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run of this machine, and not even a database."""
-    monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("DISTILLERY_DATABASE_URL", raising=False)
 
 
 def test_retry_annotates_the_run_when_it_is_on_a_cluster(

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.api import GROUP, DistillationRun
+from distillery.api import GROUP, RUN_LABEL, DistillationRun
+from distillery.api import STAGE_LABEL as STAGE_LABEL  # with the other names of what belongs to a run
 from distillery.api.learned import digest_of_learned
 from distillery.artifacts.identity import Identity
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "distillery"}
-RUN_LABEL = f"{GROUP}/run"
-STAGE_LABEL = f"{GROUP}/stage"
 INSTANCE_LABEL = f"{GROUP}/controller-instance-id"
 """On a run: which of several operators of its namespace acts on it."""
 

@@ -3,7 +3,17 @@
 from distillery.api.load import canonical, load, parse, parse_known, without_defaults
 from distillery.api.problems import CannotRun, InvalidRun, Problem
 from distillery.api.requests import CANARY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
-from distillery.api.run import GROUP, KIND, RESERVED, RETRY_ANNOTATION, VERSION, DistillationRun, Spec
+from distillery.api.run import (
+    GROUP,
+    KIND,
+    RESERVED,
+    RETRY_ANNOTATION,
+    RUN_LABEL,
+    STAGE_LABEL,
+    VERSION,
+    DistillationRun,
+    Spec,
+)
 
 __all__ = [
     "CANARY_ANNOTATION",
@@ -11,8 +21,10 @@ __all__ = [
     "KIND",
     "RESERVED",
     "RETRY_ANNOTATION",
+    "RUN_LABEL",
     "SERVE_ANNOTATION",
     "STAGES_ANNOTATION",
+    "STAGE_LABEL",
     "VERSION",
     "CannotRun",
     "DistillationRun",

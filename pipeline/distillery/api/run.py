@@ -26,6 +26,10 @@ KIND = "DistillationRun"
 RETRY_ANNOTATION = f"{GROUP}/retry-requested"
 """On a run of a cluster: a new value starts its failed stages again. ``distillery retry`` writes the time."""
 
+RUN_LABEL = f"{GROUP}/run"
+STAGE_LABEL = f"{GROUP}/stage"
+"""On what belongs to a run of a cluster, and to one of its stages: their names."""
+
 RESERVED = ("-canary", "-database")
 """How no run's name may end: what belongs to another run is named so, and the two would take it from each other."""
 

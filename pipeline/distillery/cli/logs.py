@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distillery.api.problems import near
+from distillery.cli import cluster_logs
 from distillery.cli.errors import EXIT_FAILED, complain
 from distillery.database import Database
-from distillery.database.runs import find, stage_rows
+from distillery.database.runs import UnknownRun, find, stage_rows
 from distillery.executors import home
 
 _POLL_SECONDS = 0.5
@@ -21,7 +22,23 @@ _BLOCK = 1 << 16
 
 
 async def show_logs(options: argparse.Namespace) -> int:
-    """Print the log of a stage, and with ``--follow`` what is added to it."""
+    """Print the log of a stage, and with ``--follow`` what is added to it.
+
+    A run that this machine does not have is looked for on the cluster.
+    """
+    unknown = ""
+    if options.context is None and home.has_database():
+        try:
+            return await _show_logs_here(options)
+        except UnknownRun as error:
+            unknown = str(error)
+    try:
+        return await cluster_logs.show_logs(options)
+    except RuntimeError as error:
+        raise RuntimeError(f"on this machine {unknown}\non the cluster: {error}" if unknown else str(error)) from error
+
+
+async def _show_logs_here(options: argparse.Namespace) -> int:
     with home.database() as (dsn, _):
         async with Database(dsn) as database:
             row = await find(database, options.run)

@@ -28,6 +28,7 @@ examples:
   distillery delete house                   delete it and all it has
 
 on a cluster:
+  distillery logs alfworld-14b --follow     the log of the stage that runs
   distillery retry alfworld-14b             start failed stages again
   distillery promote alfworld-14b --round 2 serve the student of round 2
   distillery rollback alfworld-14b          serve what was served before
@@ -160,12 +161,17 @@ def parser() -> argparse.ArgumentParser:
     logs = command(
         "logs",
         "show the log of a stage",
-        "Without STAGE: of the stage that failed, else of the one that started last. vllm is the model server.",
+        "Without STAGE: of the stage that failed, else of the one that started last. vllm is the model server. A run "
+        "that this machine does not have is looked for on the cluster: kubectl prints the newest pods of STAGE, or of "
+        "the stage that runs, with their model servers.",
     )
     logs.add_argument("run", help=_RUN)
     logs.add_argument("stage", nargs="?", help="such as r1-train-distilled; distillery status RUN lists them")
     logs.add_argument("-f", "--follow", action="store_true", help="continue with what is added, until Ctrl-C")
-    logs.add_argument("--tail", type=_count, metavar="LINES", help="only the last lines")
+    logs.add_argument(
+        "--tail", type=_count, metavar="LINES", help="only the last lines, on a cluster of each container"
+    )
+    logs.add_argument("--context", help="of the kubeconfig; looks on that cluster only")
     compare = command(
         "compare",
         "compare two runs",
