@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "tokenizer.model"]
@@ -12,6 +13,8 @@ UNWANTED = ["consolidated*.safetensors", "*/*"]
 CHAT_TEMPLATE_ARGUMENTS = {"date_string": "26 Jul 2024"}
 """The variables that chat templates get besides the messages, in training and in every server: a fixed date (the one
 that Llama 3.1's template falls back to), because a student has to see in use the prompts that it was trained on."""
+
+_HUB_SECONDS = 5.0
 
 
 class ModelNotFound(Exception):
@@ -40,6 +43,19 @@ def resolve(model: str, revision: str | None) -> Path:
     if not any(folder.glob("*.safetensors")):
         raise ModelNotFound(f"model {model}: {folder} holds no *.safetensors; other formats are not loaded")
     return folder
+
+
+def newest_commit(model: str) -> str | None:
+    """The newest commit of a model repository, or of its local cache; None where neither has such a model."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with suppress(Exception):  # its HTTP library's errors too, which no base class joins with its own
+        return HfApi().model_info(model, timeout=_HUB_SECONDS).sha
+    try:
+        return Path(hf_hub_download(model, "config.json", local_files_only=True)).parent.name
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return None
 
 
 def _download(model: str, revision: str) -> Path:

@@ -25,8 +25,8 @@ from distillery.models import ModelNotFound
 from tests.unit.documents import document
 
 COMMANDS = (
-    "run", "retry", "delete", "validate", "list", "status", "logs", "compare", "report", "hints", "serve", "promote",
-    "rollback", "abort", "pause", "resume",
+    "init", "run", "retry", "delete", "validate", "list", "status", "logs", "compare", "report", "hints", "serve",
+    "promote", "rollback", "abort", "pause", "resume",
 )  # fmt: skip
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from huggingface_hub.utils import filter_repo_objects
@@ -36,3 +39,17 @@ def test_a_merged_student_gets_what_servers_read_of_its_base(tmp_path: Path):
         (base / name).write_text(name)
     copy_companions(base, student)
     assert {path.name for path in student.iterdir()} == wanted
+
+
+def test_newest_commit_is_that_of_the_cache_when_there_is_no_network(tmp_path: Path):
+    """In a process of its own: the library reads its environment when it is imported."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    cached = tmp_path / "models--x--y"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    (cached / "snapshots" / commit).mkdir(parents=True)
+    (cached / "snapshots" / commit / "config.json").write_text("{}")
+    program = "from distillery.models import newest_commit as n; print(n('x/y'), n('x/z'), n('not a/name'))"
+    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=variables)
+    assert done.stdout == f"{commit} None None\n"

@@ -50,6 +50,10 @@ def command_of(name: str) -> Command:
             from distillery.cli import runs
 
             return {"run": runs.run, "retry": runs.retry, "delete": runs.delete_run}[name]
+        case "init":
+            from distillery.cli.init import init
+
+            return init
         case "validate":
             from distillery.cli.preflight import validate
 

@@ -16,6 +16,7 @@ described by a DistillationRun document, the same as on Kubernetes.
 
 _EPILOG = """\
 examples:
+  distillery init house.yaml                write a run file to start from
   distillery validate house.yaml            check a document; starts nothing
   distillery run house.yaml                 run it; again: resume it
   distillery list                           all runs with their verdicts
@@ -50,6 +51,7 @@ _RUN = "NAME or NAMESPACE/NAME"
 
 
 _EXAMPLES = {
+    "init": "distillery init shop.yaml --environment webshop --agent react",
     "run": "distillery run house.yaml --set spec.rounds.maxRounds=2",
     "retry": "distillery retry house",
     "delete": "distillery delete house --yes",
@@ -105,6 +107,18 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=raw,
         )
 
+    init = command(
+        "init",
+        "write a run file to start from",
+        "A short file with comments, for one machine or a cluster. The run is named after it. An existing file is "
+        "never overwritten.",
+    )
+    init.add_argument("file", type=Path, help="such as house.yaml; .yaml is added where it is missing")
+    init.add_argument("--environment", default="alfworld", metavar="NAME", help="an installed one (default: alfworld)")
+    init.add_argument("--agent", default="react", metavar="NAME", help="an installed one (default: react)")
+    init.add_argument(
+        "--model", help="the student: a folder, or a model repository, pinned as MODEL@COMMIT or to its newest commit"
+    )
     run = command(
         "run",
         "run a document to its end on this machine",
