@@ -8,7 +8,7 @@ CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
-	crds reference chart-readme lock release pretrain pretrain-shopper clean
+	crds reference chart-readme kustomize lock release pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -98,6 +98,12 @@ crds: install ## Generate the CustomResourceDefinition from the types
 
 chart-readme: install ## Generate the table of values in the chart's README
 	$(BIN)/python hack/chart_readme.py
+
+# The helm of PATH, or the one that `make cluster` builds.
+HELM ?= $(or $(shell command -v helm),$(or $(DISTILLERY_CLUSTER),/var/lib/distillery-cluster)/bin/helm)
+
+kustomize: ## Generate the Kustomize base from the chart (helm)
+	$(PYTHON) hack/kustomize.py --helm $(HELM)
 
 reference: install ## Generate docs/reference from the code
 	$(BIN)/python -m hack.reference

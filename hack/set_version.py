@@ -29,7 +29,8 @@ PACKAGES = tuple(
 
 CHART = "charts/distillery/Chart.yaml"
 CITATION = "CITATION.cff"
-DEFINITIONS = ("crds/*.yaml", "charts/distillery/files/crd.yaml")
+DEFINITIONS = ("crds/distillery.dev_*.yaml", "charts/distillery/files/crd.yaml")
+KUSTOMIZE = "charts/kustomize/base/distillery.yaml"
 CHANGELOG = "CHANGELOG.md"
 
 PROSE = ("README.md", "docs/**/*.md", "charts/**/*.md", "images/*/Dockerfile", "hack/release_images.py")
@@ -61,7 +62,8 @@ FORMS = (
     _form((CHART,), "^appVersion: ", "$", required=True),
     _form((CITATION,), "^version: ", "$", required=True),
     _form(DEFINITIONS, "^    app.kubernetes.io/version: ", "$", required=True),
-    _form(PROSE, r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
+    _form((KUSTOMIZE,), '^ +app.kubernetes.io/version: "', '"$'),
+    _form((*PROSE, KUSTOMIZE), r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
     _form(PROSE, r"release_images\.py \S+ "),
     _form(PROSE, r"\b[Aa] tag\s+(?:such as\s+)?`v"),
 )

@@ -17,6 +17,7 @@ from distillery.stages.status import Status
 from distillery_gateway.metrics import Metrics as GatewayMetrics
 from distillery_operator.metrics import Metrics as OperatorMetrics
 from distillery_operator.settings import Settings
+from hack import kustomize
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, REGISTRY, RELEASE, SYSTEM, template
 from tests.unit.operator.fake_cluster import FakeCluster, run_object
@@ -245,6 +246,28 @@ def named_images(manifests: list[dict[str, Any]]) -> Iterator[str]:
     (pod,) = pods(manifests)
     yield pod["containers"][0]["image"]
     yield from (value for name, value in variables(pod).items() if name.endswith("_IMAGE"))
+
+
+def test_kustomize_base_is_what_the_chart_says(cluster: Cluster):
+    rendered = cluster.helm(*kustomize.RENDER)
+    assert kustomize.BASE.read_text() == kustomize.generate(rendered), "run `make kustomize`"
+
+
+def test_kustomize_overlay_has_the_objects_of_the_chart(cluster: Cluster):
+    of_helm = {(m["kind"], m["metadata"]["name"]) for m in template(cluster)}
+    assert {(m["kind"], m["metadata"]["name"]) for m in build_overlay(cluster)} == {*of_helm, ("Namespace", SYSTEM)}
+
+
+def test_kustomize_overlay_replaces_the_registry_of_every_image(cluster: Cluster):
+    images = sorted(named_images(build_overlay(cluster)))
+    assert images == sorted(named_images(template(cluster, "registry=localhost")))
+
+
+def build_overlay(cluster: Cluster) -> list[dict[str, Any]]:
+    """The objects of the overlay that teams copy."""
+    done = cluster.run("kubectl", "kustomize", str(kustomize.BASE.parents[1] / "overlay"))
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
