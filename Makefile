@@ -8,7 +8,7 @@ CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
-	crds reference chart-readme kustomize lock release pretrain pretrain-shopper clean
+	crds reference chart-readme kustomize dist lock release pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -117,6 +117,14 @@ build/docs-venv/.installed: requirements/docs.txt
 docs: build/docs-venv/.installed ## Build the documentation site; fails on a broken link (seconds)
 	build/docs-venv/bin/python -m hack.site
 
+# Needs no more of .venv than uv, which installs the pinned setuptools elsewhere.
+dist: $(UV) ## Build the Python distributions into dist/ (seconds)
+	$(PYTHON) hack/build_dists.py
+
+$(UV):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
+
 # The hashes of every file of every pinned version; no names of hosts.
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
 	--overrides requirements/overrides.txt --excludes requirements/excludes.txt --custom-compile-command "make lock"
@@ -129,9 +137,9 @@ lock: $(UV) ## Pin the current releases again
 		--extra webshop --extra s3 \
 		-c requirements/local.txt -o requirements/pipeline.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra cpu -c requirements/local.txt -o requirements/server-cpu.txt
-	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery \
+	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery-agents \
 		-o requirements/operator.txt
-	$(COMPILE) --upgrade gateway/pyproject.toml --extra s3 -c requirements/local.txt --no-emit-package distillery \
+	$(COMPILE) --upgrade gateway/pyproject.toml --extra s3 -c requirements/local.txt --no-emit-package distillery-agents \
 		-o requirements/gateway.txt
 	$(COMPILE) --upgrade --excludes requirements/openenv-excludes.txt requirements/openenv.in -o requirements/openenv.txt
 	$(COMPILE) --upgrade --no-deps requirements/bench.in -c requirements/local.txt -o requirements/bench.txt
@@ -155,4 +163,4 @@ pretrain-shopper: install ## Make models/shopper again (5 minutes on one core)
 	cd models/shopper && OMP_NUM_THREADS=1 $(abspath $(BIN))/python pretrain.py --out .
 
 clean: ## Remove what the commands made here (not the runs)
-	rm -rf $(VENV) build .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -27,6 +27,9 @@ PACKAGES = tuple(
 )
 """The modules whose ``__version__`` setuptools reads; the first is the one that all others have to agree with."""
 
+DISTRIBUTIONS = ("operator/pyproject.toml", "gateway/pyproject.toml")
+"""They require the pipeline of their own version."""
+
 CHART = "charts/distillery/Chart.yaml"
 CITATION = "CITATION.cff"
 DEFINITIONS = ("crds/distillery.dev_*.yaml", "charts/distillery/files/crd.yaml")
@@ -58,6 +61,7 @@ def _form(files: tuple[str, ...], before: str, after: str = "", *, required: boo
 
 FORMS = (
     _form(PACKAGES, '^__version__ = "', '"$', required=True),
+    _form(DISTRIBUTIONS, '^    "distillery-agents==', '",$', required=True),
     _form((CHART,), "^version: ", "$", required=True),
     _form((CHART,), "^appVersion: ", "$", required=True),
     _form((CITATION,), "^version: ", "$", required=True),
