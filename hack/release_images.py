@@ -3,8 +3,9 @@
     python3 hack/release_images.py registry.example.com/team 0.1.0-alpha.1 > pinned.yaml
     helm install distillery charts/distillery --values pinned.yaml
 
-Takes docker with buildx, logged in to the registry. No digest is kept in the repository: each is looked up when a
-release is made, of the tag that the Dockerfile names.
+Takes docker with a builder of buildx that builds the platforms, logged in to the registry. Each image gets two
+attestations, its SBOM and its provenance, which are below the same digest. No digest is kept in the repository: each is
+looked up when a release is made, of the tag that the Dockerfile names.
 """
 
 from __future__ import annotations
@@ -15,19 +16,38 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = re.compile(r"^ARG (?P<argument>[A-Z]+_IMAGE)=(?P<image>\S+)$", re.MULTILINE)
 
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image of a release.
+
+    Attributes:
+        folder: of its Dockerfile.
+        key: its name in the chart's ``images``; the operator's is ``image``, and has none.
+        platforms: what it is built for.
+    """
+
+    folder: str
+    key: str
+    platforms: tuple[str, ...] = ("linux/amd64",)
+
+
+_BOTH = ("linux/amd64", "linux/arm64")
+
 IMAGES = {
-    "operator": ("operator", ""),
-    "gateway": ("gateway", "gateway"),
-    "pipeline": ("pipeline", "pipeline"),
-    "server-cpu": ("pipeline", "cpuServer"),
+    "operator": Image("operator", "", _BOTH),
+    "gateway": Image("gateway", "gateway", _BOTH),
+    "pipeline": Image("pipeline", "pipeline"),  # what needs torch was never tried on arm64
+    "server-cpu": Image("pipeline", "cpuServer"),
 }
-"""Of each image the folder of its Dockerfile, and its name in the chart's ``images``: the operator's is ``image``."""
+"""The images by name."""
 
 
 def main() -> None:
@@ -37,19 +57,19 @@ def main() -> None:
     parser.add_argument("tag", help="of all images, besides their digests")
     chosen = parser.parse_args()
     values: dict[str, Any] = {"registry": chosen.registry, "images": {}}
-    for name, (folder, key) in IMAGES.items():
-        digest = build(name, folder, f"{chosen.registry}/distillery/{name}:{chosen.tag}")
+    for name, image in IMAGES.items():
+        digest = build(name, image, f"{chosen.registry}/distillery/{name}:{chosen.tag}")
         pinned_image = {"tag": chosen.tag, "digest": digest}
-        if key:
-            values["images"][key] = pinned_image
+        if image.key:
+            values["images"][image.key] = pinned_image
         else:
             values["image"] = pinned_image
     print(json.dumps(values, indent=2))
 
 
-def build(name: str, folder: str, reference: str) -> str:
-    """Build an image and push it; its digest in the registry."""
-    dockerfile = Path("images", folder, "Dockerfile")
+def build(name: str, image: Image, reference: str) -> str:
+    """Build an image and push it with its attestations; the digest in the registry of all of it."""
+    dockerfile = Path("images", image.folder, "Dockerfile")
     text = (ROOT / dockerfile).read_text()
     arguments = [f"--build-arg={base['argument']}={pinned(base['image'])}" for base in BASE.finditer(text)]
     targets = [f"--target={name}"] if f" AS {name}\n" in text else []
@@ -57,6 +77,7 @@ def build(name: str, folder: str, reference: str) -> str:
         metadata = Path(made, "metadata.json")
         docker(
             "buildx", "build", f"--file={dockerfile}", *targets, *arguments, f"--tag={reference}", "--push",
+            f"--platform={','.join(image.platforms)}", "--sbom=true", "--provenance=mode=max",
             f"--metadata-file={metadata}", ".",
         )  # fmt: skip
         return json.loads(metadata.read_text())["containerimage.digest"]

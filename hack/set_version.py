@@ -67,10 +67,13 @@ FORMS = (
     _form((CITATION,), "^version: ", "$", required=True),
     _form(DEFINITIONS, "^    app.kubernetes.io/version: ", "$", required=True),
     _form((KUSTOMIZE,), '^ +app.kubernetes.io/version: "', '"$'),
-    _form((*PROSE, KUSTOMIZE), r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
+    _form((*PROSE, CHART, KUSTOMIZE), r"distillery/(?:operator|gateway|pipeline|server-cpu|\{[a-z,-]+\}):"),
     _form(PROSE, r"release_images\.py \S+ "),
     _form(PROSE, r"\b[Aa] tag\s+(?:such as\s+)?`v"),
 )
+
+
+_PRERELEASE = re.compile(r'(?<=^  artifacthub.io/prerelease: ")(?:true|false)(?="$)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,8 @@ def set_version(root: Path, version: str) -> list[Path]:
         for mention in sorted(set(mentions), key=lambda mention: mention.start, reverse=True):
             end = mention.start + len(mention.version)
             text = text[: mention.start] + version + text[end:]
+        if path == Path(CHART):
+            text = _PRERELEASE.sub("true" if "-" in version else "false", text)
         (root / path).write_text(text, encoding="utf-8")
     return list(changed)
 

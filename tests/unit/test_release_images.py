@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,31 @@ def test_images_are_built_on_pinned_bases_and_named_by_their_digests(tmp_path: P
     chart = yaml.safe_load((ROOT / "charts/distillery/values.yaml").read_text())
     assert values.keys() <= chart.keys()
     assert values["images"].keys() <= chart["images"].keys()
+
+
+def test_images_without_torch_are_built_for_arm64_when_released(tmp_path: Path):
+    release(tmp_path)
+    asked = [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    platforms = {
+        re.sub(r".*/(.*):.*", r"\1", option(words, "tag")): option(words, "platform")
+        for words in asked
+        if words[1] == "build"
+    }
+    amd64, both = "linux/amd64", "linux/amd64,linux/arm64"
+    assert platforms == {"operator": both, "gateway": both, "pipeline": amd64, "server-cpu": amd64}
+
+
+def test_every_image_has_its_attestations_when_released(tmp_path: Path):
+    release(tmp_path)
+    asked = [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    builds = [words for words in asked if words[1] == "build"]
+    assert [(option(words, "sbom"), option(words, "provenance")) for words in builds] == [("true", "mode=max")] * 4
+
+
+def option(words: list[str], name: str) -> str:
+    """The value of an option that a command has once."""
+    (value,) = (word.partition("=")[2] for word in words if word.startswith(f"--{name}="))
+    return value
 
 
 @pytest.mark.parametrize("image", ["operator", "server-cpu"])
