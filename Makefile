@@ -8,7 +8,8 @@ CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
-	crds reference chart-readme kustomize dist lock release pretrain pretrain-shopper clean
+	crds reference chart-readme kustomize dist lock release release-images release-chart release-sign release-pypi \
+	release-github owner pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
@@ -155,6 +156,31 @@ release: install ## Write VERSION everywhere, check it, and print the git comman
 		"  git commit --all --message 'Release $(VERSION)'" \
 		"  git tag --annotate v$(VERSION) --message 'Distillery $(VERSION)'" \
 		"  git push --follow-tags"
+
+# What release.yaml runs for a tag, in this order. OWNER is the user or organization on GitHub.
+REGISTRY ?= ghcr.io/$(shell echo '$(OWNER)' | tr A-Z a-z)
+RELEASE  := build/release
+
+release-images: owner ## Build the images of OWNER with their attestations, and push them (docker)
+	$(PYTHON) hack/release_images.py $(REGISTRY) $(TAG) > $(RELEASE)/pinned.yaml
+
+release-chart: owner ## Package the chart of OWNER, and push it (helm)
+	$(PYTHON) hack/release_chart.py --helm $(HELM) --owner $(OWNER) --push oci://$(REGISTRY)/charts > $(RELEASE)/chart.txt
+
+release-sign: ## Sign the images, the chart and the files of the release without a key (cosign)
+	$(PYTHON) -m hack.sign_release --values $(RELEASE)/pinned.yaml --chart $(RELEASE)/chart.txt \
+		$(RELEASE)/pinned.yaml $(RELEASE)/*.tgz dist/*.whl dist/*.tar.gz
+
+release-pypi: $(UV) ## Publish dist/ on PyPI as a trusted publisher; what is there already is skipped
+	$(UV) publish --trusted-publishing always --check-url https://pypi.org/simple/ dist/*.whl dist/*.tar.gz
+
+release-github: ## Create the release of the version's tag on GitHub (gh)
+	gh release create v$(TAG) --verify-tag --generate-notes $(if $(findstring -,$(TAG)),--prerelease) \
+		$(RELEASE)/pinned.yaml* $(RELEASE)/*.tgz* dist/*
+
+owner:
+	@test -n "$(OWNER)" || { echo "OWNER: name the user or organization on GitHub" >&2; exit 1; }
+	@mkdir -p $(RELEASE)
 
 pretrain: install ## Make models/micro again (40 minutes on one core)
 	cd models/micro && OMP_NUM_THREADS=1 $(abspath $(BIN))/python -m pretraining.train --out .
