@@ -171,8 +171,8 @@ release-sign: ## Sign the images, the chart and the files of the release without
 	$(PYTHON) -m hack.sign_release --values $(RELEASE)/pinned.yaml --chart $(RELEASE)/chart.txt \
 		$(RELEASE)/pinned.yaml $(RELEASE)/*.tgz dist/*.whl dist/*.tar.gz
 
-release-pypi: $(UV) ## Publish dist/ on PyPI as a trusted publisher; what is there already is skipped
-	$(UV) publish --trusted-publishing always --check-url https://pypi.org/simple/ dist/*.whl dist/*.tar.gz
+release-pypi: $(UV) ## Publish dist/ on PyPI as a trusted publisher
+	$(UV) publish --trusted-publishing always dist/*.whl dist/*.tar.gz
 
 release-github: ## Create the release of the version's tag on GitHub (gh)
 	gh release create v$(TAG) --verify-tag --generate-notes $(if $(findstring -,$(TAG)),--prerelease) \

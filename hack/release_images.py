@@ -1,6 +1,6 @@
 """Build the project's images on bases pinned by digest, push them, and print the chart's values that pin them in turn.
 
-    python3 hack/release_images.py registry.example.com/team 0.1.0-alpha.1 > pinned.yaml
+    python3 hack/release_images.py registry.example.com/team 0.1.0-alpha.2 > pinned.yaml
     helm install distillery charts/distillery --values pinned.yaml
 
 Takes docker with a builder of buildx that builds the platforms, logged in to the registry. Each image gets two

@@ -1,6 +1,7 @@
 """Write one version wherever the repository names its own.
 
     python3 hack/set_version.py 0.2.0            change every mention
+    python3 hack/set_version.py --next 0.3.0     the same for the version after a release, which has no notes yet
     python3 hack/set_version.py --check 0.2.0    fail if a mention differs from this version
     python3 hack/set_version.py --check          fail if the mentions differ from one another
 
@@ -148,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", nargs="?", type=_version, metavar="VERSION", help="such as 0.2.0 or 0.2.0-rc.1")
     parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--next", action="store_true", help="VERSION is not released yet, and needs no release notes")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository (default: this one)")
     options = parser.parse_args()
     if options.check:
@@ -156,7 +158,7 @@ def main() -> None:
         return
     if options.version is None:
         parser.error("name the VERSION to write")
-    if not has_release_notes(options.root, options.version):
+    if not (options.next or has_release_notes(options.root, options.version)):
         sys.exit(f"{CHANGELOG} has no section [{options.version}]: rename Unreleased, and start a new one above it")
     for path in set_version(options.root, options.version):
         print(f"changed {path}")

@@ -6,4 +6,4 @@ Read in this order: ``desired`` (what is to be served), ``routing`` (what is ser
 ``capture``, ``answers`` and ``redaction`` (what is kept of it, if anything is), ``main`` (start-up); then ``syncer``.
 """
 
-__version__ = "0.1.0-alpha.1"
+__version__ = "0.1.0-alpha.2"

@@ -1,3 +1,3 @@
 """Distillery on Kubernetes."""
 
-__version__ = "0.1.0-alpha.1"
+__version__ = "0.1.0-alpha.2"

@@ -16,4 +16,4 @@ The package is layered; a module imports only from layers below its own (checked
 Importing ``api``, ``planning``, ``executors`` or ``cli`` never imports torch.
 """
 
-__version__ = "0.1.0-alpha.1"
+__version__ = "0.1.0-alpha.2"

@@ -19,8 +19,8 @@ from tests.e2e.faults import finished
 
 pytestmark = pytest.mark.full
 
-FORMER = "HEAD"
-"""The commit of the latest tagged version: this one, until the next commit names it."""
+FORMER = "fc16c3aafb7965c4e4145237abc52797ddd4b73c"
+"""The commit of the latest tagged version, 0.1.0-alpha.1."""
 
 TAG = "former"
 NAME = "upgraded"

@@ -104,6 +104,11 @@ def test_set_version_refuses_what_python_or_helm_would(copy: Path, version: str)
     assert tool.find_others(copy, __version__) == []
 
 
+def test_next_version_needs_no_release_notes(copy: Path):
+    assert run("--next", OTHER, "--root", copy).returncode == 0
+    assert tool.find_others(copy, OTHER) == []
+
+
 def test_set_version_changes_nothing_without_release_notes(copy: Path):
     (copy / tool.CHANGELOG).write_text("# Changelog\n\n## [Unreleased]\n")
     done = run(OTHER, "--root", copy)
