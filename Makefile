@@ -62,7 +62,8 @@ test: install ## Unit and integration tests (minutes)
 	PYTHON=$(PYTHON) hack/system-packages chromium
 	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-test-slow: install ## What `make test` leaves out
+test-slow: install build/docs-venv/.installed ## What `make test` leaves out
+	PYTHON=$(PYTHON) hack/system-packages chromium
 	$(BIN)/pytest -m slow --numprocesses 2 --dist loadfile
 
 e2e: install ## End to end, what every change has to pass: on a Kubernetes made here (root, Go) or that of $E2E_CONTEXT

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,34 @@ import aiohttp
 # Generous: a browser that starts cold on a busy machine takes a while.
 PATIENCE = 120.0
 
+# The lowest contrast of any text with what is behind it, and that text. Transparent colors are blended.
+CONTRAST = """(() => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const paint = colors => {
+    for (const color of ["white", ...colors]) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = colors => paint(colors).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    const colors = [];
+    for (; element; element = element.parentElement) colors.unshift(getComputedStyle(element).backgroundColor);
+    return colors;
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let worst = [99, ""];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement, text = texts.currentNode.data.trim();
+    if (!text || !element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    const style = getComputedStyle(element), grounds = behind(element);
+    const [a, b] = [[...grounds, element.closest("svg") ? style.fill : style.color], grounds].map(light);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < worst[0]) worst = [contrast, text];
+  }
+  return worst;
+})()"""
+
 
 def find_chromium() -> str | None:
     """The browser's program, from ``$CHROMIUM`` or the path."""
@@ -26,10 +55,16 @@ def find_chromium() -> str | None:
 
 
 class Chromium:
-    """A headless browser with a profile of its own; an async context manager."""
+    """A headless browser with a profile of its own; an async context manager.
 
-    def __init__(self, program: str) -> None:
+    Args:
+        program: The path of the browser.
+        arguments: Further arguments of its command line.
+    """
+
+    def __init__(self, program: str, *, arguments: Sequence[str] = ()) -> None:
         self._program = program
+        self._arguments = arguments
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._pages: dict[str, Page] = {}
@@ -45,6 +80,7 @@ class Chromium:
             "--disable-gpu",
             "--hide-scrollbars",
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
+            *self._arguments,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -94,8 +130,8 @@ class Chromium:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]
 
-    async def open(self, path: Path, *, width: int = 1280, dark: bool = False) -> Page:
-        """Load a file in a new tab, under conditions."""
+    async def open(self, at: Path | str, *, width: int = 1280, dark: bool = False) -> Page:
+        """Load a file or a URL in a new tab, under conditions."""
         target = (await self.ask("Target.createTarget", url="about:blank"))["targetId"]
         session = (await self.ask("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
         page = self._pages[session] = Page(self, session)
@@ -107,7 +143,7 @@ class Chromium:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await page.ask("Emulation.setEmulatedMedia", features=[scheme])
-        await page.ask("Page.navigate", url=path.as_uri())
+        await page.ask("Page.navigate", url=at if isinstance(at, str) else at.as_uri())
         await asyncio.wait_for(page.loaded.wait(), PATIENCE)
         return page
 
@@ -149,6 +185,15 @@ class Page:
             await self.ask(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=number, text=text
             )
+
+    async def write(self, text: str) -> None:
+        """Text into the element that has the focus, as by a keyboard."""
+        await self.ask("Input.insertText", text=text)
+
+    async def wait_for(self, expression: str) -> Any:
+        """The value of a JavaScript expression, as soon as it is truthy."""
+        loop = f"for (;;) {{ const v = {expression}; if (v) return v; await new Promise(requestAnimationFrame); }}"
+        return await self.evaluate(f"(async () => {{ {loop} }})()")
 
     async def screenshot(self, path: Path) -> None:
         """The whole page as PNG."""

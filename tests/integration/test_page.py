@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillery.report.page import render_page
-from tests.integration.chromium import Chromium, Page, find_chromium
+from tests.integration.chromium import CONTRAST, Chromium, Page, find_chromium
 from tests.unit.reports import report
 
 pytestmark = pytest.mark.skipif(
@@ -19,32 +19,6 @@ pytestmark = pytest.mark.skipif(
 
 # Names that don't break, markup, and entities, wherever models and environments may write.
 HOSTILE = f"{'x' * 200} </td></table><script>window.evil = 1</script><img src=//evil.test onerror='evil = 1'> &amp; $x$"
-
-# The lowest contrast of any text with what is behind it, and that text.
-CONTRAST = """(() => {
-  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
-  const light = colour => channels(colour).slice(0, 3).map(c => c / 255)
-    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = element => {
-    for (; element; element = element.parentElement) {
-      const colour = getComputedStyle(element).backgroundColor;
-      if ((channels(colour)[3] ?? 1) > 0) return colour;
-    }
-    return "rgb(255, 255, 255)";
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  let worst = [99, ""];
-  while (texts.nextNode()) {
-    const element = texts.currentNode.parentElement, text = texts.currentNode.data.trim();
-    if (!text || !element.checkVisibility()) continue;
-    const style = getComputedStyle(element);
-    const [a, b] = [element.closest("svg") ? style.fill : style.color, behind(element)].map(light);
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < worst[0]) worst = [contrast, text];
-  }
-  return worst;
-})()"""
 
 
 @pytest.fixture
