@@ -51,6 +51,14 @@ async def test_the_page_fits_asks_for_nothing_and_complains_of_nothing(browser: 
         assert page.complaints == []
 
 
+async def test_page_shows_verdict_numbers_and_plot_on_the_first_screen(browser: Chromium, file: Path):
+    page = await browser.open(file, width=1280)
+    tops: list[float] = await page.evaluate("""["#verdict", ".facts", "svg.wide", "#next"]
+        .map(selector => document.querySelector(selector).getBoundingClientRect().top)""")
+    assert tops == sorted(tops)
+    assert await page.evaluate("document.querySelector('svg.wide').getBoundingClientRect().bottom") <= 800
+
+
 async def test_what_models_wrote_is_text(browser: Chromium, file: Path):
     page = await browser.open(file)
     assert await page.evaluate("document.querySelectorAll('script, img, iframe, object, form').length") == 0
@@ -101,7 +109,7 @@ async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
         seen.append(name.strip())
     assert seen.count("SUMMARY") == 2
     assert seen.count("DIV scroll") == 8
-    assert seen.count("A") == 8
+    assert seen.count("A") == 9
     await page.evaluate("document.querySelectorAll('summary')[1].focus()")
     assert not await page.evaluate("document.querySelectorAll('details')[1].open")
     await page.press("Enter")

@@ -11,7 +11,7 @@ import pytest
 from distillery.api import parse
 from distillery.report.data import next_commands, settings_of, summary
 from distillery.report.numbers import age, clock, duration, points, short
-from distillery.report.page import legend, render_page, write
+from distillery.report.page import legend, place, render_page, write
 from distillery.report.table import COLUMNS, markdown, rows
 from tests.unit.documents import document
 from tests.unit.reports import arm, report
@@ -48,6 +48,18 @@ def test_the_page_tells_the_source_of_the_tasks_and_the_verdict():
     assert "generated games (seed 0), split valid_seen" in page
     assert "Promoted. The student is better." in page
     assert page.count("<svg") == 6  # three plots, each for wide and for narrow pages
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("Qwen/Qwen2.5-14B-Instruct", "Qwen/Qwen2.5-14B-Instruct"),
+        ("/models/student", "/models/student"),
+        ("/home/me/distillery/models/micro", "…/models/micro"),
+    ],
+)
+def test_place_shows_the_end_when_a_model_is_a_long_path(model: str, shown: str):
+    assert place(model) == shown
 
 
 def test_plots_tell_their_numbers_to_who_cannot_see_them():
@@ -107,8 +119,8 @@ def test_the_summary_says_who_solved_how_much_and_what_became_of_the_student():
     gate = {"verdict": "Failed", "reason": "The student is worse."}
     ended = {"gate": gate, "promoted": False, "arms": {"baseline": arm(0.5), "distilled": arm(0.4)}}
     assert summary(ended) == (
-        "Not promoted. The student solved 56 of 140 held-out tasks, the model that the round started with 70 of 140. "
-        "The student is worse."
+        "Not promoted. The student solved 56 of 140 held-out tasks; the model that the round started with solved "
+        "70 of 140. The student is worse."
     )
     assert summary({**ended, "arms": {}}) == "Not promoted. The student is worse."
 
@@ -130,7 +142,7 @@ def test_legend_explains_the_arms_that_were_played():
     played = ["baseline", "distilled-matched", "distilled+rag"]
     assert [name for name, _ in legend(played)] == ["baseline", "distilled", "-matched", "+rag"]
     page = render_page(report())
-    assert "distilled: learned from the teacher&#39;s successes" in page
+    assert "<b>distilled</b>: learned from the teacher&#39;s successes" in page
     assert "placebo" not in page
 
 

@@ -167,8 +167,8 @@ def summary(ended: Mapping[str, Any]) -> str:
         return f"{fate} {ended['gate']['reason']}"
     what = "tasks" if student["n"] == student["tasks"] else "episodes"
     return (
-        f"{fate} The student solved {student['successes']} of {student['n']} held-out {what}, the model that the round "
-        f"started with {base['successes']} of {base['n']}. {ended['gate']['reason']}"
+        f"{fate} The student solved {student['successes']} of {student['n']} held-out {what}; the model that the round "
+        f"started with solved {base['successes']} of {base['n']}. {ended['gate']['reason']}"
     )
 
 

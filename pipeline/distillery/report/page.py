@@ -58,6 +58,7 @@ def render_page(report: Mapping[str, Any]) -> str:
         "cached": cached_share,
         "clip": clip,
         "moment": moment,
+        "place": place,
         "value": lambda value: json.dumps(value, ensure_ascii=False),
     }
     environment.filters.update(filters)
@@ -83,6 +84,11 @@ def legend(arms: Collection[str]) -> list[tuple[str, str]]:
         *((arm, text) for arm, text in _ARMS.items() if arm in names),
         *((suffix, _SUFFIXES[suffix]) for suffix in used),
     ]
+
+
+def place(model: str) -> str:
+    """Return a model's name, or the end of its path. The settings have all of it."""
+    return "/".join(["…", *Path(model).parts[-2:]]) if len(Path(model).parts) > 3 and model.startswith("/") else model
 
 
 def _without_suffix(arm: str) -> str:
