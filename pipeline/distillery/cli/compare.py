@@ -66,8 +66,9 @@ async def show_comparison(options: argparse.Namespace) -> int:
         console.print("a round has to end in both runs before their success can be compared")
         return 0
     console.print(arms_table(arms))
-    note = "Success of run 2 less that of run 1, in points, over the tasks that both were judged on."
-    console.print(note if same_tasks else "The runs were judged on different tasks, so no difference is computed.")
+    note = "DIFFERENCE is run 2 minus run 1, in points, over the tasks that both were judged on."
+    different = "The runs were judged on different tasks, so no difference is computed."
+    console.print(note if same_tasks else different, highlight=False)
     return 0
 
 

@@ -45,9 +45,15 @@ async def show_hints(options: argparse.Namespace) -> int:
 
 def hint_table(rows: Sequence[Mapping[str, Any]], *, width: int) -> Table:
     """Hints with their statistics, each hint whole; without its origin where columns are few."""
-    grid = Table(Column("hint", min_width=24, overflow="fold"), Column("for", overflow="fold"))
+    grid = Table(
+        Column("hint", min_width=24, overflow="fold"),
+        Column("for", overflow="fold"),
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     for name in ("support", "uses", "with %", "no hints %", "others %"):
-        grid.add_column(name, justify="right")
+        grid.add_column(name, justify="right", no_wrap=True)
     if width >= _NARROW:
         grid.add_column("from")
     for row in rows:

@@ -16,25 +16,25 @@ described by a DistillationRun document, the same as on Kubernetes.
 
 _EPILOG = """\
 examples:
-  distillery init house.yaml                write a run file to start from
-  distillery validate house.yaml            check a document; starts nothing
-  distillery run house.yaml                 run it; again: resume it
-  distillery list                           all runs with their verdicts
-  distillery status house --watch           how far it is, until it ends
-  distillery logs house r1-train-distilled  the log of a stage
-  distillery report house --open            what came out
-  distillery compare house house-2          settings and success of two runs
-  distillery serve house                    the promoted student at an endpoint
-  distillery retry house                    resume it without its file
-  distillery delete house                   delete it and all it has
+  distillery init house.yaml                 write a run file to start from
+  distillery validate house.yaml             check a document; starts nothing
+  distillery run house.yaml                  run it; again: resume it
+  distillery list                            all runs with their verdicts
+  distillery status house --watch            how far it is, until it ends
+  distillery logs house r1-train-distilled   the log of a stage
+  distillery report house --open             what came out
+  distillery compare house house-2           settings and success of two runs
+  distillery serve house                     the promoted student at an endpoint
+  distillery retry house                     resume it without its file
+  distillery delete house                    delete it and all it has
 
 on a cluster:
-  distillery logs alfworld-14b --follow     the log of the stage that runs
-  distillery retry alfworld-14b             start failed stages again
-  distillery promote alfworld-14b --round 2 serve the student of round 2
-  distillery rollback alfworld-14b          serve what was served before
-  distillery abort alfworld-14b             end a canary
-  distillery pause alfworld-14b --stages    let stages finish, start none
+  distillery logs alfworld-14b --follow      the log of the stage that runs
+  distillery retry alfworld-14b              start failed stages again
+  distillery promote alfworld-14b --round 2  serve the student of round 2
+  distillery rollback alfworld-14b           serve what was served before
+  distillery abort alfworld-14b              end a canary
+  distillery pause alfworld-14b --stages     let stages finish, start none
 
 exit codes:
   0 done   1 the run failed   2 wrong usage   75 the run is already running
@@ -214,7 +214,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=_port, default=8000, help="on 127.0.0.1 (default: 8000); 0 takes a free one")
     promote = command(
         "promote",
-        "have a student served on a cluster",
+        "serve a student on a cluster",
         "Sets an annotation by kubectl and prints the operator's answer; the choice holds until "
         "spec.serving.pinnedRound changes. Without --round: the student promoted last, whichever that will be. A round "
         "that is named ends a canary.",
@@ -225,9 +225,9 @@ def parser() -> argparse.ArgumentParser:
     )
     rollback = command(
         "rollback",
-        "have served on a cluster what was served before",
+        "serve the previous student on a cluster",
         "Sets an annotation by kubectl and prints the operator's answer; the choice holds until "
-        "spec.serving.pinnedRound changes. The base model where nothing was served before. Ends a canary.",
+        "spec.serving.pinnedRound changes. Without a previous student: the base model. Ends a canary.",
     )
     rollback.add_argument("run", help=_RUN)
     abort = command(

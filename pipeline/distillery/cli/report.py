@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +40,17 @@ async def show_report(options: argparse.Namespace) -> int:
     return 0
 
 
+def arms_table(report: Mapping[str, Any]) -> Table:
+    """A line for each arm, of numbers that are never folded."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in COLUMNS:
+        first = name == COLUMNS[0]
+        grid.add_column(name, justify="left" if first else "right", overflow="fold", no_wrap=not first)
+    for row in rows(report):
+        grid.add_row(*row)
+    return grid
+
+
 async def print_report(console: Console, dsn: str, run: DistillationRun, *, form: str = "table") -> Path:
     """Write the newest report next to the run's logs, print it, and return its folder."""
     async with Database(dsn) as database:
@@ -50,14 +63,9 @@ async def print_report(console: Console, dsn: str, run: DistillationRun, *, form
     if form != "table":
         print(json.dumps(report, indent=1) if form == "json" else markdown(report))
         return folder
-    grid = Table(*COLUMNS)
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for row in rows(report):
-        grid.add_row(*row)
     where = report["environment"]
     console.print()
-    console.print(grid)
+    console.print(arms_table(report))
     console.print(f"tasks: {where['source']}, split {where['split']}", highlight=False, markup=False)
     verdict = report["gate"]
     console.print(f"[bold]{verdict['verdict']}[/bold]. {verdict['reason']}", highlight=False)

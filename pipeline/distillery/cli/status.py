@@ -22,6 +22,8 @@ from distillery.report.numbers import age, percent
 
 _NO_RUNS = "no runs yet; start one with: distillery run FILE"
 _NARROW = 100
+_NAME_WIDTH = 32
+"""A run's name of at most so many characters is not folded while another column can be."""
 
 
 async def show_status(options: argparse.Namespace) -> int:
@@ -90,11 +92,12 @@ async def _watch(database: Database, row: Row) -> int:
 def run_table(found: Sequence[Overview], *, now: datetime, width: int) -> Table:
     """A line for each run, with the verdict of its last round; without its settings where columns are few."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    names = ["RUN", "PHASE", "ROUND", "BASELINE %", "CANDIDATE %", "VERDICT", "AGE"]
+    names = ["RUN", "PHASE", "ROUND", "BASELINE", "CANDIDATE", "VERDICT", "AGE"]
     names += ["ENVIRONMENT", "MODEL"] if width >= _NARROW else []
     for name in names:
-        right = name in ("ROUND", "BASELINE %", "CANDIDATE %", "AGE")
+        right = name in ("ROUND", "BASELINE", "CANDIDATE", "AGE")
         grid.add_column(name, justify="right" if right else "left", overflow="fold")
+    grid.columns[0].no_wrap = all(len(one.row["key"]) <= _NAME_WIDTH for one in found)
     for one in found:
         grid.add_row(*(Text(cell) for cell in _cells(one, now)[: len(names)]))
     return grid
