@@ -7,9 +7,11 @@ You can stop it at any time; run it again to resume.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import openai
@@ -25,14 +27,21 @@ Your task is to: put some book in bed."""
 
 def main() -> int:
     """Run, serve, ask. The exit code is that of the command that failed, if one did."""
-    run = subprocess.run([DISTILLERY, "run", Path(__file__).with_name("demo.yaml")], check=False)
-    if run.returncode:
-        return run.returncode
+    if code := wait_for([DISTILLERY, "run", Path(__file__).with_name("demo.yaml")]):
+        return code
     with subprocess.Popen([DISTILLERY, "serve", RUN, "--port", "0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             return ask(server)
         finally:
             server.terminate()
+
+
+def wait_for(command: Sequence[str | Path]) -> int:
+    """Return a command's exit code. Ctrl-C reaches the command too; it gets the time to stop its own processes."""
+    with subprocess.Popen(command) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def ask(server: subprocess.Popen[str]) -> int:

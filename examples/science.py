@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def main() -> int:
         path = folder / f"{run.metadata.name}.yaml"
         path.write_text(yaml.safe_dump(canonical(run), sort_keys=False), encoding="utf-8")
         print(f"\n{run.metadata.name}", flush=True)
-        if code := subprocess.run([DISTILLERY, "run", path], check=False).returncode:
+        if code := wait_for([DISTILLERY, "run", path]):
             return code
     found = asyncio.run(read(runs))
     name = document.metadata.name
@@ -61,6 +62,14 @@ def main() -> int:
     (folder / f"{name}.md").write_text(page + "\n", encoding="utf-8")
     print(f"\n{page}\n\nwritten to {folder / name}.md and .json")
     return 0
+
+
+def wait_for(command: Sequence[str | Path]) -> int:
+    """Return a command's exit code. Ctrl-C reaches the command too; it gets the time to stop its own processes."""
+    with subprocess.Popen(command) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def seeded(document: DistillationRun, seed: int) -> DistillationRun:
