@@ -8,7 +8,7 @@ CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
-	crds reference chart-readme kustomize dist lock release release-images release-chart release-sign release-pypi \
+	crds reference chart-readme kustomize screenshot dist lock release release-images release-chart release-sign release-pypi \
 	release-github owner pretrain pretrain-shopper clean
 
 help: ## List the commands
@@ -109,6 +109,10 @@ kustomize: ## Generate the Kustomize base from the chart (helm)
 
 reference: install ## Generate docs/reference from the code
 	$(BIN)/python -m hack.reference
+
+screenshot: install ## Make docs/report.png, the README's picture of a report, from a run (10 minutes)
+	PYTHON=$(PYTHON) hack/system-packages chromium
+	$(BIN)/python -m hack.report_screenshot
 
 # What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
 build/docs-venv/.installed: requirements/docs.txt
