@@ -53,14 +53,10 @@ def former(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Genera
 def team(cluster: Cluster, former: Path) -> Generator[Namespace]:
     """A user's namespace, in a cluster with the earlier release."""
     cluster.namespace(SYSTEM).create()
-    values = [f"images.{key}={REGISTRY}/distillery/{name}:{TAG}" for key, name in _IMAGES.items()]
-    own = (f"image.repository={REGISTRY}/distillery/operator", f"image.tag={TAG}")
-    install(cluster, former / "charts" / "distillery", *own, *values)
+    tags = [f"{image}.tag={TAG}" for image in ("image", "images.pipeline", "images.gateway", "images.cpuServer")]
+    install(cluster, former / "charts" / "distillery", f"registry={REGISTRY}", *tags)
     with namespace(cluster, "e2e-upgrade") as made:
         yield made
-
-
-_IMAGES = {"pipeline": "pipeline", "gateway": "gateway", "cpuServer": "server-cpu"}
 
 
 def containers(pod: dict[str, Any]) -> dict[str, str]:
