@@ -73,15 +73,15 @@ class Agent(Protocol):
     """Worked examples that the format calls for by default."""
 
     def __init__(self, environment: Environment) -> None:
-        """``environment`` supplies instructions, worked examples and verbs."""
+        """Build an agent for an environment, which supplies instructions, worked examples and verbs."""
         ...
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
-        """The first messages. Without hints and with 0 examples they are what a student sees."""
+        """Return the first messages. Without hints and with 0 examples they are what a student sees."""
         ...
 
     def parse(self, text: str) -> Reply:
-        """Understand a model's reply; ``text`` is cut at the stop string."""
+        """Parse a model's reply; ``text`` is cut at the stop string."""
         ...
 
 
@@ -94,7 +94,7 @@ HINT_RULES = (
 
 
 def hint_block(hints: Sequence[str]) -> str:
-    """The fenced block that follows the task; empty without hints."""
+    """Return the fenced block that follows the task; empty without hints."""
     if not hints:
         return ""
     rules = "\n".join(f"{number}. {rule}" for number, rule in enumerate(HINT_RULES, 1))
@@ -104,7 +104,7 @@ def hint_block(hints: Sequence[str]) -> str:
 
 
 def cut(text: str, stops: Sequence[str]) -> str:
-    """A reply up to its stop string: servers differ in whether they send it along."""
+    """Cut a reply at its stop string: servers differ in whether they send it along."""
     text = text.lstrip("\n")
     for stop in stops:
         text = text.split(stop, 1)[0]
@@ -112,7 +112,7 @@ def cut(text: str, stops: Sequence[str]) -> str:
 
 
 def without(head: Head, *names: str) -> tuple[Message, ...]:
-    """The head's messages with the named spans cut out, by position."""
+    """Return the head's messages with the named spans cut out, by position."""
     spans = sorted((span for name, span in head.spans.items() if name in names), key=lambda s: (s.message, s.start))
     messages = list(head.messages)
     for span in reversed(spans):

@@ -11,14 +11,14 @@ _TASK = "\n\nHere is the task.\n\n"
 
 
 def opening_of(content: str) -> str:
-    """The environment's opening in the user's first message; the whole message where an agent sends nothing else."""
+    """Return the environment's opening in the user's first message: all of it if the agent sends nothing else."""
     return content.rpartition(_TASK)[2]
 
 
 def chat_head(
     instructions: str, examples: Sequence[str], task: Task, opening: str, hints: Sequence[str], *, begin: str = ""
 ) -> Head:
-    """One user message: what is the same for many tasks first, the task, then the hints.
+    """Return one user message: first what many tasks share, then the task, then the hints.
 
     Everything stands in one user message because some chat templates know no system role.
 

@@ -41,7 +41,7 @@ class Turn:
 
     @property
     def cut(self) -> bool:
-        """Return whether the server cut the reply: it stays in the history and is never learned."""
+        """True if the server cut the reply, which stays in the history and is never learned."""
         return self.finish_reason in CUT
 
 
@@ -72,7 +72,7 @@ class Episode:
 
 
 def history(head: tuple[Message, ...], turns: list[Turn] | tuple[Turn, ...], first_turn: int = 0) -> list[Message]:
-    """The messages of a prompt: the head, then the turns from ``first_turn`` on.
+    """Return the messages of a prompt: the head, then the turns from ``first_turn`` on.
 
     The one place where turns become messages, for inference and for training.
     """

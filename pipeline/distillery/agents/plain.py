@@ -23,7 +23,7 @@ class Plain:
         self._command = re.compile(rf"(?<!\S)(?:{'|'.join(map(re.escape, verbs))})(?![^\s\[])" if verbs else ".")
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
-        """The opening, and the hints as one more line."""
+        """Return the opening, with the hints as one more line."""
         if examples:
             raise ValueError("spec.agent.fewShotExamples: the agent plain has no worked examples; leave it out")
         line = "\nHints: " + " ".join(f"{hint.rstrip('.')}." for hint in hints) if hints else ""
@@ -31,7 +31,7 @@ class Plain:
         return Head(({"role": "user", "content": opening + line},), spans)
 
     def parse(self, text: str) -> Reply:
-        """Everything before the first verb is thought; nothing is where the environment has no verbs."""
+        """Split a reply at its first verb: thought before it, command from it. Without verbs, all is command."""
         line = " ".join(next(iter(text.strip().splitlines()), "").split())
         found = self._command.search(line)
         if not found:

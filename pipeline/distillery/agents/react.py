@@ -29,12 +29,12 @@ class ReAct:
         self._instructions = f"{environment.instructions}\n\n{turns}"
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
-        """One user message."""
+        """Return one user message."""
         worked = [self._example(example) for example in self._environment.examples(task.category)[:examples]]
         return chat_head(self._instructions, worked, task, opening, hints)
 
     def parse(self, text: str) -> Reply:
-        """The first line; a leading ``>``, as the examples have it, is dropped."""
+        """Return the first line, without the leading ``>`` that the examples have."""
         line = next(iter(text.strip().splitlines()), "").strip().removeprefix(">").strip()
         if not line:
             return Reply(line, None, "Nothing happens.", valid=False)

@@ -28,12 +28,12 @@ class StateAct:
         )
 
     def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
-        """One user message."""
+        """Return one user message."""
         worked = [self._example(example) for example in self._environment.examples(task.category)[:examples]]
         return chat_head(self._instructions, worked, task, opening, hints)
 
     def parse(self, text: str) -> Reply:
-        """The command is what follows the last ``action:``; keys are read in any case."""
+        """Return the command after the last ``action:``; keys are read in any case."""
         block = text.strip().split("\n\n")[0].strip().removeprefix(">").strip()
         before, key, after = block.rpartition("action:") if "action:" in block else block.rpartition("Action:")
         action = next(iter(after.strip().splitlines()), "").strip() if key else ""

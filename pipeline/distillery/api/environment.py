@@ -58,6 +58,6 @@ class Environment(Part):
 
     @property
     def plugin_options(self) -> dict[str, JsonValue]:
-        """Return the arguments of the environment's plug-in: its options, and the place of its token."""
+        """The arguments of the environment's plug-in: its options, and the place of its token."""
         token = self.token_secret_ref
         return {**self.options, **({"tokenSecretRef": {"name": token.name, "key": token.key}} if token else {})}

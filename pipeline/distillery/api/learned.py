@@ -85,7 +85,7 @@ class Change:
 
 
 def learned(run: DistillationRun) -> dict[str, Any]:
-    """The part of the specification that decides what is learned, without the fields that have their defaults.
+    """Return the part of the specification that decides what is learned, without fields at their defaults.
 
     A release that adds a field with a default therefore leaves the digests of existing runs as they were.
     """
@@ -94,19 +94,19 @@ def learned(run: DistillationRun) -> dict[str, Any]:
 
 
 def digest_of_learned(run: DistillationRun) -> str:
-    """SHA-256 of :func:`learned`."""
+    """Return the SHA-256 of :func:`learned`."""
     return digest_of(learned(run))
 
 
 def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
-    """The fields in which two runs learn differently, and numbers that shrank although they can only grow."""
+    """Return the fields in which two runs learn differently, and numbers that shrank although they can only grow."""
     documents = [run.model_dump(mode="json", by_alias=True)["spec"] for run in (old, new)]
     first, second = (_without_mutable(document, "") for document in documents)
     return [*_changes(first, second, "spec"), *_shrunk(*documents)]
 
 
 def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A document's ``spec`` without the fields that may change, whether they are valid or not."""
+    """Return a document's ``spec`` without the fields that may change, whether they are valid or not."""
     return _without_mutable(spec, "")
 
 

@@ -45,7 +45,7 @@ _UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def load(path: Path, *, changes: Sequence[str] = ()) -> DistillationRun:
-    """The run that a YAML or JSON file describes.
+    """Load the run that a YAML or JSON file describes.
 
     Args:
         path: the file.
@@ -113,7 +113,7 @@ def _anchor_models(document: Any, folder: Path) -> None:
 
 
 def parse(document: Any, *, where: str = "") -> DistillationRun:
-    """A document, as read from YAML, as a run. Raises :class:`InvalidRun`."""
+    """Parse a document, as read from YAML, into a run. Raises :class:`InvalidRun`."""
     if isinstance(document, dict):
         document = {key: value for key, value in document.items() if key != "status"}
     try:
@@ -136,7 +136,7 @@ def parse(document: Any, *, where: str = "") -> DistillationRun:
 
 
 def parse_known(document: Any) -> DistillationRun:
-    """A document that a newer version may have written, without the fields that this one does not know.
+    """Parse a document of a newer version, without the fields that this version does not know.
 
     Raises :class:`InvalidRun` for everything else.
     """
@@ -155,7 +155,7 @@ def parse_known(document: Any) -> DistillationRun:
 
 
 def without_defaults(run: DistillationRun) -> dict[str, Any]:
-    """The run as a document without the fields that have their defaults, which an older version can read.
+    """Return the run as a document without fields at their defaults, which an older version can read.
 
     It stands for the same run in every version, for a default that decides what is learned never changes.
     """
@@ -163,5 +163,5 @@ def without_defaults(run: DistillationRun) -> dict[str, Any]:
 
 
 def canonical(run: DistillationRun) -> dict[str, Any]:
-    """The run as a document with every default written out, in field order: what is stored and digested."""
+    """Return the run as a document with every default, in field order: what is stored and digested."""
     return run.model_dump(mode="json", by_alias=True)

@@ -45,7 +45,7 @@ class InvalidRun(Exception):
 
     @property
     def is_newer(self) -> bool:
-        """Return whether a newer version may accept the document: its only problems are fields unknown to this one."""
+        """True if a newer version may accept the document: its only problems are fields unknown to this one."""
         return all(problem.unknown for problem in self.problems)
 
 
@@ -56,13 +56,13 @@ class CannotRun(InvalidRun):
 
 
 def shown(value: Any) -> str:
-    """A value as JSON on one line, cut to 80 characters."""
+    """Format a value as JSON on one line, cut to 80 characters."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Pydantic's error as problems. ``model`` is the type that was validated; it gives near names of unknown fields."""
+    """Return Pydantic's error as problems. ``model``, the validated type, gives near names of unknown fields."""
     details = error.errors(include_url=False)
     places = [detail["loc"] for detail in details]
     # a list with a wrong entry is also reported as too short
@@ -187,14 +187,14 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def flatten(value: Any, path: str) -> dict[str, Any]:
-    """A document as dotted paths with their values; lists and empty mappings are values."""
+    """Return a document as dotted paths with their values; lists and empty mappings are values."""
     if not isinstance(value, Mapping) or not value:
         return {path: value}
     return {name: leaf for key, part in value.items() for name, leaf in flatten(part, f"{path}.{key}").items()}
 
 
 def lookup(document: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path of a document, or None."""
+    """Return the value at a dotted path of a document, or None."""
     value: Any = document
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

@@ -229,7 +229,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def warning_of(spec: Spec) -> str:
-    """A sentence on what is allowed, and seldom meant; empty if there is nothing of the kind."""
+    """Return a warning about settings that are allowed but seldom meant; empty if there are none."""
     if not asks_for_gpu(spec.model_server.resources) or asks_for_gpu(spec.stages.train.resources):
         return ""
     return (

@@ -21,7 +21,7 @@ _KEYS: dict[str, type | tuple[type, ...]] = {
 
 
 def adapter_config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with the known keys and no others.
+    """Return the configuration with the known keys and no others.
 
     Raises:
         ArtifactError: one is missing or of another kind, or it is no LoRA without biases.

@@ -31,7 +31,7 @@ class Store(Protocol):
     """The artifacts of one run, by stage name."""
 
     def draft(self, name: str) -> Path:
-        """An empty local folder to fill for artifact ``name``, this process's alone."""
+        """Return an empty local folder to fill for artifact ``name``, this process's alone."""
         ...
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Store(Protocol):
         ...
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """An artifact's manifest.
+        """Return an artifact's manifest.
 
         Raises:
             ArtifactNotFound: there is none.
@@ -64,11 +64,11 @@ class Store(Protocol):
         ...
 
     def place(self, name: str) -> str:
-        """The path of an artifact's folder, or its URI, for a person. Raises as :meth:`manifest` does."""
+        """Return the path of an artifact's folder, or its URI, for a person. Raises as :meth:`manifest` does."""
         ...
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
-        """An artifact as a local folder, and its manifest. Raises as :meth:`manifest` does.
+        """Return an artifact as a local folder, and its manifest. Raises as :meth:`manifest` does.
 
         Every file was checked against its digest once in this process, or is now.
 
@@ -95,18 +95,18 @@ class Store(Protocol):
 
 
 def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
+    """Return the SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def files_of(draft: Path) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file of a draft, by its path in it."""
+    """Return the size and digest of every file of a draft, by its path in it."""
     return {
         path.relative_to(draft).as_posix(): {"bytes": path.stat().st_size, "sha256": digest_of_file(path)}
         for path in sorted(draft.rglob("*"))
@@ -115,7 +115,7 @@ def files_of(draft: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest(name: str, where: str, content: bytes) -> dict[str, Any]:
-    """A manifest from its bytes; every file it names lies inside the artifact. Raises :class:`ArtifactDamaged`."""
+    """Parse a manifest; every file it names lies inside the artifact. Raises :class:`ArtifactDamaged`."""
     try:
         manifest = json.loads(content)
         files = manifest["files"]

@@ -39,7 +39,7 @@ class Drafts:
         self._heart: threading.Thread | None = None
 
     def make(self, name: str) -> Path:
-        """An empty folder that is this process's alone."""
+        """Make an empty folder that is this process's alone."""
         self._root.mkdir(parents=True, exist_ok=True)
         handle, lock = tempfile.mkstemp(prefix=f".{name}.", suffix=_LOCK, dir=self._root)
         with contextlib.suppress(OSError):  # a file system without locks: the heartbeat has to do
@@ -67,7 +67,7 @@ class Drafts:
             self.discard(draft)
 
     def sweep(self, idle_seconds: float) -> list[Path]:
-        """Remove the drafts whose owners died; the removed ones.
+        """Remove the drafts whose owners died, and return them.
 
         Args:
             idle_seconds: how long a lock was not touched; 0 where no other node writes to the folder.

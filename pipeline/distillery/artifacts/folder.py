@@ -37,7 +37,7 @@ class FolderStore:
         self._checked: set[str] = set()
 
     def draft(self, name: str) -> Path:
-        """An empty folder to fill. Raises :class:`StoreUnavailable`."""
+        """Return an empty folder to fill. Raises :class:`StoreUnavailable`."""
         try:
             return self._drafts.make(name)
         except OSError as error:
@@ -83,7 +83,7 @@ class FolderStore:
         return manifest
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """An artifact's manifest. Raises :class:`ArtifactError`."""
+        """Return an artifact's manifest. Raises :class:`ArtifactError`."""
         path = self.root / name / MANIFEST
         try:
             content = path.read_bytes()
@@ -94,12 +94,12 @@ class FolderStore:
         return read_manifest(name, str(path), content)
 
     def place(self, name: str) -> str:
-        """The path of an artifact's folder. Raises :class:`ArtifactError`."""
+        """Return the path of an artifact's folder. Raises :class:`ArtifactError`."""
         self.manifest(name)
         return str(self.root / name)
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
-        """An artifact's folder and manifest. Raises :class:`ArtifactError`."""
+        """Return an artifact's folder and manifest. Raises :class:`ArtifactError`."""
         folder, manifest = self.root / name, self.manifest(name)
         check_student(name, manifest, student)
         if name not in self._checked:
@@ -108,13 +108,13 @@ class FolderStore:
         return folder, manifest
 
     def keep(self, name: str, folder: Path) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self, name: str, folder: Path) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def forget(self, name: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def _sync(path: Path) -> None:

@@ -33,7 +33,7 @@ class Identity:
         return manifest is None or manifest.get("run", str(self)) == str(self)
 
     def __str__(self) -> str:
-        """The form in manifests and on command lines."""
+        """Return the form in manifests and on command lines."""
         return f"{self.uid}-{self.digest}"
 
     @classmethod

@@ -21,7 +21,7 @@ def store_at(
     endpoint_url: str | None = None,
     recorded: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunStore:
-    """The run's store at ``file:///folder`` or ``s3://bucket/prefix``.
+    """Return the run's store at ``file:///folder`` or ``s3://bucket/prefix``.
 
     Args:
         uri: what all runs of the name share.

@@ -30,7 +30,7 @@ class RunStore:
         self._recorded = recorded
 
     def draft(self, name: str) -> Path:
-        """An empty folder to fill."""
+        """Return an empty folder to fill."""
         return self._own.draft(name)
 
     def close(self) -> None:
@@ -48,15 +48,15 @@ class RunStore:
         return manifest
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """An artifact's manifest. Raises :class:`ArtifactError`."""
+        """Return an artifact's manifest. Raises :class:`ArtifactError`."""
         return self._find(name, "")[1]
 
     def place(self, name: str) -> str:
-        """The path or the URI of an artifact. Raises :class:`ArtifactError`."""
+        """Return the path or the URI of an artifact. Raises :class:`ArtifactError`."""
         return self._find(name, "")[0].place(name)
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
-        """An artifact as a local folder, and its manifest. Raises :class:`ArtifactError`."""
+        """Return an artifact as a local folder, and its manifest. Raises :class:`ArtifactError`."""
         return self._find(name, student)[0].open(name, student=student)
 
     def keep(self, name: str, folder: Path) -> None:

@@ -70,7 +70,7 @@ class S3Store:
         self._keeping = threading.Lock()
 
     def draft(self, name: str) -> Path:
-        """An empty folder to fill. Raises :class:`StoreUnavailable`."""
+        """Return an empty folder to fill. Raises :class:`StoreUnavailable`."""
         return self._try(name, lambda: self._drafts.make(name))
 
     def close(self) -> None:
@@ -105,18 +105,18 @@ class S3Store:
         return manifest
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """An artifact's manifest. Raises :class:`ArtifactError`."""
+        """Return an artifact's manifest. Raises :class:`ArtifactError`."""
         key = self._key(name, MANIFEST)
         content = self._try(name, lambda: self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
         return read_manifest(name, f"s3://{self._bucket}/{key}", content)
 
     def place(self, name: str) -> str:
-        """An artifact's URI. Raises :class:`ArtifactError`."""
+        """Return an artifact's URI. Raises :class:`ArtifactError`."""
         self.manifest(name)
         return f"s3://{self._bucket}/{self._key(name, '').rstrip('/')}"
 
     def open(self, name: str, *, student: str = "") -> tuple[Path, dict[str, Any]]:
-        """An artifact, brought here if it is not here already. Raises :class:`ArtifactError`."""
+        """Return an artifact's folder and manifest; download it if it is not here. Raises :class:`ArtifactError`."""
         manifest, folder = self.manifest(name), self._cache / name
         check_student(name, manifest, student)
         try:

@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 
 
 def digest_of_weights(path: Path) -> str:
-    """SHA-256 over names, types, shapes and values, in the order of names; whatever else a file's header says.
+    """Return the SHA-256 over names, types, shapes and values, in the order of names. Other header entries are ignored.
 
     Raises:
         ArtifactError: the file is not of this format, or was cut.
