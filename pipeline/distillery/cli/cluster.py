@@ -134,7 +134,7 @@ class Deletion:
     stays: str
 
     def carry_out(self) -> str:
-        """Delete the run; a sentence for the user. Raises RuntimeError."""
+        """Delete the run, and return a sentence for the user. Raises RuntimeError."""
         _kubectl(self.run, "delete", context=self.context)
         return f"run {self.run} is deleted{self.stays}"
 

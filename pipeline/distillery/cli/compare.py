@@ -89,7 +89,7 @@ def _task_source(one: Overview) -> Any:
 
 
 def different_settings(first: DistillationRun, second: DistillationRun) -> list[tuple[str, Any, Any]]:
-    """The fields of the spec in which two runs differ, with both values; defaults count as values."""
+    """Return the fields of the spec in which two runs differ, with both values; defaults count as values."""
     left, right = (flatten(canonical(run)["spec"], "spec") for run in (first, second))
     return [
         (path, left.get(path), right.get(path))
@@ -101,7 +101,7 @@ def different_settings(first: DistillationRun, second: DistillationRun) -> list[
 def compare_arms(
     first: Mapping[str, ArmOutcomes], second: Mapping[str, ArmOutcomes], *, same_tasks: bool
 ) -> list[ArmPair]:
-    """Every arm that either run played; none if one of the runs has played nothing."""
+    """Compare every arm that either run played; return none if one of the runs has played nothing."""
     if not (first and second):
         return []
     pairs = list[ArmPair]()
@@ -121,7 +121,7 @@ def _difference(first: ArmOutcomes, second: ArmOutcomes) -> Difference | None:
 
 
 def settings_table(settings: Sequence[tuple[str, Any, Any]]) -> Table:
-    """A line for each field in which two runs differ."""
+    """Return a table with a line for each field in which two runs differ."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("SETTING", "RUN 1", "RUN 2"):
         grid.add_column(name, overflow="fold")
@@ -131,7 +131,7 @@ def settings_table(settings: Sequence[tuple[str, Any, Any]]) -> Table:
 
 
 def arms_table(arms: Sequence[ArmPair]) -> Table:
-    """A line for each arm, with its success in both runs."""
+    """Return a table with a line for each arm, with its success in both runs."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("ARM", "RUN 1 %", "RUN 2 %", "DIFFERENCE", "95 % INTERVAL", "P", "TASKS"):
         grid.add_column(name, justify="left" if name == "ARM" else "right", overflow="fold")

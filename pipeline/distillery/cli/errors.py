@@ -17,7 +17,7 @@ def complain(message: str, code: int) -> int:
 
 
 def how_to_resume(options: argparse.Namespace) -> str:
-    """The end of a message: the command that resumes a run; empty for other commands."""
+    """Return the end of a message: the command that resumes a run; empty for other commands."""
     match options.command:
         case "run":
             changes = "".join(f" --set {shlex.quote(str(change))}" for change in options.set)
@@ -40,7 +40,7 @@ def describe_command(run: str, context: str | None) -> str:
 
 
 def interruption(options: argparse.Namespace) -> str:
-    """The message after Ctrl-C: what became of the run."""
+    """Return the message after Ctrl-C: what became of the run."""
     if options.command == "status":
         return "stopped watching; this changes nothing for the run"
     if options.command in ("promote", "rollback", "abort", "pause", "resume"):

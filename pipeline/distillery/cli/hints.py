@@ -44,7 +44,7 @@ async def show_hints(options: argparse.Namespace) -> int:
 
 
 def hint_table(rows: Sequence[Mapping[str, Any]], *, width: int) -> Table:
-    """Hints with their statistics, each hint whole; without its origin where columns are few."""
+    """Return a table of hints with their statistics, each hint whole; without its origin if columns are few."""
     grid = Table(
         Column("hint", min_width=24, overflow="fold"),
         Column("for", overflow="fold"),

@@ -60,7 +60,7 @@ async def _show_logs_here(options: argparse.Namespace) -> int:
 
 
 def stage_of_interest(stages: Iterable[Mapping[str, Any]], known: Sequence[str]) -> str | None:
-    """The stage whose log a user wants who names none: one that failed, else the one that started last."""
+    """Return the stage whose log to show by default: one that failed, else the one that started last."""
     with_log = [row for row in stages if row["name"] in known]
     failed = [row for row in with_log if row["phase"] == "failed"]
     chosen = failed or with_log

@@ -18,7 +18,7 @@ Command = Callable[[argparse.Namespace], Awaitable[int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command ``distillery``."""
+    """Run the command ``distillery``."""
     grammar = parser()
     options = grammar.parse_args(arguments)
     if options.command == "status" and options.watch and not options.run:

@@ -38,7 +38,7 @@ async def validate(options: argparse.Namespace) -> int:
 
 
 async def check_here(run: DistillationRun, where: str, *, endpoints: bool, play: bool = False) -> Trial | None:
-    """Check a run on this machine; the task that was played, if one was to be.
+    """Check a run on this machine, and return the task that was played, if one was to be.
 
     Args:
         run: what to check.
@@ -62,7 +62,7 @@ async def check_here(run: DistillationRun, where: str, *, endpoints: bool, play:
 
 
 def summary(run: DistillationRun, where: str) -> str:
-    """A valid run in a sentence."""
+    """Return a sentence that describes a valid run."""
     spec = run.spec
     return (
         f"{where} is valid: run {run.key}, {spec.environment.name} with {spec.agent.name}, "
@@ -80,7 +80,7 @@ def remarks(run: DistillationRun) -> list[str]:
 
 
 def shown(trial: Trial) -> str:
-    """A played task, to be read by a person."""
+    """Format a played task for a person."""
     parts = [f"--- task {trial.task}: {trial.goal}"]
     parts += [f"--- prompt, {message['role']}\n{message['content']}" for message in trial.prompt]
     answer = "observation" if trial.valid else "observation (the environment refused the command)"

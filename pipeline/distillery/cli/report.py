@@ -41,7 +41,7 @@ async def show_report(options: argparse.Namespace) -> int:
 
 
 def arms_table(report: Mapping[str, Any]) -> Table:
-    """A line for each arm, of numbers that are never folded."""
+    """Return a table with a line for each arm, of numbers that are never folded."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
         first = name == COLUMNS[0]

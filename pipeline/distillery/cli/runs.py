@@ -85,7 +85,7 @@ async def _execute(
 
 
 async def find_here(dsn: str, name: str) -> Row | None:
-    """The row of a run if this machine's database has it."""
+    """Return the row of a run if this machine's database has it, else None."""
     async with Database(dsn) as database:
         with contextlib.suppress(UnknownRun):
             return await find(database, name)

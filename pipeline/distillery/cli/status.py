@@ -90,7 +90,7 @@ async def _watch(database: Database, row: Row) -> int:
 
 
 def run_table(found: Sequence[Overview], *, now: datetime, width: int) -> Table:
-    """A line for each run, with the verdict of its last round; without its settings where columns are few."""
+    """Return a table of runs with each last verdict; without the settings if columns are few."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     names = ["RUN", "PHASE", "ROUND", "BASELINE", "CANDIDATE", "VERDICT", "AGE"]
     names += ["ENVIRONMENT", "MODEL"] if width >= _NARROW else []

@@ -155,7 +155,7 @@ class Database:
             return error
 
     async def fetch(self, query: str, *parameters: Any) -> list[Row]:
-        """All rows of a query that only reads."""
+        """Return all rows of a query that only reads."""
 
         async def work(connection: AsyncConnection[Row]) -> list[Row]:
             cursor = await connection.execute(query, parameters)  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ class Database:
         return await self.transaction(work)
 
     async def execute(self, query: str, *parameters: Any) -> int:
-        """Run one idempotent statement; the number of rows it touched."""
+        """Run one idempotent statement, and return the number of rows it touched."""
 
         async def work(connection: AsyncConnection[Row]) -> int:
             return (await connection.execute(query, parameters)).rowcount  # type: ignore[arg-type]
@@ -180,7 +180,7 @@ def may_pass(error: Exception) -> bool:
 
 
 def refusal(error: psycopg.Error) -> DatabaseRefused | None:
-    """Why a connection failed, if the reason stays: its string, its login, or rights."""
+    """Return why a connection failed, if the reason stays: its string, its login, or rights."""
     if isinstance(error, psycopg.ProgrammingError) and not error.sqlstate:
         # libpq's words quote the string, and with it the password
         return DatabaseRefused("the database's connection string is not one: write postgresql://user@host:5432/name")

@@ -78,7 +78,7 @@ class EpisodeQueue:
         await self._database.transaction(work)
 
     async def lease(self, count: int) -> list[Lease]:
-        """Up to ``count`` episodes that nobody plays, the longest expected first."""
+        """Lease up to ``count`` episodes that nobody plays, the longest expected first."""
         rows = await self._database.fetch(
             """UPDATE episode SET phase = 'leased', worker = %s, lease = lease + 1, started_at = now(),
                       lease_until = now() + make_interval(secs => %s)
@@ -97,7 +97,7 @@ class EpisodeQueue:
         ]  # fmt: skip
 
     async def renew(self, leases: Iterable[Lease]) -> set[int]:
-        """Prolong leases; the ids of episodes that are still this worker's."""
+        """Prolong leases, and return the ids of the episodes that are still this worker's."""
         held = [(lease.episode_id, lease.number) for lease in leases]
         if not held:
             return set()
@@ -181,7 +181,7 @@ class EpisodeQueue:
         )  # fmt: skip
 
     async def all_broken(self) -> tuple[int, str] | None:
-        """How many episodes finished, and the most frequent error, if every one of them broke; else None.
+        """Return the number of finished episodes and the most frequent error if all of them broke; else None.
 
         One whose first prompt did not fit into the server's context broke, too: no model has played it.
         """
@@ -194,7 +194,7 @@ class EpisodeQueue:
         return (rows[0]["n"], rows[0]["error"]) if rows[0]["broken"] else None
 
     async def counts(self) -> tuple[int, int]:
-        """Finished episodes, and all."""
+        """Return the number of finished episodes, and of all."""
         rows = await self._database.fetch(
             """SELECT count(*) FILTER (WHERE phase = 'finished') AS done, count(*) AS total
                FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s)""",
@@ -228,7 +228,7 @@ async def free_leases(database: Database, run_id: int) -> None:
 async def read_episodes(
     database: Database, run_id: int, *, arms: Sequence[str], rounds: Sequence[int], turns: bool = True
 ) -> list[Episode]:
-    """Finished episodes that were played to an end, in the order of round, arm, task and seed."""
+    """Return the finished episodes that were played to an end, in the order of round, arm, task and seed."""
     rows = await database.fetch(
         """SELECT * FROM episode WHERE run_id = %s AND arm = ANY(%s) AND round = ANY(%s) AND phase = 'finished'
            ORDER BY round, arm, task_id, seed""",
@@ -247,7 +247,7 @@ async def read_episodes(
 
 
 async def read_openings(database: Database, run_id: int, *, arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The openings that the arms' finished episodes began with, each with the id of its task."""
+    """Return the openings that the arms' finished episodes began with, each with the id of its task."""
     rows = await database.fetch(
         """SELECT DISTINCT task_id, initial_observation FROM episode
            WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND initial_observation <> ''
@@ -260,7 +260,7 @@ async def read_openings(database: Database, run_id: int, *, arms: Sequence[str])
 async def read_given_hints(
     database: Database, run_id: int, *, arm: str, rounds: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """The hints that an arm was given, by the id of the task."""
+    """Return the hints that an arm was given, by the id of the task."""
     rows = await database.fetch(
         """SELECT DISTINCT task_id, unnest(hints) AS hint FROM episode
            WHERE run_id = %s AND arm = %s AND round = ANY(%s) ORDER BY task_id, hint""",

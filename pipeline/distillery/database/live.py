@@ -103,7 +103,7 @@ async def record(database: Database, run_id: int, heard: Sequence[Exchange | Out
 
 
 async def expire(database: Database, run_id: int, *, days: int, most: int) -> int:
-    """Delete sessions that are too old or too many, and what rounds took over from old ones; how many sessions."""
+    """Delete sessions that are too old or too many, and what rounds took over from old ones; return how many."""
     old = await database.execute(
         "DELETE FROM session WHERE run_id = %s AND updated_at < now() - make_interval(days => %s)", run_id, days
     )
@@ -125,13 +125,13 @@ _TO_LEARN_FROM = "run_id = %s AND NOT success AND used_in_round IS NULL AND has_
 
 
 async def gathered(database: Database, run_id: int) -> int:
-    """How many sessions failed that a round can learn from, and none has."""
+    """Count the failed sessions that a round can learn from and none has yet."""
     rows = await database.fetch(f"SELECT count(*) AS n FROM session WHERE {_TO_LEARN_FROM}", run_id)  # noqa: S608
     return rows[0]["n"]
 
 
 async def claim(database: Database, run_id: int, round: int, *, most: int) -> list[LiveSession]:
-    """The failures that a round learns from: at most so many, the oldest first, and no other round gets them."""
+    """Claim up to ``most`` failures for a round to learn from, the oldest first. No other round gets them."""
     taken = await database.fetch(
         "SELECT count(*) AS n FROM session WHERE run_id = %s AND used_in_round = %s", run_id, round
     )

@@ -140,7 +140,7 @@ def _changes(
 
 
 async def find(database: Database, name: str) -> Row:
-    """The row of a run by ``name`` or ``namespace/name``. Raises :class:`UnknownRun`."""
+    """Return the row of a run by ``name`` or ``namespace/name``. Raises :class:`UnknownRun`."""
     key = name if "/" in name else f"default/{name}"
     rows = await database.fetch("SELECT * FROM run WHERE key = %s", key)
     if not rows:
@@ -150,7 +150,7 @@ async def find(database: Database, name: str) -> Row:
 
 
 async def uid_of(database: Database, run_id: int) -> str:
-    """The run's uid."""
+    """Return the run's uid."""
     rows = await database.fetch("SELECT uid FROM run WHERE id = %s", run_id)
     return str(rows[0]["uid"])
 
@@ -255,17 +255,17 @@ async def delete(database: Database, run_id: int) -> None:
 
 
 async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:
-    """How the run's stages stand."""
+    """Return the state of each of the run's stages."""
     return states_of(await stage_rows(database, run_id))
 
 
 async def stage_rows(database: Database, run_id: int) -> list[Row]:
-    """Every stage's row, in the order of their starts."""
+    """Return every stage's row, in the order of their starts."""
     return await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
 
 
 def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
-    """The states that rows of the table ``stage`` tell."""
+    """Return the states that rows of the table ``stage`` hold."""
     return {
         StageId.parse(row["name"]): StageState(
             row["phase"], row["attempts"], row["permanent"], row["message"], row["result"]
@@ -275,7 +275,7 @@ def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
 
 
 def recorded_results(rows: Iterable[Row]) -> dict[str, Row]:
-    """The manifests that rows of the table ``stage`` hold, by stage."""
+    """Return the manifests that rows of the table ``stage`` hold, by stage."""
     return {row["name"]: row["result"] for row in rows if row["result"]}
 
 
