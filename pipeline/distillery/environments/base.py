@@ -187,11 +187,11 @@ class Environment(Protocol):
 
     @property
     def source(self) -> str:
-        """Return the source of the tasks; printed next to every number, for instance ``ALFWorld`` or ``generated``."""
+        """The source of the tasks; printed next to every number, for instance ``ALFWorld`` or ``generated``."""
         return self.name
 
     def splits(self) -> Mapping[str, int | None]:
-        """The names of the splits, each with the most tasks that it can have; None where only prepare finds that out.
+        """Return each split with the most tasks that it can have; None if only :meth:`prepare` finds that out.
 
         Called before :meth:`prepare` to find mistakes early, so it does no work. By default nothing is known; where
         :meth:`prepare` is the default too, tasks are counted by :meth:`catalog`.
@@ -208,7 +208,10 @@ class Environment(Protocol):
 
     @abstractmethod
     def catalog(self, split: str) -> Sequence[Task]:
-        """All tasks of a split, in a stable order. Raises :class:`EnvironmentConfigurationError` for an unknown one."""
+        """Return all tasks of a split, in a stable order.
+
+        Raises :class:`EnvironmentConfigurationError` for an unknown split.
+        """
         ...
 
     def load(self) -> None:
@@ -217,15 +220,15 @@ class Environment(Protocol):
 
     @abstractmethod
     def open(self, task: Task) -> Session:
-        """A session for one task. Called in worker processes only."""
+        """Open a session for one task. Called in worker processes only."""
         ...
 
     def examples(self, category: str) -> Sequence[Example]:
-        """Worked examples of a category, our own, best first; by default none."""
+        """Return worked examples of a category, our own, best first; by default none."""
         return ()
 
     def goal(self, opening: str) -> str:
-        """The goal that an opening states, for episodes whose task is not one of ours; by default none is found."""
+        """Return the goal that an opening states, for episodes whose task is not one of ours; by default empty."""
         return ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:

@@ -66,7 +66,7 @@ class EnvironmentPool:
 
     @property
     def waiting(self) -> bool:
-        """Return whether sessions wait for a server now."""
+        """True if sessions wait for a server now."""
         return self._room.waiting > 0
 
     async def __aenter__(self) -> Self:

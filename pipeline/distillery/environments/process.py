@@ -123,11 +123,11 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Return whether the process can take a request."""
+        """True if the process can take a request."""
         return not self._ended and self._process.returncode is None
 
     async def ask(self, request: Mapping[str, Any], *, limit: float | None = None) -> dict[str, Any]:
-        """The worker's answer to a request. A caller that is cancelled ends the process, or the session.
+        """Return the worker's answer to a request. A caller that is cancelled ends the process, or the session.
 
         Raises:
             EnvironmentFailure: the environment raised, the process died, hung, or answered with garbage.

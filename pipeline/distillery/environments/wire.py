@@ -66,7 +66,7 @@ def decode(data: list[Any]) -> Observation:
 
 
 def storable(text: str) -> str:
-    """A text of unknown origin as Postgres takes it, shortened where it is very long: for reasons, not for data."""
+    """Return a text of unknown origin as Postgres takes it, shortened if it is very long: for reasons, not for data."""
     text = text.encode(errors="replace").decode().replace("\0", "?")
     return text if len(text) <= _MOST_OF_A_REASON else f"{text[:_MOST_OF_A_REASON]} ..."
 

@@ -186,7 +186,7 @@ def _problem(error: BaseException, *, opening: bool) -> Answer:
 
 
 def describe(error: BaseException) -> str:
-    """An error for the person who configured the environment: its message says all, or its type is needed."""
+    """Describe an error to the person who configured the environment: its message, with its type if necessary."""
     return str(error) if isinstance(error, (*_CONFIGURATION, EnvironmentAway)) else f"{type(error).__name__}: {error}"
 
 

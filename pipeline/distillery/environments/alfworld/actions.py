@@ -8,7 +8,7 @@ _PUT = re.compile(r"put (.+?) (?:in/on|in|on) (.+)")
 
 
 def normalise(action: str) -> str:
-    """The command as the engine spells it: lower case, single blanks, ``move X to Y`` for the older ``put X in/on Y``.
+    """Spell the command as the engine does: lower case, single blanks, ``move X to Y`` for ``put X in/on Y``.
 
     ALFWorld's grammar said ``put X in/on Y`` before 0.4, and the published prompts still do.
     """

@@ -136,7 +136,7 @@ class Game:
 
 
 def demangle(entities: Iterable[str]) -> dict[str, str]:
-    """How ALFWorld calls the entities of a game: ``fridge_bar__plus_01...`` becomes ``fridge 1``.
+    """Return ALFWorld's names of a game's entities: ``fridge_bar__plus_01...`` becomes ``fridge 1``.
 
     Within a kind, the first in alphabetical order gets the highest number (``Demangler`` in alfworld 0.4.2).
     """

@@ -76,10 +76,10 @@ class ALFWorld:
         return str(self._recipe) if self._generated else "ALFWorld"
 
     def limit_steps(self, number: int) -> None:
-        """Nothing: the instructions state no limit."""
+        """Do nothing: the instructions state no limit."""
 
     def splits(self) -> Mapping[str, int | None]:
-        """The splits. ALFWorld's own have the number of their games, a few of which can't be won."""
+        """Return the splits. ALFWorld's own have the number of their games, a few of which can't be won."""
         if self._generated:
             return dict.fromkeys(generation.SPLITS)
         return {split: len(games.files(self._root, split)) for split in games.splits(self._root)}
@@ -90,7 +90,7 @@ class ALFWorld:
             generation.prepare(self._folder, self._recipe, wanted, report=report)
 
     def catalog(self, split: str) -> Sequence[Task]:
-        """The games of a split; generated ones in the order of generation, so that more of them only adds some."""
+        """Return the games of a split; generated ones in order of generation, so that more games only add some."""
         if split not in (known := games.splits(self._root)):
             raise EnvironmentConfigurationError(
                 f"there is no split {split!r} of {self.source} in {self._root}; "
@@ -112,7 +112,7 @@ class ALFWorld:
         import_module("distillery.environments.alfworld.engine")
 
     def open(self, task: Task) -> ALFWorldSession:
-        """A session of one game, once the engine is loaded.
+        """Open a session of one game, once the engine is loaded.
 
         Raises:
             UnreadableGameError: the game's file is missing or damaged; the message names it.
@@ -127,7 +127,7 @@ class ALFWorld:
             raise games.UnreadableGameError(f"the game {file} can't be played: {error!r}") from error
 
     def examples(self, category: str) -> Sequence[Example]:
-        """Two worked examples of each category; none of a category that isn't ALFWorld's."""
+        """Return two worked examples of each category; none of a category that isn't ALFWorld's."""
         return prompts.examples().get(category, ())
 
     def goal(self, opening: str) -> str:
@@ -136,7 +136,7 @@ class ALFWorld:
         return found[1].rstrip(".") if found else ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """The facts that an episode shows; see :func:`distillery.environments.alfworld.reading.read`."""
+        """Return the facts that an episode shows; see :func:`distillery.environments.alfworld.reading.read`."""
         return reading.read(opening, turns)
 
 

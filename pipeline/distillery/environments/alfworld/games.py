@@ -38,12 +38,12 @@ class UnreadableGameError(Exception):
 
 
 def splits(root: Path) -> list[str]:
-    """The splits that have a folder, sorted."""
+    """Return the splits that have a folder, sorted."""
     return sorted(folder.name for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
 
 
 def catalog(root: Path, split: str) -> list[Task]:
-    """The games of a split that can be won, sorted by id; the same ones that stock ALFWorld's loader takes.
+    """Return the winnable games of a split, sorted by id; the same ones that stock ALFWorld's loader takes.
 
     Raises:
         UnreadableGameError: a game file isn't a whole game.
@@ -58,14 +58,14 @@ def catalog(root: Path, split: str) -> list[Task]:
 
 
 def files(root: Path, split: str) -> list[Path]:
-    """The game files of a split, sorted, without those that stock ALFWorld's loader leaves out by their names."""
+    """Return the game files of a split, sorted, without those that stock ALFWorld's loader excludes by name."""
     found = sorted((root / split).glob(f"*/*/{GAME_FILE}"))
     unwanted = ("movable", "Sliced")
     return [f for f in found if _task_type(f) in CATEGORIES and not any(word in f.parts[-3] for word in unwanted)]
 
 
 def read_game(file: Path) -> dict[str, Any]:
-    """The content of a game file. Raises :class:`UnreadableGameError`."""
+    """Read a game file. Raises :class:`UnreadableGameError`."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:

@@ -92,7 +92,7 @@ def prepare(folder: Path, recipe: Recipe, wanted: Mapping[str, int], *, report: 
 
 
 def check(folder: Path, recipe: Recipe, split: str, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks of a split in the order of generation, out of all that its folder holds.
+    """Return the tasks of a split in the order of generation, out of all that its folder holds.
 
     Raises:
         EnvironmentConfigurationError: ``prepare`` didn't come to its end, or games are missing.

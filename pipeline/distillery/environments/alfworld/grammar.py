@@ -169,7 +169,7 @@ def _grammar(text: str, domain: Domain) -> Grammar:
 
 
 def grammar_of(text: str, domain: Domain) -> tuple[Grammar, str]:
-    """The grammar of a game file, and its task's sentence.
+    """Return the grammar of a game file, and its task's sentence.
 
     The games of ALFWorld differ in that sentence only, so that one compiled grammar serves them all.
     """
@@ -180,7 +180,7 @@ def grammar_of(text: str, domain: Domain) -> tuple[Grammar, str]:
 
 
 def solve(query: tuple[_Atom, ...], scene: Scene, binding: Binding) -> Iterator[Binding]:
-    """All extensions of a binding that make every atom of a conjunctive query true.
+    """Yield all extensions of a binding that make every atom of a conjunctive query true.
 
     The order is TextWorld's: atom by atom, propositions in alphabetical order. As there, two placeholders never
     stand for the same entity.

@@ -32,7 +32,7 @@ def require(packages: dict[str, str]) -> None:
 
 @contextmanager
 def alfworld_importable() -> Generator[None, None, None]:
-    """Within this, ``alfworld`` may be imported.
+    """Allow imports of ``alfworld`` while entered.
 
     On import it makes ``$ALFWORLD_DATA``, or a folder in the user's home, and sets the variable, which the choice
     between ALFWorld's games and our own rests on. Here it finds a folder that exists, and the variable is put back.

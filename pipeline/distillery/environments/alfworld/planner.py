@@ -47,7 +47,7 @@ class Planner:
         return self._library.check_goal()
 
     def applicable(self) -> list[tuple[int, bytes, int]]:
-        """Id, name and number of effects of each operator that can be applied now, in the library's order.
+        """Return id, name and number of effects of each operator that can be applied now, in the library's order.
 
         Names end at their first zero byte; cutting them is left to who needs them.
         """
@@ -74,7 +74,7 @@ class Planner:
 
 
 def field_text(field: bytes) -> str:
-    """A zero-terminated field of the library."""
+    """Decode a zero-terminated field of the library."""
     return field.partition(b"\0")[0].decode()
 
 

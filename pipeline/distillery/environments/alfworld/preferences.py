@@ -16,7 +16,7 @@ _LEVELS = 10
 
 
 def weight(thing: str, place: str) -> int:
-    """How much a kind of thing prefers a kind of place: a power of two from 1 to 512.
+    """Return how much a kind of thing prefers a kind of place: a power of two from 1 to 512.
 
     Part of what ``generation.VERSION`` numbers: another formula is another generator.
     """
@@ -24,7 +24,7 @@ def weight(thing: str, place: str) -> int:
 
 
 def choose(thing: str, places: Sequence[Place], rng: random.Random) -> Place:
-    """A place for a thing: first a kind of place by its weight, then any place of that kind."""
+    """Choose a place for a thing: first a kind of place by its weight, then any place of that kind."""
     kinds = sorted({place.kind for place in places})
     (chosen,) = rng.choices(kinds, [weight(thing, kind) for kind in kinds])
     return rng.choice([place for place in places if place.kind == chosen])

@@ -17,7 +17,7 @@ def mangle(text: str) -> str:
 
 
 def problem(name: str, room: Room, placed: Mapping[str, tuple[str, Place]], goal: str) -> str:
-    """The PDDL of a game.
+    """Return the PDDL of a game.
 
     Args:
         name: of the problem.

@@ -43,7 +43,7 @@ PLACEHOLDERS = ("{object}", "{container}", "{location}")
 
 @cache
 def examples() -> dict[str, tuple[Example, ...]]:
-    """The worked examples of each category."""
+    """Return the worked examples of each category."""
     content = json.loads(files("distillery.environments.alfworld").joinpath("examples.json").read_text())
     return {
         category: tuple(

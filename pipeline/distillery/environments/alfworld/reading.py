@@ -48,7 +48,7 @@ class _Known:
 
 
 def read(opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-    """The facts of one episode, in the order in which they showed. See :meth:`.base.Environment.read`.
+    """Return the facts of one episode, in the order in which they showed. See :meth:`.base.Environment.read`.
 
     A place counts as looked into once in an episode, and a thing as found once at a place. The conditions of an
     accepted or refused action are those of: ``holding something`` or ``hands empty``; ``at the target`` (where the

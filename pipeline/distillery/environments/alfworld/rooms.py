@@ -47,17 +47,17 @@ class Room:
     start: Location
 
     def holders(self, thing: str) -> list[Place]:
-        """The places that can hold a kind of thing."""
+        """Return the places that can hold a kind of thing."""
         return [place for place in self.places if thing in wheel.HOLDS[place.kind]]
 
     def of_kind(self, kind: str) -> list[Place]:
-        """The places of a kind."""
+        """Return the places of a kind."""
         return [place for place in self.places if place.kind == kind]
 
 
 @cache
 def room(number: int) -> Room:
-    """The room of that number."""
+    """Return the room of that number."""
     rng = random.Random(f"room {number}")  # noqa: S311 (no secret)
     kinds = wheel.kinds_in(number)
     places = []
@@ -78,7 +78,7 @@ def room(number: int) -> Room:
 
 
 def new_id(kind: str, rng: random.Random) -> str:
-    """A THOR id: the kind and made-up coordinates."""
+    """Return a THOR id: the kind and made-up coordinates."""
     return f"{kind}|{rng.uniform(-3, 3):+06.2f}|{rng.uniform(0, 2):+06.2f}|{rng.uniform(-3, 3):+06.2f}"
 
 

@@ -25,7 +25,7 @@ _ENTRIES_PER_FOLDER = 64  # times 256 folders, at about 40 kB: at most 0.7 GB; A
 
 
 def translate(domain: str, problem: str) -> str:
-    """The game in SAS, from the cache where it is there."""
+    """Translate a game into SAS, or read the translation from the cache."""
     key = hashlib.sha256(b"\0".join((_FORMAT, domain.encode(), problem.encode()))).hexdigest()
     entry = cache_folder() / key[:2] / key[2:]
     sas = _read(entry)
@@ -36,7 +36,7 @@ def translate(domain: str, problem: str) -> str:
 
 
 def cache_folder() -> Path:
-    """``$DISTILLERY_CACHE``, else ``distillery`` in the user's cache folder; in it, the folder of the translations."""
+    """Return the folder of translations in ``$DISTILLERY_CACHE``, else in ``distillery`` in the user's cache folder."""
     if chosen := os.environ.get("DISTILLERY_CACHE"):
         return Path(chosen) / "alfworld"
     user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

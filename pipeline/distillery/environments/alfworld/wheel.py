@@ -52,12 +52,12 @@ UNSEEN_ROOMS = frozenset({10, 219, 308, 424})
 
 
 def rooms(task_type: str) -> list[int]:
-    """The numbers of the rooms that ALFRED has a type of task in."""
+    """Return the numbers of the rooms that ALFRED has a type of task in."""
     return [room for kind in sorted(constants.GOALS_VALID[task_type]) for room in constants.SCENE_TYPE[kind]]
 
 
 def goal(task_type: str, **targets: str) -> str:
-    """The goal of a task in PDDL. It ends the problem, parenthesis included."""
+    """Return the goal of a task in PDDL. It ends the problem, parenthesis included."""
     return gdict[task_type]["pddl"].format(**targets)
 
 
@@ -69,13 +69,13 @@ def sentences(task_type: str, **targets: str) -> list[str]:
 
 @cache
 def kinds_in(room: int) -> frozenset[str]:
-    """The kinds of things and places in a room."""
+    """Return the kinds of things and places in a room."""
     return frozenset(_layout(room, "objects"))
 
 
 @cache
 def posed_places(room: int) -> dict[str, tuple[float, float, float, float]]:
-    """The places of a room that an agent can stand before: THOR id -> x, z, rotation, horizon."""
+    """Return the places of a room that an agent can stand before: THOR id -> x, z, rotation, horizon."""
     return {place: tuple(pose) for place, pose in sorted(_layout(room, "openable").items())}
 
 

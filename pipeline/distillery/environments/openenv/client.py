@@ -68,15 +68,15 @@ class Server:
         self._opener = urllib.request.build_opener(*handlers)
 
     def metadata(self) -> Mapping[str, Any]:
-        """``name`` and ``description``, among others."""
+        """Return ``name`` and ``description``, among others."""
         return _mapping(self._ask("/metadata"))
 
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schemas ``action`` and ``observation``, among others."""
+        """Return the JSON schemas ``action`` and ``observation``, among others."""
         return _mapping(self._ask("/schema"))
 
     def splits(self) -> tuple[str, list[str]]:
-        """The name that tasks are asked for under, and the splits there are; none on a server without tasks."""
+        """Return the name that tasks are requested by, and the splits; both empty on a server without tasks."""
         try:
             name = str(self._ask("/list_environments")[0])
             return name, [str(split["name"]) for split in self._ask(f"/{name}/splits")]
@@ -86,7 +86,7 @@ class Server:
             raise
 
     def tasks(self, name: str, split: str) -> list[Any]:
-        """All tasks of a split: texts, or whatever the environment describes a task by."""
+        """Return all tasks of a split: texts, or whatever the environment describes a task by."""
         number = self._ask(f"/{name}/num_tasks", {"split": split})["num_tasks"]
         tasks: list[Any] = []
         while len(tasks) < number:

@@ -73,11 +73,11 @@ class OpenEnv:
 
     @property
     def goal_is_task(self) -> bool:
-        """Return whether a goal is all that the server lists of a task. A seed's opening may hide other differences."""
+        """True if a goal is all that the server lists of a task. A seed's opening may hide other differences."""
         return bool(self._prepared["splits"]) and not self._options.goal
 
     def splits(self) -> Mapping[str, int | None]:
-        """Nothing: the server is first asked by :meth:`prepare`."""
+        """Return no splits: :meth:`prepare` is the first to ask the server."""
         return {}
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
@@ -117,7 +117,7 @@ class OpenEnv:
         vars(self).pop("_prepared", None)
 
     def catalog(self, split: str) -> Sequence[Task]:
-        """The server's tasks of a split, or the seeds that :meth:`prepare` was to have."""
+        """Return the server's tasks of a split, or the seeds that :meth:`prepare` was to have."""
         tasks = self._prepared["tasks"]
         if split not in tasks:
             known = ", ".join(self._prepared["splits"] or tasks)
@@ -125,19 +125,19 @@ class OpenEnv:
         return [Task(**task) for task in tasks[split]]
 
     def load(self) -> None:
-        """Nothing: all is the server's."""
+        """Do nothing: the server holds everything."""
 
     def open(self, task: Task) -> OpenEnvSession:
-        """A session of its own on the server."""
+        """Open a session of its own on the server."""
         prepared = self._prepared
         return OpenEnvSession(self._options, task, action=prepared["action"], text=prepared["text"])
 
     def examples(self, category: str) -> Sequence[Example]:
-        """None: nobody knows any."""
+        """Return no examples: none are known."""
         return ()
 
     def goal(self, opening: str) -> str:
-        """None: where a server's observations state the goal is not known."""
+        """Return an empty text: it is unknown where a server's observations state the goal."""
         return ""
 
     limit_steps = Environment.limit_steps

@@ -24,7 +24,7 @@ class Action:
 
 
 def parse(text: str) -> Action | None:
-    """The command in a text; None where there is none.
+    """Parse the command in a text; None if there is none.
 
     As in the original, case doesn't matter and what follows the last bracket is ignored. Unlike there, the argument
     begins at the first bracket, so that an option with a bracket in its name can be clicked, and blanks are squeezed.
@@ -36,5 +36,5 @@ def parse(text: str) -> Action | None:
 
 
 def squeeze(text: str) -> str:
-    """Lower case, single blanks."""
+    """Return a text in lower case with single blanks."""
     return " ".join(text.lower().split())

@@ -28,7 +28,7 @@ _stem = Stemmer.Stemmer("porter").stemWord
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case, as they stand."""
+    """Return the words of a text in lower case, as they stand."""
     return _WORD.findall(text)
 
 

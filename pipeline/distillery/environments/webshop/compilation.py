@@ -112,7 +112,7 @@ def compile_shop(folder: Path, files: DataFiles, recipe: Recipe, *, seen: jsonst
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Generator[None, None, None]:
-    """One preparation of a folder at a time; the kernel ends the lock of a process that was killed."""
+    """Hold the lock that allows one preparation of a folder at a time. The kernel frees it if the process is killed."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

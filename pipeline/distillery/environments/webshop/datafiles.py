@@ -36,11 +36,14 @@ class DataFiles:
         return cls(*(folder / f"{name}.json" for name in (_PRODUCTS, _ATTRIBUTES, _INSTRUCTIONS)))
 
     def read_attributes(self) -> dict[str, bytes]:
-        """By asin, as JSON (a quarter of the memory): ``attributes``, ``instruction``, ``instruction_attributes``."""
+        """Read the entries by asin, as JSON (a quarter of the memory).
+
+        Each has ``attributes``, ``instruction`` and ``instruction_attributes``.
+        """
         return {asin: json.dumps(entry).encode() for asin, entry in jsonstream.members(self.attributes)}
 
     def read_instructions(self) -> dict[str, list[Mapping[str, Any]]]:
-        """By asin: what people wrote for it."""
+        """Read the instructions that people wrote, by asin."""
         return dict(jsonstream.members(self.instructions))
 
 

@@ -60,7 +60,7 @@ class WebShop:
         self.instructions = prompts.instructions(number)
 
     def splits(self) -> Mapping[str, int | None]:
-        """The original's splits; how many goals they have is known once the shop is compiled."""
+        """Return the original's splits; how many goals they have is known once the shop is compiled."""
         return dict.fromkeys(goals.splits(0))
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
@@ -95,7 +95,7 @@ class WebShop:
             report(total, total)
 
     def catalog(self, split: str) -> Sequence[Task]:
-        """The goals of a split, in the original's order; a task's id begins by the name of the original's session."""
+        """Return the goals of a split, in the original's order; a task's id begins with the original's session name."""
         all_goals = Goals(self._prepared)
         if split not in (known := goals.splits(len(all_goals))):
             raise EnvironmentConfigurationError(_no_split(split, self.source))
@@ -106,10 +106,10 @@ class WebShop:
         ]
 
     def load(self) -> None:
-        """Nothing: the shop is mapped into memory."""
+        """Do nothing: the shop is mapped into memory."""
 
     def open(self, task: Task) -> WebShopSession:
-        """A session for one goal. bm25s is loaded at its first search.
+        """Open a session for one goal. bm25s is loaded at its first search.
 
         Raises:
             EnvironmentConfigurationError: the shop isn't there.
@@ -121,16 +121,16 @@ class WebShop:
         return WebShopSession(shop, number, shown=self._options.shown, attributes=self._options.attributes)
 
     def examples(self, category: str) -> Sequence[Example]:
-        """Two worked examples of each category; none of a category that isn't WebShop's."""
+        """Return two worked examples of each category; none of a category that isn't WebShop's."""
         return prompts.examples(self._options.shown).get(category, ())
 
     def goal(self, opening: str) -> str:
-        """The instruction."""
+        """Return the instruction."""
         _, found, after = opening.partition(f"{pages.INSTRUCTION}{pages.SEPARATOR}")
         return after.split(pages.SEPARATOR)[0].strip() if found else ""
 
     def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """The facts that an episode shows; see :func:`distillery.environments.webshop.reading.read`."""
+        """Return the facts that an episode shows; see :func:`distillery.environments.webshop.reading.read`."""
         return reading.read(opening, turns)
 
     def _choose(self, made: Recipe | None) -> Recipe:

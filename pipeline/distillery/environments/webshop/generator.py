@@ -79,7 +79,7 @@ class Made:
 
 
 def enough_for(wanted: Mapping[str, int]) -> int:
-    """How many products give each split as many goals as wanted, as far as splits can have so many."""
+    """Return how many products give each split as many goals as wanted, as far as splits can have so many."""
     most = splits(_INSTRUCTIONS * _WITH_INSTRUCTIONS)
     number = _FEWEST
     while any(
@@ -116,7 +116,7 @@ def write(files: DataFiles, seed: int, number: int, *, progress: Callable[[float
 
 
 def make(seed: int, index: int) -> Made:
-    """Product ``index`` of a seed: it doesn't depend on how many there are."""
+    """Make product ``index`` of a seed: it doesn't depend on how many there are."""
     rng = random.Random(f"webshop {VERSION} {seed} {index}")  # noqa: S311 - no secret
     ware = wares()[index % len(wares())]
     asin = _asin(seed, index)

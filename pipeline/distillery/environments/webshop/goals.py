@@ -52,13 +52,13 @@ class Goal:
     price_limit: float
 
     def record(self) -> bytes:
-        """As it is kept; :func:`read_goal` reads it."""
+        """Encode the goal as it is kept; :func:`read_goal` reads it."""
         fields = [getattr(self, name) for name in self.__slots__]
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def read_goal(record: bytes) -> Goal:
-    """From :meth:`Goal.record`."""
+    """Read a goal from :meth:`Goal.record`."""
     product, asin, category, instruction, attributes, options, price_limit = json.loads(record)
     return Goal(
         product=product,
@@ -72,7 +72,7 @@ def read_goal(record: bytes) -> Goal:
 
 
 def human_goals(number: int, product: Product, instructions: Sequence[Mapping[str, Any]], seed: int) -> Iterator[Goal]:
-    """The goals of a product's entries in ``items_human_ins``; those without attributes are left out."""
+    """Yield the goals of a product's entries in ``items_human_ins``; those without attributes are left out."""
     for index, entry in enumerate(instructions):
         attributes = tuple(entry["instruction_attributes"])
         if attributes:
@@ -89,7 +89,7 @@ def human_goals(number: int, product: Product, instructions: Sequence[Mapping[st
 
 
 def synthetic_goals(number: int, product: Product, entry: Mapping[str, Any], seed: int) -> Iterator[Goal]:
-    """One goal for each combination of the product's options, from its entry in ``items_ins_v2``."""
+    """Yield one goal for each combination of the product's options, from its entry in ``items_ins_v2``."""
     if not entry.get("instruction"):
         return
     limit, words = _limit(product, f"{seed} limit {product.asin}")
@@ -109,14 +109,14 @@ def synthetic_goals(number: int, product: Product, entry: Mapping[str, Any], see
 
 
 def shuffled(count: int) -> list[int]:
-    """The order of ``count`` goals: at place ``i`` stands which of the goals, as they were made, is goal ``i``."""
+    """Return the order of ``count`` goals: place ``i`` holds which of the goals, as they were made, is goal ``i``."""
     order = list(range(count))
     random.Random(_SHUFFLE_SEED).shuffle(order)  # noqa: S311 - no secret
     return order
 
 
 def splits(count: int) -> dict[str, range]:
-    """Which goals belong to which split: the original's for 3,000 goals and more, for fewer in proportion to that.
+    """Return the goals of each split: the original's for 3,000 goals and more, else in proportion to that.
 
     The original's: the first 500 ``test``, the next 1,000 ``dev``, the rest ``train``. Below 3,000 goals that would
     leave fewer to learn from than to test on, so it is a sixth, a third and the rest there.

@@ -19,7 +19,7 @@ class MalformedFileError(Exception):
 
 
 def elements(file: Path, *, seen: Seen = lambda read: None) -> Iterator[dict[str, Any]]:
-    """The elements of a file that is one array of objects.
+    """Yield the elements of a file that is one array of objects.
 
     Raises:
         MalformedFileError: it is something else.
@@ -32,7 +32,7 @@ def elements(file: Path, *, seen: Seen = lambda read: None) -> Iterator[dict[str
 
 
 def members(file: Path) -> Iterator[tuple[str, Any]]:
-    """The members of a file that is one object, whose values are objects or arrays.
+    """Yield the members of a file that is one object, whose values are objects or arrays.
 
     Raises:
         MalformedFileError: it is something else.

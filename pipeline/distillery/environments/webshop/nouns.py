@@ -54,7 +54,7 @@ _NO_NOUNS = frozenset((
 
 
 def choose(wanted: str) -> str:
-    """The full name of a tagger, with its version: ``rule v1`` or such as ``en_core_web_sm 3.8.0``.
+    """Return the full name of a tagger, with its version: ``rule v1`` or such as ``en_core_web_sm 3.8.0``.
 
     Args:
         wanted: ``rule``, the name of an installed pipeline of spaCy's, or ``auto`` for en_core_web_sm where it is
@@ -80,7 +80,7 @@ def choose(wanted: str) -> str:
 
 
 def load(name: str) -> Callable[[str], Sequence[str]]:
-    """The tagger of a full name, as a function from a title to its nouns in lower case, in order.
+    """Load the tagger of a full name, as a function from a title to its nouns in lower case, in order.
 
     Raises:
         EnvironmentConfigurationError: what is installed here is another version.
@@ -94,7 +94,7 @@ def load(name: str) -> Callable[[str], Sequence[str]]:
 
 
 def find_by_rule(title: str) -> tuple[str, ...]:
-    """Every word that begins with a letter, but function words, number words and small single letters."""
+    """Return the words that begin with a letter, except function words, number words and small single letters."""
     return tuple(
         word.lower()
         for word in _TOKEN.findall(title)

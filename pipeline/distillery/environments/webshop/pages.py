@@ -46,7 +46,7 @@ class Page:
     searchable: bool = False
 
     def clickable(self) -> list[str]:
-        """All that can be clicked, in lower case, in the original's order."""
+        """Return all that can be clicked, in lower case, in the original's order."""
         shown = [*self.buttons, *self.products, *(value for _, value in self.options)]
         return list(dict.fromkeys(text.lower() for text in shown))
 
@@ -57,7 +57,7 @@ def search_page(instruction: str) -> Page:
 
 
 def result_page(instruction: str, number: int, total: int, shown: Sequence[Listing]) -> Page:
-    """A page of results, from 1. There is always a next one, be it empty."""
+    """Return a page of results, from 1. There is always a next one, be it empty."""
     buttons = (BACK_TO_SEARCH, *([PREVIOUS] if number > 1 else []), NEXT)
     header = [INSTRUCTION, instruction, BACK_TO_SEARCH, f"Page {number} (Total results: {total})", *buttons[1:]]
     listings = [text for product in shown for text in (product.asin, product.title, product.price_tag)]
@@ -65,7 +65,7 @@ def result_page(instruction: str, number: int, total: int, shown: Sequence[Listi
 
 
 def product_page(instruction: str, product: Product, *, attributes: bool) -> Page:
-    """A product with its options. With ``attributes`` there is a button for what the reward knows of it."""
+    """Return a product with its options. With ``attributes`` there is a button for what the reward knows of it."""
     options = tuple((name, value) for name, values in product.options.items() for value in values)
     shown = [text for name, values in product.options.items() for text in (name, *values)]
     pages = (DESCRIPTION, FEATURES, REVIEWS, *([ATTRIBUTES] if attributes else []))
@@ -87,7 +87,7 @@ def text_page(instruction: str, product: Product, button: str) -> Page:
 
 
 def last_page(product: Product, options: Mapping[str, str], reward: float) -> Page:
-    """After the purchase. The original's page of thanks was made for people who were paid; most of it stays empty."""
+    """Return the page after the purchase. The original's was made for people who were paid; most of it stays empty."""
     chosen = json.dumps(options, sort_keys=True)
     for character in "<>&'":
         chosen = chosen.replace(character, f"\\u{ord(character):04x}")

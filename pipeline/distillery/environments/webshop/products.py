@@ -68,12 +68,12 @@ class Product:
     category: str
 
     def document(self) -> str:
-        """The text by which it is found."""
+        """Return the text by which it is found."""
         options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in self.options.items())
         return " ".join([self.title, self.description, self.features[0] if self.features else "", options]).lower()
 
     def records(self) -> tuple[bytes, bytes]:
-        """The record for result pages and the one for all else. What is no Unicode text becomes ``?``."""
+        """Return the record for result pages and the one for all else. Text that is not valid Unicode becomes ``?``."""
         fields: Sequence[Any] = astuple(self)
         return _dump(fields[:3]), _dump(fields[3:])
 
@@ -112,12 +112,12 @@ def read_product(raw: Mapping[str, Any], attributes: Sequence[str] | None, seed:
 
 
 def listing(record: bytes) -> Listing:
-    """From the first of :meth:`Product.records`."""
+    """Read a listing from the first of :meth:`Product.records`."""
     return Listing(*json.loads(record))
 
 
 def product(listing_record: bytes, record: bytes) -> Product:
-    """From both of :meth:`Product.records`."""
+    """Read a product from both of :meth:`Product.records`."""
     description, features, options, attributes, price, query, path, category = json.loads(record)
     return Product(
         *json.loads(listing_record),

@@ -47,7 +47,7 @@ _CLICKED = 3  # the examples click the first three products of a page
 
 @lru_cache(maxsize=pages.RESULTS_A_PAGE)
 def examples(shown: int) -> dict[str, tuple[Example, ...]]:
-    """The worked examples of each category, with so many products on a page of results as ``shown``, three at least."""
+    """Return the worked examples of each category; result pages show ``shown`` products, but at least three."""
     content = json.loads(files("distillery.environments.webshop").joinpath("examples.json").read_text(encoding="utf-8"))
     return {
         category: tuple(

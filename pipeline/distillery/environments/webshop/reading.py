@@ -49,7 +49,7 @@ class _Known:
 
 
 def read(opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-    """The facts of one episode, in order. See :meth:`.base.Environment.read`.
+    """Return the facts of one episode, in order. See :meth:`.base.Environment.read`.
 
     Of each command: ``accepted`` or ``refused``, under the conditions of being on which page and of ``the button is on
     the page``. Things are ``search``, ``click a product``, ``click an option`` and, for instance, ``click buy now``.

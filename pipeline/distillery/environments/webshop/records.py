@@ -62,6 +62,6 @@ class Records:
 
 
 def map_file(file: Path) -> mmap.mmap | bytes:
-    """A file's bytes, mapped; an empty file can't be."""
+    """Map a file into memory; an empty file, which can't be mapped, gives empty bytes."""
     with file.open("rb") as opened:
         return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if file.stat().st_size else b""

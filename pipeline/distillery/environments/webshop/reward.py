@@ -26,7 +26,7 @@ _NOT_ASCII = dict.fromkeys(range(128, 256))  # thefuzz drops these characters, a
 
 
 def reward(bought: Product, options: Mapping[str, str], goal: Goal, wanted: Product, nouns: Nouns) -> float:
-    """The reward of a purchase.
+    """Return the reward of a purchase.
 
     Args:
         bought: the product.
@@ -58,7 +58,7 @@ def type_factor(bought: Product, wanted: Product, nouns: Nouns) -> float:
 
 
 def count_attributes(bought: Product, wanted: Iterable[str]) -> int:
-    """How many attributes it has: among its own something alike, or word for word in one of its texts."""
+    """Count the wanted attributes of a product: similar to one of its own, or word for word in one of its texts."""
     texts = [text.lower() for text in (bought.title, " ".join(bought.features), bought.description)]
     return sum(
         any(alike(own, attribute) for own in bought.attributes) or any(attribute in text for text in texts)

@@ -75,7 +75,7 @@ class Index:
         self._postings = lru_cache(maxsize=1 << 14)(self._find_postings)
 
     def search(self, query: str) -> list[int]:
-        """The numbers of the products that match a query, best first, at most 50; of equals the lower number first."""
+        """Return the numbers of up to 50 products that match a query, best first; among equals the lower number."""
         postings = [found for term in analysis.terms(query.lower()) if (found := self._postings(term))]
         if not postings:
             return []
@@ -162,7 +162,7 @@ class IndexBuilder:
 
 
 def lucene_length(length: int) -> int:
-    """A document's length as Lucene remembers it, in one byte: exact up to 40, then by four significant bits.
+    """Return a document's length as Lucene stores it, in one byte: exact up to 40, then by four significant bits.
 
     (``SmallFloat.intToByte4`` and back.)
     """

@@ -61,7 +61,7 @@ class WebShopSession:
         return self._show(page)
 
     def close(self) -> None:
-        """Nothing to free: the shop is shared."""
+        """Do nothing: the shop is shared."""
 
     def _click(self, what: str) -> Page | None:
         """The page that a click leads to; None where it isn't there to be clicked."""

@@ -51,11 +51,11 @@ class Shop:
 
     @cached_property
     def nouns(self) -> Callable[[str], Sequence[str]]:
-        """Finds the nouns of a title."""
+        """The function that finds the nouns of a title."""
         return nouns.load(self._tagger)
 
     def search(self, words: str) -> list[int]:
-        """The numbers of the products that match, best first."""
+        """Return the numbers of the products that match, best first."""
         return self._index.search(words)
 
     def listing(self, number: int) -> products.Listing:
@@ -63,7 +63,7 @@ class Shop:
         return products.listing(self._listings[number])
 
     def product(self, number: int) -> products.Product:
-        """A whole product."""
+        """Return a whole product."""
         return products.product(self._listings[number], self._products[number])
 
     @cached_property
@@ -72,7 +72,7 @@ class Shop:
 
 
 def search_engine() -> ModuleType:
-    """The module :mod:`.search`, whose packages are an extra.
+    """Import the module :mod:`.search`, whose packages are an extra.
 
     Raises:
         EnvironmentConfigurationError: they aren't installed.
