@@ -18,7 +18,7 @@ class GateVerdict:
 
 
 def confidence_of(gate: Gate, look: int) -> float:
-    """The confidence that a look at a candidate asks for: the probability of error that is allowed halves each time.
+    """Return the confidence that a look at a candidate asks for: each look halves the allowed probability of error.
 
     The test has two sides, of which one promotes. Over any number of looks, a student that is no better is therefore
     promoted with a probability of at most ``1 - gate.confidence``.

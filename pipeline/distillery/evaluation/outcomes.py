@@ -33,22 +33,22 @@ class ArmOutcomes:
     rows: Sequence[Row]
 
     def of(self, metric: str) -> Outcomes:
-        """Task -> outcomes by seed, of ``success`` or ``score``, as numbers."""
+        """Return task -> outcomes by seed, of ``success`` or ``score``, as numbers."""
         outcomes: dict[str, list[float]] = {}
         for row in self.rows:
             outcomes.setdefault(row["task_id"], []).append(float(row[metric]))
         return outcomes
 
     def without(self, tasks: Collection[str]) -> ArmOutcomes:
-        """The arm on all other tasks."""
+        """Return the arm on all other tasks."""
         return ArmOutcomes([row for row in self.rows if row["task_id"] not in tasks])
 
     def mean(self, metric: str) -> float:
-        """The mean over episodes."""
+        """Return the mean over episodes."""
         return float(np.mean([float(row[metric]) for row in self.rows]))
 
     def summary(self) -> dict[str, Any]:
-        """The arm's line in a report; tokens per episode, prompt and completion together.
+        """Return the arm's line in a report; tokens per episode, prompt and completion together.
 
         ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None where it does not tell.
         ``cutReplies`` is the share of replies that the server cut (at ``maxTokens``, or a filter).
@@ -78,7 +78,7 @@ class ArmOutcomes:
 
 
 async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequence[str]) -> dict[str, ArmOutcomes]:
-    """The finished episodes of a round's arms, in the order of ``arms``; arms that were not played are left out."""
+    """Read the finished episodes of a round's arms, in the order of ``arms``, without arms that were not played."""
     rows = await database.fetch(
         """SELECT arm, task_id, category, seed, success, score, stop_reason, steps, invalid_actions, prompt_tokens,
                   completion_tokens, cached_tokens, turns, cut_replies
@@ -91,12 +91,12 @@ async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequenc
 
 
 def with_stand_ins(arms: Mapping[str, ArmOutcomes], same_as: Mapping[str, str]) -> dict[str, ArmOutcomes]:
-    """The arms, and those of students that were not trained with the outcomes of the one that is the same."""
+    """Return the arms, and each student that was not trained with the outcomes of the identical one."""
     return {**arms, **{student: arms[other] for student, other in same_as.items() if other in arms}}
 
 
 def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
-    """Runs that differ in their seeds, taken together: the arms that all of them played.
+    """Pool runs that differ in their seeds: the arms that all of them played.
 
     Tasks are the units, as within a run. Where every run drew tasks of its own, there are more of them; where all were
     judged on the same ones, each has an outcome a run, and comparisons resample tasks, not episodes.
@@ -109,7 +109,7 @@ def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
 def compare(
     arms: Mapping[str, ArmOutcomes], metric: str, *, same_as: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Every arm against the baseline, and the pairs that tell what a gain comes from; p-values also after Holm.
+    """Compare every arm with the baseline, and the pairs that show the source of a gain; p-values also after Holm.
 
     Args:
         arms: that were played.

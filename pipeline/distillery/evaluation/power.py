@@ -24,12 +24,12 @@ _DEVIATIONS = 10.0  # of the number of discordant pairs; what lies beyond adds n
 
 
 def min_tasks(confidence: float) -> int:
-    """The fewest tasks that can show anything: all of them won, the p-value of a two-sided test is 2 / 2^n."""
+    """Return the fewest tasks that can show anything. If all are won, the p-value of a two-sided test is 2 / 2^n."""
     return math.ceil(1 - math.log2(1 - confidence))
 
 
 def power(tasks: int, *, difference: float, discordant: float, confidence: float) -> float:
-    """The probability that a student that is better by ``difference`` is shown to be.
+    """Return the probability that a student that is better by ``difference`` is shown to be.
 
     Args:
         tasks: held-out tasks, played once by each model.
@@ -50,7 +50,7 @@ def power(tasks: int, *, difference: float, discordant: float, confidence: float
 
 
 def smallest_difference(tasks: int, *, confidence: float) -> int | None:
-    """The smallest difference in whole points that so many tasks show with :data:`POWER`; None if they show none."""
+    """Return the smallest difference in whole points that so many tasks show with :data:`POWER`, or None."""
 
     def shows(points: int) -> bool:
         difference = points / 100
@@ -63,7 +63,7 @@ def smallest_difference(tasks: int, *, confidence: float) -> int | None:
 
 
 def tasks_needed(*, difference: float, discordant: float, confidence: float) -> int | None:
-    """How many tasks show a difference with :data:`POWER`; None if :data:`MAX_TASKS` do not, or it is not positive."""
+    """Return how many tasks show a positive difference with :data:`POWER`; None for more than :data:`MAX_TASKS`."""
     if difference <= 0:
         return None
     numbers = range(min_tasks(confidence), MAX_TASKS + 1)

@@ -156,7 +156,7 @@ def _batch(tasks: int) -> int:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given."""
+    """Return Holm's adjusted p-values, in the order given."""
     order = np.argsort(p_values)
     adjusted = np.empty(len(p_values))
     running = 0.0

@@ -28,7 +28,7 @@ _NARROW = 100  # columns below which there are neither progress bars nor tokens
 
 
 def plain_console() -> Console:
-    """A console for what is printed once. A file has no edge: lines there are as long as what they hold."""
+    """Return a console for what is printed once. Lines in a file are as long as what they hold."""
     console = Console()
     return console if console.is_terminal else Console(width=1000)
 
@@ -55,7 +55,7 @@ class Pace:
         self._from: dict[str, tuple[float, int]] = {}
 
     def rate(self, row: Mapping[str, Any], now: float) -> float | None:
-        """Units a second since the stage was last seen without progress; None before there is any."""
+        """Return the units a second since the stage was last seen without progress; None before there is any."""
         since, done = self._from.get(row["name"], (now, row["done"]))
         if row["done"] <= done:
             self._from[row["name"]] = (now, row["done"])
@@ -120,7 +120,7 @@ class Display:
 
 
 def stages_as_seen(progress: Progress) -> list[dict[str, Any]]:
-    """The rows of stages for a person: interrupted where no process drives them, with the number of their arms."""
+    """Return the rows of stages for a person: interrupted if no process drives them, with the number of their arms."""
     spec, rounds = progress.run.spec, {StageId.parse(row["name"]).round for row in progress.rows}
     arms = {str(stage.id): len(stage.arms) for number in rounds for stage in round_stages(spec, number, BASE)}
     return [
@@ -134,13 +134,13 @@ def stages_as_seen(progress: Progress) -> list[dict[str, Any]]:
 
 
 def pending_names(progress: Progress) -> list[str]:
-    """The names of the stages that the round of a plan has left to start."""
+    """Return the names of the stages that the round of a plan has left to start."""
     started = {StageId.parse(row["name"]) for row in progress.rows}
     return [str(sid) for sid in find_pending(progress.run.spec, progress.plan, started)]
 
 
 def outlook(rows: Sequence[Mapping[str, Any]], pending: Sequence[str]) -> str:
-    """How many stages of the round are done, and where an earlier round shows it, how long the others take."""
+    """Describe how many stages of the round are done, and how long the others take if an earlier round shows it."""
     unfinished = [*(row["name"] for row in rows if row["phase"] != "succeeded"), *pending]
     if not unfinished:
         return ""
@@ -174,7 +174,7 @@ def table(
     height: int | None = None,
     width: int | None = None,
 ) -> Group:
-    """The stages with their progress, and those to come.
+    """Return the stages with their progress, and those to come.
 
     Args:
         rows: of the table ``stage``, in order, as :func:`stages_as_seen` returns them.
@@ -228,12 +228,12 @@ def _folded(rows: Sequence[Mapping[str, Any]], lines: int | None) -> int:
 
 
 def line(row: Mapping[str, Any], *, rate: float | None = None, tokens: Tokens | None = None) -> str:
-    """A stage in one line."""
+    """Format a stage in one line."""
     return f"{_MARKS[row['phase']]} {row['name']}: {row['phase']}  {detail(row, rate=rate, tokens=tokens)}".rstrip()
 
 
 def detail(row: Mapping[str, Any], *, rate: float | None = None, tokens: Tokens | None = None) -> str:
-    """How far a stage is, how fast it goes and when it will be done; how long it took; or what went wrong.
+    """Describe a stage's progress, rate and time left; how long it took; or what went wrong.
 
     Without a ``rate`` that of the whole time since its start is taken.
     """

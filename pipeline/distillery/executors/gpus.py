@@ -41,7 +41,7 @@ class Gpu:
 
 
 async def gpus() -> list[Gpu]:
-    """The figures of now; none if nvidia-smi is not there, fails or hangs."""
+    """Return the present figures; none if nvidia-smi is not there, fails or hangs."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -63,7 +63,7 @@ async def gpus() -> list[Gpu]:
 
 
 def read(told: str) -> list[Gpu]:
-    """The lines that nvidia-smi prints."""
+    """Parse the lines that nvidia-smi prints."""
     found = []
     for line in told.splitlines():
         cells = [cell.strip() for cell in line.split(",")]

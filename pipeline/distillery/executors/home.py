@@ -24,7 +24,7 @@ class SetupError(Exception):
 
 
 def home() -> Path:
-    """``$DISTILLERY_HOME``; by default ``/var/lib/distillery`` for root, else a folder of the user's data."""
+    """Return ``$DISTILLERY_HOME``; by default ``/var/lib/distillery`` for root, else a folder of the user's data."""
     if chosen := os.environ.get("DISTILLERY_HOME"):
         return Path(chosen).resolve()
     if os.geteuid() == 0:
@@ -33,12 +33,12 @@ def home() -> Path:
 
 
 def folder_of(run: DistillationRun) -> Path:
-    """The folder of the run's name on this machine: logs, reports, and unless they are kept elsewhere its artifacts."""
+    """Return the folder of the run's name on this machine: logs, reports, and by default its artifacts."""
     return folder_of_key(run.key)
 
 
 def folder_of_key(key: str) -> Path:
-    """The same by ``namespace/name``."""
+    """Return the folder of a run's name by ``namespace/name``."""
     return home() / "runs" / key
 
 
@@ -48,8 +48,10 @@ def has_database() -> bool:
 
 
 def identity_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Identity:
-    """The run's identity. Once a stage other than ``prepare`` has started, what is learned can't change, and it is the
-    one that the result of ``prepare`` names: another version may have computed the digest otherwise.
+    """Return the run's identity.
+
+    Once a stage other than ``prepare`` has started, what is learned can't change. The identity is then the one that the
+    result of ``prepare`` names: another version may have computed the digest otherwise.
 
     Args:
         run: its resource.
@@ -70,7 +72,7 @@ def store_uri(run: DistillationRun) -> str:
 
 
 def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
-    """The run's artifacts.
+    """Return the store of the run's artifacts.
 
     Args:
         run: its resource.
@@ -89,7 +91,7 @@ def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
 
 @contextlib.contextmanager
 def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
-    """The database's connection string, schema in place, and the embedded server if it is one.
+    """Yield the database's connection string, schema in place, and the embedded server if it is one.
 
     ``$DISTILLERY_DATABASE_URL`` names a server; else the embedded one is started.
 

@@ -86,7 +86,7 @@ class LocalExecutor:
         self._tasks: dict[asyncio.Task[StageState], Stage] = {}
 
     async def execute(self) -> Plan:
-        """Carry the run out; the plan that ended it, or that waits for failures of users.
+        """Carry the run out, and return the plan that ended it, or that waits for failures of users.
 
         Raises:
             InvalidRun: a run of this name exists with another specification.

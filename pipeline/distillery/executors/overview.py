@@ -51,7 +51,7 @@ class Overview:
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
-        """How each round ended: the verdict, the success of baseline and candidate, and whether it was promoted."""
+        """The end of each round: the verdict, the success of baseline and candidate, and whether it was promoted."""
         return [
             {
                 "round": verdict.round,
@@ -69,7 +69,7 @@ class Overview:
         return (row["result"]["arms"].get(arm) or {}).get("success")
 
     def to_json(self) -> dict[str, Any]:
-        """The overview for a script."""
+        """Return the overview for a script."""
         progress = self.progress
         spec = progress.run.spec if progress else None
         return {

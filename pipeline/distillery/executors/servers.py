@@ -47,7 +47,7 @@ class Servers:
         return self._server is not None and self._server.can_show(served_here(model, self._spec, self._store))
 
     async def serve(self, model: Model, *, sharing: int = 1) -> Server:
-        """A server for a model. Its processors are shared by so many runs.
+        """Return a server for a model; ``sharing`` is the number of runs that share its processors.
 
         Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`.
         """

@@ -43,7 +43,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
 
 
 def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str, str]:
-    """The phase of a run and a sentence for a person, with how to resume it where no process drives it."""
+    """Return the phase of a run and a sentence for a person, with how to resume it if no process drives it."""
     if driven or current.phase not in ("Running", "Failed"):
         return current.phase, current.message
     if current.phase == "Failed":
