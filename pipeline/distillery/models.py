@@ -22,7 +22,7 @@ class ModelNotFound(Exception):
 
 
 def resolve(model: str, revision: str | None) -> Path:
-    """The folder with a model's files: the folder itself, or the hub's commit in the local cache.
+    """Return the folder with a model's files: the folder itself, or the hub's commit in the local cache.
 
     A commit that is not cached is downloaded. Only weights as safetensors, never pickled ones, and no code.
 
@@ -46,7 +46,7 @@ def resolve(model: str, revision: str | None) -> Path:
 
 
 def newest_commit(model: str) -> str | None:
-    """The newest commit of a model repository, or of its local cache; None where neither has such a model."""
+    """Return the newest commit of a model repository, or of its local cache; None if neither has the model."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 

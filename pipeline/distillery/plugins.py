@@ -15,12 +15,12 @@ GROUPS = ("environments", "agents", "extractors", "retrievers", "trainers")
 
 
 def installed(kind: str) -> list[str]:
-    """The names registered under a kind, sorted."""
+    """Return the names registered under a kind, sorted."""
     return sorted(entry_points(group=f"distillery.{kind}").names)
 
 
 def load(kind: str, name: str) -> Any:
-    """The class registered as ``name`` under the entry points ``distillery.<kind>``.
+    """Load the class registered as ``name`` under the entry points ``distillery.<kind>``.
 
     Args:
         kind: one of :data:`GROUPS`.

@@ -11,7 +11,7 @@ class SecretNotFound(Exception):
 
 
 def read_secret(name: str, key: str) -> str:
-    """The value of a Secret's key, ``$DISTILLERY_SECRETS/<name>/<key>``, without blanks around it.
+    """Read the value of a Secret's key, ``$DISTILLERY_SECRETS/<name>/<key>``, without blanks around it.
 
     Raises:
         SecretNotFound: it isn't there, or can't be read.

@@ -109,7 +109,7 @@ class HintBank:
         return {"hints": len(rows) - len(twins), "duplicates": len(twins)}
 
     async def nearest(self, vector: str, category: str, k: int) -> list[Hint]:
-        """The hints for a category that are nearest to a vector, in pgvector's notation, by cosine distance."""
+        """Return the ``k`` hints for a category nearest to a vector, in pgvector's notation, by cosine distance."""
         scope = (*self._scope, [category, EVERY_CATEGORY])
 
         async def find(connection: AsyncConnection[Row], query: LiteralString, *parameters: Any) -> list[Row]:
@@ -142,7 +142,7 @@ class HintBank:
         )
 
     async def ever_shown(self) -> list[str]:
-        """The texts of all hints: of duplicates, of earlier rounds, and of those that only episodes still hold.
+        """Return the texts of all hints: of duplicates, of earlier rounds, and of those that only episodes still hold.
 
         What lost to a duplicate may win in a later round, and was shown to episodes before.
         """

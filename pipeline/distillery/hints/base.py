@@ -71,7 +71,7 @@ class Extractor(Protocol):
         ...
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
-        """Everything the failures of all rounds so far teach. May keep replies in the database to resume from."""
+        """Return all hints of the failures of all rounds so far. May keep replies in the database to resume from."""
         ...
 
 
@@ -83,7 +83,7 @@ class Retriever(Protocol):
     def __init__(self, bank: Any) -> None: ...
 
     async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
-        """Up to ``k`` hints for each task, the best first."""
+        """Return up to ``k`` hints for each task, the best first."""
         ...
 
 
@@ -91,7 +91,7 @@ _CONTROL_TOKEN = re.compile(r"<\|[^|>]*\|?>|</?s>|\[/?INST\]|={3,}|`{3,}", re.IG
 
 
 def normalise(text: str, *, max_length: int) -> str:
-    """A hint's text as it is stored and compared; empty if nothing usable is left.
+    """Return a hint's text as it is stored and compared; empty if nothing usable is left.
 
     Hints are untrusted: a model wrote them after reading an environment. Control characters, the control tokens of
     chat templates and fences are removed, so that a hint can't end the block it stands in.

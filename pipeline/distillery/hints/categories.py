@@ -31,7 +31,7 @@ _MOST_CHARACTERS = 60
 def categorised(
     pinned: Mapping[str, Sequence[Task]], embeddings: Mapping[str, str], *, learnt_from: str
 ) -> dict[str, list[Task]]:
-    """The tasks, each without a category given one: a number and the goal that is most typical of it.
+    """Return the tasks, each with a category. A new category is a number and its most typical goal.
 
     Args:
         pinned: tasks by purpose.
@@ -53,7 +53,7 @@ def categorised(
 
 
 def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str, str]) -> list[str]:
-    """The category of the task whose goal is the most like each of the goals.
+    """Return, for each goal, the category of the task whose goal is the most similar.
 
     Args:
         goals: of tasks that are not pinned.

@@ -30,7 +30,7 @@ class Embedder:
         self._database = database
 
     async def vectors(self, texts: Sequence[str]) -> dict[str, str]:
-        """The embedding of each text, of any length, in pgvector's notation."""
+        """Return the embedding of each text, of any length, in pgvector's notation."""
         wanted = list(dict.fromkeys(texts))
         digests = {hashlib.sha256(text.encode()).digest(): text for text in wanted}
         rows = await self._database.fetch(
@@ -54,7 +54,7 @@ class Embedder:
 
 
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Unit vectors, shape (len(texts), 384). Blocks: seconds for the model to load, then 300 texts a second."""
+    """Return unit vectors, shape (len(texts), 384). Blocks: seconds for the model to load, then 300 texts a second."""
     if not texts:
         return np.zeros((0, DIMENSIONS), np.float32)
     vectors = _model().encode(list(texts), normalize_embeddings=True, show_progress_bar=False)

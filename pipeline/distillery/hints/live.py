@@ -38,7 +38,7 @@ class Unreadable(Exception):
 
 
 def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> Episode:
-    """A failed session as an episode, without a category. Raises :class:`Unreadable`."""
+    """Return a failed session as an episode, without a category. Raises :class:`Unreadable`."""
     try:
         episode = _episode(session, agent, environment)
         # the miner reads the episodes of all rounds: one that the environment chokes on would fail each of them
@@ -51,7 +51,7 @@ def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> 
 
 
 def of_category(episode: Episode, category: str) -> Episode:
-    """The episode, its task of a category."""
+    """Return the episode with its task in a category."""
     return replace(episode, task=replace(episode.task, category=category))
 
 

@@ -60,7 +60,7 @@ class LanguageModel:
         return self._endpoint.model
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
-        """The hints of all failures; those already extracted are read back from the database."""
+        """Return the hints of all failures; those already extracted are read back from the database."""
         done, room = 0, asyncio.Semaphore(_IN_FLIGHT)
 
         async def one(episode: Episode) -> list[Mention]:
@@ -164,7 +164,7 @@ class LanguageModel:
 
 
 def response_formats(most: int) -> list[dict[str, Any] | None]:
-    """JSON by a schema; by one without bounds, which some servers do not know; in words alone.
+    """Return response formats to try in turn: a schema, one without bounds that more servers know, and none.
 
     Args:
         most: hints that are wanted at most.
@@ -198,5 +198,5 @@ _STOPS = {
 
 
 def dumps(hints: Sequence[str]) -> str:
-    """A good reply, for tests and fakes."""
+    """Format a good reply, for tests and fakes."""
     return json.dumps({"hints": list(hints)})

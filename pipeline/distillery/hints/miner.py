@@ -37,7 +37,7 @@ class Miner:
         self._context = context
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
-        """One mention per thing and per action that the failures show enough about."""
+        """Return one mention per thing and per action that the failures show enough about."""
         facts, succeeded = self._facts(failures), self._facts(self._context.successes)
         categories = {episode.id: episode.task.category for episode in (*failures, *self._context.successes)}
         limit = self._context.spec.hints.max_length

@@ -20,7 +20,7 @@ class Embedding:
         self._bank = bank
 
     async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
-        """One search per distinct goal and category."""
+        """Search once per distinct goal and category."""
         queries = list(dict.fromkeys((task.goal, task.category) for task in tasks))
         vectors = await self._bank.embedder.vectors([goal for goal, _ in queries])
         found = {(goal, category): await self._bank.nearest(vectors[goal], category, k) for goal, category in queries}
@@ -47,7 +47,7 @@ class Frequent(_Listed):
     name: ClassVar[str] = "frequent"
 
     def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
-        """The first ``k`` that apply."""
+        """Return the first ``k`` that apply."""
         return [hint for hint in hints if hint.category in (task.category, EVERY_CATEGORY)][:k]
 
 
@@ -57,7 +57,7 @@ class Random(_Listed):
     name: ClassVar[str] = "random"
 
     def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
-        """``k`` of those that apply."""
+        """Draw ``k`` of those that apply."""
         fitting = [hint for hint in hints if hint.category in (task.category, EVERY_CATEGORY)]
         return random.Random(f"placebo {task.id}").sample(fitting, min(k, len(fitting)))  # noqa: S311 - no secret
 
@@ -68,7 +68,7 @@ class WrongCategory(_Listed):
     name: ClassVar[str] = "mismatched"
 
     def choose(self, hints: list[Hint], task: Task, k: int) -> list[Hint]:
-        """``k`` that do not apply."""
+        """Draw ``k`` that do not apply."""
         others = [hint for hint in hints if hint.category not in (task.category, EVERY_CATEGORY)]
         return random.Random(f"wrong {task.id}").sample(others, min(k, len(others)))  # noqa: S311 - no secret
 
@@ -79,5 +79,5 @@ class Nothing(_Listed):
     name: ClassVar[str] = "none"
 
     async def retrieve(self, tasks: Sequence[Task], *, k: int) -> list[list[Hint]]:
-        """Empty lists."""
+        """Return empty lists."""
         return [[] for _ in tasks]

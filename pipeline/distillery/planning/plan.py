@@ -109,7 +109,7 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
 
 
 def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[StageId]:
-    """The stages that succeeded with another number of held-out tasks than is wanted now, and have to start again.
+    """Return the stages that succeeded with another number of held-out tasks than wanted now and have to start again.
 
     Rounds before the last that began keep their verdicts, and so does one that promoted its student.
     """
@@ -126,7 +126,7 @@ def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[Sta
 
 
 def find_pending(spec: Spec, current: Plan, started: Collection[StageId]) -> tuple[StageId, ...]:
-    """The stages of a plan's round that have not started yet, in order; none of a run that is complete or waits."""
+    """Return the stages of a plan's round that have not started, in order; none if the run is complete or waits."""
     if current.phase not in ("Running", "Failed"):
         return ()
     stages = [prepare(), *round_stages(spec, current.round, current.serving)]

@@ -10,7 +10,7 @@ from distillery.planning.stages import PREPARE, artifact_of
 
 
 def open_prepared(store: Store, held_out_tasks: int) -> tuple[Path, dict[str, Any]]:
-    """The artifact for so many held-out tasks: its folder, and its manifest.
+    """Open the artifact for so many held-out tasks: its folder, and its manifest.
 
     Raises :class:`distillery.artifacts.ArtifactError`, also where an earlier version pinned another number of tasks.
     """

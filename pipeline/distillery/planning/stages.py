@@ -40,7 +40,7 @@ class StageId:
 
     @classmethod
     def parse(cls, name: str) -> StageId:
-        """The inverse of ``str``."""
+        """Parse a name: the inverse of ``str``."""
         parts = name.split("-")
         round_ = int(parts.pop(0)[1:]) if parts[0][0] == "r" and parts[0][1:].isdigit() else 0
         return cls(round_, Kind(parts[0]), "-".join(parts[1:]))
@@ -95,7 +95,7 @@ class Dataset:
 
 
 def candidate_of(round: int) -> Model:
-    """The student of a round that the gate judges, and that replaces what was served if it is better."""
+    """Return the student of a round that the gate judges, and that replaces what was served if it is better."""
     return Model("student", StageId(round, Kind.TRAIN, CANDIDATE))
 
 
@@ -126,31 +126,31 @@ PREPARE = StageId(0, Kind.PREPARE)
 
 
 def student_of(arm: str) -> str | None:
-    """The student that plays an arm of evaluation, or None where the round's starting model does."""
+    """Return the student that plays an arm of evaluation, or None if the round's starting model does."""
     name = arm.removesuffix("+rag")
     return None if name in _UNTRAINED_ARMS else name
 
 
 def student_that_learns(dataset: Dataset) -> str:
-    """The student of a dataset."""
+    """Return the student of a dataset."""
     return next(student for student, learned_from in _STUDENTS.items() if learned_from == dataset)
 
 
 def matched_arms(spec: Spec) -> tuple[str, ...]:
-    """The learning arms that are matched with one another: those of the ``-matched`` students that are evaluated."""
+    """Return the learning arms that are matched with one another: those of the evaluated ``-matched`` students."""
     students = [s for arm in spec.evaluation.arms if (s := student_of(arm))]
     return tuple(dict.fromkeys(_STUDENTS[s].arm for s in students if _STUDENTS[s].matched))
 
 
 def retriever_of(arm: str, spec: Spec) -> str:
-    """The retriever whose hints an arm of play or of evaluation gets; ``none`` for no hints."""
+    """Return the retriever whose hints an arm of play or of evaluation gets; ``none`` for no hints."""
     if arm in ("placebo", PLACEBO_TEACHER):
         return "random"
     return spec.hints.retriever if arm in ("rag", TEACHER) or arm.endswith("+rag") else "none"
 
 
 def teaching_temperature(spec: Spec) -> float:
-    """The temperature that the teacher plays at."""
+    """Return the temperature that the teacher plays at."""
     return spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
 
 
@@ -160,7 +160,7 @@ def teacher_plays_alike(spec: Spec) -> bool:
 
 
 def own_temperatures(spec: Spec) -> list[float]:
-    """The temperatures of the attempts that the model makes by itself at each training task.
+    """Return the temperatures of the attempts that the model makes by itself at each training task.
 
     The first attempt is the one that hints are drawn from. Where a student learns from own successes, there are as many
     as the teacher has, the others at the teacher's temperature: else more tries would pass for the effect of hints.
@@ -172,18 +172,18 @@ def own_temperatures(spec: Spec) -> list[float]:
 
 
 def artifact_of(stage: StageId, held_out_tasks: int) -> str:
-    """The name of a stage's artifact. It holds the number of held-out tasks where these decide what is in it."""
+    """Return the name of a stage's artifact, with the number of held-out tasks if its content depends on it."""
     reads = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.PROMOTE)
     return f"{stage}-{held_out_tasks}" if reads else str(stage)
 
 
 def prepare() -> Stage:
-    """Done once: check the configuration, pin the tasks, generate games."""
+    """Return the stage that runs once: it checks the configuration, pins the tasks and generates games."""
     return Stage(PREPARE)
 
 
 def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
-    """The stages of a round, in an order in which each comes after what it needs.
+    """Return the stages of a round, in an order in which each comes after what it needs.
 
     Stages with the same player stand together as far as the graph allows, so that one server serves them in turn.
 

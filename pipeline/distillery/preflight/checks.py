@@ -13,7 +13,7 @@ Check = Callable[[Spec, Facts], Iterator[Problem]]
 
 
 def plugins_are_installed(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """Every plug-in that is named is installed."""
+    """Yield a problem for each named plug-in that is not installed."""
     for group, (path, name) in named_plugins(spec).items():
         installed = facts.installed[group]
         if name not in installed:
@@ -21,7 +21,7 @@ def plugins_are_installed(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def plugins_can_be_loaded(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """Every plug-in can be imported, and the environment can be built with its options."""
+    """Yield a problem for each plug-in that can't be imported, and for an environment that can't be built."""
     values = {path: shown(name) for path, name in named_plugins(spec).values()}
     values["spec.environment.options"] = shown(spec.environment.options)
     for path, error in facts.plugins.errors.items():
@@ -29,7 +29,7 @@ def plugins_can_be_loaded(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def held_out_split_is_named(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The split of the held-out tasks is known."""
+    """Yield a problem if the split of the held-out tasks is not known."""
     environment = facts.plugins.environment
     if environment and not held_out_split(spec, environment.held_out_split):
         known = f": {', '.join(environment.splits)}" if environment.splits else ""
@@ -41,7 +41,7 @@ def held_out_split_is_named(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The splits exist and hold as many tasks as are asked for."""
+    """Yield a problem for each split that does not exist or holds fewer tasks than the run needs."""
     environment, tasks = facts.plugins.environment, spec.environment.tasks
     if environment is None:
         return
@@ -73,19 +73,19 @@ def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def models_are_there(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The folders of models hold models."""
+    """Yield a problem for each model folder that holds no model."""
     for path, error in facts.model_errors.items():
         yield Problem(path, "", error)
 
 
 def secrets_are_there(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The keys of endpoints and environments can be read."""
+    """Yield a problem for each key of an endpoint or environment that can't be read."""
     for path, error in facts.secret_errors.items():
         yield Problem(path, "", error)
 
 
 def failures_can_be_mined(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """The extractor ``rules`` finds something in the environment's episodes."""
+    """Yield a problem if the extractor ``rules`` would find no hints in the environment's episodes."""
     environment = facts.plugins.environment
     if extractor_of(spec) == "rules" and environment and not environment.reads_facts:
         yield Problem(
@@ -97,7 +97,7 @@ def failures_can_be_mined(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """There are enough held-out tasks for the gate to promote a student that wins them all."""
+    """Yield a problem if there are too few held-out tasks for the gate to promote a student that wins them all."""
     gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
     if spec.promotion.policy == "Auto" and number < (least := min_tasks(gate.confidence)):
         yield Problem(
@@ -109,7 +109,7 @@ def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 
 def quantization_has_a_gpu(spec: Spec, facts: Facts) -> Iterator[Problem]:
-    """Training in nf4 has a GPU."""
+    """Yield a problem if a run trains in nf4 on a machine without a GPU."""
     if spec.training.quantization == "nf4" and facts.gpu is False:
         yield Problem(
             "spec.training.quantization", '"nf4"', "needs a GPU, and this machine has none (no nvidia-smi); write none"
@@ -130,7 +130,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def check(spec: Spec, facts: Facts) -> list[Problem]:
-    """Everything that is wrong."""
+    """Return all problems that the checks find."""
     return [problem for one in CHECKS for problem in one(spec, facts)]
 
 

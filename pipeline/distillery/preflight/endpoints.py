@@ -40,7 +40,7 @@ class Request:
 
 
 def requests(spec: Spec) -> list[Request]:
-    """One request for each endpoint that the run will use."""
+    """Return one request for each endpoint that the run will use."""
     models, made = spec.models, list[Request]()
     agent = plugins.load("agents", spec.agent.name)
     play = {"max_tokens": spec.agent.max_tokens or agent.max_tokens, "stop": list(agent.stop)}

@@ -65,7 +65,7 @@ class Facts:
 
 
 def gather(spec: Spec, found: PluginFacts, *, gpu: bool | None) -> Facts:
-    """The facts of this machine: plug-ins, folders of models, secrets. Downloads nothing."""
+    """Collect the facts of this machine: plug-ins, folders of models, secrets. Downloads nothing."""
     return Facts(
         installed={group: plugins.installed(group) for group in plugins.GROUPS},
         plugins=found,
@@ -76,17 +76,17 @@ def gather(spec: Spec, found: PluginFacts, *, gpu: bool | None) -> Facts:
 
 
 def extractor_of(spec: Spec) -> str:
-    """The extractor's name, also where it is left out."""
+    """Return the extractor's name, also if it is left out."""
     return spec.hints.extractor or ("llm" if spec.models.extractor else "rules")
 
 
 def held_out_split(spec: Spec, default: str) -> str:
-    """The split of the held-out tasks: the one that is written, else the environment's own choice."""
+    """Return the split of the held-out tasks: the one that is written, else the environment's own choice."""
     return spec.environment.tasks.evaluate_split or default
 
 
 def named_plugins(spec: Spec) -> dict[str, tuple[str, str]]:
-    """By group of plug-ins, the field that names one and the name."""
+    """Return the field that names a plug-in and the name, by group of plug-ins."""
     return {
         "environments": ("spec.environment.name", spec.environment.name),
         "agents": ("spec.agent.name", spec.agent.name),
