@@ -53,7 +53,7 @@ _WORK = (
 
 
 def arms_chart(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
-    """Success of each arm with its interval, a line an arm."""
+    """Draw the success of each arm with its interval, a line an arm."""
     names = list(arms)[::-1]
 
     def draw(axes: Axes, narrow: bool) -> None:
@@ -84,7 +84,7 @@ def arms_chart(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
 
 
 def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
-    """Success over rounds: the model each round started with, and its candidate."""
+    """Draw the success over rounds: the model each round started with, and its candidate."""
     series = [
         (label, colour, marker, [(r["round"], r["arms"][arm]) for r in rounds if arm in r["arms"]])
         for arm, label, colour, marker in (
@@ -119,7 +119,7 @@ def rounds_chart(rounds: Sequence[Mapping[str, Any]]) -> str:
 
 
 def stages_chart(stages: Sequence[Mapping[str, Any]], *, notes: Sequence[str]) -> str:
-    """When each stage ran, as a Gantt chart, with a note at each bar."""
+    """Draw when each stage ran, as a Gantt chart, with a note at each bar."""
     began = min(datetime.fromisoformat(stage["started"]) for stage in stages)
     spans = [
         ((datetime.fromisoformat(stage["started"]) - began).total_seconds(), stage["seconds"] or 0.0)

@@ -40,7 +40,7 @@ async def build_report(
     store: Store,
     ended: Mapping[int, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """The report over the rounds that ended.
+    """Return the report over the rounds that ended.
 
     Args:
         database: with the run's episodes and hints.
@@ -96,7 +96,7 @@ async def build_report(
 
 
 def settings_of(run: DistillationRun) -> dict[str, Any]:
-    """The settings that differ from the defaults, and every seed, by their paths."""
+    """Return the settings that differ from the defaults, and every seed, by their paths."""
     given = flatten(without_defaults(run)["spec"], "spec")
     return {
         path: value
@@ -129,7 +129,7 @@ def _adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def next_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The commands that make sense after the last round, each with its purpose."""
+    """Return the commands that make sense after the last round, each with its purpose."""
     last = rounds[-1]
     commands = list[dict[str, str]]()
     if any(one["promoted"] for one in rounds):
@@ -144,7 +144,7 @@ def next_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[st
 
 
 def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A hint with its origin and the success of episodes with it and without it."""
+    """Return a hint with its origin and the success of episodes with it and without it."""
     return {
         "text": row["text"],
         "category": row["category"],
@@ -160,7 +160,7 @@ def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary(ended: Mapping[str, Any]) -> str:
-    """The end of a round in plain words: who solved how much, what became of the student, and why."""
+    """Describe the end of a round in plain words: how much was solved, what became of the student, and why."""
     base, student = ended["arms"].get(BASELINE), ended["arms"].get(CANDIDATE)
     fate = "Promoted." if ended["promoted"] else "Not promoted."
     if not (base and student):

@@ -9,22 +9,22 @@ _DASH = "–"
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a percentage with one decimal; a dash for None."""
+    """Format a fraction as a percentage with one decimal; a dash for None."""
     return _DASH if value is None else f"{100 * value:.1f}"
 
 
 def points(value: float | None) -> str:
-    """A difference of fractions in points, with its sign; a dash for None."""
+    """Format a difference of fractions in points, with its sign; a dash for None."""
     return _DASH if value is None else f"{100 * value:+.1f}".replace("-", "−")
 
 
 def p_value(value: float) -> str:
-    """A p-value with two significant digits, never as 0."""
+    """Format a p-value with two significant digits, never as 0."""
     return "< 1e-15" if value < 1e-15 else f"{value:.2g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in a person's units."""
+    """Format seconds in a person's units."""
     if seconds is None:
         return _DASH
     minutes, rest = divmod(round(seconds), 60)
@@ -33,19 +33,19 @@ def duration(seconds: float | None) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    """Format seconds as ``m:ss`` or ``h:mm:ss``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def moment(text: str) -> str:
-    """An ISO timestamp as ``2026-11-29 20:14``, in UTC."""
+    """Format an ISO timestamp as ``2026-11-29 20:14``, in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def age(seconds: float) -> str:
-    """Seconds as kubectl writes an age: 45s, 12m, 5h, 3d."""
+    """Format seconds as kubectl writes an age: 45s, 12m, 5h, 3d."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{int(seconds // size)}{unit}"
@@ -53,12 +53,12 @@ def age(seconds: float) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number with its thousands apart; a dash for None."""
+    """Format a number with its thousands apart; a dash for None."""
     return _DASH if value is None else f"{value:,.0f}"
 
 
 def short(value: float) -> str:
-    """A number in three digits or fewer: 812, 1.4k, 23M."""
+    """Format a number in three digits or fewer: 812, 1.4k, 23M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.1f}{unit}" if value < 10 * size else f"{value / size:.0f}{unit}"
@@ -66,6 +66,6 @@ def short(value: float) -> str:
 
 
 def cached_share(tokens: Mapping[str, int | None]) -> float | None:
-    """The share of prompt tokens that came from servers' prefix caches; None where that is not known."""
+    """Return the share of prompt tokens that came from servers' prefix caches; None if that is not known."""
     cached, prompt = tokens["cached"], tokens["prompt"]
     return None if cached is None or not prompt else cached / prompt

@@ -40,7 +40,7 @@ def write(report: Mapping[str, Any], folder: Path) -> None:
 
 
 def render_page(report: Mapping[str, Any]) -> str:
-    """The page of a report. Every text in it is escaped: hints and episodes are written by models."""
+    """Render the page of a report. Every text in it is escaped: hints and episodes are written by models."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("distillery.report", "."),
         autoescape=True,
@@ -77,7 +77,7 @@ def render_page(report: Mapping[str, Any]) -> str:
 
 
 def legend(arms: Collection[str]) -> list[tuple[str, str]]:
-    """The arms that were played and the suffixes of their names, each with its meaning."""
+    """Return the arms that were played and the suffixes of their names, each with its meaning."""
     used = [suffix for suffix in _SUFFIXES if any(arm.endswith(suffix) for arm in arms)]
     names = {_without_suffix(arm) for arm in arms}
     return [

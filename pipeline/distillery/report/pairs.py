@@ -13,7 +13,7 @@ PAIRS, TURNS, LAST_TURNS, LETTERS = 6, 12, 4, 500
 
 
 async def solved_pairs(database: Database, run_id: int, *, round: int) -> dict[str, Any]:
-    """Up to ``PAIRS`` tasks of a round that base failed and the student solved, of all categories in turn.
+    """Return up to ``PAIRS`` tasks of a round that base failed and the student solved, of all categories in turn.
 
     With each stands what the teacher saw: the hints of the nearest training task (by the goals' embeddings, of the
     same category if there is one) that it solved with hints, in this round or an earlier one.
@@ -56,7 +56,7 @@ async def solved_pairs(database: Database, run_id: int, *, round: int) -> dict[s
 
 
 def clip(text: str, letters: int = LETTERS) -> str:
-    """The beginning of a text that is too long."""
+    """Return a text, or its beginning if it is too long."""
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 

@@ -12,7 +12,7 @@ COLUMNS = ("arm", "n", "success %", "95 % interval", "vs baseline", "p", "steps"
 
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """A row of cells for every arm of the last round."""
+    """Return a row of cells for every arm of the last round."""
     versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == BASELINE}
     made = []
     for name, arm in report["arms"].items():
@@ -33,7 +33,7 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The table with what it is about: the verdict, and where the tasks came from."""
+    """Format the table in Markdown with what it is about: the verdict, and the source of the tasks."""
     lines = [" | ".join(COLUMNS), "|".join(["---", *["---:"] * (len(COLUMNS) - 1)]), *map(" | ".join, rows(report))]
     where, gate = report["environment"], report["gate"]
     told = f"Tasks: {where['source']}, split {where['split']}. {gate['verdict']}. {gate['reason']}"

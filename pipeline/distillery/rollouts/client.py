@@ -157,7 +157,7 @@ class ChatClient:
 
     @property
     def waiting(self) -> bool:
-        """Return whether requests wait for the server now."""
+        """True if requests wait for the server now."""
         return self._pace.waiting
 
     async def context_length(self) -> int | None:

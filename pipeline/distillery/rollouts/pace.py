@@ -58,7 +58,7 @@ class Pace:
 
     @property
     def waiting(self) -> bool:
-        """Return whether requests wait for the server now."""
+        """True if requests wait for the server now."""
         return self._failing_since is not None
 
     @asynccontextmanager
@@ -141,7 +141,7 @@ class Pace:
 
 
 def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> float | None:
-    """The seconds that a Retry-After header asks for, given as a number or as a date; None without a usable one."""
+    """Return the seconds that a Retry-After header asks for, as a number or as a date; None without a usable one."""
     if not header:
         return None
     try:

@@ -71,7 +71,7 @@ _SCHEMA = re.compile(r"response_format|json_schema|minItems|maxItems", re.IGNORE
 
 
 def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusal:
-    """Understand a refusal.
+    """Parse a refusal.
 
     Args:
         status: of the response, 400 or more.

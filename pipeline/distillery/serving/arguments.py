@@ -35,12 +35,12 @@ class ServedModel:
 
     @property
     def weights(self) -> str:
-        """Return the weights that the process itself holds."""
+        """The weights that the process itself holds."""
         return self.merged or self.base
 
 
 def server_arguments(model: ServedModel, *, port: int, gpu: bool, load_adapter: bool) -> list[str]:
-    """The arguments of ``vllm.entrypoints.openai.api_server``, which listens on loopback.
+    """Return the arguments of ``vllm.entrypoints.openai.api_server``, which listens on loopback.
 
     Args:
         model: what it starts with.
@@ -68,6 +68,6 @@ def server_arguments(model: ServedModel, *, port: int, gpu: bool, load_adapter: 
 
 
 def server_environment(*, gpu: bool) -> dict[str, str]:
-    """The environment variables that belong to the arguments."""
+    """Return the environment variables that belong to the arguments."""
     common = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     return common if gpu else {**common, "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB

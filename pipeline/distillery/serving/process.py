@@ -15,7 +15,7 @@ starts later finds its port still free."""
 
 
 def die_with_parent() -> None:
-    """For ``preexec_fn``: SIGTERM for this process when the process that started it dies (Linux, prctl(2))."""
+    """Have the kernel send SIGTERM when the parent process dies (Linux, prctl(2)); for ``preexec_fn``."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -18,7 +18,7 @@ class NoRecord(ValueError):
 
 
 def read(text: str) -> Exchange | Outcome:
-    """The record that a file holds. Raises :class:`NoRecord`."""
+    """Parse the record that a file holds. Raises :class:`NoRecord`."""
     try:
         document: dict[str, Any] = json.loads(text)
         session, alias = _name(document["session"]), _name(document["alias"])

@@ -61,7 +61,7 @@ class VllmServer:
 
     @property
     def base_url(self) -> str:
-        """Up to and including ``/v1``."""
+        """The server's URL, up to and including ``/v1``."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def start(self) -> Self:
@@ -153,7 +153,7 @@ class VllmServer:
             self._sockets.cleanup()
 
     async def wait(self) -> int:
-        """Wait until the process ends; its exit code."""
+        """Wait until the process ends, and return its exit code."""
         assert self._process is not None
         return await self._process.wait()
 

@@ -47,7 +47,7 @@ class Server(BaseModel):
 
     @classmethod
     def of(cls, endpoint: Endpoint, *, field: str) -> Self:
-        """Somebody else's server, named by a field of the specification."""
+        """Return somebody else's server, named by a field of the specification."""
         key = endpoint.api_key_secret_ref
         return cls(
             base_url=endpoint.base_url,
@@ -59,7 +59,7 @@ class Server(BaseModel):
 
 
 def endpoint_field(player: Model) -> str:
-    """The field of the specification that names the endpoint of a player that has one."""
+    """Return the field of the specification that names the endpoint of a player that has one."""
     return f"spec.models.{'teacher' if player.kind == 'teacher' else 'student'}.endpoint"
 
 

@@ -21,12 +21,12 @@ _COMPARED = 8_000  # characters, as many as are kept of a user's session
 
 
 def opening_digest(text: str) -> str:
-    """A digest of a text that does not depend on blanks and line breaks."""
+    """Return a digest of a text that does not depend on blanks and line breaks."""
     return hashlib.sha256(" ".join(text[:_COMPARED].split()).encode(errors="replace")).hexdigest()
 
 
 async def held_out_openings(context: StageContext) -> frozenset[str]:
-    """The digests of the openings of the held-out tasks, as the environment and as the agent writes them.
+    """Return the digests of the openings of the held-out tasks, as the environment and as the agent writes them.
 
     Empty before an arm was evaluated.
     """
@@ -42,7 +42,7 @@ async def held_out_openings(context: StageContext) -> frozenset[str]:
 
 
 async def learned_from(context: StageContext) -> set[str]:
-    """The ids of the held-out tasks of this round that open like what was played to learn from in the rounds so far."""
+    """Return the ids of this round's held-out tasks that open like a task of the rounds' learning episodes so far."""
     rounds = list(range(1, context.round + 1))
     arms = [OWN, TEACHER, PLACEBO_TEACHER]
     played = await read_episodes(context.database, context.run_id, arms=[BASELINE], rounds=[context.round])

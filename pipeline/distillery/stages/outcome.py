@@ -36,7 +36,7 @@ def summary(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_success(path: Path, result: Mapping[str, Any]) -> None:
-    """Leave word of a result."""
+    """Write a result."""
     text = json.dumps({"result": summary(result)}, separators=(",", ":"), ensure_ascii=False)
     path.write_text(text, encoding="utf-8", errors="replace")
 
@@ -49,14 +49,14 @@ def _bounded(value: Any) -> Any:
 
 
 def write_failure(path: Path, message: str, *, permanent: bool) -> None:
-    """Leave word of a failure; ``permanent`` means that another attempt is pointless."""
+    """Write a failure; ``permanent`` means that another attempt is pointless."""
     shown = "".join(c if c.isprintable() or c == "\n" else " " for c in message[:_MOST_CHARACTERS])
     text = json.dumps({"message": shown, "permanent": permanent}, ensure_ascii=False)
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def read(text: str, *, attempt: int) -> StageState | None:
-    """The state that a word stands for; None if it is none."""
+    """Parse what a stage left as a result or a failure; None if it is neither."""
     try:
         left = json.loads(text)
         if "result" in left:

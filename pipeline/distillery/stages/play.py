@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 async def play_arms(
     context: StageContext, tasks: Sequence[Task], *, temperatures: Sequence[float]
 ) -> dict[str, dict[str, Any]]:
-    """Play every task in every arm of the stage; what came out of it, per arm.
+    """Play every task in every arm of the stage, and return the results per arm.
 
     Args:
         context: of the stage.

@@ -118,7 +118,7 @@ class Pinned:
 
 
 def pin(environment: Environment, spec: Spec, before: Pinned | None = None) -> Pinned:
-    """The tasks to learn from and to be judged on; no held-out task is among the former, under whatever id.
+    """Choose the tasks to learn from and to be judged on. No held-out task is among the former, under any id.
 
     Args:
         environment: whose they are.

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
-    """One episode per training task; as many as the teacher's attempts where a student learns from own successes."""
+    """Play one episode per training task, or as many as the teacher if a student learns from own successes."""
     arms = await play_arms(context, context.pinned("train"), temperatures=own_temperatures(context.spec))
     await _warn_of_long_episodes(context)
     return {"arms": arms}, None

@@ -94,7 +94,7 @@ class StageContext:
 
     @cached_property
     def worker(self) -> str:
-        """Names this process in leases; unique among all that ever work on the run."""
+        """The name of this process in leases; unique among all that ever work on the run."""
         return f"{self.config.stage}/{socket.gethostname()}/{uuid.uuid4().hex[:12]}"
 
     @cached_property
@@ -130,7 +130,7 @@ class StageContext:
         return open_prepared(self.store, self.spec.environment.tasks.evaluate)[0]
 
     def environment_in(self, folder: Path) -> Environment:
-        """The environment on another folder."""
+        """Return the environment on another folder."""
         environment = self.spec.environment
         kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", environment.name)
         made = kind(environment.plugin_options, folder)
@@ -157,16 +157,16 @@ class StageContext:
         return self.config.stage_id.round
 
     def result_of(self, stage: str) -> dict[str, Any]:
-        """The manifest of a stage that this one needs."""
+        """Return the manifest of a stage that this one needs."""
         return self.store.manifest(stage)
 
     async def earlier_result(self) -> dict[str, Any]:
-        """The manifest of this stage's last success, with fewer held-out tasks; empty if there is none."""
+        """Return the manifest of this stage's last success, with fewer held-out tasks; empty if there is none."""
         rows = await stage_rows(self.database, self.run_id)
         return recorded_results(rows).get(self.config.stage, {})
 
     def pinned(self, purpose: str) -> list[Task]:
-        """The pinned tasks ``train`` or ``evaluate``, in their order."""
+        """Return the pinned tasks ``train`` or ``evaluate``, in their order."""
         lists = json.loads((self.prepared / "tasks.json").read_text(encoding="utf-8"))
         return [Task(**task) for task in lists[purpose]]
 
@@ -176,7 +176,7 @@ class StageContext:
         await report_progress(self.database, self.run_id, self.config.stage_id, done=done, total=total, unit=unit)
 
     def reporter(self, unit: str) -> Callable[[int, int], None]:
-        """The same for work in a thread: call it with (done, total) as often as you like."""
+        """Return a function like :meth:`report` for work in a thread: call it with (done, total) at any rate."""
         loop, last = asyncio.get_running_loop(), 0.0
 
         def report(done: int, total: int) -> None:
@@ -189,7 +189,7 @@ class StageContext:
 
 
 def secret(reference: tuple[str, str] | None) -> str:
-    """The value of a Secret's key; empty without a reference. Raises :class:`SecretNotFound`."""
+    """Return the value of a Secret's key; empty without a reference. Raises :class:`SecretNotFound`."""
     return read_secret(*reference) if reference else ""
 
 

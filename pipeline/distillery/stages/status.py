@@ -72,7 +72,7 @@ class Status:
         self._total.labels(self._stage).set(total)
 
     def eta_seconds(self) -> int | None:
-        """Seconds to the end at the rate so far; None before there is one."""
+        """Return the seconds to the end at the rate so far; None before there is one."""
         done, total, _ = self._progress
         if self._first is None or done <= self._first[1]:
             return None

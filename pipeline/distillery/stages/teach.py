@@ -11,7 +11,7 @@ from distillery.stages.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
-    """``teacherRollout.rolloutsPerTask`` episodes per training task."""
+    """Play ``teacherRollout.rolloutsPerTask`` episodes per training task."""
     spec = context.spec
     temperatures = [teaching_temperature(spec)] * spec.teacher_rollout.rollouts_per_task
     arms = await play_arms(context, context.pinned("train"), temperatures=temperatures)

@@ -125,7 +125,7 @@ async def choose_episodes(
 
 
 def trained_alike(context: StageContext, dataset: Dataset, chosen: Chosen) -> str | None:
-    """The student among the arms that learns from the very same episodes; None if there is none."""
+    """Return the student among the arms that learns from the very same episodes; None if there is none."""
     if not (dataset.matched and chosen.episodes) or chosen.unmatched:
         return None
     student = student_that_learns(replace(dataset, matched=False))

@@ -28,7 +28,7 @@ class ArchitectureError(Exception):
 
 
 def context_length(folder: Path) -> int:
-    """The tokens of a model's context; as good as infinite for a model without positions."""
+    """Return the context length of a model in tokens; as good as infinite for a model without positions."""
     return getattr(_config(folder).get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
@@ -92,7 +92,7 @@ def check_adapter(config: Any, lora: Lora, *, model: str) -> None:
 
 
 def target_modules(model: Any) -> list[str]:
-    """The names of all projections: the last parts, or whole paths where a module outside the decoder shares them."""
+    """Return the names of all projections: last parts, or whole paths if a module outside the decoder shares them."""
     import torch
 
     paths = {path for path, _ in _projections(model)}
@@ -105,7 +105,7 @@ def target_modules(model: Any) -> list[str]:
 
 
 def peft_config(lora: Lora, model: Any) -> LoraConfig:
-    """The adapter of a model in PEFT's words."""
+    """Return the adapter of a model in PEFT's words."""
     from peft import LoraConfig
 
     return LoraConfig(

@@ -23,7 +23,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load(folder: Path, *, fingerprint: str) -> dict[str, Any] | None:
-    """The checkpoint if there is one of this very training, else None.
+    """Load the checkpoint of this very training; None if there is none.
 
     ``fingerprint`` identifies base model, data and settings. Tensors and plain values only are read, never code.
     """

@@ -65,7 +65,7 @@ def keep(
 
 
 def choose(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:
-    """The episodes of a dataset, in their order.
+    """Return the episodes of a dataset, in their order.
 
     A matched one has, of each task, as many episodes as every arm kept of it, drawn with ``seed``: students that are
     matched with one another learn from the same tasks, and from equally many episodes of each.
@@ -97,7 +97,7 @@ def build(
     renderer: ChatRenderer,
     hints: Quotations,
 ) -> list[Sample]:
-    """The samples of the episodes, in their order, each checked for leaks.
+    """Return the samples of the episodes, in their order, each checked for leaks.
 
     Raises:
         LeakError: a sample holds a hint or a worked example.

@@ -68,7 +68,7 @@ class Leak(NamedTuple):
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text in any script, without case, accents and punctuation; single characters of unspaced scripts.
+    """Return the words of a text in any script, without case, accents and punctuation; unspaced scripts by character.
 
     Accents are left out, not taken for borders of words, so that a quotation is found with and without them.
     """
@@ -98,7 +98,7 @@ class Quotations:
                 self._short.setdefault(len(tokens), {}).setdefault(tokens, text)
 
     def find(self, text: str, *, allowed: Sequence[str] = ()) -> Leak | None:
-        """The first passage quoted in ``text`` that none of the ``allowed`` texts holds by itself.
+        """Return the first passage quoted in ``text`` that none of the ``allowed`` texts holds by itself.
 
         The environment's own words are allowed: a hint about "a mug on the desk 1" quotes them, not they it.
         """
@@ -122,7 +122,7 @@ class Quotations:
 
 
 def quoted_hint(episode: Episode, hints: Quotations) -> Leak | None:
-    """A hint that the agent itself quoted in its replies, against the rules it was given."""
+    """Return a hint that the agent itself quoted in its replies, against the rules it was given."""
     return hints.find("\n".join(turn.reply for turn in episode.turns), allowed=_told(episode))
 
 
@@ -171,7 +171,7 @@ class Recitation:
         return bool(said and said - {run for text in _told(episode) for run in runs(text)})
 
     def rate(self, episodes: Sequence[Episode], given: Mapping[str, Sequence[str]]) -> float | None:
-        """The share of episodes that recite a hint; None without episodes.
+        """Return the share of episodes that recite a hint; None without episodes.
 
         Args:
             episodes: that a student learns from.

@@ -63,7 +63,7 @@ class ChatRenderer:
         self._end = self._find_end()
 
     def text(self, messages: list[Message], *, generate: bool, **arguments: Any) -> str:
-        """The chat as text; ``generate`` adds what invites the model's reply."""
+        """Render the chat as text; ``generate`` adds what invites the model's reply."""
         chat: list[dict[str, str]] = [{"role": message["role"], "content": message["content"]} for message in messages]
         rendered = self._tokenizer.apply_chat_template(
             chat, tokenize=False, add_generation_prompt=generate, **CHAT_TEMPLATE_ARGUMENTS, **arguments
@@ -90,15 +90,15 @@ class ChatRenderer:
         return next((token for token in self._encode(after)["input_ids"] if token in special), None)
 
     def prompt_ids(self, messages: list[Message]) -> list[int]:
-        """The ids of a prompt, as a server computes them from the same messages."""
+        """Return the ids of a prompt, as a server computes them from the same messages."""
         return self._encode(self.text(messages, generate=True))["input_ids"]
 
     def length(self, messages: list[Message]) -> int:
-        """The tokens of a chat."""
+        """Return the number of tokens of a chat."""
         return len(self._encode(self.text(messages, generate=False))["input_ids"])
 
     def sample(self, episode_id: int, messages: list[Message], learnt: Collection[int]) -> Sample:
-        """A chat as ids, with the replies among ``messages[i], i in learnt`` as targets.
+        """Render a chat as ids, with the replies among ``messages[i], i in learnt`` as targets.
 
         Raises:
             TemplateError: the template rewrites earlier messages, or a token spans the border of a reply; then what
@@ -168,7 +168,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def student_head(agent: Agent, episode: Episode, *, keep_examples: bool) -> tuple[Message, ...]:
-    """The first messages as the student sees them: hints, and unless kept examples, cut out where they were recorded.
+    """Return the first messages as the student sees them, without recorded hints and, unless kept, examples.
 
     Raises:
         AssertionError: the cut messages are not what the agent renders without hints; nothing may be trained then.
@@ -181,7 +181,7 @@ def student_head(agent: Agent, episode: Episode, *, keep_examples: bool) -> tupl
 
 
 def samples_of(renderer: ChatRenderer, agent: Agent, episode: Episode, *, keep_examples: bool) -> list[Sample]:
-    """One sample per stretch of turns that were played on the same beginning; one in all unless turns were dropped."""
+    """Return one sample per stretch of turns that were played on the same beginning; one unless turns were dropped."""
     return [
         renderer.sample(episode.id, messages, learnt)
         for messages, learnt in _stretches(agent, episode, keep_examples=keep_examples)
@@ -189,7 +189,7 @@ def samples_of(renderer: ChatRenderer, agent: Agent, episode: Episode, *, keep_e
 
 
 def longest_sample(renderer: ChatRenderer, agent: Agent, episode: Episode, *, keep_examples: bool) -> int:
-    """The tokens of the longest of :func:`samples_of`, without the work of finding what is learned of each."""
+    """Count the tokens of the longest of :func:`samples_of`, without the work of finding what is learned of each."""
     return max(
         (renderer.length(messages) for messages, _ in _stretches(agent, episode, keep_examples=keep_examples)),
         default=0,

@@ -37,12 +37,12 @@ class NoGPU(Exception):
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """float32 on a CPU, where bfloat16 is slower and less exact, bfloat16 on a GPU."""
+    """Return bfloat16 on a GPU; float32 on a CPU, where bfloat16 is slower and less exact."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def load_base(folder: Path, device: torch.device) -> Any:
-    """The base model."""
+    """Load the base model."""
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(
@@ -52,7 +52,7 @@ def load_base(folder: Path, device: torch.device) -> Any:
 
 
 def load_quantized(folder: Path) -> Any:
-    """The base model in 4 bits (nf4, double quantisation), computing in bfloat16. Raises :class:`NoGPU`."""
+    """Load the base model in 4 bits (nf4, double quantization), computing in bfloat16. Raises :class:`NoGPU`."""
     from peft import prepare_model_for_kbit_training
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -78,12 +78,12 @@ def load_quantized(folder: Path) -> Any:
 
 
 def adapter_state(model: Any) -> dict[str, Tensor]:
-    """The adapter's tensors by their names in the PEFT model."""
+    """Return the adapter's tensors by their names in the PEFT model."""
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if "lora_" in name}
 
 
 def write_adapter(model: Any, folder: Path, *, base_name: str) -> str:
-    """Write an adapter as PEFT and vLLM load it; its digest."""
+    """Write an adapter as PEFT and vLLM load it, and return its digest."""
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def copy_companions(base: Path, folder: Path) -> None:
 
 
 def digest_of_model(folder: Path) -> str:
-    """SHA-256 over the files of a model folder that decide what it computes, tokenizer and template included."""
+    """Return the SHA-256 over the files of a model folder that decide what it computes, with tokenizer and template."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".safetensors", ".json", ".jinja", ".txt", ".model"):
