@@ -77,7 +77,7 @@ def dsn_from_environment() -> str | None:
 
 
 class Database:
-    """Runs work in transactions; use as an async context manager.
+    """A database that runs work in transactions; use as an async context manager.
 
     Args:
         dsn: libpq's connection string.

@@ -156,7 +156,7 @@ async def uid_of(database: Database, run_id: int) -> str:
 
 
 class RunLock:
-    """Held while a process drives a run. The server frees it when the process or its connection dies.
+    """A lock that is held while a process drives a run. The server frees it when the process or its connection dies.
 
     The lock is held by a transaction that stays open. A pooler in transaction mode gives a session's lock to whichever
     comes next, so that two processes would drive one run; a transaction keeps its server connection. It has no

@@ -1,4 +1,4 @@
-"""Plays many sessions at once in worker processes, for a driver that runs in one asyncio loop.
+"""A pool of worker processes that plays many sessions at once, for a driver that runs in one asyncio loop.
 
     async with EnvironmentPool("alfworld", options, folder, processes=4, step_timeout=60) as pool:
         session, observation = await pool.open(task)

@@ -64,7 +64,7 @@ class Pace:
 
 
 class Display:
-    """Shows progress while entered; call it with each :class:`Progress`."""
+    """A display of progress while entered; call it with each :class:`Progress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

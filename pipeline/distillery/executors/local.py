@@ -61,7 +61,7 @@ class Progress:
 
 
 class LocalExecutor:
-    """Drives one run to its end. Starting it again resumes it, and what failed is tried again.
+    """An executor that drives one run to its end. Starting it again resumes it, and what failed is tried again.
 
     Args:
         run: what to do.

@@ -28,7 +28,7 @@ _STANDARD_ERRORS = 2  # that a gain has to exceed
 
 
 class Miner:
-    """Counts facts that the environment reads from episodes."""
+    """A counter of facts that the environment reads from episodes."""
 
     name: ClassVar[str] = "rules"
     model = ""

@@ -25,7 +25,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class StageId:
-    """Names a stage within a run. Round 0 holds what is done once, before the first round."""
+    """The name of a stage within a run. Round 0 holds what is done once, before the first round."""
 
     round: int
     kind: Kind

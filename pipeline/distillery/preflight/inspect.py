@@ -1,4 +1,4 @@
-"""Runs the plug-ins that a run names, as far as that is cheap: imports them, builds the environment, counts splits."""
+"""The plug-ins that a run names, tried as far as that is cheap: imported, built, their splits counted."""
 
 from __future__ import annotations
 

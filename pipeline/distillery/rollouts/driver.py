@@ -41,7 +41,7 @@ def collect_garbage_seldom() -> None:
 
 
 class Driver:
-    """Plays what the queue holds.
+    """A player of what the queue holds.
 
     Args:
         queue: where episodes come from and go to.

@@ -1,4 +1,4 @@
-"""Brings what a model server needs to its pod before it starts: the base model's files, and a student's, checked.
+"""The files that a model server's pod needs before it starts: the base model's, and a student's, checked.
 
 python -m distillery.serving.fetch --model MODEL [--revision COMMIT]
                                    [--artifact STAGE --student DIGEST --run IDENTITY --store URI --cache FOLDER

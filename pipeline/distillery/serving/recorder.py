@@ -53,7 +53,7 @@ _CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """See the module."""
+    """The settings of the recorder; see the module."""
 
     dsn: str
     run: str
@@ -84,7 +84,7 @@ class Settings:
 
 
 class Recorder:
-    """Empties the folder; what it knows of the database it asks there.
+    """A recorder that empties the folder; what it knows of the database it asks there.
 
     Args:
         settings: the recorder's.

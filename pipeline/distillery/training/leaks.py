@@ -80,7 +80,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 class Quotations:
-    """Finds passages of the given texts: 8 words in a row, or a whole shorter text of at least 3 words.
+    """A search for passages of the given texts: 8 words in a row, or a whole shorter text of at least 3 words.
 
     In scripts without blanks between words it is 12 characters, and a shorter text of at least 5.
     """
@@ -132,7 +132,7 @@ def _told(episode: Episode) -> list[str]:
 
 
 class Recitation:
-    """Tells which episodes recite the hints that were given for their tasks.
+    """A test of which episodes recite the hints that were given for their tasks.
 
     An episode recites a hint if two content words of it, neighbors in the hint, stand in the same order as neighbors in
     one of the episode's thoughts, and nowhere in what the environment said. Content words are those of at least four

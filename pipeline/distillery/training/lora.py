@@ -54,7 +54,7 @@ class Trained:
 
 
 class LoraTrainer:
-    """Trains a LoRA; ``distillery.trainers`` is its group of entry points.
+    """A trainer of a LoRA; ``distillery.trainers`` is its group of entry points.
 
     Args:
         settings: of the resource.

@@ -1,4 +1,4 @@
-"""Tidies an agent's command before the engine reads it, in ways that can't turn one meaning into another."""
+"""A tidy form of an agent's command for the engine, which never turns one meaning into another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes one game: a room, a task that it can serve, things scattered as they usually lie, a plan that wins.
+"""The generator of one game: a room, a task that it can serve, things scattered as they usually lie, a plan that wins.
 
 Everything is drawn from (seed, split, index), so that games can be made in any order and in any process.
 """

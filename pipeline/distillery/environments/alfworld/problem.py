@@ -1,4 +1,4 @@
-"""Writes a game's start and goal as ALFRED's PDDL."""
+"""A game's start and goal as ALFRED's PDDL."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _FLUSH = 1 << 16  # offsets kept back before they are written
 
 
 class RecordsWriter:
-    """Writes records; a context manager. What isn't closed can't be read."""
+    """A writer of records, as a context manager. What isn't closed can't be read."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """Create the files of ``name``."""

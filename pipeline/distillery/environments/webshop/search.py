@@ -122,7 +122,7 @@ class Index:
 
 
 class IndexBuilder:
-    """Takes documents one by one; 4 bytes of memory a word."""
+    """A builder that takes documents one by one; 4 bytes of memory a word."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}

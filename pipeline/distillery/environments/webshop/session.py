@@ -15,7 +15,7 @@ REFUSAL = "Invalid action!"
 
 
 class WebShopSession:
-    """Searches, clicks, and ends with a purchase.
+    """A session of searches and clicks that ends with a purchase.
 
     Two rules are those of the agents' papers and not of the original's text environment: what isn't possible is
     answered by ``Invalid action!`` instead of the same page again, and a search needs a page with a search bar.
