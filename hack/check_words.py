@@ -16,7 +16,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 WIDTH = 100
@@ -33,6 +33,8 @@ TEXTS = (
 )  # fmt: skip
 LISTS = ("hack/check_words.py", "tests/unit/test_check_words.py")
 """The files that list the words; they are not counted."""
+IMPERATIVE = ("pipeline/distillery",)
+"""The packages whose public functions have docstrings that begin with a verb."""
 COUNTED = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py")
 
 WORDS: Mapping[str, str] = {
@@ -74,6 +76,9 @@ SPELLINGS: Mapping[str, str] = {
 """Each pattern of British spellings, with the American one. `cancelled` is asyncio's word and stays."""
 
 OPENING = re.compile(r"\s*(What|Whoever|Whether|Where)\b")
+FUNCTION_OPENING = re.compile(r"\s*(The|A|An|What|Whether|Where|Whoever|How|Who|All|Every|Each|Those|These)\b")
+"""The words that the docstring of a function must not begin with. Properties are exempt."""
+PROPERTIES = ("property", "cached_property", "setter", "deleter", "computed_field")
 
 _EDGES = r"(?<![\w.\-/$])(?:{})(?![\w\-/(=]|\.\w)"
 _BREAK = r"[\s#]+"
@@ -92,12 +97,13 @@ _KEYS = re.compile(r"^\s*(?:- )?[\w./-]+:(?=\s|$)|(?<=[{,])\s*[\w-]+:(?=\s)|\"[\
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of text with its place, and whether it is held to STYLE.md or only counted."""
+    """A piece of text with its place, its kind, and whether it is held to STYLE.md or only counted."""
 
     line: int
     text: str
     strict: bool = True
     is_docstring: bool = False
+    is_function: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,11 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
     for file in sorted(_files(root, TEXTS)):
         yield file.relative_to(root).as_posix(), [Passage(1, without_keys(file.read_text()))], ""
     for file in sorted(_files(root, [f"{package}/**/*.py" for package in PACKAGES])):
-        yield file.relative_to(root).as_posix(), read_python(file.read_text()), ""
+        path = file.relative_to(root).as_posix()
+        passages = read_python(file.read_text())
+        if not path.startswith(tuple(f"{package}/" for package in IMPERATIVE)):
+            passages = [replace(passage, is_function=False) for passage in passages]
+        yield path, passages, ""
     for file in sorted(_files(root, ["examples/**/*.py"])):
         passages = [Passage(p.line, p.text, strict=True) for p in read_python(file.read_text(), names=False)]
         yield file.relative_to(root).as_posix(), passages, ""
@@ -154,6 +164,9 @@ def check_passage(passage: Passage) -> list[Problem]:
     """Return the problems of one passage: its words, and how it begins if it is a docstring."""
     problems = [Problem(passage.line + line, f"{word!r}: write {use}") for line, word, use in find_words(passage.text)]
     opening = OPENING.match(passage.text) if passage.is_docstring else None
+    noun = FUNCTION_OPENING.match(passage.text) if passage.is_function else None
+    if noun and not opening:
+        problems.append(Problem(passage.line, f"a function's docstring must not begin with {noun[1]}: write a verb"))
     if opening:
         problems.append(Problem(passage.line, f"a docstring must not begin with {opening[1]}: name the subject"))
     return problems
@@ -233,7 +246,10 @@ def _strings(node: ast.AST, public: bool = True, nested: bool = False) -> Iterat
                 case ast.Expr(value=ast.Constant(value=str(text)) as constant):
                     docstrings.append(constant)
                     strict = public and not (before and _is_private(_target(before)))
-                    yield Passage(constant.lineno, _blank(_ARGUMENTS, text), strict, is_docstring=strict)
+                    verb = strict and before is None and _is_function(node)
+                    yield Passage(
+                        constant.lineno, _blank(_ARGUMENTS, text), strict, is_docstring=strict, is_function=verb
+                    )
                 case _:
                     pass
     for child in ast.iter_child_nodes(node):
@@ -256,6 +272,13 @@ def _target(statement: ast.stmt) -> str:
             return name
         case _:
             return ""
+
+
+def _is_function(node: ast.AST) -> bool:
+    """Return whether a node is a function or a method, and not a property."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return not any(ast.unparse(decorator).rpartition(".")[2] in PROPERTIES for decorator in node.decorator_list)
 
 
 def _is_private(name: str) -> bool:

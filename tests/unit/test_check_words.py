@@ -12,6 +12,7 @@ from hack import check_words
 
 ROOT = Path(__file__).parents[2]
 MODULE = "operator/distillery_operator/canary.py"
+VERBS = "pipeline/distillery/shop.py"
 LONG = "word " * 21
 ADDRESS = f"https://example.com/{'a' * 100}"
 
@@ -141,6 +142,32 @@ def test_argument_names_of_a_docstring_pass(tmp_path: Path):
 def test_public_docstring_fails_when_it_begins_with_a_clause(tmp_path: Path, word: str):
     problems = check(tmp_path, MODULE, f'def f() -> None:\n    """{word} is served."""\n')
     assert any(f"must not begin with {word}" in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "text", ["The price.", "A hint.", "All hints.", "Every task.", "Those that fit.", "Who won.", "How it ends."]
+)
+def test_function_docstring_fails_when_it_begins_with_a_noun(tmp_path: Path, text: str):
+    source = f'class Shop:\n    def price(self) -> int:\n        """{text}"""\n'
+    assert check(tmp_path, VERBS, source) == [
+        f"{VERBS}:3: a function's docstring must not begin with {text.split()[0]}: write a verb"
+    ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""The prices."""\n',
+        'class Shop:\n    """The shop."""\n    size: int = 0\n    """The size."""\n',
+        'class Shop:\n    @property\n    def price(self) -> int:\n        """The price."""\n',
+        'class Shop:\n    @functools.cached_property\n    def price(self) -> int:\n        """The price."""\n',
+        'def _price() -> int:\n    """The price."""\n',
+        'def price() -> int:\n    """Return the price."""\n',
+        'def price() -> int:\n    """Thereby return the price."""\n',
+    ],
+)
+def test_nouns_of_classes_properties_and_private_code_pass(tmp_path: Path, source: str):
+    assert check(tmp_path, VERBS, source) == []
 
 
 @pytest.mark.parametrize("text", ["Whatever.", "Return what is served.", "When it starts."])
