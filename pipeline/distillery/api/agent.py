@@ -1,4 +1,4 @@
-"""How a language model is turned into an agent."""
+"""The settings that turn a language model into an agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From failures to hints, and from hints back into a prompt."""
+"""The settings that lead from failures to hints, and from hints back into a prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a student is promoted, and how its weights are published."""
+"""The rules of promotion: when a student is promoted, and how its weights are published."""
 
 from __future__ import annotations
 

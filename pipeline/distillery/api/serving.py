@@ -1,4 +1,4 @@
-"""How a promoted student is served on a cluster: its pods, its gateway, and who may send requests."""
+"""The serving of a promoted student on a cluster: its pods, its gateway, and who may send requests."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _wilson(rate: float, n: float, confidence: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How ``a`` differs from ``b`` over the same tasks.
+    """The difference between ``a`` and ``b`` over the same tasks.
 
     Attributes:
         tasks: pairs compared.

@@ -1,1 +1,1 @@
-"""Who runs the stages that the planner names. Here: this machine."""
+"""The executor of the stages that the planner names: this machine."""

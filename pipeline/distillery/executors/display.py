@@ -49,7 +49,7 @@ class Tokens:
 
 
 class Pace:
-    """How fast running stages go, by what was seen of them: waiting for a server, or for a driver, does not count."""
+    """The rate of running stages, by what was seen of them: waiting for a server, or for a driver, does not count."""
 
     def __init__(self) -> None:
         self._from: dict[str, tuple[float, int]] = {}

@@ -1,4 +1,4 @@
-"""Which server plays a stage: someone else's endpoint, or a vLLM of this run, reused as far as it goes."""
+"""The server that plays a stage: someone else's endpoint, or a vLLM of this run, reused as far as it goes."""
 
 from __future__ import annotations
 

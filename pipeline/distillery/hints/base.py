@@ -71,7 +71,10 @@ class Extractor(Protocol):
         ...
 
     async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
-        """Return all hints of the failures of all rounds so far. May keep replies in the database to resume from."""
+        """Return all hints that the failures of all rounds so far teach.
+
+        May keep replies in the database to resume from.
+        """
         ...
 
 

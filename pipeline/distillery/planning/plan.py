@@ -16,7 +16,7 @@ from distillery.planning.stages import BASE, Kind, Model, Stage, StageId, candid
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """How a stage stands, as observed.
+    """The observed state of a stage.
 
     Attributes:
         phase: ``running``, ``succeeded`` or ``failed``.
@@ -35,7 +35,7 @@ class StageState:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a round ended.
+    """The end of a round.
 
     Attributes:
         outcome: ``Successful``, ``Failed`` or ``Inconclusive``.

@@ -48,7 +48,7 @@ class StageId:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Who plays: the student's base model, the teacher's own model, or a student that a stage trained."""
+    """The player: the student's base model, the teacher's own model, or a student that a stage trained."""
 
     kind: str
     """``base``, ``teacher`` or ``student``."""
@@ -81,7 +81,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Which episodes a student learns from.
+    """The choice of episodes that a student learns from.
 
     Attributes:
         arm: the learning arm that played them: ``own``, ``teacher`` or ``placebo-teacher``.

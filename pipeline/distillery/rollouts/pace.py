@@ -1,4 +1,4 @@
-"""When requests to a server may be sent, and for how long it may be away: shared by all requests of a client."""
+"""The pace of requests to a server, and the time that it may be away: shared by all requests of a client."""
 
 from __future__ import annotations
 

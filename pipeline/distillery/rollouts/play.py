@@ -20,7 +20,7 @@ _CHARACTERS_PER_TOKEN = 2
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """When an episode ends, and how replies are sampled.
+    """The limits of an episode, and the sampling of its replies.
 
     Attributes:
         max_steps: actions.

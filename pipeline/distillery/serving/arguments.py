@@ -1,4 +1,4 @@
-"""How a vLLM server is started: the same arguments on this machine and in a pod."""
+"""The arguments of a vLLM server: the same on this machine and in a pod."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which weights a server holds for a model of a run: pure, the same on this machine and on Kubernetes."""
+"""The weights that a server holds for a model of a run: pure, the same on this machine and on Kubernetes."""
 
 from __future__ import annotations
 

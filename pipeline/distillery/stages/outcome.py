@@ -1,4 +1,4 @@
-"""How a stage ended, in a few hundred bytes: what its executor has to know to plan on.
+"""The end of a stage, in a few hundred bytes: all that its executor needs to plan on.
 
 On Kubernetes it is the container's termination message, which holds 4,096 bytes; the whole result is in the store.
 """

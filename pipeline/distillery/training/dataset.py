@@ -1,4 +1,4 @@
-"""Which episodes a student learns from, and what exactly of them."""
+"""The episodes that a student learns from, and what exactly of them."""
 
 from __future__ import annotations
 

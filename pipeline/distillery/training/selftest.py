@@ -38,7 +38,7 @@ Losses = Callable[[Row], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How rows are read.
+    """A way of reading rows.
 
     Attributes:
         own_attention: the model's own attention reads them, not ours.
