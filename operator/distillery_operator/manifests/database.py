@@ -33,17 +33,17 @@ _ALIVE = {
 
 
 def name(owner: Owner) -> str:
-    """Of the StatefulSet, its Service and its Secret."""
+    """Return the name of the StatefulSet, its Service and its Secret."""
     return f"{owner.name}-database"
 
 
 def dsn_reference(owner: Owner) -> SecretKey:
-    """The Secret's key that holds the connection string: the user's, or the quick-start database's."""
+    """Return the Secret's key with the connection string: the user's, or the quick-start database's."""
     return owner.run.spec.database.dsn_secret_ref or SecretKey(name=name(owner), key=DSN_KEY)
 
 
 def secret(owner: Owner, password: str) -> dict[str, Any]:
-    """Password and connection string. Created once; the operator never reads it back."""
+    """Return the Secret with password and connection string. Created once; the operator never reads it back."""
     dsn = f"postgresql://distillery:{password}@{name(owner)}:{_PORT}/distillery"
     values = {_PASSWORD_KEY: password, DSN_KEY: dsn}
     return {
@@ -56,7 +56,7 @@ def secret(owner: Owner, password: str) -> dict[str, Any]:
 
 
 def service(owner: Owner) -> dict[str, Any]:
-    """The name under which pods find it."""
+    """Return the Service by whose name pods find the database."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -70,7 +70,7 @@ def service(owner: Owner) -> dict[str, Any]:
 
 
 def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
-    """The server, with a volume of its own, which stays where ``replicas`` is 0: such a server is marked as stopped."""
+    """Return the server. Its volume stays where ``replicas`` is 0: such a server is marked as stopped."""
     spec = owner.run.spec
     (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
     mounts = [
@@ -142,7 +142,7 @@ def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict
 
 
 def network_policy(owner: Owner) -> dict[str, Any]:
-    """Only the run's own stages reach the database, and pods that serve where a recorder is among their containers."""
+    """Return the policy: only the run's stages reach the database, and pods that serve with a recorder."""
     components = ["stage", *(["serving"] if owner.run.spec.serving.feedback else [])]
     peers = [{"podSelector": {"matchLabels": owner.selector(component)}} for component in components]
     return ingress_policy(owner, name(owner), COMPONENT, (peers, _PORT))

@@ -63,11 +63,11 @@ class Site:
     suffix: str = ""
 
     def named(self, owner: Owner) -> str:
-        """The Deployment, and the Service."""
+        """Return the name of the Deployment and the Service."""
         return owner.name + self.suffix
 
     def settings(self, owner: Owner) -> str:
-        """The ConfigMap with what is to be served, and the NetworkPolicy."""
+        """Return the name of the ConfigMap with what is to be served, and of the NetworkPolicy."""
         return f"{owner.name}-{self.component}"
 
 
@@ -80,7 +80,7 @@ CANARY = Site("canary", "-canary")
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """Who gets a share of the requests, or copies of them.
+    """The student that gets a share of the requests, or copies of them.
 
     Attributes:
         student: who it is.
@@ -137,7 +137,7 @@ def _target(owner: Owner, digest: str, *, adapter: bool) -> dict[str, Any]:
 
 
 def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> dict[str, Any]:
-    """The file that all pods of a site mount: what is to be served."""
+    """Return the ConfigMap that all pods of a site mount: what is to be served."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -158,7 +158,7 @@ def told(owner: Owner, site: Site = SERVING) -> Mount:
 
 
 def keys(spec: Spec) -> list[Mount]:
-    """The Secret with the API keys, if there is one."""
+    """Return the mount of the Secret with the API keys, if there is one."""
     reference = spec.serving.gateway.api_keys_secret_ref
     if reference is None:
         return []
@@ -234,7 +234,7 @@ def credentials(spec: Spec) -> list[Mount]:
 
 
 def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
-    """A native sidecar that gives vLLM its adapters. Of the run's volume it only reads."""
+    """Return the native sidecar that gives vLLM its adapters. It only reads the run's volume."""
     storage = owner.run.spec.storage
     files = artifacts(owner)
     environment = {

@@ -55,7 +55,7 @@ _SERVER_PORT = 8000
 
 
 def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
-    """The same for the same attempt at the same stage of the same run."""
+    """Return the name of a stage's Job: the same for the same attempt at the same stage of the same run."""
     return fitted(f"{owner.name}-{stage}", [str(owner.identity), str(stage), attempt])
 
 
@@ -70,14 +70,14 @@ def _learned_label(owner: Owner) -> str:
 
 
 def migration_name(owner: Owner, settings: Settings) -> str:
-    """Of the Job that brings the database's schema up: another image may bring another schema."""
+    """Return the name of the Job that migrates the database: another image may bring another schema."""
     return fitted(
         f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings)]
     )
 
 
 def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
-    """Of the Job that keeps what was served when: another newest entry means another Job."""
+    """Return the name of the Job that records what was served: another newest entry means another Job."""
     return fitted(f"{owner.name}-history", [owner.uid, history[0]])
 
 
@@ -118,7 +118,7 @@ def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "", retry
 
 
 def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, digest: str = "") -> dict[str, Any]:
-    """The Job. Created once and never applied again: others own parts of it, Kueue its ``suspend``.
+    """Return the Job. Created once and never applied again: others own parts of it, Kueue its ``suspend``.
 
     Args:
         owner: the run.
@@ -186,7 +186,7 @@ def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
 
 
 def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
-    """The Job that keeps what was served when in the database. Idempotent.
+    """Return the Job that keeps in the database what was served when. Idempotent.
 
     Args:
         owner: the run.
@@ -198,9 +198,9 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
 
 
 def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
-    """Who reaches the stages' port of progress and metrics, in a namespace that lets nobody in, too.
+    """Return the policy for the stages' port of progress and metrics, in a namespace that lets nobody in, too.
 
-    The operator and those who collect metrics; everybody where the settings do not name those.
+    The operator and the collectors of metrics reach it; everybody does where the settings do not name collectors.
     """
     peers = [operator_peer(settings), *settings.metrics_from] if settings.metrics_from else []
     return ingress_policy(owner, f"{owner.name}-{COMPONENT}", COMPONENT, (peers, STATUS_PORT))

@@ -47,21 +47,21 @@ class Owner:
 
     @property
     def identity(self) -> Identity:
-        """Whose artifacts are the run's."""
+        """The identity of the run in its artifacts."""
         return Identity(self.uid, self.learned or digest_of_learned(self.run))
 
     @property
     def name(self) -> str:
-        """Of the run."""
+        """The name of the run."""
         return self.run.metadata.name
 
     @property
     def namespace(self) -> str:
-        """Of the run and of all that belongs to it."""
+        """The namespace of the run and of all that belongs to it."""
         return self.run.metadata.namespace
 
     def labels(self, component: str, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Of an object of the run."""
+        """Return the labels of an object of the run."""
         return {
             "app.kubernetes.io/name": "distillery",
             **MANAGED_BY,
@@ -71,13 +71,13 @@ class Owner:
         }
 
     def selector(self, component: str) -> dict[str, str]:
-        """The labels that tell the pods of a component from all others."""
+        """Return the labels that distinguish the pods of a component from all others."""
         return {COMPONENT_LABEL: component, RUN_LABEL: self.name}
 
     def metadata(
         self, name: str, component: str, *, owned: bool = True, labels: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Metadata of an object of the run; what is ``owned`` goes when the run is deleted."""
+        """Return the metadata of an object of the run; an ``owned`` one is deleted with the run."""
         made: dict[str, Any] = {
             "name": name,
             "namespace": self.namespace,
@@ -102,7 +102,7 @@ def student_label(digest: str) -> str:
 
 
 def ingress_policy(owner: Owner, name: str, component: str, *ingress: tuple[Sequence[Any], int]) -> dict[str, Any]:
-    """A NetworkPolicy: nobody reaches a component, but for the given peers (none named is everybody) at a port."""
+    """Return a NetworkPolicy that opens ports of a component: each to its peers, or to everybody if it names none."""
     rules = [
         {**({"from": list(peers)} if peers else {}), "ports": [{"port": port, "protocol": "TCP"}]}
         for peers, port in ingress
@@ -120,10 +120,10 @@ def ingress_policy(owner: Owner, name: str, component: str, *ingress: tuple[Sequ
 
 
 def digest(value: Any) -> str:
-    """Eight characters that a JSON value decides."""
+    """Return eight characters that a JSON value determines."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def fitted(name: str, inputs: Any) -> str:
-    """A name of at most 63 characters that differs where ``inputs`` differ."""
+    """Return a name of at most 63 characters that differs where ``inputs`` differ."""
     return f"{name[:54].rstrip('-')}-{digest(inputs)}"

@@ -37,7 +37,7 @@ class Mount:
     read_only: bool = False
 
     def in_container(self) -> dict[str, Any]:
-        """As a container lists it."""
+        """Return the mount as a container lists it."""
         mounted = {"name": self.volume["name"], "mountPath": self.path}
         return {**mounted, "readOnly": True} if self.read_only else mounted
 
@@ -53,7 +53,7 @@ def container(
     environment: Mapping[str, str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """A container under ``restricted`` pod security, on a read-only root."""
+    """Return a container under ``restricted`` pod security, on a read-only root."""
     return {
         "name": name,
         "image": image,
@@ -79,7 +79,7 @@ def pod(
     user: int = USER,
     **more: Any,
 ) -> dict[str, Any]:
-    """A pod template."""
+    """Return a pod template."""
     ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
     spec: dict[str, Any] = {
         "serviceAccountName": pods.service_account_name or owner.name,
@@ -109,7 +109,7 @@ def pod(
 
 
 def claim_name(owner: Owner) -> str:
-    """Of the volume claim with the run's artifacts."""
+    """Return the name of the volume claim with the run's artifacts."""
     return f"{owner.name}-artifacts"
 
 
@@ -125,14 +125,14 @@ def artifact_folder(owner: Owner) -> str:
 
 
 def artifacts(owner: Owner) -> Mount:
-    """The run's artifacts: the claim, or for what lies in S3 a place for copies."""
+    """Return the mount of the run's artifacts: the claim, or a place for copies of what lies in S3."""
     if owner.run.spec.storage.uri:
         return Mount({"name": "artifacts", "emptyDir": {}}, ARTIFACTS)
     return Mount({"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(owner)}}, ARTIFACTS)
 
 
 def model_cache(owner: Owner) -> list[Mount]:
-    """The volume of base models, if they have one of their own."""
+    """Return the mount of the volume of base models, if they have one of their own."""
     cache = owner.run.spec.storage.model_cache
     if cache is None:
         return []
@@ -150,7 +150,7 @@ def shared_memory() -> Mount:
 
 
 def secrets(references: Iterable[SecretKey]) -> list[Mount]:
-    """Each key of a Secret as the file ``SECRETS/<name>/<key>``."""
+    """Return mounts that hold each key of a Secret as the file ``SECRETS/<name>/<key>``."""
     keys: dict[str, list[str]] = {}
     for reference in references:
         known = keys.setdefault(reference.name, [])
@@ -192,12 +192,12 @@ def common_environment(spec: Spec) -> dict[str, str]:
 
 
 def pipeline_image(pods: PodTemplate, settings: Settings) -> str:
-    """The image of stages and of what else runs the pipeline's code: the user's, or the release's."""
+    """Return the image of stages and of what else runs the pipeline's code: the user's, or the release's."""
     return pods.image or settings.pipeline_image
 
 
 def liveness(port: int) -> dict[str, Any]:
-    """The probe of a container that answers at /healthz; one that is only busy is given a minute."""
+    """Return the probe of a container that answers at /healthz; one that is only busy is given a minute."""
     return {
         "httpGet": {"path": "/healthz", "port": port},
         "periodSeconds": 10,
@@ -207,7 +207,7 @@ def liveness(port: int) -> dict[str, Any]:
 
 
 def operator_peer(settings: Settings) -> dict[str, Any]:
-    """The operator, as a peer of a NetworkPolicy."""
+    """Return the operator, as a peer of a NetworkPolicy."""
     return {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": settings.namespace}},
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "distillery-operator"}},

@@ -23,13 +23,13 @@ _RESOURCES = Resources(
 
 
 def credentials(owner: Owner) -> Mount:
-    """The way into the database, which the recorder alone is given. No other Secret's volume is called so."""
+    """Return the mount of the database's credentials, for the recorder alone. No other volume has its name."""
     (mount,) = secrets([database.dsn_reference(owner)])
     return Mount({**mount.volume, "name": "dsn"}, mount.path, read_only=True)
 
 
 def recorder(owner: Owner, feedback: Feedback, *, image: str, settings: Settings) -> dict[str, Any]:
-    """The native sidecar of pods that keep something. Nothing waits for it: they serve without the database, too."""
+    """Return the native sidecar of pods that keep something. Nothing waits for it: they serve without the database."""
     return container(
         NAME,
         image,

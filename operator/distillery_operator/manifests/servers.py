@@ -48,7 +48,7 @@ def has_gpu(spec: Spec) -> bool:
 def fetch(
     owner: Owner, model: ServedModel, digest: str, *, image: str, mounts: Sequence[Mount], settings: Settings
 ) -> dict[str, Any]:
-    """An init container that brings what the server needs: the base model, and the student's files, checked.
+    """Return an init container that brings what the server needs: the base model, and the student's files, checked.
 
     ``digest`` is of the student's adapter.
     """
@@ -76,7 +76,7 @@ def fetch(
 def sidecar(
     owner: Owner, model: ServedModel, *, port: int, mounts: Sequence[Mount], settings: Settings
 ) -> dict[str, Any]:
-    """A native sidecar on loopback: the worker starts when it answers, and it ends when the worker has."""
+    """Return a native sidecar on loopback: the worker starts when it answers, and it ends when the worker has."""
     spec = owner.run.spec
     return _vllm(
         spec,
@@ -137,7 +137,7 @@ def _threads(resources: Resources) -> dict[str, str]:
 
 
 def health_check(port: int) -> list[str]:
-    """A command that asks from inside the container, for the kubelet does not reach loopback.
+    """Return a command that asks from inside the container, for the kubelet does not reach loopback.
 
     Without imports that cost a busy node time.
     """
@@ -149,7 +149,7 @@ def health_check(port: int) -> list[str]:
 
 
 def hang_check(port: int) -> list[str]:
-    """A command that fails where the gateway says that vLLM hangs: vLLM's front end doesn't know.
+    """Return a command that fails where the gateway says that vLLM hangs: vLLM's front end doesn't know.
 
     A gateway that is away, or does not answer, says nothing of vLLM.
     """
@@ -282,7 +282,7 @@ def _spread(owner: Owner, site: Site) -> list[dict[str, Any]]:
 
 
 def disruption_budget(owner: Owner) -> dict[str, Any]:
-    """Drains take one pod at a time of those that clients reach; a pod that does not answer is in nobody's way."""
+    """Return the budget: drains evict one reachable pod at a time, and always one that does not answer."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -307,5 +307,5 @@ def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:
 
 
 def url(owner: Owner) -> str:
-    """The endpoint's URL inside the cluster."""
+    """Return the endpoint's URL inside the cluster."""
     return f"http://{owner.name}.{owner.namespace}.svc:{gateway.PORT}/v1"

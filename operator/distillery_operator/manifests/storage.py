@@ -12,7 +12,7 @@ from distillery_operator.objects import Object
 
 
 def service_account(owner: Owner) -> dict[str, Any]:
-    """The pods' identity: without rights, and its token is never mounted."""
+    """Return the pods' account: without rights, and its token is never mounted."""
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -22,7 +22,7 @@ def service_account(owner: Owner) -> dict[str, Any]:
 
 
 def claim(owner: Owner, present: Object | None = None) -> dict[str, Any]:
-    """The volume claim with the run's artifacts.
+    """Return the volume claim with the run's artifacts.
 
     Args:
         owner: the run.
