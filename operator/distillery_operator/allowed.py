@@ -17,7 +17,7 @@ from distillery_operator.settings import Settings
 
 
 def find_forbidden(spec: Spec, settings: Settings) -> list[Problem]:
-    """The fields whose values are not allowed, each with what is."""
+    """Return the fields whose values are not allowed, each with what is."""
     rules: tuple[tuple[str, Iterator[tuple[str, str]], Sequence[str], Callable[[str, str], bool]], ...] = (
         ("images", _images(spec), settings.allowed_images, _is_image_of),
         ("endpoints", _endpoints(spec), settings.allowed_endpoints, _is_url_of),

@@ -53,7 +53,7 @@ class Counts:
 
     @classmethod
     def sum(cls, several: Iterable[Counts]) -> Self:
-        """Of all pods together."""
+        """Return the sum of the counts of all pods."""
         parts = [asdict(counts) for counts in several]
         return cls(**{field.name: sum(part[field.name] for part in parts) for field in fields(cls)})
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def session() -> aiohttp.ClientSession:
-    """For questions. What is compressed is not unpacked: nobody knows how much it would become."""
+    """Return a session for :func:`ask`. It does not decompress: nobody knows how large the result would be."""
     return aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
 
 
@@ -56,7 +56,7 @@ async def ask(
 async def gather(
     questions: Iterable[Callable[[], Awaitable[T | None]]], *, seconds: float = _DEADLINE_SECONDS
 ) -> list[T]:
-    """The answers that come in time, in the order of the questions; one that is late counts as none."""
+    """Return the answers that come in time, in the order of the questions; a late one counts as none."""
     room = asyncio.Semaphore(_MAX_QUESTIONS)
 
     async def put(question: Callable[[], Awaitable[T | None]]) -> T | None:

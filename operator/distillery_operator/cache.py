@@ -42,13 +42,13 @@ class Cache:
         self._clock = 0
 
     def keep_run(self, body: Object) -> RunKey:
-        """A run is there."""
+        """Keep a run, and return its key."""
         key = key_of(body)
         self.runs[key] = _without_managers(body)
         return key
 
     def drop_run(self, body: Object) -> RunKey:
-        """A run is gone."""
+        """Drop a run that is gone, and return its key."""
         key = key_of(body)
         self.runs.pop(key, None)
         if key not in self._children:
@@ -56,14 +56,14 @@ class Cache:
         return key
 
     def keep(self, child: Object) -> RunKey | None:
-        """An object of a run is there; the run's key, if the object belongs to one."""
+        """Keep an object, and return the key of the run that it belongs to; None if it belongs to none."""
         key = owner_of(child)
         if key:
             self._children[key][self._note(key, child)] = _without_managers(child)
         return key
 
     def drop(self, child: Object) -> RunKey | None:
-        """An object is gone."""
+        """Drop an object that is gone, and return the key of its run; None if it belonged to none."""
         key = owner_of(child)
         if key:
             self._children[key].pop(self._note(key, child), None)
@@ -82,7 +82,7 @@ class Cache:
 
     @property
     def moment(self) -> int:
-        """Tells what came before from what comes after."""
+        """A counter of the reported objects, which orders them in time."""
         return self._clock
 
     def replace(self, key: RunKey, children: Iterable[Object], *, since: int) -> None:
@@ -120,7 +120,7 @@ class Cache:
 
 
 def key_of(body: Object) -> RunKey:
-    """The key of a run."""
+    """Return the key of a run."""
     return body["metadata"]["namespace"], body["metadata"]["name"]
 
 

@@ -28,7 +28,7 @@ def set_condition(
     now: str,
     generation: int,
 ) -> list[dict[str, Any]]:
-    """The conditions with one of them set. ``lastTransitionTime`` moves only when the status changes.
+    """Return the conditions with one of them set. ``lastTransitionTime`` moves only when the status changes.
 
     ``holds`` is None for Unknown.
     """
@@ -50,7 +50,7 @@ def set_condition(
 
 
 def without(conditions: Iterable[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The conditions but one."""
+    """Return the conditions without one of them."""
     return [dict(condition) for condition in conditions if condition["type"] != kind]
 
 
@@ -60,10 +60,10 @@ def is_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> bool:
 
 
 def find_true(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    """A condition, if it holds."""
+    """Return a condition if it is true, else None."""
     return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
 
 
 def find(conditions: Iterable[Mapping[str, Any]], kind: str) -> Mapping[str, Any] | None:
-    """A condition."""
+    """Return a condition, or None."""
     return next((condition for condition in conditions if condition["type"] == kind), None)

@@ -58,7 +58,7 @@ _NAME_RULES = [
 
 
 def crd() -> dict[str, Any]:
-    """The definition as a manifest."""
+    """Return the definition as a manifest."""
     schema = DistillationRun.model_json_schema(by_alias=True)
     spec = _Structural(schema["$defs"]).convert(schema["$defs"]["Spec"])
     spec["x-kubernetes-validations"] = _cross_field_rules()
@@ -289,7 +289,7 @@ def _rule_for_fractions(made: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text() -> str:
-    """The definition as a file."""
+    """Return the definition as the text of a file."""
     header = "# Generated from the types in pipeline/distillery/api by `make crds`. Do not edit.\n"
     return header + yaml.safe_dump(crd(), sort_keys=False, width=120, allow_unicode=True)
 

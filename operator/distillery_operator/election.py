@@ -1,4 +1,4 @@
-"""Which of several replicas leads: the one whose name stands in a Lease, as long as it renews it.
+"""The election of the replica that leads: the one whose name stands in a Lease, as long as it renews it.
 
 The official client's election gives up at the first connection error, and its Lease can't be created
 (https://github.com/kubernetes-client/python, ``create_namespaced_lease(pretty=True)``); the rules are client-go's.
@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class LeadLost(Exception):
-    """Another replica leads, or the API server could not be reached in time."""
+    """The loss of the lead: another replica leads, or the API server could not be reached in time."""
 
 
 class Election:
-    """One replica's part in it.
+    """One replica's part in the election.
 
     Clocks of replicas are not compared: a lease has run out when this replica saw no change of it for its duration.
 

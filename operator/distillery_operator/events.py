@@ -207,7 +207,7 @@ def _event(news: _News, message: str, key: str, *, own: str = "") -> Event:
 
 
 def manifest(event: Event, run: Object, now: str) -> Object:
-    """The event as an object. Its name is decided by what it says: created twice, it is there once."""
+    """Return the event as an object. Its content decides its name: created twice, it is there once."""
     metadata = run["metadata"]
     return {
         "apiVersion": "v1",

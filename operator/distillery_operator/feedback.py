@@ -1,4 +1,4 @@
-"""How many failures of users have gathered: the recorders in serving pods are asked, for they reach the database."""
+"""The number of failures of users so far: the recorders in serving pods are asked, for they reach the database."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PAGE = 500
 
 
 class ApiError(Exception):
-    """The API server said no, or nothing.
+    """The refusal of a request by the API server, or its silence.
 
     Attributes:
         status: HTTP status code; 0 where no answer came.
@@ -42,7 +42,7 @@ class ApiError(Exception):
 
     @property
     def refuses(self) -> bool:
-        """Return whether the server understood the request and will not carry it out, however often it is asked."""
+        """True if the server understood the request and will not carry it out, however often it is asked."""
         return 400 <= self.status < 500 and self.status not in (401, 408, 429)
 
 
@@ -73,11 +73,11 @@ class Kube:
         return self._client
 
     async def apply(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
-        """Make an object what the manifest says, by server-side apply. A manifest that holds already writes nothing."""
+        """Apply a manifest on the server side. One that holds already writes nothing."""
         return await self._patch(Reference.to(manifest).path, manifest, manager)
 
     async def apply_status(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
-        """The same for the fields of the status that ``manager`` owns."""
+        """Apply, on the server side, the fields of the status that ``manager`` owns."""
         return await self._patch(f"{Reference.to(manifest).path}/status", manifest, manager)
 
     async def serves(self, group_version: str, plural: str) -> bool:
@@ -89,7 +89,7 @@ class Kube:
         return any(resource["name"] == plural for resource in found.get("resources", []))
 
     async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
-        """Set annotations of an object that others own; harmless where it is gone."""
+        """Set annotations of an object that others own; do nothing if it is gone."""
         body = {"metadata": {"annotations": dict(annotations)}}
         try:
             await self.request("PATCH", reference.path, body=body, content="application/merge-patch+json")
@@ -98,7 +98,7 @@ class Kube:
                 raise
 
     async def create(self, manifest: Object) -> bool:
-        """Create an object once; False if one of its name exists already, which is left as it is."""
+        """Create an object once. Return False if one of its name exists already, which is left as it is."""
         try:
             await self.request("POST", Reference.to(manifest).collection, body=manifest)
         except ApiError as error:
@@ -108,7 +108,7 @@ class Kube:
         return True
 
     async def get(self, reference: Reference) -> Object | None:
-        """An object, or None."""
+        """Return an object, or None."""
         try:
             return await self.request("GET", reference.path)
         except ApiError as error:
@@ -117,11 +117,11 @@ class Kube:
             raise
 
     async def replace(self, manifest: Object) -> Object:
-        """Put an object in the place of its former version. Raises :class:`ApiError` (409) if that is no more."""
+        """Replace the former version of an object. Raises :class:`ApiError` (409) if another one is current."""
         return await self.request("PUT", Reference.to(manifest).path, body=manifest)
 
     async def delete(self, reference: Reference, *, uid: str = "") -> None:
-        """Delete an object and what it owns, the owned first. Harmless where it is gone or (by uid) another one."""
+        """Delete an object and what it owns, the owned first. Do nothing if it is gone or (by uid) another one."""
         body: Object = {"propagationPolicy": "Foreground"}
         if uid:
             body["preconditions"] = {"uid": uid}
@@ -132,12 +132,12 @@ class Kube:
                 raise
 
     async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
-        """The objects of a kind in a namespace; ``labelSelector`` and ``fieldSelector`` narrow them down."""
+        """Return the objects of a kind in a namespace; ``labelSelector`` and ``fieldSelector`` narrow them down."""
         found = await self.list_all(Reference(api_version, kind, namespace, "").collection, **selectors)
         return [{"apiVersion": api_version, "kind": kind, **item} for item in found]
 
     async def list_all(self, collection: str, **selectors: str) -> list[Object]:
-        """The objects of a collection, in pages."""
+        """Return the objects of a collection, which the server sends in pages."""
         found: list[Object] = []
         query = {**selectors, "limit": str(PAGE)}
         while True:
@@ -156,7 +156,7 @@ class Kube:
         self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None,
         content: str = "application/json",
     ) -> Object:  # fmt: skip
-        """One request. Raises :class:`ApiError`."""
+        """Send one request and return the answer. Raises :class:`ApiError`."""
         serialized = await self.client.param_serialize(
             method,
             f"{path}?{urlencode(query)}" if query else path,

@@ -28,7 +28,7 @@ _MAX_OF_A_NAMESPACE = 16
 
 
 class Manager:
-    """Dispatches watch events to one reconciler per run.
+    """The dispatcher of watch events to one reconciler per run.
 
     Args:
         kube: the API server.
@@ -52,7 +52,7 @@ class Manager:
             group.create_task(self._relist())
 
     def run_changed(self, body: Object) -> None:
-        """A run was made or changed."""
+        """Wake the reconciler of a run that was created or changed; start one if there is none."""
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
@@ -63,19 +63,19 @@ class Manager:
         self._reconcilers[key][0].wake()
 
     def run_gone(self, body: Object) -> None:
-        """A run was deleted; what it owned goes with it by itself."""
+        """Stop the reconciler of a run that was deleted. Kubernetes deletes what the run owned."""
         self._count(self.cache.runs.get(key_of(body)), None)
         key = self.cache.drop_run(body)
         if found := self._reconcilers.pop(key, None):
             found[1].cancel()
 
     def child_changed(self, child: Object, *, gone: bool) -> None:
-        """An object of a run was made, changed or deleted."""
+        """Wake the run of an object that was created, changed or deleted."""
         key = self.cache.drop(child) if gone else self.cache.keep(child)
         self._wake(key, child, gone=gone)
 
     def unkept_gone(self, child: Object) -> None:
-        """An object of a run was deleted that the cache knows nothing of."""
+        """Wake the run of an object that was deleted and that the cache knows nothing of."""
         self._wake(owner_of(child), child, gone=True)
 
     def _wake(self, key: RunKey | None, child: Object, *, gone: bool) -> None:
@@ -87,7 +87,7 @@ class Manager:
             reconciler.wake()
 
     async def stop(self) -> None:
-        """End all reconcilers."""
+        """Cancel all reconcilers and wait for their end."""
         tasks = [task for _, task in self._reconcilers.values()]
         for task in tasks:
             task.cancel()

@@ -31,20 +31,20 @@ class Metrics:
         self._heard = time.monotonic()
 
     def reconciled(self, started: float) -> None:
-        """A reconciliation that began at ``started`` (monotonic seconds) ended well."""
+        """Observe how long a reconciliation took that began at ``started`` (monotonic seconds) and ended well."""
         self._durations.observe(time.monotonic() - started)
 
     def hear(self) -> None:
-        """A sign of life from the API server."""
+        """Note a sign of life from the API server."""
         self._heard = time.monotonic()
 
     @property
     def alive(self) -> bool:
-        """Return whether the API server answered lately."""
+        """True if the API server answered lately."""
         return time.monotonic() - self._heard < _SILENCE_SECONDS
 
     def application(self) -> web.Application:
-        """The web application for probes and Prometheus."""
+        """Return the web application for probes and Prometheus."""
 
         async def metrics(_: web.Request) -> web.Response:
             return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})

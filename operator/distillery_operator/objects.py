@@ -28,7 +28,7 @@ _PLURALS = {
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Names an object."""
+    """The name of an object in the API."""
 
     api_version: str
     kind: str
@@ -37,7 +37,7 @@ class Reference:
 
     @classmethod
     def to(cls, manifest: Object) -> Self:
-        """The object that a manifest describes."""
+        """Return the reference to the object that a manifest describes."""
         metadata = manifest["metadata"]
         return cls(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
 
@@ -54,7 +54,7 @@ class Reference:
 
 
 def stranger(thing: Object, wanted: Object) -> str:
-    """Whose an object is that has the name of one that a run wants; empty where it is the run's own.
+    """Return who owns an object with the name of one that a run wants; empty where it is the run's own.
 
     Own is what has the same controller. What is wanted without one (a volume that outlives its run) is own if it has
     the run's labels and no other controller.
@@ -74,11 +74,11 @@ def _controller(thing: Object) -> tuple[str, str, str] | None:
 
 
 def address(pod: Object) -> str:
-    """A pod's host in a URL."""
+    """Return a pod's host as a URL has it."""
     ip: str = pod["status"]["podIP"]
     return f"[{ip}]" if ":" in ip else ip
 
 
 def text_of(time: datetime) -> str:
-    """A time as objects have it."""
+    """Return a time as objects have it."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

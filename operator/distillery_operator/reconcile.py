@@ -1,4 +1,4 @@
-"""One run, looked after: gather what is known, decide, act, and again whenever something changed."""
+"""The reconciliation of one run: read what is known, decide, act, and repeat whenever something changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MOST_CHARACTERS = 2000  # of what the API server says to an object
 
 
 class Reconciler:
-    """Looks after one run until it is gone.
+    """The reconciler of one run, until the run is gone.
 
     Args:
         key: the run.
@@ -83,7 +83,7 @@ class Reconciler:
         self._compared: Object | None = None
 
     def wake(self) -> None:
-        """Something changed."""
+        """Reconcile the run soon, for something changed."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -282,7 +282,7 @@ class Reconciler:
         return metadata["uid"] if ours else ""
 
     def forget(self, reference: Reference) -> None:
-        """An object is gone, or on its way out: it is applied again at the next look."""
+        """Forget that an object was applied, for it is gone or on its way out: the next look applies it again."""
         self._applied.pop(reference, None)
 
     async def _write_status(self, body: Object, status: Mapping[str, Any]) -> None:
@@ -304,7 +304,7 @@ class Reconciler:
 
 
 class NameTaken(Exception):
-    """Somebody else's object has the name of one that a run needs."""
+    """A conflict of names: somebody else's object has the name of one that a run needs."""
 
 
 def _may_apply(wanted: Object, present: Object) -> bool:
