@@ -76,7 +76,7 @@ class Trial:
 
     @classmethod
     def read(cls, status: Mapping[str, Any]) -> Self | None:
-        """Return the one of a status, if there is one."""
+        """Return the canary of a status, or None."""
         found: dict[str, Any] | None = status.get("serving", {}).get("canary")
         if found is None:
             return None
@@ -86,12 +86,12 @@ class Trial:
 
     @property
     def active(self) -> bool:
-        """The canary is neither promoted nor rolled back yet."""
+        """True if the canary is neither promoted nor rolled back yet."""
         return self.phase in _ACTIVE
 
     @property
     def begun(self) -> bool:
-        """Every pod has applied a step: requests, or copies of them, were sent to the canary."""
+        """True if every pod has applied a step: requests, or copies of them, were sent to the canary."""
         if self.step > 1 or self.phase == RUNNING:
             return True
         return self.phase == INCONCLUSIVE and self.step_start_time != self.step_decided_time
@@ -150,7 +150,7 @@ def plot(
     *,
     aborted: bool = False,
 ) -> Course:
-    """The course of a run whose choice is made.
+    """Return the course of a run whose choice is made.
 
     Args:
         owner: the run.
@@ -204,7 +204,7 @@ def seconds_to_next_look(course: Course, observed: Observed) -> float | None:
 
 
 def incumbent_of(status: Mapping[str, Any]) -> Choice | None:
-    """Who is served by the status."""
+    """Return the student that the status says is served, or None."""
     serving = status.get("serving")
     if serving is None:
         return None

@@ -55,7 +55,7 @@ _MOST_ATTEMPTS = 2  # at a stage whose result got lost; what failed is retried b
 
 
 def decide(body: Object, status: Mapping[str, Any], observed: Observed, settings: Settings, now: datetime) -> Decision:
-    """The decision about a run.
+    """Return the decision about a run.
 
     Args:
         body: the run as the API server has it.

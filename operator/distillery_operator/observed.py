@@ -70,18 +70,18 @@ class Observed:
     refusals: tuple[Refusal, ...] = ()
 
     def pods_of(self, job: str) -> list[Object]:
-        """The pods of a Job."""
+        """Return the pods of a Job."""
         return [pod for pod in self.pods if pod["metadata"].get("labels", {}).get(_JOB_LABEL) == job]
 
 
 def job_condition(job: Object, kind: str) -> Mapping[str, Any] | None:
-    """A condition of a Job if it is true."""
+    """Return a condition of a Job if it is true, else None."""
     conditions = job.get("status", {}).get("conditions", [])
     return next((c for c in conditions if c["type"] == kind and c["status"] == "True"), None)
 
 
 def word_of(pods: Iterable[Object], *, attempt: int) -> StageState | None:
-    """How a stage's workers say that it ended: the first that succeeded, else the last that said why not."""
+    """Return how a stage ended, as its workers say: the first that succeeded, else the last that said why not."""
     said = None
     for pod in pods:
         for status in pod.get("status", {}).get("containerStatuses", []):
@@ -105,7 +105,7 @@ def _last_words(pods: Iterable[Object]) -> str:
 
 
 def state_of_job(job: Object, pods: Sequence[Object], *, attempt: int, timeout_field: str, now: datetime) -> StageState:
-    """How a stage stands by its Job. Kubernetes retried already: a failure is final.
+    """Return the state of a stage by its Job. Kubernetes retried already: a failure is final.
 
     Jobs and pods are watched apart: what is known of pods may be older than the end of their Job, and then they are
     waited for.
@@ -141,7 +141,7 @@ def is_result_lost(job: Object, state: StageState) -> bool:
 
 
 def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, StageState]:
-    """How stages stand by the status: what was recorded there once is not asked for again.
+    """Return the states of stages by the status: what was recorded there once is not asked for again.
 
     Of rounds that ended only the verdict is kept; all their stages succeeded.
     """
@@ -174,7 +174,7 @@ def recorded_states(spec: Spec, status: Mapping[str, Any]) -> dict[StageId, Stag
 
 
 def serving_pods(observed: Observed) -> list[Object]:
-    """The pods that serve a student and are not on their way out."""
+    """Return the pods that serve a student and are not on their way out."""
     return [
         pod
         for pod in observed.pods
@@ -185,5 +185,5 @@ def serving_pods(observed: Observed) -> list[Object]:
 
 
 def stage_of(job: Object) -> str:
-    """The name of the stage that a Job carries out."""
+    """Return the name of the stage that a Job carries out."""
     return job["metadata"].get("labels", {}).get(STAGE_LABEL, "")

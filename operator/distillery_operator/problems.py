@@ -52,7 +52,7 @@ class Problem:
 
 
 def suspects(observed: Observed) -> list[Reference]:
-    """Objects that may be stuck: the events about them are worth a look."""
+    """Return the objects that may be stuck: the events about them are worth a look."""
     found: list[Object] = [pod for pod in observed.pods if pod.get("status", {}).get("phase") == "Pending"]
     found += [c for c in observed.claims.values() if c.get("status", {}).get("phase") != "Bound"]
     found += [job for job in observed.jobs.values() if _is_short_of_pods(job)]
@@ -61,7 +61,7 @@ def suspects(observed: Observed) -> list[Reference]:
 
 
 def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | None:
-    """The most telling problem of what was made no later than ``born``, or None."""
+    """Return the most telling problem of what was made no later than ``born``, or None."""
     return next(_problems(observed, born), None)
 
 

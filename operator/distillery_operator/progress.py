@@ -34,7 +34,7 @@ _MAX_PODS = 16  # of a run that are asked: each tells the progress of its whole 
 
 
 class ProgressWatcher:
-    """Writes the progress of all active runs, every ten seconds."""
+    """The writer of the progress of all active runs, every ten seconds."""
 
     def __init__(self, kube: Kube, cache: Cache) -> None:
         self._kube = kube
@@ -98,14 +98,14 @@ async def _ask(pods: Iterable[Object], session: aiohttp.ClientSession) -> dict[s
 
 
 def gathered(body: Object, failures: int) -> dict[str, Any]:
-    """The progress of a run that waits, as it stands in the status."""
+    """Return the progress of a run that waits, as it stands in the status."""
     wanted: int = body["spec"]["rounds"]["trigger"]["minFailures"]
     done = min(failures, wanted)
     return {"stage": "", "done": done, "total": wanted, "unit": "failures of users", "text": f"{done}/{wanted}"}
 
 
 def describe(told: Mapping[str, Any]) -> dict[str, Any]:
-    """The progress as it stands in the status: ``812/1200 (9m)`` for the eye. What a pod says is not trusted."""
+    """Return the progress as the status has it: ``812/1200 (9m)`` for the eye. What a pod says is not trusted."""
     done, total, eta = int(told["done"]), int(told["total"]), told.get("etaSeconds")
     made: dict[str, Any] = {
         "stage": str(told["stage"])[:63],

@@ -1,4 +1,4 @@
-"""Which student is to be served, and how many replicas do serve it. Pure."""
+"""The student to serve, and the replicas that serve it. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distillery_operator.status_schema import MOST_HISTORY
 
 
 class NoSuchStudent(Exception):
-    """The round whose student is to be served has none, or none yet."""
+    """The absence of a student: the round that is to be served has none, or none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Choice:
 
     @property
     def student(self) -> str:
-        """In the status and on labels."""
+        """The student's name in the status and on labels."""
         return student_label(self.digest)
 
     @property
     def called(self) -> str:
-        """In a sentence."""
+        """The student's name in a sentence."""
         return f"student {self.student}" if self.digest else "the base model"
 
 
@@ -99,7 +99,7 @@ def recorded(
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How far a choice is.
+    """The progress of the servers toward a choice.
 
     Attributes:
         replicas: that serve it.
@@ -117,7 +117,7 @@ class Rollout:
 
 
 def rollout(owner: Owner, choice: Choice, generation: int, observed: Observed) -> Rollout:
-    """How far a choice is.
+    """Return the progress of the servers toward a choice.
 
     Merged weights are there where the Deployment's pods are; with adapters every pod says itself what it serves.
 

@@ -50,7 +50,7 @@ _NOT_OF_PODS = ("replicas", "pinnedRound", "canary")
 def choose_images(
     owner: Owner, body: Object, status: Mapping[str, Any], observed: Observed, settings: Settings
 ) -> Object:
-    """The fields of the status that say which images the run has, and which request for others was acted on last.
+    """Return the status fields with the images of the run, and with the last request for others that was acted on.
 
     A run of a release that recorded no images gets today's, apart from its database.
 
@@ -76,12 +76,12 @@ def choose_images(
 
 
 def with_images(settings: Settings, images: Mapping[str, str]) -> Settings:
-    """The operator's settings with the images of a run."""
+    """Return the operator's settings with the images of a run."""
     return replace(settings, **{_IMAGES[name]: image for name, image in images.items() if name in _IMAGES})
 
 
 def hold(wanted: Object, owner: Owner, status: Mapping[str, Any], observed: Observed) -> Object:
-    """A manifest with the pod template that is there, if only another release would make another one.
+    """Return a manifest with the pod template that is there, if only another release would make another one.
 
     So an upgrade of the operator restarts no pods. They are replaced by what changes them anyhow: another student with
     merged weights, a change of the specification, or a request for other images.

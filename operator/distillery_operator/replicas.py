@@ -1,4 +1,4 @@
-"""How many servers a student gets: the run says so, an autoscaler does, or a round needs their GPUs. Pure."""
+"""The number of servers of a student: the run says so, an autoscaler does, or a round needs their GPUs. Pure."""
 
 from __future__ import annotations
 

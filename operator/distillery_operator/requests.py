@@ -83,12 +83,12 @@ class Requests:
 
     @property
     def pauses_stages(self) -> bool:
-        """Return whether no stage may start."""
+        """True if no stage may start."""
         return self._effect(STAGES_ANNOTATION) == PAUSE
 
     @property
     def pinned_by(self) -> str:
-        """Who names the round to serve."""
+        """The field or annotation that names the round to serve."""
         return SERVE_ANNOTATION if self._effect(SERVE_ANNOTATION) else "spec.serving.pinnedRound"
 
     def applied_to(self, run: DistillationRun) -> DistillationRun:

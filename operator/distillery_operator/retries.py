@@ -1,4 +1,4 @@
-"""When stages of a run start again, and how. Pure.
+"""The restart of a run's stages: when, and how. Pure.
 
 A new value of the annotation ``distillery.dev/retry-requested`` starts the failed ones again; the status keeps the
 value that was acted on. The Jobs of failed attempts stay, for their logs; another attempt is another Job. As long as
@@ -26,7 +26,7 @@ _REJECTED = (reasons.Failed.INVALID_SPEC, reasons.Failed.NOT_ALLOWED)
 
 
 def find_request(body: Object, status: Mapping[str, Any]) -> str:
-    """The request to retry that was not acted on yet; empty if there is none."""
+    """Return the request to retry that was not acted on yet; empty if there is none."""
     requested: str = body["metadata"].get("annotations", {}).get(RETRY_ANNOTATION, "")[:MAX_REQUEST]
     return "" if requested == status.get("retryRequest", "") else requested
 
@@ -38,7 +38,7 @@ def starts_over(run: DistillationRun, status: Mapping[str, Any]) -> bool:
 
 
 def learned_digest(status: Mapping[str, Any]) -> str:
-    """The digest of what the run learns, once that can't change any more; empty before."""
+    """Return the digest of what the run learns, once that can't change any more; empty before."""
     return status.get("learnedDigest", "") if has_begun(status) else ""
 
 
@@ -54,7 +54,7 @@ def was_refused(status: Mapping[str, Any]) -> bool:
 
 
 def start_again(records: dict[str, dict[str, Any]]) -> list[str]:
-    """Have the records of failed stages be of their next attempts; the names of the stages."""
+    """Advance the records of failed stages to their next attempts, and return the names of the stages."""
     names = [name for name, record in records.items() if record.get("phase") == "Failed"]
     for name in names:
         records[name] = {"name": name, "phase": "Pending", "attempts": records[name].get("attempts", 1) + 1}
@@ -62,7 +62,7 @@ def start_again(records: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def outgrown_round(run: DistillationRun, status: Mapping[str, Any]) -> int:
-    """The last round that ended, if it is to be judged again on more held-out tasks; else 0."""
+    """Return the last round that ended, if it is to be judged again on more held-out tasks; else 0."""
     rounds, wanted = status.get("rounds", []), run.spec.environment.tasks.evaluate
     if not rounds or rounds[-1]["promoted"]:
         return 0
@@ -73,7 +73,7 @@ def outgrown_round(run: DistillationRun, status: Mapping[str, Any]) -> int:
 
 
 def judge_again(run: DistillationRun, states: dict[StageId, StageState], records: dict[str, dict[str, Any]]) -> None:
-    """Have the stages that know of fewer held-out tasks be of their next attempts."""
+    """Advance the records of stages that know of fewer held-out tasks to their next attempts."""
     for sid in find_outgrown(run.spec, states):
         del states[sid]
         attempts = records[str(sid)].get("attempts", 1)
@@ -81,7 +81,7 @@ def judge_again(run: DistillationRun, states: dict[StageId, StageState], records
 
 
 def failed_helpers(observed: Observed) -> tuple[tuple[Reference, str], ...]:
-    """The failed Jobs that are no stages. They have the same names each time, so they have to go first."""
+    """Return the failed Jobs that are no stages. They have the same names each time, so they have to go first."""
     return tuple(
         (Reference.to(job), job["metadata"]["uid"])
         for job in observed.jobs.values()

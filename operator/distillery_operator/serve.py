@@ -1,4 +1,4 @@
-"""Serve a student: which one, by which objects, and what the database keeps of it. Pure."""
+"""The serving of a student: which one, by which objects, and what the database keeps of it. Pure."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _keep_history(owner: Owner, observed: Observed, settings: Settings, writer: 
 
 
 def database_of_ended(owner: Owner, observed: Observed, settings: Settings, writer: StatusWriter) -> Iterator[Object]:
-    """The database of a run that ended: once the run is complete it runs only where something writes to it."""
+    """Yield the database of a run that ended: once the run is complete, it runs only where something writes to it."""
     yield database.network_policy(owner)  # whether recorders are among those that may come in can change still
     if not conditions.is_true(writer.conditions, conditions.COMPLETE):
         return

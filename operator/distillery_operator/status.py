@@ -30,7 +30,7 @@ _IMPATIENCE = timedelta(minutes=1)
 
 
 class StatusWriter:
-    """Builds the controller's part of the status, from what it was."""
+    """The builder of the controller's part of the status, from what it was."""
 
     def __init__(self, body: Object, status: Mapping[str, Any], now: datetime) -> None:
         self.now = now
@@ -53,7 +53,7 @@ class StatusWriter:
             self.set(conditions.STALLED, False, reasons.Stalled.UNBLOCKED, message)
 
     def fail(self, reason: str, message: str) -> None:
-        """The run failed. It is stalled, too, which is what kstatus reads."""
+        """Record that the run failed. It is stalled, too, which is what kstatus reads."""
         self.set(conditions.FAILED, True, reason, message)
         self.set(conditions.STALLED, True, reason, message)
 
@@ -64,7 +64,7 @@ class StatusWriter:
         records: Mapping[str, dict[str, Any]],
         states: Mapping[StageId, StageState],
     ) -> None:
-        """Rounds that ended, stages of the present round, and the columns made of them."""
+        """Record rounds that ended, stages of the present round, and the columns made of them."""
         rounds = {ended["round"]: ended for ended in self.status.get("rounds", [])}
         for verdict in current.verdicts:
             if verdict.round in rounds:
@@ -99,7 +99,7 @@ class StatusWriter:
         self.status["scores"] = scores
 
     def resume(self, request: str) -> None:
-        """Stages start again; ``request`` is what asked for it, if it was the user."""
+        """Record that stages start again; ``request`` is what asked for it, if it was the user."""
         if request:
             self.status["retryRequest"] = request
         if conditions.is_true(self.conditions, conditions.FAILED):
@@ -109,7 +109,7 @@ class StatusWriter:
             self.status.pop("completionTime", None)
 
     def reopen(self, round: int) -> None:
-        """A round that ended is judged again, on more held-out tasks."""
+        """Record that a round that ended is judged again, on more held-out tasks."""
         self.status["rounds"] = [ended for ended in self.status["rounds"] if ended["round"] != round]
         if conditions.is_true(self.conditions, conditions.COMPLETE):
             message = f"spec.environment.tasks.evaluate grew: round {round} is judged again."
@@ -194,14 +194,14 @@ class StatusWriter:
             self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
 
     def seconds_to_ask_again(self) -> float:
-        """When to ask pods again what they serve: they say so in seconds, or something is wrong."""
+        """Return when to ask pods again what they serve: they say so in seconds, or something is wrong."""
         since = conditions.find(self.conditions, conditions.SERVING)
         assert since is not None
         waited = datetime.fromisoformat(self._now) - datetime.fromisoformat(since["lastTransitionTime"])
         return _IMPATIENT_SECONDS if waited < _IMPATIENCE else SUSPICION_SECONDS
 
     def finish(self, phase: str, message: str) -> dict[str, Any]:
-        """The status."""
+        """Complete the status, and return it."""
         self.set(conditions.READY, *readiness(phase, message, self.conditions))
         self.status |= {
             "observedGeneration": self._generation,
