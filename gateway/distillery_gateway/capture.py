@@ -32,7 +32,7 @@ _CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much is kept at most.
+    """The limits of what is kept.
 
     Attributes:
         record_bytes: of one request and its answer.
@@ -67,7 +67,7 @@ class Tape:
     _parts: list[bytes] = field(default_factory=list)
 
     def add(self, chunk: bytes) -> None:
-        """Remember a part of the answer; nothing any more once it is too long."""
+        """Remember a part of the answer; once the answer is too long, keep nothing of it."""
         self.room -= len(chunk)
         if self.room >= 0:
             self._parts.append(chunk)
@@ -76,7 +76,7 @@ class Tape:
 
     @property
     def begun(self) -> bool:
-        """Return whether anything was answered."""
+        """True if anything was answered."""
         return bool(self._parts)
 
     @property
@@ -86,7 +86,7 @@ class Tape:
 
 
 class Capture:
-    """Writes sessions' requests and outcomes into a folder.
+    """The writer of sessions' requests and outcomes into a folder.
 
     Args:
         folder: shared with the recorder.
@@ -108,7 +108,7 @@ class Capture:
         self._count()  # what an earlier gateway of the pod left lies in the same volume
 
     def tape(self, request: bytes, *, session: str, alias: str, model: str, stream: bool) -> Tape:
-        """For a request of a session.
+        """Return the tape for a request of a session.
 
         Args:
             request: the body that is sent.
@@ -122,7 +122,7 @@ class Capture:
         return Tape(named, alias, model, request if room >= 0 else b"", stream, room)
 
     def keep(self, tape: Tape) -> None:
-        """Keep a request whose answer has passed through. One that is not whole is found out when it is read."""
+        """Keep a request whose answer has passed through. The reader notices one that is not whole."""
         if tape.room < 0:
             self._metrics.captured.labels("too_large").inc()
         elif tape.begun:

@@ -32,7 +32,7 @@ _IPV6_NETWORK = 64  # bits: a client has a network of addresses, not one
 
 
 class Reason(StrEnum):
-    """Why the gateway ended a connection."""
+    """The reason why the gateway ended a connection."""
 
     ADDRESS = "address_limit"
     """Its address has as many as it may."""
@@ -72,18 +72,18 @@ class Gate:
             del self._addresses[address]
 
     def wait(self, connection: Connection) -> None:
-        """A connection begins to wait; the oldest ends where that is one too many."""
+        """Note a connection that begins to wait; end the oldest if that is one too many."""
         self._waiting[connection] = None
         if len(self._waiting) > self.limits.waiting_connections:
             oldest, _ = self._waiting.popitem(last=False)
             oldest.end(Reason.WAITING)
 
     def stop_waiting(self, connection: Connection) -> None:
-        """A connection waits no more."""
+        """Note that a connection waits no more."""
         self._waiting.pop(connection, None)
 
     def protocol(self) -> type[Connection]:
-        """The protocol of a server whose connections pass this gate."""
+        """Return the protocol of a server whose connections pass this gate."""
         return type("GatedConnection", (Connection,), {"gate": self})
 
 
@@ -108,7 +108,7 @@ class Connection(HttpToolsProtocol):
     _send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See :class:`asyncio.Protocol`."""
+        """Count a connection and wait for its first request; refuse one too many from its address."""
         super().connection_made(transport)
         self.logger = _log
         self._address = _network(self.client[0]) if self.client else ""
@@ -118,14 +118,14 @@ class Connection(HttpToolsProtocol):
             self._refuse(Reason.ADDRESS, 503, "Too many connections from your address.")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """Stop the timers, and count the connection no more."""
         self._stop_waiting()
         self._stop_send_timer()
         self.gate.leave(self._address)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See :class:`asyncio.Protocol`."""
+        """Parse the data in slices; refuse a head that is too large."""
         for start in range(0, len(data), _SLICE):
             if self.transport.is_closing():
                 return
@@ -148,20 +148,20 @@ class Connection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
-        """See httptools."""
+        """Note that a head has begun, and offer the application ``trust`` and ``cut``."""
         super().on_message_begin()
         self._head_begun, self._message_done, self._headers_seen = True, False, 0
         self.scope["state"] |= {"trust": self._trust, "cut": self.transport.close}  # type: ignore[typeddict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools; the trailers of a body come here too."""
+        """Count a header, or a trailer of a body; stop parsing at too many."""
         self._headers_seen += 1
         if self._headers_seen > _MAX_HEADERS:
             self._stop_parsing(Reason.HEAD_SIZE)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """See httptools."""
+        """Stop waiting for a head; stop parsing at too many requests in the pipeline."""
         self._advanced, self._head_begun = True, False
         self._stop_waiting()
         super().on_headers_complete()
@@ -169,19 +169,19 @@ class Connection(HttpToolsProtocol):
             self._stop_parsing(Reason.PIPELINED)
 
     def on_body(self, body: bytes) -> None:
-        """See httptools."""
+        """Note that the parser advanced."""
         self._advanced = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """See httptools."""
+        """Note the end of a request; a trusted, idle connection waits no more."""
         self._advanced = self._message_done = True
         super().on_message_complete()
         if self._trusted and self._idle:
             self._stop_waiting()
 
     def on_response_complete(self) -> None:
-        """A request was answered; the rest of its body may still come."""
+        """Wait for the next head, or for the rest of a body, once a request was answered."""
         last = not self.pipeline
         super().on_response_complete()
         if (
@@ -192,13 +192,13 @@ class Connection(HttpToolsProtocol):
             self._wait()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than the model writes."""
+        """Start the timer for a client that reads more slowly than the model writes."""
         super().pause_writing()
         seconds = self.gate.limits.send_seconds
         self._send_timer = self._send_timer or self.loop.call_later(seconds, self.end, Reason.SEND_TIME)
 
     def resume_writing(self) -> None:
-        """It has read on."""
+        """Stop the timer, for the client has continued to read."""
         self._stop_send_timer()
         super().resume_writing()
 

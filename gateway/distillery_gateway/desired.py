@@ -18,7 +18,7 @@ MAX_FIRST_TOKEN_SECONDS = 10.0
 
 
 class InvalidDesired(ValueError):
-    """The document is not one; what was desired before stands."""
+    """An invalid document; what was desired before stays in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Target:
 
     @property
     def label(self) -> str:
-        """Return the label that its requests and sessions are counted under."""
+        """The label that its requests and sessions are counted under."""
         return self.student or self.model
 
     @property
     def called(self) -> str:
-        """In metrics, logs and what is kept; as the model of an adapter, whether weights are merged or not."""
+        """The name in metrics, logs and what is kept; as the model of an adapter, whether weights are merged or not."""
         return f"student-{self.student}" if self.student not in ("", "base") else self.label
 
 
@@ -103,7 +103,7 @@ class Desired:
 
     @property
     def targets(self) -> Iterator[Target]:
-        """All that requests or copies of them are sent to."""
+        """All targets that requests or copies of them are sent to."""
         for targets in self.aliases.values():
             yield from (target for target in targets if target.weight > 0)
         yield from self.shadows.values()

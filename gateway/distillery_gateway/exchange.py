@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class ClientGone(Exception):
-    """There is nobody to answer any more."""
+    """The end of the client's connection: there is nobody to answer any more."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ import re2
 
 
 class InvalidExpression(ValueError):
-    """RE2 doesn't take it; the message says why."""
+    """An expression that RE2 does not take; the message says why."""
 
 
 class Expression(Protocol):
@@ -20,16 +20,16 @@ class Expression(Protocol):
 
     @property
     def pattern(self) -> str:
-        """As it was written."""
+        """The expression as it was written."""
         ...
 
     def sub(self, repl: str, text: str) -> str:
-        """The text with each match replaced. It holds no halves of characters, which have no UTF-8."""
+        """Return the text with each match replaced. It holds no halves of characters, which have no UTF-8."""
         ...
 
 
 def compile_expression(expression: str) -> Expression:
-    """An expression in RE2's syntax. Raises :class:`InvalidExpression`."""
+    """Compile an expression in RE2's syntax. Raises :class:`InvalidExpression`."""
     options = re2.Options()
     options.log_errors = False  # to stderr, past the logs
     try:

@@ -1,4 +1,4 @@
-"""Who may ask: API keys, of which only digests are kept.
+"""The API keys of clients, of which only digests are kept: they say who may ask.
 
     python -m distillery_gateway.keys    makes a key, and prints it and its digest
 
@@ -73,7 +73,7 @@ class KeyRing:
 
     @property
     def open(self) -> bool:
-        """Return whether no key is asked for."""
+        """True if no key is asked for."""
         return self._folder is None
 
     def refresh(self) -> bool:
@@ -107,7 +107,7 @@ class KeyRing:
         return True
 
     def find(self, authorization: str) -> Key | None:
-        """The key that an ``Authorization`` header brings, if it is one of ours.
+        """Return the key that an ``Authorization`` header brings, if it is one of ours, else None.
 
         How long it takes says nothing of a key: what is compared are digests, which nobody can choose.
         """
@@ -162,7 +162,7 @@ def _expiry(value: Any) -> datetime:
 
 
 def main() -> None:
-    """Make a key."""
+    """Make a key, and print it with its digest."""
     key = PREFIX + secrets.token_urlsafe(32)
     print(f"key     {key}   (give it to its user; it is not kept)")
     print(f"sha256  {digest_of(key)}   (put it into the Secret)")

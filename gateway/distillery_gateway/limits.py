@@ -1,4 +1,4 @@
-"""How much may be asked at once and in a minute, for each key."""
+"""The limits of each key: how much may be asked at once and in a minute."""
 
 from __future__ import annotations
 

@@ -65,35 +65,35 @@ class Answer:
         self._tail = b""  # of the chunk before: an event may be cut anywhere
 
     def see(self, chunk: bytes) -> None:
-        """Some more came. Headers are no sign: a server that hangs has sent them too."""
+        """Note that more of the answer came. Headers are no sign: a server that hangs has sent them too."""
         self.begun = True
         if _FAILURE in self._tail + chunk:
             self._failed, self._excused = not self._formatted, self._formatted
         self._tail = (self._tail + chunk[-len(_FAILURE) :])[1 - len(_FAILURE) :]
 
     def be_late(self) -> None:
-        """The time for the first token is over."""
+        """Count the answer as slow if the time for the first token is over and nothing came."""
         if not self.begun:
             self._count(slow=True)
 
     def refuse(self, status: int) -> None:
-        """It is answered with an error."""
+        """Note that an error answers the request."""
         self._failed = status >= 500 or status in _SERVERS_FAULT
         self._excused = not self._failed
 
     def fail(self) -> None:
-        """The server behind failed."""
+        """Note that the server behind failed."""
         self._failed = True
 
     def leave(self) -> None:
-        """The client went away: without a word it shows slowness, or nothing where it had no patience."""
+        """Note that the client left. Before the first token, that shows slowness if it was patient, else nothing."""
         if not self.begun and not self._counted:
             self._excused = time.monotonic() - self._started < _PATIENCE_SECONDS
             if not self._excused:
                 self._count(slow=True)
 
     def end(self) -> bool:
-        """Count it; True if it counts as failed."""
+        """Count the answer. Return whether it counts as failed."""
         if self._excused:
             return False
         if not self._counted:
@@ -116,7 +116,7 @@ class _Session:
 
 
 def session_id(key: str, alias: str, name: str) -> bytes:
-    """A session as it is remembered: a client of another key can't speak for it."""
+    """Return the digest by which a session is remembered: a client of another key can't speak for it."""
     return hashlib.sha256(f"{key}\0{alias}\0{name}".encode("utf-8", "surrogatepass")).digest()
 
 
@@ -197,5 +197,5 @@ class Live:
         return known.target
 
     def told(self) -> Mapping[str, Mapping[str, int]]:
-        """The counts by the label of the target, as the operator reads them."""
+        """Return the counts by the label of the target, as the operator reads them."""
         return {label: asdict(counts) for label, counts in self._counts.items()}

@@ -53,7 +53,7 @@ _SILENCE_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """See the module."""
+    """The gateway's settings. See the module."""
 
     upstream: str = "http://127.0.0.1:8001"
     port: int = 8000

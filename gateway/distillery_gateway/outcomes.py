@@ -36,7 +36,7 @@ class Outcome:
 
 
 def check_session(session: str, parameter: str) -> str:
-    """A session's name as clients may give it. Raises :class:`Refusal` that names the header or parameter."""
+    """Return a session's name if clients may give it. Raises :class:`Refusal` that names the header or parameter."""
     if not _SESSION.fullmatch(session):
         message = f"{parameter} is 1 to 128 letters, digits and characters of . _ : @ / + = -"
         raise Refusal(400, "invalid_parameter", message, parameter)
@@ -44,7 +44,7 @@ def check_session(session: str, parameter: str) -> str:
 
 
 def parse(raw: bytes) -> Outcome:
-    """The body of a request. Raises :class:`Refusal`."""
+    """Return the outcome that the body of a request reports. Raises :class:`Refusal`."""
     body = parse_object(raw)
     for name in body:
         if name not in _FIELDS:

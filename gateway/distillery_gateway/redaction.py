@@ -39,7 +39,7 @@ _OF_A_TELEPHONE = range(9, 16)  # digits; a date has eight
 
 
 class Redactor:
-    """Takes out of texts what has the form of a secret, and what further expressions match.
+    """The remover of what has the form of a secret, and of what further expressions match.
 
     Args:
         expressions: in RE2's syntax. Raises :class:`InvalidExpression` where one is none.
@@ -49,12 +49,12 @@ class Redactor:
         self._further = [compile_expression(expression) for expression in expressions]
 
     def __call__(self, text: str) -> str:
-        """The text without them."""
+        """Return the text without them."""
         whole = text.encode("utf-8", "replace").decode()  # halves of characters can't be kept in the end either
         return "".join(map(self._redact, _pieces(whole)))
 
     def name(self, session: str) -> str:
-        """A session's name: a digest of it where it holds a mail address or what an expression matches."""
+        """Return a session's name, or a digest of it where it holds a mail address or what an expression matches."""
         if "@" in session or any(expression.sub("", session) != session for expression in self._further):
             return f"sha256:{hashlib.sha256(session.encode()).hexdigest()}"
         return session

@@ -45,7 +45,7 @@ _COMPLETION_TOKENS = 16
 def parse(
     path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = (), context: int | None = None
 ) -> dict[str, Any]:
-    """The body of a request to one of the endpoints, checked, with limits where it names none. Raises :class:`Refusal`.
+    """Return the checked body of a request, with limits where it names none. Raises :class:`Refusal`.
 
     Args:
         path: the endpoint.
@@ -115,7 +115,7 @@ def _set_max_tokens(body: dict[str, Any], path: str, most: int) -> None:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """A body that is an object and names a model. Raises :class:`Refusal`."""
+    """Return a body that is an object and names a model. Raises :class:`Refusal`."""
     if sum(map(raw.count, (b",", b"[", b"{"))) > _MAX_PARTS:
         message = f"A body has at most {_MAX_PARTS} lists, objects and members."
         raise Refusal(413, "body_too_complex", message)
@@ -131,7 +131,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def opening(body: dict[str, Any]) -> str:
-    """How a conversation begins, which all of its requests have in common: its messages up to the first of its user.
+    """Return how a conversation begins, as all of its requests do: its messages up to the first of its user.
 
     Empty where it has none.
     """
@@ -141,7 +141,7 @@ def opening(body: dict[str, Any]) -> str:
 
 
 def dump(body: dict[str, Any]) -> bytes:
-    """A body as it is sent. Raises :class:`Refusal` for a number that JSON does not have: 1e999 is read as infinity."""
+    """Return a body as it is sent. Raises :class:`Refusal` for a number that JSON does not have: 1e999 is infinity."""
     try:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which model answers to which name now: the desired table, taken over once whom it serves can answer."""
+"""The routing config in use: a new table is taken over once its stable models can answer."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Routes:
 
     @property
     def generation(self) -> int:
-        """Of the table in use, once vLLM has held all that it names; 0 before."""
+        """The generation of the table in use, once vLLM has held all that it names; 0 before."""
         return self._table.generation if self._whole else 0
 
     @property
     def waits_for(self) -> str:
-        """Why requests are not to be sent here; empty once they are."""
+        """The reason why requests are not to be sent here; empty once they are."""
         if not self._table.generation:
             return "nothing is served yet"
         missing = _incumbents(self._table) - self._held
@@ -50,12 +50,12 @@ class Routes:
 
     @property
     def held(self) -> frozenset[str]:
-        """Models that vLLM holds."""
+        """The models that vLLM holds."""
         return self._held
 
     @property
     def in_use(self) -> frozenset[str]:
-        """Models that requests are sent to, or still run on."""
+        """The models that requests are sent to, or still run on."""
         named = {target.model for targets in self._table.aliases.values() for target in targets if not target.upstream}
         return frozenset(
             named | _models(self._table.targets) | {model for model, running in self._running.items() if running}
@@ -82,7 +82,7 @@ class Routes:
         return self._whole
 
     def target(self, alias: str, session: str) -> Target:
-        """Who answers. Raises :class:`Refusal` (404, or 503 where nobody does at the moment)."""
+        """Return who answers. Raises :class:`Refusal` (404, or 503 where nobody does at the moment)."""
         # a gateway that has just started knows no names yet, and must not deny them: clients give up at a 404
         if self._table.generation and alias not in self._table.aliases:
             raise no_such_model(alias)
@@ -93,7 +93,7 @@ class Routes:
         return target if self._is_there(target) or not self._is_there(incumbent) else incumbent
 
     def shadow(self, alias: str) -> Target | None:
-        """Who gets a copy of the request, if anybody does."""
+        """Return the target that gets a copy of the request, or None."""
         target = self._table.shadows.get(alias)
         return target if target and self._is_there(target) else None
 

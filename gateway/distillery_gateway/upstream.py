@@ -18,12 +18,12 @@ _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
 async def served(session: aiohttp.ClientSession, upstream: str) -> Mapping[str, str | None]:
-    """The models that a vLLM serves now, with their parents; adapters have one. Raises aiohttp.ClientError."""
+    """Return the models that a vLLM serves now, with their parents; adapters have one. Raises aiohttp.ClientError."""
     return {model["id"]: model.get("parent") for model in await _models(session, upstream)}
 
 
 async def served_with_context(session: aiohttp.ClientSession, upstream: str) -> tuple[frozenset[str], int | None]:
-    """The models that a vLLM serves now, and the tokens that a prompt and its answer may have together.
+    """Return the models that a vLLM serves now, and how many tokens a prompt and its answer may have together.
 
     Raises aiohttp.ClientError. The context is None where the server does not say.
     """
@@ -70,7 +70,7 @@ class Progress:
 
     @contextmanager
     def request(self) -> Generator[None]:
-        """A request runs on the server."""
+        """Count a request while it runs on the server."""
         if self._running == 0 and not self.hangs:
             self.heard()
         self._running += 1
@@ -80,7 +80,7 @@ class Progress:
             self._running -= 1
 
     def heard(self) -> None:
-        """Something came of a request."""
+        """Note that something came of a request."""
         self._heard = self._clock()
 
     async def watch(self) -> None:

@@ -16,7 +16,7 @@ _CONFIG = "adapter_config.json"
 
 
 def provide(adapter: Adapter, store: Store, folder: Path) -> Path:
-    """A folder that vLLM may load the adapter from.
+    """Return a folder that vLLM may load the adapter from.
 
     Only weights as safetensors with the digest that was asked for, and a configuration rebuilt from what one may say:
     nothing else that lies in the store gets here.

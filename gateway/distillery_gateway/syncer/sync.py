@@ -21,7 +21,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=120)
 
 
 class Syncer:
-    """Keeps one vLLM as it should be.
+    """The syncer of one vLLM, which loads and unloads adapters as the routing document says.
 
     The next poll notices everything that died: a vLLM that started again holds nothing, and gets all adapters again.
 
@@ -50,7 +50,7 @@ class Syncer:
 
     @property
     def waits_for(self) -> str:
-        """Why requests are not to be sent to this vLLM; empty once they are.
+        """The reason why requests are not to be sent to this vLLM; empty once they are.
 
         A newer document that can't be had does not stop what the one before it names.
         """
@@ -59,7 +59,12 @@ class Syncer:
         return self.problem or "the adapters are not loaded yet"
 
     async def look(self, desired: Desired) -> None:
-        """One look. Raises aiohttp.ClientError or TimeoutError where vLLM is away: then nothing is held."""
+        """Poll vLLM once, and load and unload adapters as the document says.
+
+        Raises:
+            aiohttp.ClientError: vLLM is away. Then nothing is held.
+            TimeoutError: likewise.
+        """
         try:
             models = await served(self._session, self._upstream)
         except (aiohttp.ClientError, TimeoutError):
