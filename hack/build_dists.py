@@ -1,4 +1,4 @@
-"""Build the Python distributions, an sdist and a wheel of each package, into dist/.
+"""The build of the Python distributions, an sdist and a wheel of each package, into dist/.
 
     python3 hack/build_dists.py                     in an environment with the pinned setuptools (network)
     python3 hack/build_dists.py --no-isolation      with the setuptools of this Python

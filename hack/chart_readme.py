@@ -1,4 +1,4 @@
-"""Write the table of values in the chart's README, from values.yaml and values.schema.json.
+"""The table of values in the chart's README, from values.yaml and values.schema.json.
 
     python hack/chart_readme.py            write it
     python hack/chart_readme.py --check    fail if the README differs from what they say

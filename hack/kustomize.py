@@ -1,4 +1,4 @@
-"""Write the Kustomize base, which is the chart with its default values, for teams without Helm.
+"""The Kustomize base, which is the chart with its default values, for teams without Helm.
 
     python hack/kustomize.py            write it
     python hack/kustomize.py --check    fail if the base differs from the chart

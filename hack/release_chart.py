@@ -1,4 +1,4 @@
-"""Package the chart for an owner on GitHub, push it to a registry, and print its reference by digest.
+"""The release of the chart: package it for an owner on GitHub, push it, and print its reference by digest.
 
     python3 hack/release_chart.py --owner acme                                    package it into build/release
     python3 hack/release_chart.py --owner acme --push oci://ghcr.io/acme/charts   and push it

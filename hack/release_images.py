@@ -1,4 +1,4 @@
-"""Build the project's images on bases pinned by digest, push them, and print the chart's values that pin them in turn.
+"""The release of the images: build them on pinned bases, push them, and print the chart's values that pin them in turn.
 
     python3 hack/release_images.py registry.example.com/team 0.1.0-alpha.2 > pinned.yaml
     helm install distillery charts/distillery --values pinned.yaml
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def build(name: str, image: Image, reference: str) -> str:
-    """Build an image and push it with its attestations; the digest in the registry of all of it."""
+    """Build an image, push it with its attestations, and return the digest in the registry of all of it."""
     dockerfile = Path("images", image.folder, "Dockerfile")
     text = (ROOT / dockerfile).read_text()
     arguments = [f"--build-arg={base['argument']}={pinned(base['image'])}" for base in BASE.finditer(text)]
@@ -84,14 +84,14 @@ def build(name: str, image: Image, reference: str) -> str:
 
 
 def pinned(image: str) -> str:
-    """The image that a tag stands for now, by its digest."""
+    """Return the image that a tag stands for now, by its digest."""
     repository, _, _ = image.rpartition(":")
     found = docker("buildx", "imagetools", "inspect", image, "--format={{json .Manifest.Digest}}")
     return f"{repository}@{json.loads(found)}"
 
 
 def docker(*arguments: str) -> str:
-    """What docker prints; ends the program if it fails, for docker has said why."""
+    """Return what docker prints. Ends the program if docker fails, for it has said why."""
     done = subprocess.run(["docker", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"docker {' '.join(arguments)} failed")

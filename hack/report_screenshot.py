@@ -1,4 +1,4 @@
-"""Make docs/report.png, the README's picture of a report, from a run of the demonstration on fewer games.
+"""The README's picture of a report, docs/report.png, from a run of the demonstration on fewer games.
 
     python -m hack.report_screenshot                run (10 minutes), then take the picture
     python -m hack.report_screenshot report.json    take the picture of this report

@@ -1,4 +1,4 @@
-"""Draws docs/results.svg, the README's chart, from the table of docs/results.md; ``--check`` fails if it is stale."""
+"""The README's chart, docs/results.svg, from the table of docs/results.md; ``--check`` fails if it is stale."""
 
 from __future__ import annotations
 

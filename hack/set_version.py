@@ -1,4 +1,4 @@
-"""Write one version wherever the repository names its own.
+"""The version, written wherever the repository names its own.
 
     python3 hack/set_version.py 0.2.0            change every mention
     python3 hack/set_version.py --next 0.3.0     the same for the version after a release, which has no notes yet
@@ -94,7 +94,7 @@ class Mention:
     version: str
 
     def __str__(self) -> str:
-        """The mention as a line of an error message."""
+        """Return the mention as a line of an error message."""
         return f"{self.path}:{self.line}: {self.version}"
 
 

@@ -1,4 +1,4 @@
-"""Sign what a release pushed and what it attaches, without a key: by the identity of the workflow that runs this.
+"""The signatures of what a release pushed and what it attaches, by the identity of the workflow, without a key.
 
     python3 -m hack.sign_release --values build/release/pinned.yaml --chart build/release/chart.txt FILE...
 

@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference/, or compare them with what they should be."""
+"""The writer of the pages of docs/reference/, which also compares them with what they should be."""
 
 from __future__ import annotations
 

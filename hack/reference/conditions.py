@@ -29,7 +29,7 @@ _STATUSES = ("True", "False", "Unknown")
 
 
 class Undescribed(Exception):
-    """A condition or a reason lacks its meaning."""
+    """A condition or a reason without its meaning."""
 
 
 @dataclass(frozen=True, slots=True)

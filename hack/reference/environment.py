@@ -16,7 +16,7 @@ _READERS = ("get", "getenv", "setdefault", "pop")
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a variable is for. ``internal`` ones are set by the operator in its own pods."""
+    """The purpose of a variable. The operator sets ``internal`` ones in its own pods."""
 
     text: str
     internal: bool = False
@@ -67,7 +67,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
 
 
 class Undescribed(Exception):
-    """The descriptions do not match the code: a variable has none, or a described one is no longer read."""
+    """A mismatch of descriptions and code: a variable has none, or a described one is no longer read."""
 
 
 def render(modules: Sequence[Module], settings: Mapping[str, tuple[str, str]]) -> str:

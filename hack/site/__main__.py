@@ -1,4 +1,4 @@
-"""Build the site into build/docs/site, and fail on what is wrong with it."""
+"""The build of the site into build/docs/site, which fails on what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a browser would load from a built page, and where its links lead. Pure."""
+"""The resources that a browser would load from a built page, and the targets of its links. Pure."""
 
 from __future__ import annotations
 
