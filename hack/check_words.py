@@ -33,7 +33,7 @@ TEXTS = (
 )  # fmt: skip
 LISTS = ("hack/check_words.py", "tests/unit/test_check_words.py")
 """The files that list the words; they are not counted."""
-IMPERATIVE = ("pipeline/distillery",)
+IMPERATIVE = ("pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway")
 """The packages whose public functions have docstrings that begin with a verb."""
 COUNTED = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py")
 

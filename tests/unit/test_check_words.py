@@ -105,7 +105,7 @@ def test_keys_of_yaml_pass(tmp_path: Path, text: str):
         '"""A newcomer."""\n',
         'class Canary:\n    """A newcomer."""\n',
         'class Canary:\n    round: int = 0\n    """The newcomer\'s round."""\n',
-        'class Canary:\n    def begun(self) -> bool:\n        """A newcomer began."""\n',
+        'class Canary:\n    def begun(self) -> bool:\n        """Begin a newcomer."""\n',
         'async def run() -> None:\n    """Run for ever."""\n',
         'print("the newcomer waits")\n',
         'def _private() -> None:\n    print(f"the newcomer {1} waits")\n',
