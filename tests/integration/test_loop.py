@@ -263,11 +263,12 @@ async def same_ids_in_training_and_in_the_server(url: str, played: list[Any]) ->
 
     renderer = ChatRenderer(AutoTokenizer.from_pretrained(MICRO))
     agent = Plain(ALFWorld({"games": "generated"}, Path()))
+    compared = 0
     async with aiohttp.ClientSession() as session:
         for episode in played:
-            # a prompt that grew too long dropped its oldest turns: one sample for each beginning
+            # a prompt that grew too long dropped its oldest turns: one sample for each beginning with a whole reply
             samples = samples_of(renderer, agent, episode, keep_examples=False)
-            beginnings = list(dict.fromkeys(turn.first_turn for turn in episode.turns))
+            beginnings = list(dict.fromkeys(turn.first_turn for turn in episode.turns if not turn.cut))
             of = dict(zip(beginnings, samples, strict=True))
             for index, turn in enumerate(episode.turns):
                 messages = history(episode.head.messages, episode.turns[:index], turn.first_turn)
@@ -275,4 +276,7 @@ async def same_ids_in_training_and_in_the_server(url: str, played: list[Any]) ->
                 async with session.post(url.removesuffix("/v1") + "/tokenize", json=body) as answer:
                     seen = (await answer.json())["tokens"]
                 assert len(seen) == turn.prompt_tokens
-                assert list(of[turn.first_turn].ids[: len(seen)]) == seen
+                if turn.first_turn in of:
+                    assert list(of[turn.first_turn].ids[: len(seen)]) == seen
+                    compared += 1
+    assert compared

@@ -120,6 +120,27 @@ def test_workers_of_one_machine_open_and_publish_side_by_side(url: str, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["r1-rollout"]
 
 
+def test_open_leaves_the_folder_that_another_worker_brought_meanwhile(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    publisher, late, quick = (
+        S3Store(s3_server.BUCKET, "meanwhile", cache=tmp_path / cache, endpoint_url=url)
+        for cache in ("elsewhere", "shared", "shared")
+    )
+    draft = publisher.draft("r1-rollout")
+    (draft / "who").write_text("me")
+    publisher.publish("r1-rollout", draft, {})
+    download, brought = late._download, list[int]()
+
+    def download_late(*arguments: Any) -> None:
+        download(*arguments)
+        brought.append(quick.open("r1-rollout")[0].stat().st_ino)
+
+    monkeypatch.setattr(late, "_download", download_late)
+    assert [late.open("r1-rollout")[0].stat().st_ino] == brought
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["r1-rollout"]
+
+
 def test_an_artifact_whose_keys_hold_no_digests_is_read(url: str, tmp_path: Path):
     """As an earlier version put them."""
     store = S3Store(s3_server.BUCKET, "former", cache=tmp_path, endpoint_url=url)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,13 +175,25 @@ class S3Store:
             for file in manifest["files"]:
                 (draft / file).parent.mkdir(parents=True, exist_ok=True)
             self._download(name, manifest, draft)
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                draft.rename(folder)
-            except OSError:
-                check(name, folder, manifest["files"])  # the other one was quicker
+            with self._lock():
+                try:
+                    check(name, folder, manifest["files"])  # another worker was quicker, and may be reading it
+                except ArtifactDamaged:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    self._try(name, lambda: draft.rename(folder))
         finally:
             self._drafts.discard(draft)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Generator[None]:
+        """Hold the cache's lock, so that no worker of this machine removes what another one has just put there."""
+        handle = os.open(self._cache, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _download(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
         try:
