@@ -16,7 +16,7 @@ import re
 import sys
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 WIDTH = 100
@@ -33,8 +33,6 @@ TEXTS = (
 )  # fmt: skip
 LISTS = ("hack/check_words.py", "tests/unit/test_check_words.py")
 """The files that list the words; they are not counted."""
-IMPERATIVE = ("pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway")
-"""The packages whose public functions have docstrings that begin with a verb."""
 COUNTED = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py")
 
 WORDS: Mapping[str, str] = {
@@ -147,11 +145,7 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
     for file in sorted(_files(root, TEXTS)):
         yield file.relative_to(root).as_posix(), [Passage(1, without_keys(file.read_text()))], ""
     for file in sorted(_files(root, [f"{package}/**/*.py" for package in PACKAGES])):
-        path = file.relative_to(root).as_posix()
-        passages = read_python(file.read_text())
-        if not path.startswith(tuple(f"{package}/" for package in IMPERATIVE)):
-            passages = [replace(passage, is_function=False) for passage in passages]
-        yield path, passages, ""
+        yield file.relative_to(root).as_posix(), read_python(file.read_text()), ""
     for file in sorted(_files(root, ["examples/**/*.py"])):
         passages = [Passage(p.line, p.text, strict=True) for p in read_python(file.read_text(), names=False)]
         yield file.relative_to(root).as_posix(), passages, ""
