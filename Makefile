@@ -28,10 +28,10 @@ $(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requireme
 	touch $@
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python scripts/demo.py
 
 science: install ## The demonstration with 3 seeds, every arm next to its controls (an hour and more)
-	$(BIN)/python examples/science.py
+	$(BIN)/python scripts/science.py
 
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --trl build/trl
 
@@ -52,8 +52,8 @@ check: install ## Lint, format, words, types, import contracts, generated files 
 	$(BIN)/codespell
 	$(BIN)/python hack/check_words.py
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m distillery_operator.crd --check $(CRD)
-	$(BIN)/python -m distillery_operator.crd --check charts/distillery/files/crd.yaml
+	$(BIN)/python -m distillery_operator.crd.generate --check $(CRD)
+	$(BIN)/python -m distillery_operator.crd.generate --check charts/distillery/files/crd.yaml
 	$(BIN)/python hack/chart_readme.py --check
 	$(BIN)/python -m hack.reference --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
@@ -70,14 +70,14 @@ e2e: install ## End to end, what every change has to pass: on a Kubernetes made 
 	$(BIN)/pytest tests/e2e -m "not full" --durations=15
 
 e2e-full: install ## All end-to-end tests and test-slow (two hours and more); those that passed on this tree are not run again
-	test -n "$(E2E_CONTEXT)" || $(BIN)/python -m tests.cluster up --images
+	test -n "$(E2E_CONTEXT)" || $(BIN)/python -m hack.testbed up --images
 	$(BIN)/python -m tests.e2e.shards
 
 cluster: install ## Build and start that Kubernetes (40 minutes the first time, then seconds)
-	$(BIN)/python -m tests.cluster up --images
+	$(BIN)/python -m hack.testbed up --images
 
 cluster-down: install ## Stop it
-	$(BIN)/python -m tests.cluster down
+	$(BIN)/python -m hack.testbed down
 
 TAG      = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' pipeline/distillery/__init__.py)
 IMAGES   = operator gateway pipeline server-cpu
@@ -92,10 +92,10 @@ images: ## Build the four images by docker, as localhost/distillery/NAME:VERSION
 kind: install images ## Start a kind cluster with these images, and build the programs that `make e2e` needs with it (Go)
 	kind get clusters | grep -qx distillery || kind create cluster --name distillery --wait 5m
 	kind load docker-image --name distillery $(IMAGES:%=$(PREFIX)/%:$(TAG))
-	$(BIN)/python -m tests.cluster programs helm kube-score prometheus
+	$(BIN)/python -m hack.testbed programs helm kube-score prometheus
 
 crds: install ## Generate the CustomResourceDefinition from the types
-	$(BIN)/python -m distillery_operator.crd $(CRD)
+	$(BIN)/python -m distillery_operator.crd.generate $(CRD)
 	cp $(CRD) charts/distillery/files/crd.yaml
 
 chart-readme: install ## Generate the table of values in the chart's README
@@ -155,7 +155,7 @@ lock: $(UV) ## Pin the current releases again
 # Edits and checks. What publishes is printed, and left to you.
 release: install ## Write VERSION everywhere, check it, and print the git commands that publish it
 	$(BIN)/python hack/set_version.py "$(VERSION)"
-	$(BIN)/pytest --quiet tests/unit/test_version.py
+	$(BIN)/pytest --quiet tests/unit/hack/test_version.py
 	$(MAKE) check
 	@printf '%s\n' "" "Nothing is committed and nothing is pushed. These commands publish $(VERSION):" \
 		"  git commit --all --message 'Release $(VERSION)'" \

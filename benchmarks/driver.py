@@ -28,17 +28,17 @@ import uvloop
 from benchmarks.figures import Figure, conclude, options
 from benchmarks.stand_ins import Corridor, CorridorSession, registered, server, tasks
 from distillery.agents.plain import Plain
-from distillery.api import parse
+from distillery.core.api import parse
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import EpisodeQueue, Wanted
 from distillery.database.migrate import migrate
 from distillery.database.runs import register
 from distillery.environments.base import Observation, Task
-from distillery.environments.pool import EnvironmentPool
-from distillery.rollouts.client import ChatClient
-from distillery.rollouts.driver import Driver, collect_garbage_seldom
-from distillery.rollouts.play import Budget, play
+from distillery.environments.pool.pool import EnvironmentPool
+from distillery.llm.client import ChatClient
+from distillery.rollouts.player import Budget, play
+from distillery.rollouts.worker import Driver, collect_garbage_seldom
 
 FEW, MANY = 32, 1024
 SECONDS = 0.02

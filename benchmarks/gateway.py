@@ -31,13 +31,13 @@ import numpy as np
 from benchmarks.figures import Figure, conclude, options
 from benchmarks.http_load import Load, Turn, carry_out
 from benchmarks.stand_ins import ROOT, server
-from distillery.api import parse
-from distillery.serving.arguments import ServedModel
+from distillery.core.api import parse
+from distillery.core.vllm_arguments import ServedModel
 from distillery.serving.process import die_with_parent, free_port
 from distillery.serving.vllm import VllmServer
-from distillery_gateway.keys import digest_of
+from distillery_gateway.auth.api_keys import digest_of
 from distillery_operator.manifests import gateway
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.settings import Settings
 
 STEP = 0.02
@@ -119,7 +119,7 @@ class Process:
 @contextlib.contextmanager
 def through(upstream: str, folder: Path) -> Generator[Process]:
     """The gateway in front of a server that serves ``m``, as the operator would start it in a pod."""
-    made = gateway.gateway(Owner(parse(RUN), "uid"), gpu=False, settings=Settings())
+    made = gateway.gateway(RunRef(parse(RUN), "uid"), gpu=False, settings=Settings())
     folder.mkdir(parents=True)
     (folder / "keys").mkdir()
     (folder / "keys" / "client").write_text(digest_of(KEY))

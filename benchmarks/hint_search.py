@@ -36,7 +36,7 @@ from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 from distillery.hints import bank as product
 from distillery.hints.bank import HintBank
-from distillery.hints.embed import DIMENSIONS
+from distillery.hints.embedder import DIMENSIONS
 
 CATEGORIES, CENTRES, K = 30, 1000, 3
 SPREAD = 0.06

@@ -31,16 +31,16 @@ import aiohttp
 import yaml
 
 from benchmarks.figures import Figure, conclude, options
-from distillery.agents import Episode, history
-from distillery.api import load
-from distillery.artifacts import Identity, store_at
+from distillery.core.api import load
+from distillery.core.artifacts import Identity, store_at
+from distillery.core.planner.graph import BASE, OWN, TEACHER
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import read_episodes
 from distillery.database.migrate import migrate
 from distillery.database.runs import find
-from distillery.executors.servers import Servers
-from distillery.planning.stages import BASE, OWN, TEACHER
+from distillery.episodes import Episode, history
+from distillery.local.servers import Servers
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "demo.yaml"

@@ -27,12 +27,12 @@ import numpy as np
 import yaml
 
 from benchmarks.figures import Figure, conclude, options
-from distillery.api import GROUP, VERSION
+from distillery.core.api import GROUP, VERSION
 from distillery.serving.process import die_with_parent, free_port
-from distillery_operator import conditions
-from distillery_operator.crd import PLURAL
-from distillery_operator.kube import ApiError, Kube
-from distillery_operator.objects import Object
+from distillery_operator.crd.generate import PLURAL
+from distillery_operator.kube.client import ApiError, KubeClient
+from distillery_operator.model import conditions
+from distillery_operator.model.objects import Manifest
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "distillery-bench"
@@ -43,7 +43,7 @@ RUNS = f"/apis/{GROUP}/{VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
 PATIENCE = 600.0
 
 
-def document(name: str) -> Object:
+def document(name: str) -> Manifest:
     """A run with nothing special about it."""
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
@@ -53,7 +53,7 @@ def document(name: str) -> Object:
     }
 
 
-def ended(name: str) -> Object:
+def ended(name: str) -> Manifest:
     """The status of a run that was told to end long ago, as the operator left it."""
     now = "2026-01-01T00:00:00Z"
     told: list[dict[str, Any]] = []
@@ -75,7 +75,7 @@ def ended(name: str) -> Object:
     return {**document(name), "spec": None, "status": status}
 
 
-def foreign_pod(number: int) -> Object:
+def foreign_pod(number: int) -> Manifest:
     """A pod of somebody else, of some 4 kB as the API server keeps it; no scheduler has the name that it waits for."""
     variables = [{"name": f"VARIABLE_{n}", "value": "value " * 8} for n in range(20)]
     return {
@@ -94,7 +94,7 @@ def foreign_pod(number: int) -> Object:
 class Place:
     """The namespace, and what is in it."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
         self.idle = 0
 
@@ -232,7 +232,7 @@ async def measure(place: Place, *, idle: int, new: int, seconds: float) -> dict[
 
 async def benchmark(*, few: int, many: int, foreign: int, new: int, seconds: float) -> list[dict[str, Any]]:
     """Both numbers of idle runs one after the other, then the larger one with pods of others."""
-    async with Kube() as kube:
+    async with KubeClient() as kube:
         place = Place(kube)
         await place.make()
         try:

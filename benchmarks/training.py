@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, conclude, options
-from distillery.api.training import Training
+from distillery.core.api.spec.training import Training
 from distillery.training.architecture import peft_config
 from distillery.training.lora import LoraTrainer
 from distillery.training.packing import order

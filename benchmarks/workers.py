@@ -30,14 +30,14 @@ from psycopg.rows import dict_row
 
 from benchmarks.figures import Figure, conclude, options
 from benchmarks.stand_ins import registered, server, tasks
-from distillery.api import parse
-from distillery.api.learned import digest_of_learned
-from distillery.artifacts import Identity, store_at
+from distillery.core.api import parse
+from distillery.core.api.learned import digest_of_learned
+from distillery.core.artifacts import Identity, store_at
+from distillery.core.contracts.stage_config import Server, StageConfig
+from distillery.core.planner.graph import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.planning.stages import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.serving.process import die_with_parent
-from distillery.stages.config import Server, StageConfig
 
 IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
 """Episodes of a worker, seconds of a lease, seconds of the server for an answer."""

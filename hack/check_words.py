@@ -31,7 +31,7 @@ TEXTS = (
     "Makefile", "docs/**/*.yaml", "charts/**/*.yaml", "charts/**/*.json", "charts/**/*.tpl", "charts/**/*.txt",
     "examples/**/*.yaml", ".github/**/*.yaml", ".github/**/*.yml",
 )  # fmt: skip
-LISTS = ("hack/check_words.py", "tests/unit/test_check_words.py")
+LISTS = ("hack/check_words.py", "tests/unit/hack/test_check_words.py")
 """The files that list the words; they are not counted."""
 COUNTED = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py")
 
@@ -146,7 +146,7 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
         yield file.relative_to(root).as_posix(), [Passage(1, without_keys(file.read_text()))], ""
     for file in sorted(_files(root, [f"{package}/**/*.py" for package in PACKAGES])):
         yield file.relative_to(root).as_posix(), read_python(file.read_text()), ""
-    for file in sorted(_files(root, ["examples/**/*.py"])):
+    for file in sorted(_files(root, ["scripts/**/*.py"])):
         passages = [Passage(p.line, p.text, strict=True) for p in read_python(file.read_text(), names=False)]
         yield file.relative_to(root).as_posix(), passages, ""
     for file in sorted(_files(root, COUNTED) - {root / path for path in LISTS}):

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from distillery.executors.home import home
+from distillery.local.workspace import home
 from distillery.report.page import render_page
-from examples.demo import wait_for
+from scripts.demo import wait_for
 from tests.integration.chromium import find_chromium
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from typing import ClassVar, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from distillery_gateway.limits import Limits
+from distillery_gateway.auth.rate_limits import Limits
 
 _log = logging.getLogger(__name__)
 _log.setLevel(logging.ERROR)  # uvicorn warns of each malformed request, which a flood has many of; metrics count them

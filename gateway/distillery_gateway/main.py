@@ -32,17 +32,17 @@ import aiohttp
 import uvicorn
 
 from distillery_gateway import admin
-from distillery_gateway.app import Gateway
-from distillery_gateway.capture import Capture
+from distillery_gateway.auth.api_keys import KeyRing
+from distillery_gateway.auth.rate_limits import Limits
+from distillery_gateway.capture.expressions import InvalidExpression, compile_expression
+from distillery_gateway.capture.redaction import Redactor
+from distillery_gateway.capture.writer import Capture
 from distillery_gateway.connections import Gate
-from distillery_gateway.desired import DesiredFile, InvalidDesired
-from distillery_gateway.expressions import InvalidExpression, compile_expression
-from distillery_gateway.keys import KeyRing
-from distillery_gateway.limits import Limits
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.redaction import Redactor
-from distillery_gateway.routing import Routes
-from distillery_gateway.upstream import Progress, served_with_context
+from distillery_gateway.proxy.app import Gateway
+from distillery_gateway.proxy.upstream import Progress, served_with_context
+from distillery_gateway.routing.document import DesiredFile, InvalidDesired
+from distillery_gateway.routing.table import Routes
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from typing import Any
 import yaml
 
 from distillery.cli.parser import parser
-from distillery.plugins import GROUPS
-from distillery_gateway import errors, outcomes, requests
-from distillery_operator.events import TYPES
+from distillery.core.plugins import GROUPS
+from distillery_gateway import errors
+from distillery_gateway.proxy import outcomes, validation
+from distillery_operator.decide.events import TYPES
 from distillery_operator.settings import Settings
 from hack.chart_readme import CHART, read_values
 from hack.reference import commands, conditions, environment, helm, http, metrics, plugins, resource
@@ -50,7 +51,7 @@ def _metrics() -> str:
 
 def _http() -> str:
     return http.render(
-        endpoints=requests._ENDPOINTS,
+        endpoints=validation._ENDPOINTS,
         outcomes=(outcomes.PATH, outcomes.Outcome.__doc__ or ""),
         errors=[name for name in vars(errors) if not name.startswith("_")],
         gateway=modules(ROOT, _GATEWAY),
@@ -78,9 +79,9 @@ def _conditions() -> str:
         return Module.parse(path, _read(path))
 
     return conditions.render(
-        module("conditions").constants.values(),
-        module("reasons"),
-        module("events"),
+        module("model/conditions").constants.values(),
+        module("model/reasons"),
+        module("decide/events"),
         {str(reason): kind for reason, kind in TYPES.items()},
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from distillery_operator.manifests.names import RUN_LABEL
-from distillery_operator.objects import Object
-from distillery_operator.observed import Observed
+from distillery_operator.model.objects import Manifest
+from distillery_operator.model.observed import Observed
 
 RunKey = tuple[str, str]
 """Namespace and name."""
@@ -36,18 +36,18 @@ class Cache:
     """Objects by run. Holds only reported objects; may lag behind the API server."""
 
     def __init__(self) -> None:
-        self.runs: dict[RunKey, Object] = {}
-        self._children: defaultdict[RunKey, dict[tuple[str, str], Object]] = defaultdict(dict)
+        self.runs: dict[RunKey, Manifest] = {}
+        self._children: defaultdict[RunKey, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._told: defaultdict[RunKey, dict[tuple[str, str], int]] = defaultdict(dict)
         self._clock = 0
 
-    def keep_run(self, body: Object) -> RunKey:
+    def keep_run(self, body: Manifest) -> RunKey:
         """Keep a run, and return its key."""
         key = key_of(body)
         self.runs[key] = _without_managers(body)
         return key
 
-    def drop_run(self, body: Object) -> RunKey:
+    def drop_run(self, body: Manifest) -> RunKey:
         """Drop a run that is gone, and return its key."""
         key = key_of(body)
         self.runs.pop(key, None)
@@ -55,14 +55,14 @@ class Cache:
             self._told.pop(key, None)
         return key
 
-    def keep(self, child: Object) -> RunKey | None:
+    def keep(self, child: Manifest) -> RunKey | None:
         """Keep an object, and return the key of the run that it belongs to; None if it belongs to none."""
         key = owner_of(child)
         if key:
             self._children[key][self._note(key, child)] = _without_managers(child)
         return key
 
-    def drop(self, child: Object) -> RunKey | None:
+    def drop(self, child: Manifest) -> RunKey | None:
         """Drop an object that is gone, and return the key of its run; None if it belonged to none."""
         key = owner_of(child)
         if key:
@@ -73,7 +73,7 @@ class Cache:
                     self._told.pop(key, None)
         return key
 
-    def _note(self, key: RunKey, child: Object) -> tuple[str, str]:
+    def _note(self, key: RunKey, child: Manifest) -> tuple[str, str]:
         """Note that a watch told of an object now; its key."""
         named = (child["kind"], child["metadata"]["name"])
         self._clock += 1
@@ -85,7 +85,7 @@ class Cache:
         """A counter of the reported objects, which orders them in time."""
         return self._clock
 
-    def replace(self, key: RunKey, children: Iterable[Object], *, since: int) -> None:
+    def replace(self, key: RunKey, children: Iterable[Manifest], *, since: int) -> None:
         """Replace all objects of a run by those that the API server listed.
 
         Args:
@@ -107,7 +107,7 @@ class Cache:
         workloads = {(c["kind"], c["metadata"]["uid"]) for c in mine}
         deployments = {c["metadata"]["name"] for c in mine if c["kind"] == "Deployment"}
 
-        def named(kind: str) -> dict[str, Object]:
+        def named(kind: str) -> dict[str, Manifest]:
             return {c["metadata"]["name"]: c for c in mine if c["kind"] == kind}
 
         return Observed(
@@ -119,32 +119,32 @@ class Cache:
         )
 
 
-def key_of(body: Object) -> RunKey:
+def key_of(body: Manifest) -> RunKey:
     """Return the key of a run."""
     return body["metadata"]["namespace"], body["metadata"]["name"]
 
 
-def _without_managers(thing: Object) -> Object:
+def _without_managers(thing: Manifest) -> Manifest:
     """An object without the account of who set which field, often half of its size, which nobody here reads."""
     metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
     return {**thing, "metadata": metadata}
 
 
-def owner_of(child: Object) -> RunKey | None:
+def owner_of(child: Manifest) -> RunKey | None:
     """Return the key of the run that an object is labeled with."""
     metadata: dict[str, Any] = child["metadata"]
     name = metadata.get("labels", {}).get(RUN_LABEL)
     return (metadata["namespace"], name) if name else None
 
 
-def _belongs(child: Object, uid: str) -> bool:
+def _belongs(child: Manifest, uid: str) -> bool:
     """Whether an object is the run's own: one that no run owns is a claim that outlives its run."""
     owners = child["metadata"].get("ownerReferences", [])
     runs = [owner for owner in owners if owner["kind"] == "DistillationRun"]
     return not runs or any(owner["uid"] == uid for owner in runs)
 
 
-def _is_pod_of(pod: Object, workloads: Collection[tuple[str, str]], deployments: Collection[str]) -> bool:
+def _is_pod_of(pod: Manifest, workloads: Collection[tuple[str, str]], deployments: Collection[str]) -> bool:
     """Whether a pod was made for one of the workloads: labels alone anybody may give to a pod.
 
     ReplicaSets are not watched; they are named after their Deployments.

@@ -17,11 +17,11 @@ from typing import Any
 import kopf
 from aiohttp import web
 
-from distillery.api import GROUP, VERSION
+from distillery.core.api import GROUP, VERSION
 from distillery_operator.cache import CHILDREN, UNKEPT
-from distillery_operator.crd import PLURAL
-from distillery_operator.election import Election
-from distillery_operator.kube import PAGE, Kube
+from distillery_operator.crd.generate import PLURAL
+from distillery_operator.kube.client import PAGE, KubeClient
+from distillery_operator.kube.election import Election
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import MANAGED_BY
 from distillery_operator.metrics import Metrics
@@ -53,7 +53,7 @@ async def _serve(settings: Settings) -> int:
     await runner.setup()
     await web.TCPSite(runner, port=settings.port).start()
     try:
-        async with Kube() as kube:
+        async with KubeClient() as kube:
             lead = asyncio.create_task(_lead(kube, settings, metrics, stop))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +68,7 @@ async def _serve(settings: Settings) -> int:
         await runner.cleanup()
 
 
-async def _lead(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _lead(kube: KubeClient, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Wait for the lead, then operate as long as it is ours."""
     election = Election(kube, settings.lease_name, settings.namespace, settings.identity, settings.lease_seconds)
     waiting = asyncio.create_task(_stay_ready(metrics))
@@ -92,7 +92,7 @@ async def _stay_ready(metrics: Metrics) -> None:
         await asyncio.sleep(30)
 
 
-async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _operate(kube: KubeClient, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
     """Watch, and look after all runs, until told to stop: by ``stop``, or by a signal, which kopf takes for itself."""
     await _wait_for_crd(kube, metrics)
     manager = Manager(kube, settings, metrics)
@@ -111,7 +111,7 @@ async def _operate(kube: Kube, settings: Settings, metrics: Metrics, stop: async
         await manager.stop()
 
 
-async def _wait_for_crd(kube: Kube, metrics: Metrics) -> None:
+async def _wait_for_crd(kube: KubeClient, metrics: Metrics) -> None:
     """Wait until runs are a kind: kopf looks kinds up once, at its start, and the CRD may come after the operator."""
     while not await kube.serves(f"{GROUP}/{VERSION}", PLURAL):
         _log.warning("waiting for the CustomResourceDefinition %s.%s", PLURAL, GROUP)

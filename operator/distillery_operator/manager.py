@@ -7,13 +7,13 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 
-from distillery.api import GROUP, VERSION
+from distillery.core.api import GROUP, VERSION
 from distillery_operator.cache import Cache, RunKey, key_of, owner_of
-from distillery_operator.crd import PLURAL
-from distillery_operator.kube import Kube
+from distillery_operator.crd.generate import PLURAL
+from distillery_operator.kube.client import KubeClient
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference
-from distillery_operator.progress import ProgressWatcher
+from distillery_operator.model.objects import Manifest, ObjectRef
+from distillery_operator.pods.progress import ProgressWatcher
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings
 
@@ -36,7 +36,7 @@ class Manager:
         metrics: the operator's.
     """
 
-    def __init__(self, kube: Kube, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, kube: KubeClient, settings: Settings, metrics: Metrics) -> None:
         self.cache = Cache()
         self._kube = kube
         self._settings = settings
@@ -51,7 +51,7 @@ class Manager:
             group.create_task(ProgressWatcher(self._kube, self.cache).run())
             group.create_task(self._relist())
 
-    def run_changed(self, body: Object) -> None:
+    def run_changed(self, body: Manifest) -> None:
         """Wake the reconciler of a run that was created or changed; start one if there is none."""
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
@@ -62,28 +62,28 @@ class Manager:
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
 
-    def run_gone(self, body: Object) -> None:
+    def run_gone(self, body: Manifest) -> None:
         """Stop the reconciler of a run that was deleted. Kubernetes deletes what the run owned."""
         self._count(self.cache.runs.get(key_of(body)), None)
         key = self.cache.drop_run(body)
         if found := self._reconcilers.pop(key, None):
             found[1].cancel()
 
-    def child_changed(self, child: Object, *, gone: bool) -> None:
+    def child_changed(self, child: Manifest, *, gone: bool) -> None:
         """Wake the run of an object that was created, changed or deleted."""
         key = self.cache.drop(child) if gone else self.cache.keep(child)
         self._wake(key, child, gone=gone)
 
-    def unkept_gone(self, child: Object) -> None:
+    def unkept_gone(self, child: Manifest) -> None:
         """Wake the run of an object that was deleted and that the cache knows nothing of."""
         self._wake(owner_of(child), child, gone=True)
 
-    def _wake(self, key: RunKey | None, child: Object, *, gone: bool) -> None:
+    def _wake(self, key: RunKey | None, child: Manifest, *, gone: bool) -> None:
         """Have a run looked at, whose object changed."""
         if key in self._reconcilers:
             reconciler, _ = self._reconcilers[key]
             if gone or child["metadata"].get("deletionTimestamp"):
-                reconciler.forget(Reference.to(child))
+                reconciler.forget(ObjectRef.to(child))
             reconciler.wake()
 
     async def stop(self) -> None:
@@ -109,15 +109,15 @@ class Manager:
             for key in listed.keys() - self.cache.runs.keys():
                 self.run_changed(listed[key])
 
-    async def _list_runs(self) -> list[Object]:
-        found: list[Object] = []
+    async def _list_runs(self) -> list[Manifest]:
+        found: list[Manifest] = []
         for namespace in _scopes(self._settings.namespaces):
             path = f"/apis/{GROUP}/{VERSION}{namespace}/{PLURAL}"
             listed = await self._kube.list_all(path, labelSelector=self._settings.run_selector)
             found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **body} for body in listed]
         return found
 
-    def _count(self, before: Object | None, after: Object | None) -> None:
+    def _count(self, before: Manifest | None, after: Manifest | None) -> None:
         """Keep account of runs by phase: counting them all at each change takes the longer the more there are."""
         for body, step in ((before, -1), (after, 1)):
             if body is not None:

@@ -15,22 +15,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from distillery.api import parse
-from distillery_operator import canary, feedback, gateways, reasons
+from distillery.core.api import parse
 from distillery_operator.cache import CHILDREN, Cache, RunKey
-from distillery_operator.decide import ASK_SECONDS, WAITING, decide
-from distillery_operator.decision import Decision
-from distillery_operator.events import events_between, manifest
-from distillery_operator.kube import CONTROLLER, ApiError, Kube
+from distillery_operator.decide.canary import canary
+from distillery_operator.decide.canary.routing import to_ask
+from distillery_operator.decide.decide import ASK_SECONDS, WAITING, decide
+from distillery_operator.decide.events import events_between, manifest
+from distillery_operator.decide.problems import suspects
+from distillery_operator.decide.replicas import HANDOVER, hand_over
+from distillery_operator.kube.client import CONTROLLER, ApiError, KubeClient
 from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import GENERATION
-from distillery_operator.manifests.names import RUN_LABEL, Owner, digest
+from distillery_operator.manifests.names import RUN_LABEL, RunRef, digest
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference, stranger
-from distillery_operator.observed import Observed, Refusal, serving_pods
-from distillery_operator.problems import suspects
-from distillery_operator.promotion import to_ask
-from distillery_operator.replicas import HANDOVER, hand_over
+from distillery_operator.model import reasons
+from distillery_operator.model.decision import Decision
+from distillery_operator.model.objects import Manifest, ObjectRef, stranger
+from distillery_operator.model.observed import Observed, Refusal, serving_pods
+from distillery_operator.pods import feedback, serving
 from distillery_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ _log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.1  # changes come in bursts; one look is enough for all of them
 _FIRST_RETRY, _LAST_RETRY = 1.0, 120.0
 _PASSWORD_BYTES = 24
-_MOST_CHARACTERS = 2000  # of what the API server says to an object
+_MAX_CHARACTERS = 2000  # of what the API server says to an object
 
 
 class Reconciler:
@@ -56,7 +58,7 @@ class Reconciler:
     def __init__(
         self,
         key: RunKey,
-        kube: Kube,
+        kube: KubeClient,
         cache: Cache,
         settings: Settings,
         metrics: Metrics,
@@ -71,16 +73,16 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._uid = ""
         self._status: dict[str, Any] = {}
-        self._applied: dict[Reference, tuple[str, float]] = {}
+        self._applied: dict[ObjectRef, tuple[str, float]] = {}
         self._listed = -math.inf
-        self._said: dict[str, gateways.Said] = {}
+        self._said: dict[str, serving.Said] = {}
         self._failures, self._counted = 0, -math.inf
         self._looked = -math.inf
         self._heard = time.monotonic()
         self._refusals: tuple[Refusal, ...] = ()
         self._seen = self._overwritten = False
         self._written = -math.inf
-        self._compared: Object | None = None
+        self._compared: Manifest | None = None
 
     def wake(self) -> None:
         """Reconcile the run soon, for something changed."""
@@ -129,7 +131,7 @@ class Reconciler:
         self._metrics.reconciled(started)
         return decision.requeue
 
-    def _meet(self, body: Object) -> None:
+    def _meet(self, body: Manifest) -> None:
         """At the first sight of a run its status is taken from there; from then on only this writer changes it."""
         if self._uid == body["metadata"]["uid"]:
             self._compare(body)
@@ -142,7 +144,7 @@ class Reconciler:
         self._listed = -math.inf
         self._counted = -math.inf
 
-    def _compare(self, body: Object) -> None:
+    def _compare(self, body: Manifest) -> None:
         """Notice that somebody wrote another status over ours: a leader of before whose request was late, or a hand.
 
         What the watch tells lags behind; only what follows our own status is somebody else's.
@@ -158,7 +160,7 @@ class Reconciler:
             return  # two writers that put each other right would never stop
         self._compared = body
 
-    async def _gather(self, body: Object) -> Observed:
+    async def _gather(self, body: Manifest) -> Observed:
         """What is known; of an active run it is asked for anew now and then, for a watch can miss a deletion.
 
         At the first sight of a run that is served the watches may not have told of its servers yet.
@@ -170,8 +172,8 @@ class Reconciler:
             self._cache.replace(self._key, await self._list_children(), since=since)
             self._listed = time.monotonic()
         observed = self._cache.observed(self._key, self._uid)
-        events: dict[str, tuple[Object, ...]] = {}
-        by_kind: dict[tuple[str, str], list[Reference]] = {}
+        events: dict[str, tuple[Manifest, ...]] = {}
+        by_kind: dict[tuple[str, str], list[ObjectRef]] = {}
         for suspect in suspects(observed) if active else ():
             by_kind.setdefault((suspect.namespace, suspect.kind), []).append(suspect)
         for (namespace, kind), (suspect, *others) in by_kind.items():
@@ -207,7 +209,7 @@ class Reconciler:
             self._heard = now
         look = watched and now - self._looked >= canary.LOOK_SECONDS
         if asked := to_ask(observed, {uid: word.generation for uid, word in self._said.items()}, trial=look):
-            answers = await gateways.ask(asked)
+            answers = await serving.ask(asked)
             self._said |= answers
             self._heard = now if answers else self._heard
         self._looked = now if look else self._looked
@@ -220,14 +222,14 @@ class Reconciler:
             silence=now - self._heard,
         )
 
-    async def _list_children(self) -> list[Object]:
+    async def _list_children(self) -> list[Manifest]:
         namespace, name = self._key
-        children: list[Object] = []
+        children: list[Manifest] = []
         for version, kind, _ in CHILDREN:
             children += await self._kube.list(version, kind, namespace, labelSelector=f"{RUN_LABEL}={name}")
         return children
 
-    async def _act(self, body: Object, decision: Decision) -> tuple[Refusal, ...]:
+    async def _act(self, body: Manifest, decision: Decision) -> tuple[Refusal, ...]:
         """Carry a decision out, and return what can't be done of it: the rest is done all the same.
 
         Each act is idempotent. What was found of a newcomer comes first: pods that are told of it forget the counts
@@ -237,7 +239,7 @@ class Reconciler:
         if _trial(decision.status) != _trial(self._status):
             await self._write_status(body, decision.status)
         if decision.secret:
-            owner = Owner(parse({key: value for key, value in body.items() if key != "status"}), self._uid)
+            owner = RunRef(parse({key: value for key, value in body.items() if key != "status"}), self._uid)
             secret = database.secret(owner, secrets.token_hex(_PASSWORD_BYTES))
             with _noting(refusals, secret):
                 await self._kube.create(secret)
@@ -258,12 +260,12 @@ class Reconciler:
             self._applied.pop(reference, None)
         return tuple(refusals)
 
-    async def _apply(self, wanted: Object) -> None:
+    async def _apply(self, wanted: Manifest) -> None:
         """Apply a manifest, unless this very one was applied a short while ago and is still there.
 
         Nothing is applied over an object of another owner, nor over one that is on its way out.
         """
-        reference, content = Reference.to(wanted), digest(wanted)
+        reference, content = ObjectRef.to(wanted), digest(wanted)
         known = self._applied.get(reference)
         if known and known[0] == content and time.monotonic() - known[1] < self._settings.resync_seconds * 0.9:
             return
@@ -275,17 +277,17 @@ class Reconciler:
         await self._kube.apply(wanted)
         self._applied[reference] = (content, time.monotonic())
 
-    async def _uid_of_ours(self, reference: Reference) -> str:
+    async def _uid_of_ours(self, reference: ObjectRef) -> str:
         """The uid of an object of a kind that the cache does not keep; empty where it is gone or another owner's."""
         metadata: Mapping[str, Any] = (await self._kube.get(reference) or {}).get("metadata", {})
         ours = any(owner["uid"] == self._uid for owner in metadata.get("ownerReferences", []))
         return metadata["uid"] if ours else ""
 
-    def forget(self, reference: Reference) -> None:
+    def forget(self, reference: ObjectRef) -> None:
         """Forget that an object was applied, for it is gone or on its way out: the next look applies it again."""
         self._applied.pop(reference, None)
 
-    async def _write_status(self, body: Object, status: Mapping[str, Any]) -> None:
+    async def _write_status(self, body: Manifest, status: Mapping[str, Any]) -> None:
         before = {key: value for key, value in self._status.items() if key != "progress"}
         if status == before and not self._overwritten:
             return
@@ -307,7 +309,7 @@ class NameTaken(Exception):
     """A conflict of names: somebody else's object has the name of one that a run needs."""
 
 
-def _may_apply(wanted: Object, present: Object) -> bool:
+def _may_apply(wanted: Manifest, present: Manifest) -> bool:
     """Whether an object may be applied now. Raises :class:`NameTaken` where another's has its name."""
     if present["metadata"].get("deletionTimestamp"):
         return False
@@ -317,7 +319,7 @@ def _may_apply(wanted: Object, present: Object) -> bool:
 
 
 @contextlib.contextmanager
-def _noting(refusals: list[Refusal], wanted: Object) -> Generator[None]:
+def _noting(refusals: list[Refusal], wanted: Manifest) -> Generator[None]:
     """Note that an object can't be had, which its author can mend, and go on."""
     what = f"{wanted['kind']} {wanted['metadata']['name']}"
     try:
@@ -328,7 +330,7 @@ def _noting(refusals: list[Refusal], wanted: Object) -> Generator[None]:
     except ApiError as error:
         if not error.refuses:
             raise
-        message = f"The API server refuses the {what}: {str(error)[:_MOST_CHARACTERS]}"
+        message = f"The API server refuses the {what}: {str(error)[:_MAX_CHARACTERS]}"
         refusals.append(Refusal(what, reasons.Stalled.OBJECT_REJECTED, message))
 
 
@@ -341,5 +343,5 @@ def _trial(status: Mapping[str, Any]) -> Any:
     return status.get("serving", {}).get("canary")
 
 
-def _event_time(event: Object) -> str:
+def _event_time(event: Manifest) -> str:
     return event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from distillery import __version__
-from distillery.api.infrastructure import PodTemplate
+from distillery.core.api.spec.infrastructure import PodTemplate
 from distillery_operator.manifests.names import INSTANCE_LABEL
-from distillery_operator.objects import Object
+from distillery_operator.model.objects import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Settings:
     lease_seconds: int = 15
     resync_seconds: float = 60.0
     heal_seconds: float = 600.0
-    metrics_from: tuple[Object, ...] = ()
+    metrics_from: tuple[Manifest, ...] = ()
     platform_assigns_ids: bool = False
     allowed_images: tuple[str, ...] = ()
     allowed_endpoints: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Settings:
                         given[name] = float(text)
                     case "bool":
                         given[name] = {"true": True, "false": False}[text]
-                    case "tuple[Object, ...]":
+                    case "tuple[Manifest, ...]":
                         given[name] = tuple(json.loads(text))
                     case "PodTemplate":
                         given[name] = PodTemplate.model_validate_json(text)

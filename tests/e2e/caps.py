@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-MOST_RUNS = 2
-MOST_BUILDS = 3
+MAX_RUNS = 2
+MAX_BUILDS = 3
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Cap:
         )
 
 
-RUNS = Cap("runs", MOST_RUNS)
+RUNS = Cap("runs", MAX_RUNS)
 """Runs that are applied and not suspended."""
 
-BUILDS = Cap("image builds", MOST_BUILDS)
+BUILDS = Cap("image builds", MAX_BUILDS)
 """Images that hold the code of this repository, and so are built after each change."""

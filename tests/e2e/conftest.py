@@ -1,6 +1,6 @@
 """Images from the Dockerfiles, the chart by Helm, and namespaces under restricted pod security.
 
-Without $E2E_CONTEXT the cluster is a node that tests/cluster makes on this machine (root, Linux). With it, the current
+Without $E2E_CONTEXT the cluster is a node that hack/testbed makes on this machine (root, Linux). With it, the current
 images have to be where that cluster finds them: $E2E_REGISTRY is put before their names.
 
 Where the node's programs are not built, only tests marked ``api`` run, on an API server without a node; the others are
@@ -19,10 +19,10 @@ import pytest
 import yaml
 
 from distillery import __version__
-from tests.cluster import images, node
-from tests.cluster.api import Api, ProxiedApi
-from tests.cluster.kubectl import eventually
-from tests.cluster.places import Places
+from hack.testbed import images, node
+from hack.testbed.api import Api, ProxiedApi
+from hack.testbed.kubectl import eventually
+from hack.testbed.places import Places
 from tests.e2e import caps, serving
 from tests.e2e.cluster import RELEASE as RELEASE
 from tests.e2e.cluster import Cluster, Namespace

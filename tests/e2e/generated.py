@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from distillery.api import GROUP, KIND, VERSION, InvalidRun, parse
-from distillery_operator.crd import crd
+from distillery.core.api import GROUP, KIND, VERSION, InvalidRun, parse
+from distillery_operator.crd.generate import crd
 
 Schema = Mapping[str, Any]
 

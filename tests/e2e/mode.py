@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tests.cluster import programs
-from tests.cluster.places import Places
+from hack.testbed import programs
+from hack.testbed.places import Places
 
 
 def why_no_node() -> str:

@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.api import GROUP, VERSION
-from distillery_operator.crd import PLURAL
-from tests.cluster.api import Api, ApiError
-from tests.cluster.kubectl import eventually
+from distillery.core.api import GROUP, VERSION
+from distillery_operator.crd.generate import PLURAL
+from hack.testbed.api import Api, ApiError
+from hack.testbed.kubectl import eventually
 from tests.e2e import caps
 
 

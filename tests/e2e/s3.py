@@ -23,8 +23,8 @@ def image(cluster: Cluster, folder: Path) -> str:
     """Of versitygw: the one of $E2E_S3_IMAGE, or one made here."""
     if cluster.context:
         return os.environ.get("E2E_S3_IMAGE", "ghcr.io/versity/versitygw:v1.8.0")
-    from tests.cluster import images
-    from tests.cluster.places import Places
+    from hack.testbed import images
+    from hack.testbed.places import Places
 
     caps.BUILDS.count("versitygw")
     places, tag = Places.from_environment(), "distillery/versitygw:1.8.0"

@@ -14,8 +14,8 @@ from typing import Any
 import openai
 import pytest
 
-from distillery.serving.choice import student_name
-from tests.cluster import objects
+from distillery.core.served_models import student_name
+from hack.testbed import objects
 from tests.e2e.cluster import RUN, Namespace
 from tests.e2e.documents import TASK, small
 
@@ -117,7 +117,7 @@ def kill(team: Namespace, pod: str, container: str) -> None:
     """End all processes of a container at once, on the node: no process can do that to the first of its container."""
     if team.cluster.context:
         pytest.skip("the processes of this cluster are not at hand")
-    from tests.cluster import processes
+    from hack.testbed import processes
 
     status = team.get("pod", pod)["status"]
     found = (*status["initContainerStatuses"], *status["containerStatuses"])

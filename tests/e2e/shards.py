@@ -27,7 +27,7 @@ _ENVIRONMENT = ("E2E_CONTEXT", "E2E_REGISTRY", "E2E_S3_IMAGE", "DISTILLERY_CLUST
 """Where the tests run: another place is another result."""
 
 SHARDS: Mapping[str, Sequence[str]] = {
-    "cluster": ("tests/cluster",),
+    "cluster": ("tests/testbed",),
     "api-server": (
         "tests/e2e/test_admission.py",
         "tests/e2e/test_apply.py",

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.api.rules import RULES
-from tests.cluster.api import Api
+from distillery.core.api.rules import RULES
+from hack.testbed.api import Api
 from tests.e2e.documents import small
 from tests.e2e.generated import (
     ENDPOINT,
@@ -23,7 +23,7 @@ from tests.e2e.generated import (
     rules_of_fields,
 )
 from tests.e2e.runs import Runs, space
-from tests.unit.test_examples import EXAMPLES, FOLDER
+from tests.unit.docs.test_examples import EXAMPLES, FOLDER
 
 pytestmark = pytest.mark.api
 

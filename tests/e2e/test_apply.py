@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Api, ApiError
+from hack.testbed.api import Api, ApiError
 from tests.e2e.documents import small
 from tests.e2e.runs import Runs, space
 

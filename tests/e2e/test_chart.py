@@ -12,15 +12,15 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 
-from distillery.api.infrastructure import PodTemplate
-from distillery.stages.status import Status
+from distillery.core.api.spec.infrastructure import PodTemplate
+from distillery.stages.runtime.progress import Status
 from distillery_gateway.metrics import Metrics as GatewayMetrics
 from distillery_operator.metrics import Metrics as OperatorMetrics
 from distillery_operator.settings import Settings
 from hack import kustomize
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, REGISTRY, RELEASE, SYSTEM, template
-from tests.unit.operator.fake_cluster import FakeCluster, run_object
+from tests.fakes.cluster import FakeCluster, run_object
 
 
 def kinds(manifests: list[dict[str, Any]]) -> set[str]:

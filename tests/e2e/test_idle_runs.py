@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Api
-from tests.cluster.places import Places
+from hack.testbed.api import Api
+from hack.testbed.places import Places
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.conftest import RELEASE, ROOT, WHY_NO_NODE
 

@@ -23,8 +23,8 @@ def built_here(cluster: Cluster) -> None:
 
 def inspect(name: str) -> dict[str, Any]:
     """What buildah knows of an image."""
-    from tests.cluster.places import Places
-    from tests.cluster.store import Store, qualified
+    from hack.testbed.places import Places
+    from hack.testbed.store import Store, qualified
 
     image = qualified(f"localhost/distillery/{name}:{__version__}")
     return json.loads(Store(Places.from_environment()).buildah("inspect", "--type=image", image))
@@ -32,7 +32,7 @@ def inspect(name: str) -> dict[str, Any]:
 
 def layers(name: str) -> list[int]:
     """The sizes of an image's layers, in bytes, unpacked, the base's first."""
-    from tests.cluster.places import Places
+    from hack.testbed.places import Places
 
     kept = Path(Places.from_environment().buildah, "store/overlay-layers/layers.json")
     sizes = {layer.get("diff-digest"): layer.get("diff-size", 0) for layer in json.loads(kept.read_text())}

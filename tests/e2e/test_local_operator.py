@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.api import SERVE_ANNOTATION
-from distillery.cli import cluster
+from distillery.cli.commands import cluster
+from distillery.core.api import SERVE_ANNOTATION
 from distillery.serving.process import free_port
 from distillery_operator.manifests.names import INSTANCE_LABEL, MANAGED_BY
-from tests.cluster import audit
-from tests.cluster.api import Api, ApiError
-from tests.cluster.kubectl import eventually
-from tests.cluster.places import Places
+from hack.testbed import audit
+from hack.testbed.api import Api, ApiError
+from hack.testbed.kubectl import eventually
+from hack.testbed.places import Places
 from tests.e2e.conftest import CHART, WHY_NO_NODE
 from tests.e2e.documents import small
 from tests.e2e.runs import Runs, space

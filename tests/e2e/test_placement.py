@@ -13,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from distillery.api import parse
-from distillery.planning import Kind
+from distillery.core.api import parse
+from distillery.core.planner import Kind
 from distillery_operator.manifests import database, jobs, placement, servers
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.manifests.pods import claim_name
 from distillery_operator.settings import Settings
-from tests.cluster import programs
-from tests.cluster.places import Places
+from hack.testbed import programs
+from hack.testbed.places import Places
 from tests.e2e.cluster import Cluster, Namespace
 from tests.e2e.conftest import namespace
-from tests.unit.operator.fake_cluster import run_object
-from tests.unit.operator.test_manifests import DIGEST, STUDENT, stage
+from tests.fakes.cluster import run_object
+from tests.unit.operator.manifests.test_manifests import DIGEST, STUDENT, stage
 
 pytestmark = pytest.mark.full
 
@@ -39,10 +39,10 @@ GPU: dict[str, Any] = {
 IN_S3: dict[str, Any] = {"storage": {"uri": "s3://bucket/runs"}}
 
 
-def owner(namespace: str, **spec: Any) -> Owner:
+def owner(namespace: str, **spec: Any) -> RunRef:
     body = run_object(**GPU, **spec)
     body["metadata"]["namespace"] = namespace
-    return Owner(parse(body), body["metadata"]["uid"])
+    return RunRef(parse(body), body["metadata"]["uid"])
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def team(kwok: None, cluster: Cluster, request: pytest.FixtureRequest) -> Genera
         yield made
 
 
-def pod_of(of: Owner, what: str) -> dict[str, Any]:
+def pod_of(of: RunRef, what: str) -> dict[str, Any]:
     """A pod of a run, by the name of a stage or of a component."""
     match what:
         case "database":
@@ -126,7 +126,7 @@ def pod_of(of: Owner, what: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": what}, "spec": spec}
 
 
-def volume(of: Owner) -> Iterator[dict[str, Any]]:
+def volume(of: RunRef) -> Iterator[dict[str, Any]]:
     """The run's claim, and a volume for it that says nothing of nodes."""
     bound = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": ""}
     name = f"{of.namespace}-{claim_name(of)}"
@@ -150,7 +150,7 @@ def volume(of: Owner) -> Iterator[dict[str, Any]]:
     }
 
 
-def start(team: Namespace, of: Owner, what: str) -> str:
+def start(team: Namespace, of: RunRef, what: str) -> str:
     """The node that a pod of a run gets."""
     team.apply(pod_of(of, what))
     team.wait_for(f"a node for {what}", lambda: node_of(team, what), seconds=120)
@@ -166,7 +166,7 @@ def end(team: Namespace, what: str) -> None:
 
 
 @pytest.fixture
-def with_volume(team: Namespace) -> Generator[Owner]:
+def with_volume(team: Namespace) -> Generator[RunRef]:
     """A run with the default volume."""
     of = owner(team.name)
     made = list(volume(of))
@@ -178,7 +178,7 @@ def with_volume(team: Namespace) -> Generator[Owner]:
         team.kubectl("delete", "persistentvolume", made[0]["metadata"]["name"], "--wait=false")
 
 
-def test_a_gpu_run_with_the_default_volume_finds_its_node(team: Namespace, with_volume: Owner):
+def test_a_gpu_run_with_the_default_volume_finds_its_node(team: Namespace, with_volume: RunRef):
     of = with_volume
     assert placement.shares_one_node(of.run.spec)
     assert start(team, of, "database").startswith("kwok-cpu")
@@ -201,7 +201,7 @@ def test_only_gpu_pods_are_on_gpu_nodes_when_artifacts_are_in_s3(team: Namespace
 
 
 @pytest.mark.parametrize("team", [1], indirect=True)
-def test_one_gpu_takes_a_stage_once_the_server_has_gone(team: Namespace, with_volume: Owner):
+def test_one_gpu_takes_a_stage_once_the_server_has_gone(team: Namespace, with_volume: RunRef):
     """What ``duringRounds: Pause`` does."""
     of = with_volume
     assert start(team, of, "serving") == "kwok-gpu"

@@ -49,8 +49,8 @@ def availability(team: Namespace) -> Generator[list[int]]:
 def test_a_run_of_one_round_costs_a_dozen_writes_of_its_status(merged: Namespace):
     if merged.cluster.context:
         pytest.skip("the audit log of this cluster is not at hand")
-    from tests.cluster import audit
-    from tests.cluster.places import Places
+    from hack.testbed import audit
+    from hack.testbed.places import Places
 
     run = merged.get(RUN, NAME)
     path = f"/apis/distillery.dev/v1alpha1/namespaces/{merged.name}/distillationruns/{NAME}/status"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster import audit
-from tests.cluster.places import Places
+from hack.testbed import audit
+from hack.testbed.places import Places
 from tests.e2e.cluster import RUN, Cluster, Namespace
 from tests.e2e.conftest import RELEASE, STUCK, SYSTEM
 from tests.e2e.test_chart import template

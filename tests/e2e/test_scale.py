@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from distillery_operator.kube import CONTROLLER
-from distillery_operator.replicas import HANDOVER, hand_over
-from tests.cluster.api import Api
+from distillery_operator.decide.replicas import HANDOVER, hand_over
+from distillery_operator.kube.client import CONTROLLER
+from hack.testbed.api import Api
 from tests.e2e.documents import small
 from tests.e2e.runs import Runs, space
 

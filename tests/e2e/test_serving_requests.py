@@ -14,7 +14,7 @@ from typing import Any
 import openai
 import pytest
 
-from distillery_gateway.keys import digest_of
+from distillery_gateway.auth.api_keys import digest_of
 from tests.e2e import serving
 from tests.e2e.cluster import Namespace
 from tests.e2e.serving import MESSAGES, NAME, pods, restarts

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from distillery.api import RETRY_ANNOTATION
+from distillery.core.api import RETRY_ANNOTATION
 from tests.e2e.cluster import RUN, Namespace
 from tests.e2e.conftest import STUCK, room_for_stuck
 from tests.e2e.test_loop import query

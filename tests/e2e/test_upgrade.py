@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distillery_operator.releases import UPGRADE_ANNOTATION
-from tests.cluster import images
-from tests.cluster.places import Places
+from distillery_operator.decide.releases import UPGRADE_ANNOTATION
+from hack.testbed import images
+from hack.testbed.places import Places
 from tests.e2e.cluster import RELEASE, RUN, Cluster, Namespace
 from tests.e2e.conftest import CHART, REGISTRY, ROOT, SYSTEM, build_images, namespace
 from tests.e2e.documents import small

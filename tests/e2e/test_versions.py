@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster import programs, schemas
-from tests.cluster.places import Places
+from hack.testbed import programs, schemas
+from hack.testbed.places import Places
 from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import CHART, template
-from tests.unit.operator.test_manifests import ADAPTER, GPU, IN_S3, KEYS, everything, owner
+from tests.unit.operator.manifests.test_manifests import ADAPTER, GPU, IN_S3, KEYS, everything, owner
 
 pytestmark = pytest.mark.full
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import conninfo, sql
 
-from distillery.api import parse
+from distillery.core.api import parse
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate

@@ -17,11 +17,11 @@ import openai
 import psycopg
 import pytest
 
-from distillery.agents import history
-from distillery.api import parse
+from distillery.core.api import parse
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import read_episodes
+from distillery.episodes import history
 from distillery.training.samples import ChatRenderer, samples_of
 from tests.integration.loop import MICRO, Home, document, rows, wait_for
 

@@ -39,7 +39,7 @@ subjects:
 {{ concat (($.Values.global).imagePullSecrets | default list) .Values.imagePullSecrets | uniq | toJson }}
 {{- end }}
 
-{{/* The operator's rights where runs are. tests/cluster compares them with the verbs it uses. */}}
+{{/* The operator's rights where runs are. hack/testbed compares them with the verbs it uses. */}}
 {{- define "distillery.rules" -}}
 - apiGroups: [distillery.dev]
   resources: [distillationruns]

@@ -6,10 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-from distillery.artifacts import ArtifactError, Store
-from distillery.artifacts.adapters import adapter_config
-from distillery.artifacts.safetensors import digest_of_weights
-from distillery_gateway.desired import Adapter
+from distillery.core.artifacts import ArtifactError, Store
+from distillery.core.artifacts.adapters import adapter_config
+from distillery.core.artifacts.safetensors import digest_of_weights
+from distillery_gateway.routing.document import Adapter
 
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"

@@ -23,9 +23,9 @@ from pathlib import Path
 
 import aiohttp
 
-from distillery.artifacts import ArtifactError, Identity, store_at
+from distillery.core.artifacts import ArtifactError, Identity, store_at
 from distillery_gateway import admin
-from distillery_gateway.desired import DesiredFile, InvalidDesired
+from distillery_gateway.routing.document import DesiredFile, InvalidDesired
 from distillery_gateway.syncer.sync import Syncer
 
 _log = logging.getLogger(__name__)

@@ -10,10 +10,10 @@ from typing import Any
 
 import aiohttp
 
-from distillery.artifacts import ArtifactError, Store
-from distillery_gateway.desired import Desired
+from distillery.core.artifacts import ArtifactError, Store
+from distillery_gateway.proxy.upstream import served
+from distillery_gateway.routing.document import Desired
 from distillery_gateway.syncer import adapters
-from distillery_gateway.upstream import served
 
 _log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from distillery.api import GROUP
-from distillery.api.base import SecretKey
+from distillery.core.api import GROUP
+from distillery.core.api.base import SecretKey
 from distillery_operator.manifests import placement
-from distillery_operator.manifests.names import Owner, ingress_policy
+from distillery_operator.manifests.names import RunRef, ingress_policy
 from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
 from distillery_operator.manifests.resources import DATABASE, complete
 from distillery_operator.settings import Settings
@@ -32,17 +32,17 @@ _ALIVE = {
 }
 
 
-def name(owner: Owner) -> str:
+def name(owner: RunRef) -> str:
     """Return the name of the StatefulSet, its Service and its Secret."""
     return f"{owner.name}-database"
 
 
-def dsn_reference(owner: Owner) -> SecretKey:
+def dsn_reference(owner: RunRef) -> SecretKey:
     """Return the Secret's key with the connection string: the user's, or the quick-start database's."""
     return owner.run.spec.database.dsn_secret_ref or SecretKey(name=name(owner), key=DSN_KEY)
 
 
-def secret(owner: Owner, password: str) -> dict[str, Any]:
+def secret(owner: RunRef, password: str) -> dict[str, Any]:
     """Return the Secret with password and connection string. Created once; the operator never reads it back."""
     dsn = f"postgresql://distillery:{password}@{name(owner)}:{_PORT}/distillery"
     values = {_PASSWORD_KEY: password, DSN_KEY: dsn}
@@ -55,7 +55,7 @@ def secret(owner: Owner, password: str) -> dict[str, Any]:
     }
 
 
-def service(owner: Owner) -> dict[str, Any]:
+def service(owner: RunRef) -> dict[str, Any]:
     """Return the Service by whose name pods find the database."""
     return {
         "apiVersion": "v1",
@@ -69,7 +69,7 @@ def service(owner: Owner) -> dict[str, Any]:
     }
 
 
-def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
+def stateful_set(owner: RunRef, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
     """Return the server. Its volume stays where ``replicas`` is 0: such a server is marked as stopped."""
     spec = owner.run.spec
     (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
@@ -141,7 +141,7 @@ def stateful_set(owner: Owner, settings: Settings, *, replicas: int = 1) -> dict
     }
 
 
-def network_policy(owner: Owner) -> dict[str, Any]:
+def network_policy(owner: RunRef) -> dict[str, Any]:
     """Return the policy: only the run's stages reach the database, and pods that serve with a recorder."""
     components = ["stage", *(["serving"] if owner.run.spec.serving.feedback else [])]
     peers = [{"podSelector": {"matchLabels": owner.selector(component)}} for component in components]

@@ -6,14 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.api import Spec
-from distillery.api.feedback import Feedback
-from distillery.api.infrastructure import Resources
-from distillery.api.serving import GatewayLimits
-from distillery.planning import Model
-from distillery.serving.choice import student_name
+from distillery.core.api import Spec
+from distillery.core.api.spec.feedback import Feedback
+from distillery.core.api.spec.infrastructure import Resources
+from distillery.core.api.spec.serving import GatewayLimits
+from distillery.core.planner import Model
+from distillery.core.served_models import student_name
 from distillery_operator.manifests import names, recorder
-from distillery_operator.manifests.names import Owner, ingress_policy, student_label
+from distillery_operator.manifests.names import RunRef, ingress_policy, student_label
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
@@ -62,11 +62,11 @@ class Site:
     component: str
     suffix: str = ""
 
-    def named(self, owner: Owner) -> str:
+    def named(self, owner: RunRef) -> str:
         """Return the name of the Deployment and the Service."""
         return owner.name + self.suffix
 
-    def settings(self, owner: Owner) -> str:
+    def settings(self, owner: RunRef) -> str:
         """Return the name of the ConfigMap with what is to be served, and of the NetworkPolicy."""
         return f"{owner.name}-{self.component}"
 
@@ -98,9 +98,9 @@ class Newcomer:
 
 
 def desired(
-    owner: Owner, student: Model, digest: str, *, adapter: bool, newcomer: Newcomer | None = None
+    owner: RunRef, student: Model, digest: str, *, adapter: bool, newcomer: Newcomer | None = None
 ) -> dict[str, Any]:
-    """Return the routing document of every pod's gateway and syncer, as ``distillery_gateway.desired`` reads it.
+    """Return the routing document of every pod's gateway and syncer, as ``distillery_gateway.routing`` reads it.
 
     Args:
         owner: the run.
@@ -132,11 +132,11 @@ def _held(student: Model, digest: str, *, adapter: bool) -> list[dict[str, str]]
     return [{"name": student_name(digest), "artifact": str(student.trained_by), "digest": digest}]
 
 
-def _target(owner: Owner, digest: str, *, adapter: bool) -> dict[str, Any]:
+def _target(owner: RunRef, digest: str, *, adapter: bool) -> dict[str, Any]:
     return {"model": student_name(digest) if adapter else owner.name, "student": student_label(digest)}
 
 
-def config_map(owner: Owner, wanted: dict[str, Any], site: Site = SERVING) -> dict[str, Any]:
+def config_map(owner: RunRef, wanted: dict[str, Any], site: Site = SERVING) -> dict[str, Any]:
     """Return the ConfigMap that all pods of a site mount: what is to be served."""
     return {
         "apiVersion": "v1",
@@ -151,7 +151,7 @@ def kept(spec: Spec, site: Site) -> Feedback | None:
     return spec.serving.feedback if site == SERVING else None
 
 
-def told(owner: Owner, site: Site = SERVING) -> Mount:
+def told(owner: RunRef, site: Site = SERVING) -> Mount:
     """Return the mount of :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
     volume = {"name": "desired", "configMap": {"name": site.settings(owner)}}
     return Mount(volume, f"{CONFIG}/desired", read_only=True)
@@ -166,7 +166,7 @@ def keys(spec: Spec) -> list[Mount]:
     return [Mount(volume, f"{CONFIG}/keys", read_only=True)]
 
 
-def gateway(owner: Owner, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+def gateway(owner: RunRef, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
     """Return the container that clients reach. It finishes its requests, and ends before the servers behind it."""
     spec = owner.run.spec.serving.gateway
     denied = spec.denied_parameters
@@ -233,7 +233,7 @@ def credentials(spec: Spec) -> list[Mount]:
     return secrets([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
 
 
-def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
+def syncer(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
     """Return the native sidecar that gives vLLM its adapters. It only reads the run's volume."""
     storage = owner.run.spec.storage
     files = artifacts(owner)
@@ -271,7 +271,7 @@ def syncer(owner: Owner, *, settings: Settings) -> dict[str, Any]:
     )
 
 
-def network_policy(owner: Owner, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+def network_policy(owner: RunRef, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
     """Return the policy: the gateway is open to all; other ports only to the operator and the collectors of metrics.
 
     A canary's gateway is reached by the gateways that clients reach, which report its traffic, so the operator never

@@ -6,21 +6,21 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillery.api import Spec
-from distillery.api.base import SecretKey
-from distillery.api.infrastructure import StageSettings, asks_for_gpu
-from distillery.api.models import Endpoint
-from distillery.planning import Kind, Model, Stage, StageId
-from distillery.serving.choice import merges, served
-from distillery.stages.config import Server, StageConfig, endpoint_field
-from distillery.stages.outcome import CONFIGURATION_ERROR
+from distillery.core.api import Spec
+from distillery.core.api.base import SecretKey
+from distillery.core.api.spec.infrastructure import StageSettings, asks_for_gpu
+from distillery.core.api.spec.models import Endpoint
+from distillery.core.contracts.stage_config import Server, StageConfig, endpoint_field
+from distillery.core.contracts.stage_result import CONFIGURATION_ERROR
+from distillery.core.planner import Kind, Model, Stage, StageId
+from distillery.core.served_models import merges, served
 from distillery_operator.manifests import database, placement
 from distillery_operator.manifests.names import (
     FETCH_CONTAINER,
     LEARNED_LABEL,
     STAGE_LABEL,
     WORKER_CONTAINER,
-    Owner,
+    RunRef,
     fitted,
     ingress_policy,
 )
@@ -54,34 +54,34 @@ STATUS_PORT = 8081
 _SERVER_PORT = 8000
 
 
-def job_name(owner: Owner, stage: StageId, attempt: int) -> str:
+def job_name(owner: RunRef, stage: StageId, attempt: int) -> str:
     """Return the name of a stage's Job: the same for the same attempt at the same stage of the same run."""
     return fitted(f"{owner.name}-{stage}", [str(owner.identity), str(stage), attempt])
 
 
-def is_superseded(owner: Owner, job: Mapping[str, Any]) -> bool:
+def is_superseded(owner: RunRef, job: Mapping[str, Any]) -> bool:
     """Return whether a stage's Job was created for another learned digest. One without a label is older than labels."""
     learned = job["metadata"].get("labels", {}).get(LEARNED_LABEL)
     return learned not in (None, _learned_label(owner))
 
 
-def _learned_label(owner: Owner) -> str:
+def _learned_label(owner: RunRef) -> str:
     return owner.identity.digest[:12]
 
 
-def migration_name(owner: Owner, settings: Settings) -> str:
+def migration_name(owner: RunRef, settings: Settings) -> str:
     """Return the name of the Job that migrates the database: another image may bring another schema."""
     return fitted(
         f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings)]
     )
 
 
-def history_name(owner: Owner, history: Sequence[Mapping[str, Any]]) -> str:
+def history_name(owner: RunRef, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of the Job that records what was served: another newest entry means another Job."""
     return fitted(f"{owner.name}-history", [owner.uid, history[0]])
 
 
-def stage_config(owner: Owner, stage: Stage, *, digest: str = "", retry: str = "") -> StageConfig:
+def stage_config(owner: RunRef, stage: Stage, *, digest: str = "", retry: str = "") -> StageConfig:
     """Return the configuration of a stage.
 
     Args:
@@ -106,7 +106,7 @@ def stage_config(owner: Owner, stage: Stage, *, digest: str = "", retry: str = "
     )
 
 
-def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "", retry: str = "") -> dict[str, Any]:
+def config_map(owner: RunRef, stage: Stage, name: str, *, digest: str = "", retry: str = "") -> dict[str, Any]:
     """Return the stage's configuration, next to the Job of the same name."""
     return {
         "apiVersion": "v1",
@@ -117,7 +117,7 @@ def config_map(owner: Owner, stage: Stage, name: str, *, digest: str = "", retry
     }
 
 
-def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, digest: str = "") -> dict[str, Any]:
+def stage_job(owner: RunRef, stage: Stage, name: str, settings: Settings, *, digest: str = "") -> dict[str, Any]:
     """Return the Job. Created once and never applied again: others own parts of it, Kueue its ``suspend``.
 
     Args:
@@ -180,12 +180,12 @@ def stage_job(owner: Owner, stage: Stage, name: str, settings: Settings, *, dige
     return made
 
 
-def migration_job(owner: Owner, settings: Settings) -> dict[str, Any]:
+def migration_job(owner: RunRef, settings: Settings) -> dict[str, Any]:
     """Return the Job that brings the database's schema to this version. Idempotent, and safe to run in parallel."""
     return _database_job(owner, migration_name(owner, settings), MIGRATE, "distillery.database.migrate", {}, settings)
 
 
-def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
+def history_job(owner: RunRef, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
     """Return the Job that keeps in the database what was served when. Idempotent.
 
     Args:
@@ -197,7 +197,7 @@ def history_job(owner: Owner, history: Sequence[Mapping[str, Any]], settings: Se
     return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
 
 
-def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
+def network_policy(owner: RunRef, settings: Settings) -> dict[str, Any]:
     """Return the policy for the stages' port of progress and metrics, in a namespace that lets nobody in, too.
 
     The operator and the collectors of metrics reach it; everybody does where the settings do not name collectors.
@@ -207,7 +207,7 @@ def network_policy(owner: Owner, settings: Settings) -> dict[str, Any]:
 
 
 def _database_job(
-    owner: Owner, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
+    owner: RunRef, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
 ) -> dict[str, Any]:
     """A Job that needs the database and nothing else."""
     pods = placement.helper_pods(owner, settings)
@@ -238,7 +238,7 @@ def _database_job(
 
 
 def _job(
-    owner: Owner, name: str, stage: str, template: dict[str, Any], *, workers: int, own: StageSettings
+    owner: RunRef, name: str, stage: str, template: dict[str, Any], *, workers: int, own: StageSettings
 ) -> dict[str, Any]:
     spec = owner.run.spec
     labels = {STAGE_LABEL: stage}
@@ -303,7 +303,7 @@ def _server(spec: Spec, player: Model | None, digest: str) -> Server | None:
     return Server(base_url=f"http://127.0.0.1:{_SERVER_PORT}/v1", model=model.name)
 
 
-def _secrets(owner: Owner, stage: Stage) -> Sequence[SecretKey]:
+def _secrets(owner: RunRef, stage: Stage) -> Sequence[SecretKey]:
     """The keys that a stage's pod needs, and no others."""
     spec = owner.run.spec
     wanted = [database.dsn_reference(owner), spec.storage.credentials_secret_ref]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.api import GROUP, RUN_LABEL, DistillationRun
-from distillery.api import STAGE_LABEL as STAGE_LABEL  # with the other names of what belongs to a run
-from distillery.api.learned import digest_of_learned
-from distillery.artifacts.identity import Identity
+from distillery.core.api import GROUP, RUN_LABEL, DistillationRun
+from distillery.core.api import STAGE_LABEL as STAGE_LABEL  # with the other names of what belongs to a run
+from distillery.core.api.learned import digest_of_learned
+from distillery.core.artifacts.identity import Identity
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "distillery"}
 INSTANCE_LABEL = f"{GROUP}/controller-instance-id"
@@ -31,7 +31,7 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class RunRef:
     """A run as the API server knows it: what everything that belongs to it is named and owned by.
 
     Attributes:
@@ -101,7 +101,7 @@ def student_label(digest: str) -> str:
     return digest[:12] or "base"
 
 
-def ingress_policy(owner: Owner, name: str, component: str, *ingress: tuple[Sequence[Any], int]) -> dict[str, Any]:
+def ingress_policy(owner: RunRef, name: str, component: str, *ingress: tuple[Sequence[Any], int]) -> dict[str, Any]:
     """Return a NetworkPolicy that opens ports of a component: each to its peers, or to everybody if it names none."""
     rules = [
         {**({"from": list(peers)} if peers else {}), "ports": [{"port": port, "protocol": "TCP"}]}

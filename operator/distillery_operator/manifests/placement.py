@@ -14,32 +14,39 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from distillery.api import Spec
-from distillery.api.infrastructure import PodTemplate, Resources, StageSettings, Toleration, asks_for_gpu, gpus
-from distillery.planning import Kind, StageId
-from distillery_operator.manifests.names import RUN_LABEL, VOLUME_LABEL, Owner
+from distillery.core.api import Spec
+from distillery.core.api.spec.infrastructure import (
+    PodTemplate,
+    Resources,
+    StageSettings,
+    Toleration,
+    asks_for_gpu,
+    gpus,
+)
+from distillery.core.planner import Kind, StageId
+from distillery_operator.manifests.names import RUN_LABEL, VOLUME_LABEL, RunRef
 from distillery_operator.settings import Settings
 
 _PLAYING = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
 
 
-def stage_pods(owner: Owner, stage: StageId, settings: Settings, *, gpu: bool) -> PodTemplate:
+def stage_pods(owner: RunRef, stage: StageId, settings: Settings, *, gpu: bool) -> PodTemplate:
     """Return the settings of a stage's pods; ``gpu`` is whether one of their containers asks for a GPU."""
     return _with_volume(owner, settings, settings_of(owner.run.spec, stage.kind).pod_template, gpu=gpu)
 
 
-def serving_pods(owner: Owner, settings: Settings) -> PodTemplate:
+def serving_pods(owner: RunRef, settings: Settings) -> PodTemplate:
     """Return the settings of the pods that serve a student."""
     spec = owner.run.spec
     return _with_volume(owner, settings, spec.serving.pod_template, gpu=asks_for_gpu(serving_resources(spec)))
 
 
-def database_pods(owner: Owner, settings: Settings) -> PodTemplate:
+def database_pods(owner: RunRef, settings: Settings) -> PodTemplate:
     """Return the settings of the quick-start database, which has an image of its own."""
     return _layered(owner, settings, owner.run.spec.database.pod_template, gpu=False).model_copy(update={"image": None})
 
 
-def helper_pods(owner: Owner, settings: Settings) -> PodTemplate:
+def helper_pods(owner: RunRef, settings: Settings) -> PodTemplate:
     """Return the settings of Jobs that mount no volume: they have neither a GPU nor a stage."""
     return _layered(owner, settings, PodTemplate(), gpu=False)
 
@@ -70,7 +77,7 @@ def settings_of(spec: Spec, kind: Kind) -> StageSettings:
     return getattr(spec.stages, kind.value)
 
 
-def _with_volume(owner: Owner, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
+def _with_volume(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
     spec = owner.run.spec
     bound = shares_one_node(spec)
     names = _gpu_names(spec) if gpu or bound else []
@@ -84,7 +91,7 @@ def _with_volume(owner: Owner, settings: Settings, own: PodTemplate, *, gpu: boo
     )
 
 
-def _layered(owner: Owner, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
+def _layered(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
     """The chart's settings, the run's in their place, and the component's in theirs."""
     spec = owner.run.spec
     if gpu:

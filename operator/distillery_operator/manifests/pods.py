@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.api import Spec
-from distillery.api.base import SecretKey
-from distillery.api.infrastructure import PodTemplate, Resources
-from distillery_operator.manifests.names import Owner
+from distillery.core.api import Spec
+from distillery.core.api.base import SecretKey
+from distillery.core.api.spec.infrastructure import PodTemplate, Resources
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.settings import Settings
 
 ARTIFACTS = "/artifacts"
@@ -68,7 +68,7 @@ def container(
 
 
 def pod(
-    owner: Owner,
+    owner: RunRef,
     labels: Mapping[str, str],
     pods: PodTemplate,
     settings: Settings,
@@ -108,30 +108,30 @@ def pod(
     }
 
 
-def claim_name(owner: Owner) -> str:
+def claim_name(owner: RunRef) -> str:
     """Return the name of the volume claim with the run's artifacts."""
     return f"{owner.name}-artifacts"
 
 
-def store_uri(owner: Owner) -> str:
+def store_uri(owner: RunRef) -> str:
     """Return the part of the artifacts' URI that all runs of this name share, as pods see it."""
     uri = owner.run.spec.storage.uri
     return f"{uri.rstrip('/')}/{owner.run.key}" if uri else f"file://{ARTIFACTS}"
 
 
-def artifact_folder(owner: Owner) -> str:
+def artifact_folder(owner: RunRef) -> str:
     """Return the folder of the run's artifacts in its servers."""
     return f"{ARTIFACTS}/{owner.identity.key}"
 
 
-def artifacts(owner: Owner) -> Mount:
+def artifacts(owner: RunRef) -> Mount:
     """Return the mount of the run's artifacts: the claim, or a place for copies of what lies in S3."""
     if owner.run.spec.storage.uri:
         return Mount({"name": "artifacts", "emptyDir": {}}, ARTIFACTS)
     return Mount({"name": "artifacts", "persistentVolumeClaim": {"claimName": claim_name(owner)}}, ARTIFACTS)
 
 
-def model_cache(owner: Owner) -> list[Mount]:
+def model_cache(owner: RunRef) -> list[Mount]:
     """Return the mount of the volume of base models, if they have one of their own."""
     cache = owner.run.spec.storage.model_cache
     if cache is None:

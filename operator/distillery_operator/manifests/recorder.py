@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillery.api.feedback import Feedback
-from distillery.api.infrastructure import Resources
+from distillery.core.api.spec.feedback import Feedback
+from distillery.core.api.spec.infrastructure import Resources
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.manifests.pods import Mount, container, liveness, scratch, secret_path, secrets
 from distillery_operator.settings import Settings
 
@@ -22,13 +22,13 @@ _RESOURCES = Resources(
 )
 
 
-def credentials(owner: Owner) -> Mount:
+def credentials(owner: RunRef) -> Mount:
     """Return the mount of the database's credentials, for the recorder alone. No other volume has its name."""
     (mount,) = secrets([database.dsn_reference(owner)])
     return Mount({**mount.volume, "name": "dsn"}, mount.path, read_only=True)
 
 
-def recorder(owner: Owner, feedback: Feedback, *, image: str, settings: Settings) -> dict[str, Any]:
+def recorder(owner: RunRef, feedback: Feedback, *, image: str, settings: Settings) -> dict[str, Any]:
     """Return the native sidecar of pods that keep something. Nothing waits for it: they serve without the database."""
     return container(
         NAME,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kubernetes.utils.quantity import parse_quantity
 
-from distillery.api.infrastructure import Resources
+from distillery.core.api.spec.infrastructure import Resources
 
 WORKER = Resources(requests={"cpu": "50m", "memory": "256Mi"}, limits={"memory": "16Gi"})
 """A stage's worker that trains nothing: an environment, an embedding model."""

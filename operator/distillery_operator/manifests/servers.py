@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from distillery.api import Spec
-from distillery.api.infrastructure import Resources, asks_for_gpu
-from distillery.planning import Model
-from distillery.planning.stages import BASE
-from distillery.serving.arguments import ServedModel, server_arguments, server_environment
-from distillery.serving.choice import merges, served, student_name
+from distillery.core.api import Spec
+from distillery.core.api.spec.infrastructure import Resources, asks_for_gpu
+from distillery.core.planner import Model
+from distillery.core.planner.graph import BASE
+from distillery.core.served_models import merges, served, student_name
+from distillery.core.vllm_arguments import ServedModel, server_arguments, server_environment
 from distillery_operator.manifests import gateway, placement, recorder
 from distillery_operator.manifests.gateway import SERVING, Site
-from distillery_operator.manifests.names import FETCH_CONTAINER, STUDENT_LABEL, Owner, student_label
+from distillery_operator.manifests.names import FETCH_CONTAINER, STUDENT_LABEL, RunRef, student_label
 from distillery_operator.manifests.placement import serving_resources
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
@@ -46,7 +46,7 @@ def has_gpu(spec: Spec) -> bool:
 
 
 def fetch(
-    owner: Owner, model: ServedModel, digest: str, *, image: str, mounts: Sequence[Mount], settings: Settings
+    owner: RunRef, model: ServedModel, digest: str, *, image: str, mounts: Sequence[Mount], settings: Settings
 ) -> dict[str, Any]:
     """Return an init container that brings what the server needs: the base model, and the student's files, checked.
 
@@ -74,7 +74,7 @@ def fetch(
 
 
 def sidecar(
-    owner: Owner, model: ServedModel, *, port: int, mounts: Sequence[Mount], settings: Settings
+    owner: RunRef, model: ServedModel, *, port: int, mounts: Sequence[Mount], settings: Settings
 ) -> dict[str, Any]:
     """Return a native sidecar on loopback: the worker starts when it answers, and it ends when the worker has."""
     spec = owner.run.spec
@@ -172,7 +172,7 @@ def serves_adapters(spec: Spec) -> bool:
 
 
 def deployment(
-    owner: Owner,
+    owner: RunRef,
     student: Model,
     digest: str,
     settings: Settings,
@@ -268,7 +268,7 @@ def deployment(
     }
 
 
-def _spread(owner: Owner, site: Site) -> list[dict[str, Any]]:
+def _spread(owner: RunRef, site: Site) -> list[dict[str, Any]]:
     """Nodes and zones share the pods, where they can: better two on one node than one too few."""
     return [
         {
@@ -281,7 +281,7 @@ def _spread(owner: Owner, site: Site) -> list[dict[str, Any]]:
     ]
 
 
-def disruption_budget(owner: Owner) -> dict[str, Any]:
+def disruption_budget(owner: RunRef) -> dict[str, Any]:
     """Return the budget: drains evict one reachable pod at a time, and always one that does not answer."""
     return {
         "apiVersion": "policy/v1",
@@ -295,7 +295,7 @@ def disruption_budget(owner: Owner) -> dict[str, Any]:
     }
 
 
-def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:
+def service(owner: RunRef, site: Site = SERVING) -> dict[str, Any]:
     """Return the Service of the promoted student, for users, or of a canary, for gateways."""
     port = {"name": "http", "port": gateway.PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
@@ -306,6 +306,6 @@ def service(owner: Owner, site: Site = SERVING) -> dict[str, Any]:
     }
 
 
-def url(owner: Owner) -> str:
+def url(owner: RunRef) -> str:
     """Return the endpoint's URL inside the cluster."""
     return f"http://{owner.name}.{owner.namespace}.svc:{gateway.PORT}/v1"

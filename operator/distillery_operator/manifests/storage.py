@@ -6,12 +6,12 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.manifests.pods import claim_name
-from distillery_operator.objects import Object
+from distillery_operator.model.objects import Manifest
 
 
-def service_account(owner: Owner) -> dict[str, Any]:
+def service_account(owner: RunRef) -> dict[str, Any]:
     """Return the pods' account: without rights, and its token is never mounted."""
     return {
         "apiVersion": "v1",
@@ -21,7 +21,7 @@ def service_account(owner: Owner) -> dict[str, Any]:
     }
 
 
-def claim(owner: Owner, present: Object | None = None) -> dict[str, Any]:
+def claim(owner: RunRef, present: Manifest | None = None) -> dict[str, Any]:
     """Return the volume claim with the run's artifacts.
 
     Args:

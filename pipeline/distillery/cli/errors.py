@@ -55,12 +55,12 @@ def explain(error: Exception) -> tuple[str, int] | None:
     import psycopg
     import sqlalchemy.exc
 
-    from distillery.api import InvalidRun
-    from distillery.artifacts import ArtifactError
+    from distillery.core.api import InvalidRun
+    from distillery.core.artifacts import ArtifactError
+    from distillery.core.model_files import ModelNotFound
     from distillery.database import DatabaseAway, DatabaseRefused
     from distillery.database.runs import RunLocked, UnknownRun
-    from distillery.executors.home import SetupError, home
-    from distillery.models import ModelNotFound
+    from distillery.local.workspace import SetupError, home
 
     match error:
         case InvalidRun() | SetupError() | DatabaseRefused():

@@ -47,42 +47,42 @@ def command_of(name: str) -> Command:
     """Return the function of a command. Its module is imported here, for some take a second."""
     match name:
         case "run" | "retry" | "delete":
-            from distillery.cli import runs
+            from distillery.cli.commands import runs
 
             return {"run": runs.run, "retry": runs.retry, "delete": runs.delete_run}[name]
         case "init":
-            from distillery.cli.init import init
+            from distillery.cli.commands.init import init
 
             return init
         case "validate":
-            from distillery.cli.preflight import validate
+            from distillery.cli.commands.preflight import validate
 
             return validate
         case "status" | "list":
-            from distillery.cli import status
+            from distillery.cli.commands import status
 
             return status.show_status if name == "status" else status.show_list
         case "logs":
-            from distillery.cli.logs import show_logs
+            from distillery.cli.commands.logs import show_logs
 
             return show_logs
         case "compare":
-            from distillery.cli.compare import show_comparison
+            from distillery.cli.commands.compare import show_comparison
 
             return show_comparison
         case "report":
-            from distillery.cli.report import show_report
+            from distillery.cli.commands.report import show_report
 
             return show_report
         case "hints":
-            from distillery.cli.hints import show_hints
+            from distillery.cli.commands.hints import show_hints
 
             return show_hints
         case "serve":
-            from distillery.cli.serve import serve
+            from distillery.cli.commands.serve import serve
 
             return serve
         case _:
-            from distillery.cli.cluster import request
+            from distillery.cli.commands.cluster import request
 
             return request

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from distillery.agents import Episode, Head, Span, Turn
+from distillery.agents import Head, Span
 from distillery.database.connection import Database, Row
 from distillery.environments.base import Task
+from distillery.episodes import Episode, Turn
 
 # A task whose worker died this often without a word is taken for the cause of it. Deaths are the leases that neither a
 # release nor a failure of the environment accounts for: ``lease - failures``.

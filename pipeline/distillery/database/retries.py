@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from psycopg import AsyncConnection
 
-from distillery.api import Spec
+from distillery.core.api import Spec
+from distillery.core.planner import Kind, StageId
+from distillery.core.planner.graph import BASE, round_stages
 from distillery.database.connection import Database, Row
-from distillery.planning import Kind, StageId
-from distillery.planning.stages import BASE, round_stages
 
 
 async def forgive_failed(database: Database, run_id: int, spec: Spec) -> None:

@@ -13,11 +13,11 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import Json
 
-from distillery.api import DistillationRun, canonical, parse, parse_known
-from distillery.api.learned import GROWING, learned_changes
-from distillery.api.problems import InvalidRun, Problem, shown
+from distillery.core.api import DistillationRun, canonical, parse, parse_known
+from distillery.core.api.learned import GROWING, learned_changes
+from distillery.core.api.problems import InvalidRun, Problem, shown
+from distillery.core.planner import StageId, StageState
 from distillery.database.connection import Database, Row
-from distillery.planning import StageId, StageState
 
 
 class RunLocked(Exception):

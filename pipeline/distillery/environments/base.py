@@ -6,7 +6,7 @@ tasks and how to play one; docs/tutorial.md makes one. The class is constructed 
 
 * in a stage's own process, where all but ``load`` and ``open`` is used, so that importing the module must not load a
   heavy engine;
-* in worker processes (:mod:`distillery.environments.pool`), where ``load`` and ``open`` build the engine.
+* in worker processes (:mod:`distillery.environments.pool.pool`), where ``load`` and ``open`` build the engine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Task:
         category: the kind of task; hints are typed by it. Where it is empty, one is found from the goal
             (:mod:`distillery.hints.categories`).
         goal: the goal in the environment's words, without a trailing full stop. It is the query of hint retrieval,
-            which reads the first 256 word pieces (:mod:`distillery.hints.embed`): begin with what the task is about.
+            which reads the first 256 word pieces (:mod:`distillery.hints.embedder`): begin with what the task is about.
     """
 
     id: str

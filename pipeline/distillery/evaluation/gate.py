@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distillery.api.promotion import Gate
+from distillery.core.api.spec.promotion import Gate
 from distillery.evaluation.power import POWER, tasks_needed
 from distillery.evaluation.statistics import Difference
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 _RESAMPLES = 10_000
 _SEED = 0
-_MOST_NUMBERS = 2_000_000
+_MAX_NUMBERS = 2_000_000
 """Of resampled tasks in memory at once: tens of megabytes, however many tasks there are."""
 
 
@@ -152,7 +152,7 @@ def _permutation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 def _batch(tasks: int) -> int:
     """The resamples that are taken at once."""
-    return max(1, _MOST_NUMBERS // tasks)
+    return max(1, _MAX_NUMBERS // tasks)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

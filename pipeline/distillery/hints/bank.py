@@ -8,10 +8,10 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 from rapidfuzz import fuzz, process
 
+from distillery.core.planner.graph import OWN, TEACHER
 from distillery.database import Database, Row
 from distillery.hints.base import EVERY_CATEGORY, Hint, Mention
-from distillery.hints.embed import Embedder
-from distillery.planning.stages import OWN, TEACHER
+from distillery.hints.embedder import Embedder
 
 # Where the filter leaves no more hints than this, all of them are compared: nothing is missed, and it takes ten or
 # twenty milliseconds. HNSW knows nothing of the filter, and misses one of ten (benchmarks/hint_search.py).

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from distillery.agents import Episode
-from distillery.api import Spec
+from distillery.core.api import Spec
 from distillery.database import Database
 from distillery.environments.base import Environment, Task
+from distillery.episodes import Episode
 
 EVERY_CATEGORY = ""
 """The category of a hint that holds whatever the task."""

@@ -20,12 +20,12 @@ from distillery.environments.base import Task
 
 Vectors = NDArray[np.float32]
 
-_MOST_CLUSTERS = 8
-_LEAST_SILHOUETTE = 0.25
-_MOST_GOALS = 2000
+_MAX_CLUSTERS = 8
+_MIN_SILHOUETTE = 0.25
+_MAX_GOALS = 2000
 """Distinct goals that centres are found from, the first in the order of the tasks."""
-_MOST_ITERATIONS = 50
-_MOST_CHARACTERS = 60
+_MAX_ITERATIONS = 50
+_MAX_CHARACTERS = 60
 
 
 def categorised(
@@ -38,7 +38,7 @@ def categorised(
         embeddings: of their goals, in pgvector's notation.
         learnt_from: the purpose whose goals decide what categories there are.
     """
-    goals = list(dict.fromkeys(task.goal for task in pinned[learnt_from] if not task.category))[:_MOST_GOALS]
+    goals = list(dict.fromkeys(task.goal for task in pinned[learnt_from] if not task.category))[:_MAX_GOALS]
     if not goals:
         return {purpose: list(tasks) for purpose, tasks in pinned.items()}
     vectors = {goal: np.asarray(json.loads(embeddings[goal]), np.float32) for goal in embeddings}
@@ -68,8 +68,8 @@ def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str,
 
 def cluster(points: Vectors) -> Vectors:
     """Return the centers of the clusters, shape (clusters, dimensions), for unit vectors of shape (n, dimensions)."""
-    best, best_score = _unit(points.mean(axis=0, keepdims=True)), _LEAST_SILHOUETTE
-    for number in range(2, min(_MOST_CLUSTERS, len(points) - 1) + 1):
+    best, best_score = _unit(points.mean(axis=0, keepdims=True)), _MIN_SILHOUETTE
+    for number in range(2, min(_MAX_CLUSTERS, len(points) - 1) + 1):
         centres = _k_means(points, number)
         score = _silhouette(points, (points @ centres.T).argmax(axis=1))
         if score > best_score:
@@ -83,7 +83,7 @@ def _k_means(points: Vectors, number: int) -> Vectors:
     while len(chosen) < number:
         chosen.append(int((points @ points[chosen].T).max(axis=1).argmin()))
     centres = points[chosen]
-    for _ in range(_MOST_ITERATIONS):
+    for _ in range(_MAX_ITERATIONS):
         nearest = (points @ centres.T).argmax(axis=1)
         sums = np.stack([points[nearest == index].sum(axis=0) for index in range(number)])
         moved = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 0, _unit(sums), centres)
@@ -114,7 +114,7 @@ def _names(goals: Sequence[str], points: Vectors, centres: Vectors) -> list[str]
     names = []
     for index in range(len(centres)):
         members = np.where(nearest == index, likeness[:, index], -np.inf)
-        typical = textwrap.shorten(goals[int(members.argmax())], _MOST_CHARACTERS, placeholder=" ...")
+        typical = textwrap.shorten(goals[int(members.argmax())], _MAX_CHARACTERS, placeholder=" ...")
         names.append(f"{index + 1}: {typical}")
     return names
 

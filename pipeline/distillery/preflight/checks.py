@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from distillery.api import Spec
-from distillery.api.problems import Problem, near, shown
+from distillery.core.api import Spec
+from distillery.core.api.problems import Problem, near, shown
 from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
 from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
 

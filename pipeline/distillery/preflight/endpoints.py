@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery import plugins
-from distillery.api import Spec
-from distillery.api.models import Endpoint
-from distillery.api.problems import Problem, shown
-from distillery.hints import llm
+from distillery.core import plugins
+from distillery.core.api import Spec
+from distillery.core.api.problems import Problem, shown
+from distillery.core.api.spec.models import Endpoint
+from distillery.core.secrets import SecretNotFound, read_secret
+from distillery.hints.extractors import llm
+from distillery.llm.client import ChatClient, ParameterRefused, PromptRefused, RequestRefused, ServerUnavailable
 from distillery.preflight.facts import extractor_of
-from distillery.rollouts.client import ChatClient, ParameterRefused, PromptRefused, RequestRefused, ServerUnavailable
-from distillery.secrets import SecretNotFound, read_secret
 
 SECONDS = 60.0
 """How long an endpoint may take to answer, one that is starting included."""

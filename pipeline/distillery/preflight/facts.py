@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from distillery import plugins
-from distillery.api import Spec
-from distillery.api.base import SecretKey
-from distillery.models import ModelNotFound, resolve
-from distillery.secrets import SecretNotFound, read_secret
+from distillery.core import plugins
+from distillery.core.api import Spec
+from distillery.core.api.base import SecretKey
+from distillery.core.model_files import ModelNotFound, resolve
+from distillery.core.secrets import SecretNotFound, read_secret
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery import plugins
-from distillery.api import Spec
+from distillery.core import plugins
+from distillery.core.api import Spec
 from distillery.environments.base import Environment, EnvironmentConfigurationError
-from distillery.environments.worker import describe
+from distillery.environments.pool.worker import describe
 from distillery.preflight.facts import EnvironmentFacts, PluginFacts, held_out_split, named_plugins
 
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distillery import plugins
-from distillery.api import DistillationRun, Spec, canonical, parse
-from distillery.api.problems import Problem, shown
-from distillery.environments.worker import claim_pipes, describe
+from distillery.core import plugins
+from distillery.core.api import DistillationRun, Spec, canonical, parse
+from distillery.core.api.problems import Problem, shown
+from distillery.environments.pool.worker import claim_pipes, describe
 from distillery.preflight.endpoints import EndpointAway, ask_endpoints
 from distillery.preflight.facts import EnvironmentFacts, PluginFacts
 from distillery.preflight.inspect import inspect

@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from distillery import plugins
 from distillery.agents import Agent, Message
-from distillery.api import Spec
+from distillery.core import plugins
+from distillery.core.api import Spec
 from distillery.environments.base import Environment
-from distillery.environments.pool import EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentPool
 
 
 @dataclass(frozen=True, slots=True)

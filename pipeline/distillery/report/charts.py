@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from distillery.planning.stages import BASELINE
+from distillery.core.planner.graph import BASELINE
 
 # Stand-ins that are replaced by CSS colours in the finished SVG.
 _INK, _ACCENT, _QUIET, _WARM, _LINE = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"

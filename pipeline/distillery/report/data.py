@@ -6,15 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from distillery import __version__
-from distillery.api import DistillationRun, canonical, without_defaults
-from distillery.api.problems import flatten
-from distillery.artifacts import ArtifactNotFound, Store
-from distillery.database import Database
-from distillery.database.extractions import extraction_tokens
-from distillery.database.runs import stage_rows
-from distillery.hints.bank import HintBank
-from distillery.planning.prepared import open_prepared
-from distillery.planning.stages import (
+from distillery.core.api import DistillationRun, canonical, without_defaults
+from distillery.core.api.problems import flatten
+from distillery.core.artifacts import ArtifactNotFound, Store
+from distillery.core.planner.graph import (
     BASELINE,
     CANDIDATE,
     OWN,
@@ -24,6 +19,11 @@ from distillery.planning.stages import (
     StageId,
     teacher_plays_alike,
 )
+from distillery.core.planner.prepared import open_prepared
+from distillery.database import Database
+from distillery.database.extractions import extraction_tokens
+from distillery.database.runs import stage_rows
+from distillery.hints.bank import HintBank
 from distillery.report.pairs import solved_pairs
 
 _PLAYS = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)

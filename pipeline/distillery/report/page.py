@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from distillery.planning.stages import BASELINE, CANDIDATE
+from distillery.core.planner.graph import BASELINE, CANDIDATE
+from distillery.formatting import cached_share, clock, count, duration, moment, p_value, percent, points, short
 from distillery.report.charts import arms_chart, rounds_chart, stages_chart
-from distillery.report.numbers import cached_share, clock, count, duration, moment, p_value, percent, points, short
 from distillery.report.pairs import clip
 
 # A page stays small however long the run was.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from distillery.core.planner.graph import BASELINE, CANDIDATE, TEACHER
 from distillery.database import Database, Row
-from distillery.planning.stages import BASELINE, CANDIDATE, TEACHER
 
 # A report stays small whatever models and environments write.
 PAIRS, TURNS, LAST_TURNS, LETTERS = 6, 12, 4, 500

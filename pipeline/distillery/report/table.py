@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillery.planning.stages import BASELINE
-from distillery.report.numbers import p_value, percent, points
+from distillery.core.planner.graph import BASELINE
+from distillery.formatting import p_value, percent, points
 
 COLUMNS = ("arm", "n", "success %", "95 % interval", "vs baseline", "p", "steps", "tokens")
 

@@ -12,8 +12,8 @@ import contextlib
 import sys
 from pathlib import Path
 
-from distillery.artifacts import ArtifactError, Identity, store_at
-from distillery.models import ModelNotFound, resolve
+from distillery.core.artifacts import ArtifactError, Identity, store_at
+from distillery.core.model_files import ModelNotFound, resolve
 
 
 def main() -> None:

@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from distillery.serving.arguments import ServedModel, server_arguments, server_environment
-from distillery.serving.choice import has_gpu
+from distillery.core.served_models import has_gpu
+from distillery.core.vllm_arguments import ServedModel, server_arguments, server_environment
 from distillery.serving.process import die_with_parent, free_port, is_free
 
 _log = logging.getLogger(__name__)

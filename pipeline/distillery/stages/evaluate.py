@@ -5,8 +5,8 @@ python -m distillery.stages.evaluate CONFIG
 
 from __future__ import annotations
 
-from distillery.stages.play import play_arms
-from distillery.stages.runner import Result, StageContext, run_stage
+from distillery.stages.runtime.arms import play_arms
+from distillery.stages.runtime.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:

@@ -9,18 +9,18 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from distillery import plugins
-from distillery.agents import Episode
+from distillery.core import plugins
+from distillery.core.planner.graph import LIVE, OWN
 from distillery.database.episodes import read_episodes
-from distillery.database.live import add_episodes, claim
+from distillery.database.sessions import add_episodes, claim
+from distillery.episodes import Episode
+from distillery.feedback.episodes import Unreadable, episode_of, of_category
 from distillery.hints.base import EVERY_CATEGORY, ExtractionContext
 from distillery.hints.categories import likest
-from distillery.hints.live import Unreadable, episode_of, of_category
-from distillery.planning.stages import LIVE, OWN
-from distillery.stages.held_out import held_out_openings, held_out_test, opening_digest
-from distillery.stages.runner import Result, StageContext, StageFailure, run_stage, secret
+from distillery.stages.runtime.held_out import held_out_openings, held_out_test, opening_digest
+from distillery.stages.runtime.runner import Result, StageContext, StageFailure, run_stage, secret
 
-_MOST_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
+_MAX_LIVE = 1_000  # sessions that a round takes; each may have half a megabyte, and all are in memory at once
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ async def _take_over_live(context: StageContext, held_out: Collection[str]) -> M
         _log.info("sessions of users wait for the next round: no held-out task was played yet to tell them from")
         return {}
     wanted = max(spec.environment.tasks.train, spec.rounds.trigger.min_failures if spec.rounds.trigger else 0)
-    most = min(wanted, _MOST_LIVE)
+    most = min(wanted, _MAX_LIVE)
     counts: Counter[str] = Counter()
     read: list[Episode] = []
     times = []

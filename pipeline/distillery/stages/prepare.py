@@ -14,22 +14,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery import plugins
 from distillery.agents import Agent
-from distillery.api import CannotRun, Spec
-from distillery.artifacts import digest_of
-from distillery.environments import wire
+from distillery.core import plugins
+from distillery.core.api import CannotRun, Spec
+from distillery.core.artifacts import digest_of
+from distillery.core.model_files import resolve
+from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Report, Task
+from distillery.environments.pool import wire
 from distillery.hints.categories import categorised
-from distillery.hints.embed import Embedder
-from distillery.models import resolve
-from distillery.planning.prepared import open_prepared
+from distillery.hints.embedder import Embedder
 from distillery.preflight import endpoints
 from distillery.preflight.checks import check
 from distillery.preflight.endpoints import ask_endpoints
 from distillery.preflight.facts import gather, held_out_split
 from distillery.preflight.inspect import inspect
-from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
+from distillery.stages.runtime.runner import Result, StageContext, StageFailure, Terminated, run_stage
 
 _log = logging.getLogger(__name__)
 

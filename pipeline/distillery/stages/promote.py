@@ -10,14 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distillery.core.planner.graph import BASELINE, CANDIDATE, Kind, StageId, student_of
+from distillery.evaluation.arms import compare, outcomes_of
 from distillery.evaluation.gate import GateVerdict, confidence_of, judge
-from distillery.evaluation.outcomes import compare, outcomes_of
 from distillery.evaluation.statistics import paired
-from distillery.planning.stages import BASELINE, CANDIDATE, Kind, StageId, student_of
 from distillery.report.data import build_report
 from distillery.report.page import write
-from distillery.stages.held_out import learned_from
-from distillery.stages.runner import Result, StageContext, run_stage
+from distillery.stages.runtime.held_out import learned_from
+from distillery.stages.runtime.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:

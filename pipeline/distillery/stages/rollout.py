@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 
-from distillery.planning.stages import own_temperatures
-from distillery.stages.play import play_arms
-from distillery.stages.runner import Result, StageContext, run_stage
+from distillery.core.planner.graph import own_temperatures
+from distillery.stages.runtime.arms import play_arms
+from distillery.stages.runtime.runner import Result, StageContext, run_stage
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ python -m distillery.stages.teach CONFIG
 
 from __future__ import annotations
 
-from distillery.planning.stages import teaching_temperature
-from distillery.stages.play import play_arms
-from distillery.stages.runner import Result, StageContext, run_stage
+from distillery.core.planner.graph import teaching_temperature
+from distillery.stages.runtime.arms import play_arms
+from distillery.stages.runtime.runner import Result, StageContext, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:

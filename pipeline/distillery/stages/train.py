@@ -15,16 +15,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from distillery import __version__, plugins
-from distillery.agents import Episode
-from distillery.artifacts import ArtifactError, digest_of
+from distillery import __version__
+from distillery.core import plugins
+from distillery.core.artifacts import ArtifactError, digest_of
+from distillery.core.model_files import resolve
+from distillery.core.planner import Dataset
+from distillery.core.planner.graph import TEACHER, matched_arms, student_of, student_that_learns
+from distillery.core.planner.prepared import open_prepared
 from distillery.database.episodes import read_episodes, read_given_hints
-from distillery.models import resolve
-from distillery.planning import Dataset
-from distillery.planning.prepared import open_prepared
-from distillery.planning.stages import TEACHER, matched_arms, student_of, student_that_learns
-from distillery.stages.held_out import held_out_test
-from distillery.stages.runner import Result, StageContext, StageFailure, Terminated, run_stage
+from distillery.episodes import Episode
+from distillery.stages.runtime.held_out import held_out_test
+from distillery.stages.runtime.runner import Result, StageContext, StageFailure, Terminated, run_stage
 from distillery.training.dataset import build, choose, keep
 from distillery.training.leaks import LeakError, Quotations, Recitation
 from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample

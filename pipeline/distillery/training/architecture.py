@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillery.api.run import Spec
-from distillery.api.training import Lora
+from distillery.core.api.run import Spec
+from distillery.core.api.spec.training import Lora
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from distillery.agents import Agent, Episode
-from distillery.api import Spec
+from distillery.agents import Agent
+from distillery.core.api import Spec
+from distillery.core.planner import Dataset
 from distillery.environments.base import Environment
-from distillery.planning import Dataset
+from distillery.episodes import Episode
 from distillery.training.leaks import Quotations, check_leaks, quoted_hint
 from distillery.training.samples import ChatRenderer, Sample, samples_of, student_head
 

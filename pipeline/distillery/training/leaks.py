@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from distillery.agents import Episode, Message
+from distillery.agents import Message
+from distillery.episodes import Episode
 from distillery.training.samples import Sample
 
 # Scripts that put no blanks between words: Thai, Lao, Myanmar, Khmer, kana, and Han.

@@ -22,8 +22,8 @@ from peft import get_peft_model
 from torch import Tensor
 from torch.nn import functional
 
-from distillery.api.training import Training
-from distillery.artifacts import digest_of
+from distillery.core.api.spec.training import Training
+from distillery.core.artifacts import digest_of
 from distillery.training import checkpoint
 from distillery.training.architecture import check_gradients, peft_config
 from distillery.training.attention import row_arguments

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from distillery.agents import Agent, Episode, Message, history, without
-from distillery.models import CHAT_TEMPLATE_ARGUMENTS
+from distillery.agents import Agent, Message, without
+from distillery.core.model_files import CHAT_TEMPLATE_ARGUMENTS
+from distillery.episodes import Episode, history
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distillery.artifacts import digest_of_file
-from distillery.artifacts.adapters import adapter_config
-from distillery.artifacts.safetensors import digest_of_weights
+from distillery.core.artifacts import digest_of_file
+from distillery.core.artifacts.adapters import adapter_config
+from distillery.core.artifacts.safetensors import digest_of_weights
 
 # Files of a base model that its merged descendants need beside the weights.
 _COMPANIONS = (

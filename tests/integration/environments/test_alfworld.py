@@ -10,7 +10,7 @@ import pytest
 from distillery.environments.alfworld.environment import ALFWorld
 from distillery.environments.alfworld.games import CATEGORIES, read_game
 from distillery.environments.base import Task
-from distillery.environments.pool import EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentPool
 
 OPTIONS = {"games": "generated", "seed": 1}
 

@@ -17,7 +17,7 @@ import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError, Task
 from distillery.environments.openenv.environment import OpenEnv
-from distillery.environments.pool import EnvironmentFailure, EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentFailure, EnvironmentPool
 
 ROOT = Path(__file__).parents[3]
 PINS = ROOT / "requirements" / "openenv.txt"
@@ -42,7 +42,7 @@ def server(
     interpreter: Path, environment: str, *, sessions: int = 8, token: str = "", port: int = 0
 ) -> Generator[dict[str, Any]]:
     """A server on a port (0: a free one), which may want a token; the option that leads to it."""
-    command = [interpreter, Path(__file__).with_name("openenv_server.py"), environment, str(sessions), str(port)]
+    command = [interpreter, ROOT / "tests" / "fakes" / "openenv_server.py", environment, str(sessions), str(port)]
     command += [token] if token else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

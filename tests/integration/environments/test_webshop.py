@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import Observation, Task
-from distillery.environments.pool import EnvironmentPool, PooledSession
+from distillery.environments.pool.pool import EnvironmentPool, PooledSession
 from distillery.environments.webshop import prompts
 from distillery.environments.webshop.environment import WebShop
 from distillery.environments.webshop.goals import Goal

@@ -17,8 +17,8 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-environment\nVersion: 1.0\n")
     (distribution / "entry_points.txt").write_text(
         "[distillery.environments]\n"
-        "fake = tests.unit.environments.fakes:FakeEnvironment\n"
-        "counted = tests.unit.environments.fakes:Counted\n"
+        "fake = tests.fakes.environments:FakeEnvironment\n"
+        "counted = tests.fakes.environments:Counted\n"
         "broken = tests.unit.environments.no_such_module:Nothing\n"
     )
     path = [str(distribution.parent), str(ROOT), os.environ.get("PYTHONPATH", "")]

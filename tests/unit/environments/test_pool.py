@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError, Observation, Task
-from distillery.environments.pool import EnvironmentFailure, EnvironmentPool, PooledSession
+from distillery.environments.pool.pool import EnvironmentFailure, EnvironmentPool, PooledSession
 
 GENEROUS = 60.0
 """Seconds no honest step takes, however busy the machine is."""
@@ -334,7 +334,7 @@ ORPHANING = """
 import asyncio, sys
 from pathlib import Path
 from distillery.environments.base import Task
-from distillery.environments.pool import EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentPool
 
 async def main():
     async with EnvironmentPool("fake", {}, Path(), processes=1, step_timeout=1000) as pool:

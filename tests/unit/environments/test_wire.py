@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from distillery.environments import wire
 from distillery.environments.base import Observation
+from distillery.environments.pool import wire
 
 
 @pytest.mark.parametrize("score", [0, 1, 0.25, True])

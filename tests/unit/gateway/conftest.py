@@ -13,15 +13,15 @@ import pytest
 import uvicorn
 
 from distillery.serving.process import free_port
-from distillery_gateway.app import Gateway
-from distillery_gateway.capture import Capture, Room
-from distillery_gateway.desired import Adapter, Desired, Target
-from distillery_gateway.keys import KeyRing
-from distillery_gateway.limits import Limits
+from distillery_gateway.auth.api_keys import KeyRing
+from distillery_gateway.auth.rate_limits import Limits
+from distillery_gateway.capture.redaction import Redactor
+from distillery_gateway.capture.writer import Capture, Room
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.redaction import Redactor
-from distillery_gateway.routing import Routes
-from tests.unit.gateway.fake_vllm import FakeVllm
+from distillery_gateway.proxy.app import Gateway
+from distillery_gateway.routing.document import Adapter, Desired, Target
+from distillery_gateway.routing.table import Routes
+from tests.fakes.vllm import FakeVllm
 
 LONG = [b"data: x\n\n"] * 1000
 """Chunks of an answer that nobody waits for."""

@@ -16,8 +16,8 @@ from typing import Any
 import aiohttp
 
 from distillery.serving.process import free_port
-from distillery_gateway.keys import digest_of
-from tests.unit.gateway.fake_vllm import FakeVllm
+from distillery_gateway.auth.api_keys import digest_of
+from tests.fakes.vllm import FakeVllm
 
 KEY = "dk-client"
 BODY: dict[str, Any] = {"model": "bot", "messages": [{"role": "user", "content": "go"}]}

@@ -13,8 +13,8 @@ import aiohttp
 import numpy as np
 import pytest
 
+from tests.fakes.vllm import FakeVllm
 from tests.unit.gateway import flood
-from tests.unit.gateway.fake_vllm import FakeVllm
 from tests.unit.gateway.process import PATIENCE, Process, gateway
 
 REQUEST = b"GET /v1/models HTTP/1.1\r\nHost: gateway\r\n"

@@ -18,19 +18,19 @@ from typing import Any
 import aiohttp
 import pytest
 
-from distillery.api import parse
-from distillery.artifacts import store_at
-from distillery.planning import Model, StageId
+from distillery.core.api import parse
+from distillery.core.artifacts import store_at
+from distillery.core.planner import Model, StageId
 from distillery.serving.process import free_port
-from distillery_gateway.desired import Adapter
-from distillery_operator.analysis import Counts
+from distillery_gateway.routing.document import Adapter
+from distillery_operator.decide.canary.analysis import Counts
 from distillery_operator.manifests import gateway
-from distillery_operator.manifests.names import Owner
+from distillery_operator.manifests.names import RunRef
 from distillery_operator.settings import Settings
+from tests.fakes.vllm import FakeVllm
 from tests.unit.documents import document
-from tests.unit.gateway.fake_vllm import FakeVllm
 from tests.unit.gateway.process import is_ready
-from tests.unit.gateway.test_syncer import publish
+from tests.unit.gateway.syncer.test_syncer import publish
 
 PATIENCE = 60.0
 
@@ -39,7 +39,7 @@ class Pod:
     """A serving pod's own processes."""
 
     def __init__(self, folder: Path, vllm: FakeVllm, session: aiohttp.ClientSession) -> None:
-        self.owner = Owner(parse(document(promotion={"weights": "adapter"})), "uid")
+        self.owner = RunRef(parse(document(promotion={"weights": "adapter"})), "uid")
         uri = f"file://{folder}/store"
         self.store = store_at(uri, self.owner.identity, cache=folder)
         self.session = session

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from distillery import __version__
-from distillery.api import parse
+from distillery.core.api import parse
 from hack import set_version as tool
 from hack.release_chart import CHART, ROOT, name_owner
 from hack.release_images import IMAGES

@@ -8,13 +8,13 @@ import pytest
 
 from distillery_operator.cache import Cache
 from distillery_operator.manifests.names import RUN_LABEL
-from distillery_operator.objects import Object
-from tests.unit.operator.fake_cluster import UID, owned_by
+from distillery_operator.model.objects import Manifest
+from tests.fakes.cluster import UID, owned_by
 
 KEY = ("team", "test")
 
 
-def child(kind: str, name: str, *, owners: list[dict[str, Any]] | None = None, **more: Any) -> Object:
+def child(kind: str, name: str, *, owners: list[dict[str, Any]] | None = None, **more: Any) -> Manifest:
     run = [{"kind": "DistillationRun", "name": "test", "uid": UID, "controller": True}]
     metadata = {"name": name, "namespace": "team", "uid": name, "labels": {RUN_LABEL: "test"}}
     return {"kind": kind, "metadata": {**metadata, "ownerReferences": run if owners is None else owners}, **more}

@@ -9,14 +9,14 @@ import pytest
 
 from distillery_operator import main
 from distillery_operator.cache import CHILDREN, UNKEPT, owner_of
-from distillery_operator.kube import Kube
+from distillery_operator.kube.client import KubeClient
 from distillery_operator.manager import Manager
 from distillery_operator.manifests.names import MANAGED_BY, RUN_LABEL
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference
+from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings
-from tests.unit.operator.fake_cluster import FakeCluster, run_object
+from tests.fakes.cluster import FakeCluster, run_object
 
 
 async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
@@ -34,7 +34,7 @@ async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.Monke
             all_seen.set()
 
     monkeypatch.setattr(Reconciler, "_reconcile", look)
-    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     for name in names:
         body = run_object()
         manager.run_changed({**body, "metadata": {**body["metadata"], "name": name, "uid": name}})
@@ -53,7 +53,7 @@ async def test_runs_of_a_namespace_leave_room_for_others_when_they_take_long(mon
         await asyncio.sleep(60)
 
     monkeypatch.setattr(Reconciler, "_reconcile", look)
-    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     for namespace, number in (("slow", 100), ("quick", 1)):
         for name in map(str, range(number)):
             body = run_object()
@@ -66,16 +66,16 @@ async def test_runs_of_a_namespace_leave_room_for_others_when_they_take_long(mon
 
 @pytest.mark.parametrize(("gone", "dying"), [(True, False), (False, True), (False, False)])
 async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyPatch, gone: bool, dying: bool):
-    forgotten: list[Reference] = []
+    forgotten: list[ObjectRef] = []
     monkeypatch.setattr(Reconciler, "forget", lambda self, reference: forgotten.append(reference))
-    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     manager.run_changed(run_object())
     metadata = {"name": "test", "namespace": "team", "labels": {RUN_LABEL: "test"}}
     if dying:
         metadata["deletionTimestamp"] = "2026-11-25T12:00:00Z"
     manager.child_changed({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}, gone=gone)
     await manager.stop()
-    assert forgotten == [Reference("apps/v1", "Deployment", "team", "test")] * (gone or dying)
+    assert forgotten == [ObjectRef("apps/v1", "Deployment", "team", "test")] * (gone or dying)
 
 
 @pytest.mark.parametrize(("version", "kind"), [(version, kind) for version, kind, _ in UNKEPT])
@@ -84,22 +84,22 @@ async def test_a_run_is_looked_at_when_an_object_that_is_not_kept_was_deleted(
 ):
     told = list[object]()
     monkeypatch.setattr(Reconciler, "forget", lambda self, reference: told.append(reference))
-    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     manager.run_changed(run_object())
     monkeypatch.setattr(Reconciler, "wake", lambda self: told.append("looked at"))
     metadata = {"name": "test", "namespace": "team", "labels": {RUN_LABEL: "test"}}
     manager.unkept_gone({"apiVersion": version, "kind": kind, "metadata": metadata})
     await manager.stop()
-    assert told == [Reference(version, kind, "team", "test"), "looked at"]
+    assert told == [ObjectRef(version, kind, "team", "test"), "looked at"]
 
 
 @pytest.mark.parametrize(("version", "kind", "plural"), UNKEPT)
 async def test_deletions_of_what_is_not_kept_are_watched(
     monkeypatch: pytest.MonkeyPatch, version: str, kind: str, plural: str
 ):
-    gone = list[Object]()
+    gone = list[Manifest]()
     monkeypatch.setattr(Manager, "unkept_gone", lambda self, child: gone.append(child))
-    manager = Manager(Kube(), FakeCluster(run_object()).settings, Metrics())
+    manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     handlers = main._handlers(manager, Metrics())._watching.get_all_handlers()
     handle: Any = next(handler.fn for handler in handlers if handler.id == f"on-{plural}")
     for event in ("ADDED", "MODIFIED", "DELETED"):
@@ -127,13 +127,13 @@ async def test_runs_of_other_instances_are_neither_watched_nor_listed(
 ):
     asked = list[dict[str, str]]()
 
-    async def list_all(self: Kube, collection: str, **selectors: str) -> list[Object]:
+    async def list_all(self: KubeClient, collection: str, **selectors: str) -> list[Manifest]:
         asked.append(selectors)
         return []
 
-    monkeypatch.setattr(Kube, "list_all", list_all)
+    monkeypatch.setattr(KubeClient, "list_all", list_all)
     settings = Settings.from_environment({"DISTILLERY_CONTROLLER_INSTANCE_ID": instance})
-    assert await Manager(Kube(), settings, Metrics())._list_runs() == []
+    assert await Manager(KubeClient(), settings, Metrics())._list_runs() == []
     assert asked == [{"labelSelector": selector}]
     watching = main._kopf_settings(settings).watching
     assert watching.label_selectors["distillationruns"] == selector
@@ -142,11 +142,11 @@ async def test_runs_of_other_instances_are_neither_watched_nor_listed(
 async def test_operator_waits_for_the_crd_when_it_comes_later(monkeypatch: pytest.MonkeyPatch):
     answers, asked = iter([False, False, True]), list[tuple[str, str]]()
 
-    async def serves(self: Kube, group_version: str, plural: str) -> bool:
+    async def serves(self: KubeClient, group_version: str, plural: str) -> bool:
         asked.append((group_version, plural))
         return next(answers)
 
-    monkeypatch.setattr(Kube, "serves", serves)
+    monkeypatch.setattr(KubeClient, "serves", serves)
     monkeypatch.setattr(main, "_CRD_SECONDS", 0)
-    await main._wait_for_crd(Kube(), Metrics())
+    await main._wait_for_crd(KubeClient(), Metrics())
     assert asked == [("distillery.dev/v1alpha1", "distillationruns")] * 3

@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
-from distillery_operator import canary, gateways, reconcile
+from distillery_operator import reconcile
 from distillery_operator.cache import Cache
-from distillery_operator.decision import Decision
-from distillery_operator.kube import ApiError, Kube
+from distillery_operator.decide.canary import canary
+from distillery_operator.kube.client import ApiError, KubeClient
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object, Reference, text_of
+from distillery_operator.model.decision import Decision
+from distillery_operator.model.objects import Manifest, ObjectRef, rfc3339
+from distillery_operator.pods import serving
 from distillery_operator.reconcile import Reconciler
-from tests.unit.operator.fake_cluster import FakeCluster, owned_by, run_object
-from tests.unit.operator.test_canary import BAD, GOOD, NEW, OLD, on_trial
+from tests.fakes.cluster import FakeCluster, owned_by, run_object
+from tests.unit.operator.decide.canary.test_canary import BAD, GOOD, NEW, OLD, on_trial
 
 
-class FakeKube(Kube):
+class FakeKube(KubeClient):
     """Notes what is asked of it, and keeps annotations and what was applied.
 
     Attributes:
@@ -38,19 +40,19 @@ class FakeKube(Kube):
     def __init__(self, cache: Cache) -> None:
         self.asked: list[tuple[str, str, str]] = []
         self.listed: list[str] = []
-        self.present: dict[tuple[str, str], Object] = {}
-        self._applied: dict[tuple[str, str], Object] = {}
-        self.statuses: list[Object] = []
+        self.present: dict[tuple[str, str], Manifest] = {}
+        self._applied: dict[tuple[str, str], Manifest] = {}
+        self.statuses: list[Manifest] = []
         self.down = False
         self.refuses: dict[str, str] = {}
         self.generation = 0
         self._cache = cache
 
-    def _admit(self, manifest: Object) -> None:
+    def _admit(self, manifest: Manifest) -> None:
         if message := self.refuses.get(manifest["kind"]):
             raise ApiError(403, "Forbidden", message)
 
-    async def apply(self, manifest: Object, *, manager: str = "") -> Object:
+    async def apply(self, manifest: Manifest, *, manager: str = "") -> Manifest:
         self._admit(manifest)
         self.asked.append(("apply", manifest["kind"], manifest["metadata"]["name"]))
         kept = copy.deepcopy(manifest)
@@ -60,34 +62,34 @@ class FakeKube(Kube):
             self.generation = json.loads(manifest["data"]["desired"])["generation"]
         return manifest
 
-    async def annotate(self, reference: Reference, annotations: Mapping[str, str]) -> None:
+    async def annotate(self, reference: ObjectRef, annotations: Mapping[str, str]) -> None:
         self.asked.append(("annotate", reference.kind, reference.name))
         pod = copy.deepcopy(self._cache._children["team", "test"][reference.kind, reference.name])
         pod["metadata"]["annotations"] = dict(annotations)
         self._cache.keep(pod)
 
-    async def get(self, reference: Reference) -> Object | None:
+    async def get(self, reference: ObjectRef) -> Manifest | None:
         key = (reference.kind, reference.name)
         return self.present.get(key) or self._applied.get(key)
 
-    async def apply_status(self, manifest: Object, *, manager: str = "") -> Object:
+    async def apply_status(self, manifest: Manifest, *, manager: str = "") -> Manifest:
         self.asked.append(("status", manifest["kind"], manifest["metadata"]["name"]))
         self.statuses.append(manifest["status"])
         return manifest
 
-    async def create(self, manifest: Object) -> bool:
+    async def create(self, manifest: Manifest) -> bool:
         self._admit(manifest)
         if self.down and manifest["kind"] == "Job":
             raise ApiError(500, "InternalError", "etcd is away")
         self.asked.append(("create", manifest["kind"], manifest["metadata"]["name"]))
         return True
 
-    async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Object]:
+    async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Manifest]:
         self.listed.append(kind)
         found = self._cache._children[namespace, "test"]
         return [thing for (known, _), thing in found.items() if known == kind]
 
-    async def delete(self, reference: Reference, *, uid: str = "") -> None:
+    async def delete(self, reference: ObjectRef, *, uid: str = "") -> None:
         self.asked.append(("delete", reference.kind, reference.name))
         self._applied.pop((reference.kind, reference.name), None)
         self._cache._children["team", "test"].pop((reference.kind, reference.name), None)
@@ -98,13 +100,13 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What gateways say, and whom they were asked."""
     state: dict[str, Any] = {"generation": 0, "asked": [], "live": {}}
 
-    async def ask(pods: Iterable[Object], *, port: int = 0) -> dict[str, gateways.Said]:
+    async def ask(pods: Iterable[Manifest], *, port: int = 0) -> dict[str, serving.Said]:
         names = [pod["metadata"]["name"] for pod in pods]
         state["asked"].append(names)
-        word = gateways.Said(state["generation"], live=state["live"])
+        word = serving.Said(state["generation"], live=state["live"])
         return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
 
-    monkeypatch.setattr(gateways, "ask", ask)
+    monkeypatch.setattr(serving, "ask", ask)
     return state
 
 
@@ -154,7 +156,7 @@ async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_tria
     said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     cluster = on_trial(weights="merged")
-    cluster.status["serving"]["canary"]["stepStartTime"] = text_of(datetime.now(UTC))
+    cluster.status["serving"]["canary"]["stepStartTime"] = rfc3339(datetime.now(UTC))
     said["generation"] = cluster.desired()["generation"]
     cache = Cache()
     cache.keep_run(copy.deepcopy(cluster.body) | {"status": cluster.status})
@@ -237,7 +239,7 @@ async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: 
     assert ("apply", "PersistentVolumeClaim", "test-artifacts") in kube.asked
 
 
-def present(kind: str, name: str, **metadata: Any) -> dict[tuple[str, str], Object]:
+def present(kind: str, name: str, **metadata: Any) -> dict[tuple[str, str], Manifest]:
     return {(kind, name): {"kind": kind, "metadata": {"name": name, "namespace": "team", **metadata}}}
 
 
@@ -277,8 +279,8 @@ async def test_nothing_of_another_owner_is_deleted(said: dict[str, Any], theirs:
     ours = {"kind": "DistillationRun", "name": "test", "uid": cluster.body["metadata"]["uid"], "controller": True}
     kube.present = present("Service", "test-canary", uid="8", ownerReferences=[RELEASE if theirs else ours])
     deleted = (
-        (Reference("v1", "Service", "team", "test-canary"), ""),
-        (Reference("v1", "ConfigMap", "team", "no"), ""),
+        (ObjectRef("v1", "Service", "team", "test-canary"), ""),
+        (ObjectRef("v1", "ConfigMap", "team", "no"), ""),
     )
     await reconciler._act(cluster.body, Decision(delete=deleted, status=reconciler._status))
     assert [ask for ask in kube.asked if ask[0] == "delete"] == [("delete", "Service", "test-canary")] * (not theirs)
@@ -321,7 +323,7 @@ async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dic
     applied = kube.asked.count(deployment)
     await reconciler._reconcile()
     assert kube.asked.count(deployment) == applied, "it was applied a short while ago"
-    reconciler.forget(Reference("apps/v1", "Deployment", "team", "test"))
+    reconciler.forget(ObjectRef("apps/v1", "Deployment", "team", "test"))
     await reconciler._reconcile()
     assert kube.asked.count(deployment) == applied + 1
 
@@ -405,7 +407,7 @@ async def test_events_of_many_pods_are_listed_at_once(said: dict[str, Any]):
     reconciler, kube, cache = reconciler_of(cluster)
     labels = {"distillery.dev/run": "test"}
     made = {"namespace": "team", "labels": labels, "creationTimestamp": "2026-11-25T11:00:00Z"}
-    job: Object = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**made, "name": "j", "uid": "j"}, "spec": {}}
+    job: Manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {**made, "name": "j", "uid": "j"}, "spec": {}}
     job["metadata"]["labels"] = labels | {STAGE_LABEL: "prepare"}
     cache.keep({**job, "status": {"active": 50}})
     for number in range(50):
@@ -440,16 +442,16 @@ async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
 async def test_a_pod_that_is_gone_needs_no_annotation(status: int, harmless: bool, monkeypatch: pytest.MonkeyPatch):
     sent: list[tuple[str, str, Any, str]] = []
 
-    async def request(_: Kube, method: str, path: str, *, body: Any, content: str) -> Object:
+    async def request(_: KubeClient, method: str, path: str, *, body: Any, content: str) -> Manifest:
         sent.append((method, path, body, content))
         raise ApiError(status, "", "no")
 
-    monkeypatch.setattr(Kube, "request", request)
-    pod = Reference("v1", "Pod", "team", "test-0")
+    monkeypatch.setattr(KubeClient, "request", request)
+    pod = ObjectRef("v1", "Pod", "team", "test-0")
     if harmless:
-        await Kube().annotate(pod, {"a": "b"})
+        await KubeClient().annotate(pod, {"a": "b"})
     else:
         with pytest.raises(ApiError):
-            await Kube().annotate(pod, {"a": "b"})
+            await KubeClient().annotate(pod, {"a": "b"})
     body = {"metadata": {"annotations": {"a": "b"}}}
     assert sent == [("PATCH", "/api/v1/namespaces/team/pods/test-0", body, "application/merge-patch+json")]

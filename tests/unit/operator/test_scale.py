@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 
-from distillery.api import InvalidRun
+from distillery.core.api import InvalidRun
 from distillery_operator.cache import Cache
-from distillery_operator.crd import crd
-from distillery_operator.kube import CONTROLLER
+from distillery_operator.crd.generate import crd
+from distillery_operator.decide.replicas import HANDOVER, hand_over
+from distillery_operator.kube.client import CONTROLLER
 from distillery_operator.metrics import Metrics
-from distillery_operator.objects import Object
+from distillery_operator.model.objects import Manifest
 from distillery_operator.reconcile import Reconciler
-from distillery_operator.replicas import HANDOVER, hand_over
-from tests.unit.operator.fake_cluster import FakeCluster, run_object
-from tests.unit.operator.test_manifests import owner
-from tests.unit.operator.test_one_gpu import end_jobs
+from tests.fakes.cluster import FakeCluster, run_object
+from tests.unit.operator.decide.test_one_gpu import end_jobs
+from tests.unit.operator.manifests.test_manifests import owner
 from tests.unit.operator.test_reconcile import FakeKube
 
 EXTERNAL: dict[str, Any] = {"promotion": {"weights": "adapter"}, "serving": {"scaling": "External", "replicas": 2}}
 OWNED = {"f:spec": {"f:replicas": {}, "f:selector": {}}}
 
 
-def managed(*managers: str, replicas: int = 4) -> Object:
+def managed(*managers: str, replicas: int = 4) -> Manifest:
     """A Deployment whose replicas these managers own."""
     fields = [{"manager": manager, "operation": "Apply", "fieldsV1": OWNED} for manager in managers]
     others = [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}, {"manager": "odd"}]
@@ -33,7 +33,7 @@ def managed(*managers: str, replicas: int = 4) -> Object:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {"replicas": replicas}}
 
 
-def wanted(**spec: Any) -> Object:
+def wanted(**spec: Any) -> Manifest:
     metadata = {"name": "test", "namespace": "team", "labels": {}}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
@@ -52,7 +52,7 @@ class ScaledCluster(FakeCluster):
         self.objects["Deployment", "test"]["spec"]["replicas"] = replicas
 
 
-def applied(decision: Any) -> Object:
+def applied(decision: Any) -> Manifest:
     (deployment,) = (manifest for manifest in decision.apply if manifest["kind"] == "Deployment")
     return deployment["spec"]
 
@@ -80,7 +80,7 @@ def test_an_autoscaler_starts_with_the_replicas_of_the_run():
     assert applied_first["spec"]["replicas"] == 2
 
 
-def first_deployment(cluster: FakeCluster) -> Object | None:
+def first_deployment(cluster: FakeCluster) -> Manifest | None:
     """The Deployment that a look makes, if it makes one; stages succeed meanwhile."""
     decision = cluster.reconcile()
     cluster.get_ready()
@@ -116,13 +116,13 @@ async def test_replicas_are_handed_over_before_they_are_given_up():
         cache.keep(copy.deepcopy(thing))
     calls: list[tuple[str, Any]] = []
 
-    class Kube(FakeKube):
-        async def apply(self, manifest: Object, *, manager: str = CONTROLLER) -> Object:
+    class KubeClient(FakeKube):
+        async def apply(self, manifest: Manifest, *, manager: str = CONTROLLER) -> Manifest:
             if manifest["kind"] == "Deployment":
                 calls.append((manager, manifest["spec"].get("replicas")))
             return await super().apply(manifest)
 
-    kube = Kube(cache)
+    kube = KubeClient(cache)
     present = managed(CONTROLLER)
     present["metadata"]["ownerReferences"] = owner().metadata("test", "serving")["ownerReferences"]
     kube.present["Deployment", "test"] = present

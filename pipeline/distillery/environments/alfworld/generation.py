@@ -37,7 +37,7 @@ SPLITS = ("train", "valid_seen", "valid_unseen")
 
 _MARKER = "generated.json"
 _UNFINISHED = "unfinished"
-_MOST_PROCESSES = 8  # each holds 0.1 GB
+_MAX_PROCESSES = 8  # each holds 0.1 GB
 _REPORT_SECONDS = 0.2
 
 
@@ -115,7 +115,7 @@ def _make_missing(folder: Path, recipe: Recipe, counts: Mapping[str, int], repor
         there = _made(folder, split)
         missing += [(split, index) for index in range(count) if index not in there]
     packages.require(packages.GENERATOR)
-    processes = min(os.cpu_count() or 1, _MOST_PROCESSES, len(missing))
+    processes = min(os.cpu_count() or 1, _MAX_PROCESSES, len(missing))
     with contextlib.ExitStack() as stack:
         makers = [stack.enter_context(_maker(folder, recipe, missing[i::processes])) for i in range(processes)]
         while any(maker.poll() is None for maker in makers):

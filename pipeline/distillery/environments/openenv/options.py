@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
+from distillery.core.secrets import SecretNotFound, read_secret
 from distillery.environments.base import EnvironmentConfigurationError
 from distillery.environments.options import check_names
-from distillery.secrets import SecretNotFound, read_secret
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 

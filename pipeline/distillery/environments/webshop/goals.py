@@ -26,7 +26,7 @@ _LIMITS = [10.0 * step for step in range(1, 100)]
 _NEXT_LIMITS = 4
 
 _TEST, _DEV = 500, 1000
-_LEAST_FOR_ALL = 2 * (_TEST + _DEV)
+_MIN_FOR_ALL = 2 * (_TEST + _DEV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ def splits(count: int) -> dict[str, range]:
     The original's: the first 500 ``test``, the next 1,000 ``dev``, the rest ``train``. Below 3,000 goals that would
     leave fewer to learn from than to test on, so it is a sixth, a third and the rest there.
     """
-    test = min(_TEST, count * _TEST // _LEAST_FOR_ALL)
-    dev = min(_DEV, count * _DEV // _LEAST_FOR_ALL)
+    test = min(_TEST, count * _TEST // _MIN_FOR_ALL)
+    dev = min(_DEV, count * _DEV // _MIN_FOR_ALL)
     return {"train": range(test + dev, count), "dev": range(test, test + dev), "test": range(test)}
 
 

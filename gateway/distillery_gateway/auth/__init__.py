@@ -1,0 +1,1 @@
+"""The clients: their keys and the limits of each key."""

@@ -1,0 +1,1 @@
+"""The targets of each name, and the traffic that each target got."""

@@ -1,0 +1,1 @@
+"""A canary: its rules, its evidence, its share of the traffic. Pure."""

@@ -1,0 +1,1 @@
+"""The API server: objects, watches and the election of a leader."""

@@ -1,0 +1,1 @@
+"""Facts about a run and the results of thinking about it: types without logic."""

@@ -1,0 +1,1 @@
+"""The terminal: a run's progress and an overview of all runs."""

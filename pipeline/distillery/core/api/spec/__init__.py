@@ -1,0 +1,1 @@
+"""The specification of a run, one module a field."""

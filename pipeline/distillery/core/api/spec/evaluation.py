@@ -1,0 +1,82 @@
+"""The evaluation of a student, and the number of rounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distillery.core.api.base import Fraction, Part
+from distillery.core.api.spec.feedback import Trigger
+from distillery.core.api.spec.rollout import Temperature
+
+Arm = Literal[
+    "baseline",
+    "rag",
+    "placebo",
+    "sft",
+    "distilled",
+    "distilled+rag",
+    "placebo-distilled",
+    "sft-matched",
+    "distilled-matched",
+    "placebo-distilled-matched",
+    "sft-unfiltered",
+    "distilled-unfiltered",
+    "placebo-distilled-unfiltered",
+]
+"""One way of playing the held-out tasks.
+
+``baseline`` is the model that the round started with, ``rag`` the same with retrieved hints, ``placebo`` the same with
+random hints of the bank. ``sft`` learned from the baseline's own successes, ``distilled`` from the teacher's, and
+``placebo-distilled`` from a teacher with random hints. ``-matched`` students learned from the tasks that all of them
+have episodes of, and from equally many episodes of each; ``-unfiltered`` ones also from the failures. After a promotion
+the promoted student plays the baseline, own play and, without ``models.teacher``, the teacher. Only before the first
+promotion do the controls know nothing of hints.
+"""
+
+
+class Evaluation(Part):
+    """Playing the held-out tasks."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=2, max_length=13)] = (
+        "baseline",
+        "rag",
+        "placebo",
+        "sft",
+        "distilled",
+        "distilled+rag",
+    )
+    """arms are the ways of playing the held-out tasks. ``baseline`` and ``distilled`` are what the gate compares."""
+
+    rollouts_per_task: Annotated[int, Field(ge=1, le=100)] = 1
+    """rolloutsPerTask is the number of episodes per task and arm. More than one needs a temperature above 0."""
+
+    temperature: Temperature = 0.0
+    """temperature is the sampling temperature. 0 is greedy."""
+
+
+class Target(Part):
+    """A target: no further round is started once the promoted student reaches it."""
+
+    metric: Literal["success", "score"] = "success"
+    """metric is the mean over the held-out tasks that is compared."""
+
+    min_value: Fraction
+    """minValue is the value, as a fraction, at which the target is reached."""
+
+
+class Rounds(Part):
+    """The number of rounds, and the rules that end them."""
+
+    max_rounds: Annotated[int, Field(ge=1, le=100)] = 1
+    """maxRounds is the largest number of rounds that the run takes."""
+
+    target: Target | None = None
+    """target ends the run once a promoted student reaches it. Default: no target."""
+
+    patience: Annotated[int | None, Field(ge=1, le=100)] = None
+    """patience is the number of rounds in a row without a promotion that ends the run. Default: no limit."""
+
+    trigger: Trigger | None = None
+    """trigger makes each later round wait for failed sessions of users. Default: rounds do not wait."""

@@ -1,0 +1,37 @@
+"""The rules of promotion: when a student is promoted, and how its weights are published."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distillery.core.api.base import Part
+
+
+class Gate(Part):
+    """The test that decides whether the candidate of a round replaces the model that the round started with."""
+
+    metric: Literal["success", "score"] = "success"
+    """metric is the result that is compared, task by task."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    """confidence is that of the paired test. The test is exact McNemar's for success with one rollout per task, else a
+    sign-flip permutation of tasks."""
+
+    min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """minImprovement is the smallest difference, as a fraction, that is worth a promotion."""
+
+
+class Promotion(Part):
+    """The rules for a student that has been evaluated."""
+
+    policy: Literal["Auto", "Never"] = "Auto"
+    """policy is ``Auto`` to serve a student that passes the gate, or ``Never`` to report the verdict only."""
+
+    gate: Gate = Gate()
+    """gate is the test that a candidate must pass to be promoted."""
+
+    weights: Literal["auto", "merged", "adapter"] = "auto"
+    """weights is how the student is served: as merged weights, or as an adapter of the base model. ``auto`` takes
+    merged weights on a CPU, where adapters are several times slower, and an adapter on a GPU."""

@@ -1,0 +1,1 @@
+"""The documents that cross from one process to another, one type each."""

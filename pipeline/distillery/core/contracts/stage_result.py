@@ -1,0 +1,66 @@
+"""The end of a stage, in a few hundred bytes: all that its executor needs to plan on.
+
+On Kubernetes it is the container's termination message, which holds 4,096 bytes; the whole result is in the store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distillery.core.planner import StageState
+
+CONFIGURATION_ERROR = 78
+"""The exit code of a stage that can't succeed until its configuration is fixed: EX_CONFIG of sysexits.h."""
+
+MAX_BYTES = 4096
+_MAX_CHARACTERS = 1000  # of a message: four bytes each at most
+_MAX_TEXT = 700  # bytes of a text in a result: two of them, thirteen arms and two digests fit
+
+# What the planner and a status read of a result; the arms in short.
+_KEYS = ("run", "student", "gate", "promoted", "metric", "environment", "heldOutTasks")
+_ARM_KEYS = ("n", "success", "ci")
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a result that is reported to the executor."""
+    told = {key: result[key] for key in _KEYS if key in result}
+    if "environment" in result:
+        told["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}
+    if "gate" in result:
+        told["gate"] = {key: _bounded(text) for key, text in result["gate"].items()}
+        told["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
+    return told
+
+
+def write_success(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result."""
+    text = json.dumps({"result": summary(result)}, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _bounded(value: Any) -> Any:
+    """The value; of a text that is too long its beginning. Environments and servers write what they like."""
+    while isinstance(value, str) and len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) > _MAX_TEXT:
+        value = value[: len(value) * 9 // 10]
+    return value
+
+
+def write_failure(path: Path, message: str, *, permanent: bool) -> None:
+    """Write a failure; ``permanent`` means that another attempt is pointless."""
+    shown = "".join(c if c.isprintable() or c == "\n" else " " for c in message[:_MAX_CHARACTERS])
+    text = json.dumps({"message": shown, "permanent": permanent}, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def read(text: str, *, attempt: int) -> StageState | None:
+    """Parse what a stage left as a result or a failure; None if it is neither."""
+    try:
+        left = json.loads(text)
+        if "result" in left:
+            return StageState("succeeded", attempt, result=left["result"])
+        return StageState("failed", attempt, permanent=bool(left["permanent"]), message=str(left["message"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""Environments played at once: processes, and the sessions in them."""

@@ -1,1 +1,0 @@
-"""The executor of the stages that the planner names: this machine."""

@@ -1,0 +1,237 @@
+"""The recorder next to a gateway: moves the files that the gateway leaves in a folder into the run's database, and
+keeps them there as long as allowed. It alone in a serving pod has access to the database, and no client reaches it.
+
+    python -m distillery.feedback.recorder
+
+DISTILLERY_DATABASE_URL       connection string, or
+DISTILLERY_DATABASE_URL_FILE  a file that holds it
+DISTILLERY_RUN                NAMESPACE/NAME
+DISTILLERY_CAPTURE_DIR        folder that the gateway writes into
+DISTILLERY_RETENTION_DAYS     days without news after which a session is deleted
+DISTILLERY_MAX_SESSIONS       the most sessions that are kept
+DISTILLERY_RECORDER_PORT      /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from aiohttp import web
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from distillery.database import Database, DatabaseAway, DatabaseRefused, dsn_from_environment
+from distillery.database.migrate import migrate
+from distillery.database.runs import UnknownRun, find
+from distillery.database.sessions import Exchange, Outcome, expire, gathered, record
+from distillery.feedback.record import NoRecord, read
+
+_log = logging.getLogger(__name__)
+
+_AWAY = (DatabaseAway, DatabaseRefused, DBAPIError, OSError, UnknownRun, psycopg.Error)
+
+_LOOK_SECONDS = 1.0
+_COUNT_SECONDS = 5.0
+_EXPIRE_SECONDS = 600.0
+_LONGEST_WAIT = 60.0
+_BATCH = 50
+_PATIENCE = 5.0  # of one try; the loop is what is patient
+_CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of the recorder; see the module."""
+
+    dsn: str
+    run: str
+    capture: Path
+    retention_days: int
+    max_sessions: int
+    port: int = 8004
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the variables. Raises ValueError that names the one that is missing or wrong."""
+        dsn = dsn_from_environment()
+        if not dsn:
+            raise ValueError("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE")
+        try:
+            return cls(
+                dsn=dsn,
+                run=environment["DISTILLERY_RUN"],
+                capture=Path(environment["DISTILLERY_CAPTURE_DIR"]),
+                retention_days=int(environment["DISTILLERY_RETENTION_DAYS"]),
+                max_sessions=int(environment["DISTILLERY_MAX_SESSIONS"]),
+                port=int(environment.get("DISTILLERY_RECORDER_PORT") or 8004),
+            )
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is not set") from error
+        except ValueError as error:
+            raise ValueError(f"a variable of the recorder is no number: {error}") from error
+
+
+class Recorder:
+    """A recorder that empties the folder; what it knows of the database it asks there.
+
+    Args:
+        settings: the recorder's.
+        database: open; with little patience, for the loop tries again itself.
+    """
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._run_id: int | None = None
+        self._counted = self._expired = -_EXPIRE_SECONDS
+        self._dropped = 0
+        self._failures = 0
+        self.problem = ""
+
+    def state(self) -> Mapping[str, Any]:
+        """Return the document that /state serves."""
+        waiting = sum(1 for _ in self._settings.capture.glob("*.json"))
+        return {"failures": self._failures, "waiting": waiting, "dropped": self._dropped, "problem": self.problem}
+
+    async def run(self) -> None:
+        """Record until cancelled; where the database is away, try again later and later."""
+        wait = _LOOK_SECONDS
+        while True:
+            try:
+                await self.look()
+                self.problem, wait = "", _LOOK_SECONDS
+            except Exception as error:  # a recorder that ends would end its pod's readiness, and so what it serves
+                self._fail(error)
+                wait = min(wait * 2, _LONGEST_WAIT)
+            await asyncio.sleep(wait)
+
+    def _fail(self, error: Exception) -> None:
+        """Say what is wrong, and no more: errors quote connection strings, and what users wrote."""
+        self._failures, self._counted = 0, -_COUNT_SECONDS  # the last count would start a round that finds none
+        problem = (
+            str(error).strip()
+            if isinstance(error, DatabaseAway | DatabaseRefused | UnknownRun)
+            else type(error).__name__
+        )
+        if problem != self.problem:
+            where = "" if isinstance(error, _AWAY) else "\n" + "".join(traceback.format_tb(error.__traceback__))
+            _log.warning("nothing is recorded: %s%s", problem, where)
+        self.problem = problem
+        if not isinstance(error, DatabaseAway | OSError):
+            self._run_id = None  # the database may be another one, made anew
+
+    async def look(self) -> None:
+        """Take over what lies in the folder; now and then delete and count."""
+        if self._run_id is None:
+            await self._arrive()
+        run_id = self._run_id
+        assert run_id is not None
+        await self.take_over(run_id)
+        now = time.monotonic()
+        if now - self._expired >= _EXPIRE_SECONDS:
+            settings = self._settings
+            deleted = await expire(self._database, run_id, days=settings.retention_days, most=settings.max_sessions)
+            if deleted:
+                _log.info("%d sessions were deleted, too old or too many", deleted)
+            self._expired = now
+        if now - self._counted >= _COUNT_SECONDS:
+            self._failures, self._counted = await gathered(self._database, run_id), now
+
+    async def _arrive(self) -> None:
+        """Bring the schema up, for a run that ended before this version starts no Job for it; find the run."""
+        try:
+            await asyncio.to_thread(migrate, self._settings.dsn)
+        except CommandError as error:  # a schema newer than this version
+            _log.warning("the schema is left as it is: %s", error)
+        self._run_id = (await find(self._database, self._settings.run))["id"]
+
+    async def take_over(self, run_id: int) -> None:
+        """Empty the folder. A file that holds no record, or one that the database refuses, is dropped and counted."""
+        while paths := sorted(self._settings.capture.glob("*.json"))[:_BATCH]:
+            heard = {path: one for path in paths if (one := self._read(path))}
+            try:
+                await record(self._database, run_id, list(heard.values()))
+            except psycopg.DataError:
+                for path, one in heard.items():
+                    try:
+                        await record(self._database, run_id, [one])
+                    except psycopg.DataError as error:
+                        self._drop(path, error)
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> Exchange | Outcome | None:
+        try:
+            return read(path.read_text(encoding="utf-8"))
+        except (NoRecord, UnicodeDecodeError) as error:
+            self._drop(path, error)
+            return None
+
+    def _drop(self, path: Path, error: Exception) -> None:
+        """Count a file that is no use. What it holds may stand in the error, and is not for logs."""
+        self._dropped += 1
+        _log.warning("%s is dropped: %s", path.name, type(error).__name__)
+
+
+async def serve(recorder: Recorder, port: int) -> web.AppRunner:
+    """Serve /healthz and /state."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def show_state(_: web.Request) -> web.Response:
+        return web.json_response(recorder.state())
+
+    app = web.Application()
+    app.router.add_get("/healthz", healthy)
+    app.router.add_get("/state", show_state)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    return runner
+
+
+async def _run(settings: Settings) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # the first process of a container is not ended by a signal that it does not handle
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with Database(settings.dsn, patience=_PATIENCE, size=1) as database:
+        recorder = Recorder(settings, database)
+        runner = await serve(recorder, settings.port)
+        try:
+            await recorder.run()
+        finally:
+            # the gateway has ended, and what it left last is in the folder
+            with contextlib.suppress(TimeoutError, *_AWAY):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await recorder.look()
+            await runner.cleanup()
+
+
+def main() -> None:
+    """Record until the process is stopped."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings quote connection strings
+    try:
+        settings = Settings.from_environment()
+    except ValueError as error:
+        sys.exit(str(error))
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

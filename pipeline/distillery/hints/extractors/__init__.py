@@ -1,0 +1,1 @@
+"""The extractors: from failed episodes to hints."""

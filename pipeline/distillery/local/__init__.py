@@ -1,0 +1,1 @@
+"""Runs on this machine: the executor, its model servers and its folders."""

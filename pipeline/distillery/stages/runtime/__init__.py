@@ -1,0 +1,1 @@
+"""The parts that stages share: context, progress, played arms, held-out tasks."""

@@ -1,0 +1,206 @@
+"""The LoRA trainer on a real (tiny, random) Llama: exact, packed, resumable."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from distillery.core.api.spec.training import Training
+from distillery.training.attention import packed_attention
+from distillery.training.lora import Interrupted, LoraTrainer
+from distillery.training.packing import pack
+from distillery.training.samples import Sample
+from distillery.training.weights import digest_of_model, write_adapter, write_student
+
+VOCABULARY = 50
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,  # a frozen head with tiny weights could not be taught anything
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def samples(count: int = 24) -> list[Sample]:
+    """Random sequences in which now and then one of three tokens is to be foreseen."""
+    rng = random.Random(0)
+    made = []
+    for number in range(count):
+        ids = tuple(
+            rng.choice((1, 2, 3)) if n % 3 == 2 else rng.randrange(VOCABULARY) for n in range(rng.randrange(6, 30))
+        )
+        made.append(Sample(number, ids, tuple(range(2, len(ids), 3)), ""))
+    return made
+
+
+def settings(**fields: Any) -> Training:
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.1}
+    return Training.model_validate(
+        {"lora": lora, "learningRate": 0.02, "epochs": 4, "batchSize": 6, "packedSequenceLength": 64, **fields}
+    )
+
+
+def trainer(base: Path, folder: Path, *, stop_after: int = 0, **fields: Any) -> LoraTrainer:
+    stop = threading.Event()
+
+    def report(done: int, total: int) -> None:
+        if done == stop_after:
+            stop.set()
+
+    return LoraTrainer(settings(**fields), base=base, checkpoints=folder, report=report, stop=stop)
+
+
+def digest(base: Path, folder: Path, **fields: Any) -> str:
+    trained = trainer(base, folder, **fields).train(samples(), base_digest="b")
+    return write_adapter(trained.model, folder / "adapter", base_name="base")
+
+
+def test_a_student_learns(base: Path, tmp_path: Path):
+    strong = {"rank": 8, "alpha": 64, "dropout": 0.0}
+    metrics = (
+        trainer(base, tmp_path, lora=strong, learningRate=0.05, epochs=8).train(samples(), base_digest="b").metrics
+    )
+    assert metrics["lastLoss"] < 0.7 * metrics["firstLoss"]
+    assert metrics["targets"] == 8 * sum(len(sample.targets) for sample in samples())
+
+
+def test_the_same_training_gives_the_same_adapter(base: Path, tmp_path: Path):
+    assert digest(base, tmp_path / "a") == digest(base, tmp_path / "b")
+
+
+def test_another_seed_gives_another_adapter(base: Path, tmp_path: Path):
+    assert digest(base, tmp_path / "a") != digest(base, tmp_path / "b", seed=7)
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 15])
+def test_an_interrupted_training_ends_with_the_very_same_adapter(base: Path, tmp_path: Path, stop_after: int):
+    whole = digest(base, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"after step {stop_after} of 16"):
+        trainer(base, tmp_path / "parts", stop_after=stop_after).train(samples(), base_digest="b")
+    assert digest(base, tmp_path / "parts") == whole
+
+
+def test_a_checkpoint_of_another_training_is_not_used(base: Path, tmp_path: Path):
+    with pytest.raises(Interrupted):
+        trainer(base, tmp_path / "x", stop_after=3).train(samples(), base_digest="b")
+    assert digest(base, tmp_path / "x", epochs=2) == digest(base, tmp_path / "y", epochs=2)
+
+
+@pytest.mark.parametrize("attention", ["ours", "masks"])
+def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path, attention: str):
+    """The gradient of a packed row is the sum of the gradients of its samples alone."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    chosen = samples(3)
+
+    def gradient(losses: list[torch.Tensor]) -> torch.Tensor:
+        model.zero_grad()
+        sum(losses, torch.zeros(())).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    made = trainer(base, tmp_path)
+    (row,) = pack(chosen, 256)
+    with packed_attention(model) if attention == "ours" else nullcontext():
+        packed = gradient([made._loss(model, row)])
+    alone = []
+    for sample in chosen:
+        logits = model(torch.tensor([sample.ids])).logits[0]
+        targets = torch.tensor(sample.targets)
+        alone.append(functional.cross_entropy(logits[targets - 1], torch.tensor(sample.ids)[targets], reduction="sum"))
+    assert torch.allclose(packed, gradient(alone), atol=1e-5)
+
+
+class Recorder(torch.optim.SGD):
+    """Keeps the gradients of a step."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.gradients = torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]])
+
+
+def test_step_has_the_same_gradient_when_rows_differ(base: Path, tmp_path: Path):
+    rng = random.Random(1)
+    long = Sample(99, tuple(rng.randrange(VOCABULARY) for _ in range(100)), tuple(range(5, 100, 7)), "")
+    gradients = []
+    for packed_sequence_length in (64, 8192):
+        made = trainer(
+            base, tmp_path, packedSequenceLength=packed_sequence_length, lora={"rank": 4, "alpha": 8, "dropout": 0.0}
+        )
+        torch.manual_seed(0)
+        model = made._adapted_model()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)  # zero at first, which would hide the gradient of lora_A
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = Recorder(trained, lr=1.0)
+        rows = pack([*samples(7), long], packed_sequence_length)
+        with packed_attention(model.get_base_model()):
+            made._step(model, trained, optimizer, rows)
+        gradients.append(optimizer.gradients)
+    assert len(pack([*samples(7), long], 64)) > len(pack([*samples(7), long], 8192)) == 1
+    assert gradients[0].abs().max() > 0.01
+    assert torch.allclose(*gradients, rtol=0, atol=1e-6)
+
+
+def test_checkpoint_is_used_when_only_the_row_length_changed(base: Path, tmp_path: Path):
+    with pytest.raises(Interrupted):
+        trainer(base, tmp_path, stop_after=3).train(samples(), base_digest="b")
+    reported: list[int] = []
+    made = trainer(base, tmp_path, packedSequenceLength=128, checkpointIntervalSeconds=7)
+    made._report = lambda done, total: reported.append(done)
+    made.train(samples(), base_digest="b")
+    assert reported[0] == 4
+
+
+def test_merged_weights_answer_as_base_and_adapter_do(base: Path, tmp_path: Path):
+    trained = trainer(base, tmp_path).train(samples(), base_digest="b").model
+    trained.eval()
+    ids = torch.tensor([samples()[0].ids])
+    with torch.inference_mode():
+        expected = trained(ids).logits
+    write_adapter(trained, tmp_path / "adapter", base_name="base")
+    write_student(trained, tmp_path, base=base, quantized=False)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    with torch.inference_mode():
+        assert torch.allclose(merged(ids).logits, expected, atol=1e-4)
+
+
+def test_what_is_written_is_safetensors_and_a_short_configuration(base: Path, tmp_path: Path):
+    trained = trainer(base, tmp_path).train(samples(), base_digest="b").model
+    write_adapter(trained, tmp_path / "adapter", base_name="org/base@abc")
+    assert sorted(p.name for p in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert all("lora_" in name for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+    config = (tmp_path / "adapter" / "adapter_config.json").read_text()
+    assert "org/base@abc" in config
+    assert "auto_mapping" not in config
+
+
+def test_a_models_digest_changes_with_its_template(base: Path, tmp_path: Path):
+    before = digest_of_model(base)
+    (base / "chat_template.jinja").write_text("{{ messages }}")
+    assert digest_of_model(base) != before
+    (base / "chat_template.jinja").unlink()
+    assert digest_of_model(base) == before

@@ -1,0 +1,172 @@
+"""What stage train selects from a real database: the leak check and the recitation rate over rounds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from distillery.agents import Head
+from distillery.agents.plain import Plain
+from distillery.core.api import parse
+from distillery.core.artifacts import FolderStore, Identity
+from distillery.core.contracts.stage_config import StageConfig
+from distillery.core.planner import Dataset, Kind, Stage, StageId
+from distillery.core.planner.graph import OWN, PREPARE, TEACHER, artifact_of
+from distillery.database import Database
+from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.runs import register
+from distillery.environments.base import Task
+from distillery.episodes import Turn
+from distillery.hints.base import Mention
+from distillery.stages import train
+from distillery.stages.runtime.held_out import learned_from
+from distillery.stages.runtime.progress import Status
+from distillery.stages.runtime.runner import StageContext
+from tests.fakes.agents import FakeEnvironment, episode, task
+from tests.unit.documents import document
+
+OPENING = "You see a shelf 1 and a desk 1.\nYour task is to: put mug 1 in shelf."
+TURN = Turn("go to desk 1", "go to desk 1", "You arrive.", True, 0, 12, 3, 8, 0.5)
+OLD = "look for a mug in cabinet, desk, shelf, countertop, sidetable"
+NEW = "look for a mug in desk, countertop, cabinet, sidetable, shelf"
+
+
+RUN = document(
+    agent={"name": "plain"},
+    evaluation={"arms": ["baseline", "sft", "distilled", "sft-matched", "distilled-matched"]},
+)
+
+
+class Selecting:
+    """A stage train of round 2 over a database that a test fills."""
+
+    def __init__(self, database: Database, run_id: int, folder: Path) -> None:
+        self.database, self.run_id = database, run_id
+        run = parse(RUN)
+        store = FolderStore(folder / "store")
+        config = StageConfig.of(
+            run, Stage(StageId(2, Kind.TRAIN, "distilled")), server=None, store=store.root.as_uri(), cache=folder,
+            identity=Identity("uid", "a" * 64), work=folder, outcome=folder / "outcome",
+        )  # fmt: skip
+        self.context = StageContext(config, run_id, database, store, Status("r2-train-distilled"))
+
+    async def play(
+        self,
+        arm: str,
+        of: Task,
+        *replies: str,
+        round: int = 1,
+        seed: int = 0,
+        hints: Sequence[str] = (),
+        opening: str = OPENING,
+        seen: str = "You arrive.",
+        success: bool = True,
+    ) -> int:
+        """One finished episode."""
+        queue = EpisodeQueue(self.database, self.run_id, round, [arm], worker="w", seconds=60)
+        await queue.enqueue([Wanted(of, arm, seed, hints=tuple(hints))])
+        (lease,) = await queue.lease(1)
+        turns = [replace(TURN, reply=f"{reply} go to desk 1", observation=seen) for reply in replies or ("",)]
+        head: Head = Plain(FakeEnvironment()).head(of, opening, hints=hints, examples=0)
+        made = episode(turns, head=head, opening=opening, of=of, success=success, arm=arm, hints=hints)
+        assert await queue.finish(lease, made)
+        return lease.episode_id
+
+    async def choose(self, arm: str = TEACHER, *, matched: bool = False) -> train.Chosen:
+        """What the stage learns from."""
+        return await train.choose_episodes(self.context, Dataset(arm, matched=matched))
+
+
+@pytest.fixture
+async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Selecting:
+    """Nothing played yet."""
+    run_id = await register(database, parse(RUN))
+    made = Selecting(database, run_id, tmp_path)
+    store, artifact = made.context.store, artifact_of(PREPARE, made.context.spec.environment.tasks.evaluate)
+    draft = store.draft(artifact)
+    pinned = {
+        "train": [asdict(task(n)) for n in range(6)],
+        "evaluate": [asdict(task(n, split="test")) for n in range(2)],
+    }
+    (draft / "tasks.json").write_text(json.dumps(pinned))
+    store.publish(artifact, draft, {"environment": {"source": "made up"}})
+    monkeypatch.setattr(StageContext, "environment_in", lambda self, folder: FakeEnvironment())
+    return made
+
+
+async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecting):
+    source = await selecting.play(OWN, task(1), success=False)
+    for round, text in ((1, OLD), (2, NEW)):
+        mention = Mention("", text, (source,), "place of mug")
+        await selecting.context.bank.add([mention], round=round, extractor="rules", model="", similarity=0.85)
+    assert [hint.text for hint in await selecting.context.bank.all()] == [NEW]
+    await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
+    kept = await selecting.play(TEACHER, task(2), hints=[OLD])
+    chosen = await selecting.choose()
+    assert [e.id for e in chosen.episodes] == [kept]
+    assert chosen.dropped == {"quotes a hint": 1}
+
+
+async def test_a_hint_that_was_deleted_is_still_not_quoted(selecting: Selecting):
+    await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
+    assert (await selecting.choose()).dropped == {"quotes a hint": 1}
+
+
+async def test_held_out_tasks_that_students_learned_from_are_known_by_their_openings(selecting: Selecting):
+    await selecting.play(OWN, task(1), opening="a room with a mug")
+    await selecting.play("baseline", task(0, split="test"), round=2, opening="a room with a mug")
+    await selecting.play("baseline", task(1, split="test"), round=2, opening="a room with a pen")
+    assert await learned_from(selecting.context) == {task(0, split="test").id}
+    # as in ALFWorld: what opens alike turns out not to be the same
+    await selecting.play(TEACHER, task(2), opening="a room with a mug", seen="There is nothing.")
+    assert await learned_from(selecting.context) == set()
+
+
+async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
+    for number, thought in enumerate(["first countertop sidetable", "hm", "hm", "hm"]):
+        await selecting.play(TEACHER, task(number), thought, hints=[OLD])
+        await selecting.play(OWN, task(number), thought if number else "hm")
+    assert (await selecting.choose(TEACHER)).recitation_rate == 0.25
+    assert (await selecting.choose(OWN)).recitation_rate == 0
+    await selecting.play(OWN, task(0), "first countertop sidetable", round=2)
+    assert (await selecting.choose(OWN)).recitation_rate == 0.2
+
+
+async def test_matched_students_learn_from_the_tasks_that_both_solved(selecting: Selecting):
+    for number in (1, 2, 3):
+        await selecting.play(TEACHER, task(number))
+    for number in (2, 3, 4):
+        await selecting.play(OWN, task(number))
+    for arm in (OWN, TEACHER):
+        chosen = await selecting.choose(arm, matched=True)
+        assert [e.task.id for e in chosen.episodes] == ["train/2", "train/3"]
+        assert chosen.unmatched == 1
+        assert train.trained_alike(selecting.context, Dataset(arm, matched=True), chosen) is None
+
+
+async def test_a_matched_student_is_not_trained_again_when_nothing_is_left_out(selecting: Selecting):
+    for number in (1, 2):
+        await selecting.play(TEACHER, task(number))
+    await selecting.play(OWN, task(2))
+    chosen = await selecting.choose(OWN, matched=True)
+    assert train.trained_alike(selecting.context, Dataset(OWN, matched=True), chosen) == "sft"
+
+
+async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting: Selecting):
+    opening = "You see a bed 1.\nYour task is to: put mug 1 in bed."
+    await selecting.play("baseline", task(0, split="test"), opening=opening, success=False)
+    await selecting.play(TEACHER, task(1), opening=opening.replace("\n", "  "))
+    kept = await selecting.play(TEACHER, task(2))
+    chosen = await selecting.choose()
+    assert [e.id for e in chosen.episodes] == [kept]
+    assert chosen.dropped == {"held-out task": 1}
+
+
+async def test_tasks_that_open_alike_are_learned_from_when_they_differ_later(selecting: Selecting):
+    await selecting.play("baseline", task(0, split="test"), seen="You see a mug 1.", success=False)
+    kept = [await selecting.play(TEACHER, task(number), seen="You see nothing.") for number in (1, 2)]
+    assert [e.id for e in (await selecting.choose()).episodes] == kept

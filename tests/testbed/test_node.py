@@ -1,0 +1,105 @@
+"""The node comes up from whatever is left of it, and goes down without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hack.testbed import components, mounts, network, node, processes
+from hack.testbed.api import Api
+from hack.testbed.kubectl import Kubectl
+from hack.testbed.objects import container, pod_spec
+from hack.testbed.places import RUN, Places
+from tests.testbed.conftest import require_node
+
+require_node()
+
+PAUSE = container("pause", image=components.PAUSE)
+
+
+@pytest.fixture
+def deployment(kubectl: Kubectl) -> str:
+    """A Deployment whose pod is ready."""
+    labels = {"app": "kept"}
+    template = {"metadata": {"labels": labels}, "spec": pod_spec(PAUSE, restartPolicy="Always")}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    kubectl.apply({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "kept"}, "spec": spec})
+    kubectl.wait("deployment/kept", "condition", "Available")
+    return "deployment/kept"
+
+
+def kill_everything(places: Places) -> None:
+    processes.kill(node.alive())
+    assert node.alive() == []
+
+
+def pids(places: Places) -> dict[str, int]:
+    return {process.mark: process.pid for process in node.alive() if process.mark}
+
+
+def test_up_changes_nothing_on_a_node_that_runs(kubectl: Kubectl, places: Places):
+    before = {process.pid for process in node.alive()}
+    node.up(places)
+    assert {process.pid for process in node.alive()} == before
+
+
+def test_what_died_alone_is_started_alone(kubectl: Kubectl, places: Places):
+    before = pids(places)
+    processes.stop("scheduler")
+    node.up(places)
+    changed = {mark.partition("@")[0] for mark, pid in pids(places).items() if before[mark] != pid}
+    assert changed == {"scheduler"}
+
+
+def test_a_node_that_was_killed_comes_back_with_its_objects(kubectl: Kubectl, places: Places, deployment: str):
+    uid = kubectl.get("deployment", "kept")["metadata"]["uid"]
+    kill_everything(places)
+    assert mounts.below(RUN)
+    assert network.whole()
+    node.up(places)
+    assert kubectl.get("deployment", "kept")["metadata"]["uid"] == uid
+    kubectl("rollout", "restart", deployment)  # not what the server remembers: new pods run, old ones end
+    kubectl("rollout", "status", deployment, "--timeout=240s")
+
+
+def test_a_node_comes_back_after_a_reboot(kubectl: Kubectl, places: Places, deployment: str):
+    kill_everything(places)
+    mounts.release(places.root, RUN)
+    network.down()
+    network.NAMESPACE.touch()  # where /run is on a disk, the file is still there, with no namespace on it
+    (RUN / "boot").write_text("another boot\n")
+    node.up(places)
+    kubectl("rollout", "restart", deployment)
+    kubectl("rollout", "status", deployment, "--timeout=240s")
+
+
+def test_down_leaves_no_trace_and_loses_no_object(kubectl: Kubectl, places: Places, deployment: str):
+    node.down(places)
+    try:
+        assert node.alive() == []
+        assert mounts.below(places.root, RUN) == []
+        assert not RUN.exists()
+        assert not Path("/run/netns").exists() or not list(Path("/run/netns").glob("cni-*"))
+        assert not list(Path("/sys/class/net").glob("distillery*"))
+        assert not list(Path("/sys/fs/cgroup").rglob(f"{components.CGROUP}*"))
+        assert "10.77.0" not in Path("/proc/net/fib_trie").read_text()
+    finally:
+        node.up(places)
+    kubectl.wait(deployment, "condition", "Available")
+
+
+def test_down_on_a_node_that_is_down_does_nothing(kubectl: Kubectl, places: Places):
+    node.down(places)
+    node.down(places)
+    node.up(places)
+
+
+def test_an_api_server_alone_has_no_objects_and_a_node_keeps_its_own(kubectl: Kubectl, places: Places, deployment: str):
+    uid = kubectl.get("deployment", "kept")["metadata"]["uid"]
+    node.up_api_server(places)
+    assert {process.mark.partition("@")[0] for process in node.alive()} == {"etcd-alone", "apiserver"}
+    assert Api(places).get("/apis/apps/v1/deployments")["items"] == []
+    node.up(places)
+    assert kubectl.get("deployment", "kept")["metadata"]["uid"] == uid
+    assert "etcd-alone" not in {process.mark.partition("@")[0] for process in node.alive()}

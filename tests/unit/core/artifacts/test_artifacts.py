@@ -1,0 +1,112 @@
+"""An artifact is whole or it is not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from distillery.core.artifacts import ArtifactError, FolderStore, digest_of, folder
+
+
+def published(store: FolderStore, name: str = "r1-train", content: str = "weights") -> Path:
+    draft = store.draft(name)
+    (draft / "adapter").mkdir()
+    (draft / "adapter" / "model.safetensors").write_text(content)
+    store.publish(name, draft, {"student": "abc"})
+    return store.root / name
+
+
+def test_a_published_artifact_can_be_opened(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    published(store)
+    folder, manifest = store.open("r1-train")
+    assert (folder / "adapter" / "model.safetensors").read_text() == "weights"
+    assert manifest["student"] == "abc"
+
+
+def test_a_draft_is_no_artifact(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    (store.draft("r1-train") / "half").write_text("ha")
+    with pytest.raises(ArtifactError, match="no readable manifest"):
+        store.open("r1-train")
+
+
+@pytest.mark.parametrize("damage", ["change", "cut", "remove"])
+def test_a_damaged_file_is_found(tmp_path: Path, damage: str):
+    store = FolderStore(tmp_path)
+    path = published(store) / "adapter" / "model.safetensors"
+    if damage == "change":
+        path.write_text("Weights")
+    elif damage == "cut":
+        path.write_text("wei")
+    else:
+        path.unlink()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors"):
+        store.open("r1-train")
+
+
+def test_the_first_result_counts(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    published(store, content="first")
+    published(store, content="second")
+    assert (store.open("r1-train")[0] / "adapter" / "model.safetensors").read_text() == "first"
+
+
+def test_a_broken_one_is_replaced(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    (published(store) / "adapter" / "model.safetensors").write_text("broken")
+    published(store, content="whole")
+    assert (store.open("r1-train")[0] / "adapter" / "model.safetensors").read_text() == "whole"
+
+
+def test_a_full_disk_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = FolderStore(tmp_path)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(folder, "_sync", full)
+    with pytest.raises(ArtifactError, match="No space left on device"):
+        published(store)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
+def test_a_file_system_that_is_really_full_leaves_nothing_half(tmp_path: Path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", tmp_path], check=True)
+    try:
+        store = FolderStore(tmp_path)
+        published(store, content="w" * 20_000)
+        draft = store.draft("r2-train")
+        (draft / "fits").write_bytes(b"w" * 36_000)  # what is left is too little for a manifest
+        with pytest.raises(ArtifactError, match="No space left on device"):
+            store.publish("r2-train", draft, {"gate": "x" * 20_000})
+        assert [path.name for path in tmp_path.iterdir()] == ["r1-train"]
+        published(FolderStore(tmp_path), name="r3-train")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    manifest = published(store) / "result.json"
+    manifest.write_text(manifest.read_text().replace("adapter/model.safetensors", "../../etc/passwd"))
+    with pytest.raises(ArtifactError, match="names a file outside of it"):
+        store.open("r1-train")
+
+
+def test_a_manifest_that_is_cut_short_is_none(tmp_path: Path):
+    store = FolderStore(tmp_path)
+    manifest = published(store) / "result.json"
+    manifest.write_text(manifest.read_text()[:-5])
+    with pytest.raises(ArtifactError, match="no readable manifest"):
+        store.manifest("r1-train")
+
+
+def test_digests_do_not_depend_on_the_order_of_keys():
+    assert digest_of({"a": 1, "b": 2}) == digest_of(json.loads('{"b": 2, "a": 1}'))

@@ -1,0 +1,127 @@
+"""Pinning tasks, also those of an environment that gets its catalog wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from distillery.core.api import parse
+from distillery.environments.base import Task
+from distillery.stages.prepare import Pinned, pin
+from distillery.stages.runtime.runner import StageFailure
+from tests.fakes.agents import FakeEnvironment, task
+from tests.unit.documents import document
+
+
+class FakeCatalog(FakeEnvironment):
+    """Has the tasks that a test gives it."""
+
+    tasks: Sequence[Any] = ()
+
+    def catalog(self, split: str) -> Sequence[Task]:
+        return self.tasks
+
+
+def having(tasks: Sequence[Any]) -> FakeCatalog:
+    environment = FakeCatalog()
+    environment.tasks = tasks
+    return environment
+
+
+SPEC = parse(document(environment={"tasks": {"train": 2, "evaluate": 2, "evaluateSplit": "train"}})).spec
+GOOD = [task(number) for number in range(4)]
+
+
+def test_tasks_are_learnt_from_or_judged_on():
+    pinned = pin(having(GOOD), SPEC)
+    assert sorted(task.id for tasks in pinned.tasks.values() for task in tasks) == [task.id for task in GOOD]
+    assert pinned.left_out == {"train": 0, "evaluate": 0}
+
+
+def named(split: str, *goals: str) -> list[Task]:
+    return [Task(f"{split}/{number}", split, "", goal) for number, goal in enumerate(goals)]
+
+
+class FakeSplits(FakeCatalog):
+    """Tasks that are known by their goals, in the splits train and test."""
+
+    goal_is_task = True
+
+    def catalog(self, split: str) -> Sequence[Task]:
+        return [task for task in self.tasks if task.split == split]
+
+
+def pinned_of(train: list[str], test: list[str], *, numbers: tuple[int, int], before: Pinned | None = None) -> Pinned:
+    environment = FakeSplits()
+    environment.tasks = [*named("train", *train), *named("test", *test)]
+    tasks = {"train": numbers[0], "evaluate": numbers[1], "evaluateSplit": "test"}
+    return pin(environment, parse(document(environment={"tasks": tasks})).spec, before)
+
+
+def test_no_held_out_task_is_learned_from_when_goals_are_the_same():
+    pinned = pinned_of(["a", "b", " c\n d ", "e", "f"], ["c d", "b", "x"], numbers=(3, 3))
+    assert {task.goal for task in pinned.tasks["train"]} == {"a", "e", "f"}
+    assert pinned.left_out["train"] <= 2
+
+
+def test_a_held_out_task_is_judged_on_once_when_it_has_two_ids():
+    pinned = pinned_of(["a", "b"], ["x", "x", "y", "z"], numbers=(2, 3))
+    assert sorted(task.goal for task in pinned.tasks["evaluate"]) == ["x", "y", "z"]
+
+
+def test_fewer_tasks_are_learned_from_when_some_are_held_out():
+    pinned = pinned_of(["a", "b", "c"], ["c", "x"], numbers=(3, 2))
+    assert (len(pinned.tasks["train"]), pinned.left_out["train"]) == (2, 1)
+
+
+def test_all_that_was_pinned_stays_when_the_held_out_tasks_become_more():
+    before = pinned_of(["a", "b", "c", "d"], ["x", "y"], numbers=(3, 2))
+    learned = [task.goal for task in before.tasks["train"]]
+    # the split grew, was put in another order, and has one of the training tasks, and one of its own, again
+    after = pinned_of(["a", "b", "c", "d"], ["x", "y", "z", learned[0], "v", "y", "w"], numbers=(3, 5), before=before)
+    assert after.tasks["train"] == before.tasks["train"]
+    assert after.tasks["evaluate"][:2] == before.tasks["evaluate"]
+    assert sorted(task.goal for task in after.tasks["evaluate"][2:]) == ["v", "w", "z"]
+
+
+def test_pinning_fails_when_there_are_no_more_held_out_tasks():
+    before = pinned_of(["a"], ["x", "y"], numbers=(1, 2))
+    with pytest.raises(StageFailure, match=r"tasks\.evaluate: 3: .* no held-out tasks beyond the 2 that are pinned"):
+        pinned_of(["a"], ["x", "y", "y"], numbers=(1, 3), before=before)
+    with pytest.raises(StageFailure, match="no longer has 1 tasks of this run, such as 'test/1'"):
+        pinned_of(["a"], ["x"], numbers=(1, 1), before=before)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "told"),
+    [
+        (
+            ["a", "b", "c", "d"],
+            ["b", "c", "d", "x"],
+            r"tasks\.train: 4: .* only 1 are no held-out tasks under other ids",
+        ),
+        (["a", "b", "c", "d"], ["x", "x", "x", "x"], r"tasks\.evaluate: 4: .* only 1 are different"),
+    ],
+)
+def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[str], told: str):
+    with pytest.raises(StageFailure, match=told):
+        pinned_of(train, test, numbers=(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("train/9", "'train/9' stands where a Task should"),
+        (GOOD[0], f"two tasks with the id '{GOOD[0].id}'"),
+        (Task("", "train", "put", "a"), "empty id"),
+        (Task("a", "train", "put", b"goal"), "task's goal is b'goal', not a str"),  # type: ignore[arg-type]
+        (Task("a", "train", "put", "a\0b"), "task's goal holds a NUL character"),
+        (Task("a\ud800", "train", "put", "a"), "task's id is no Unicode text"),
+        (Task("a", "train", None, "a"), "task's category is None"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_task_that_is_none_is_told(wrong: Any, told: str):
+    with pytest.raises(StageFailure, match=f"the split train of made up.*{told}"):
+        pin(having([*GOOD, wrong]), SPEC)
