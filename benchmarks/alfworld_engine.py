@@ -1,4 +1,4 @@
-"""CPU time of our ALFWorld engine beside stock ALFWorld's, on the same games and commands, in one run.
+"""CPU time of our ALFWorld engine next to stock ALFWorld's, on the same games and commands, in one run.
 
     python -m benchmarks.alfworld_engine                            on generated games
     python -m benchmarks.alfworld_engine --data $ALFWORLD_DATA      on ALFWorld's own
@@ -25,7 +25,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, conclude, options
+from benchmarks.support.figures import Figure, conclude, options
 
 Shown = tuple[str, list[str]]
 """A text and the admissible commands."""
@@ -60,7 +60,7 @@ class Ours:
     """Distillery's engine."""
 
     def __init__(self) -> None:
-        from distillery.environments.alfworld import engine, games
+        from distillery_alfworld import engine, games
 
         self._engine, self._games = engine, games
         self._game: Any = None
@@ -128,7 +128,7 @@ def measure_apart(engine: str, games: list[Path], steps: int, cache: Path) -> di
 def choose_games(data: Path | None, number: int, scratch: Path) -> tuple[str, list[Path]]:
     """The games, evenly out of all there are, and what to call them."""
     if data is None:
-        from distillery.environments.alfworld.environment import ALFWorld
+        from distillery_alfworld.environment import ALFWorld
 
         environment = ALFWorld({"games": "generated"}, scratch)
         environment.prepare({"train": number})

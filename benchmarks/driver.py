@@ -5,7 +5,7 @@
 All of the product takes part: queue in an embedded Postgres, driver, client, pool of environment processes, uvloop.
 The model server and the environment are stand-ins in other processes, which count for nothing, as does Postgres. Every
 episode has the same number of steps, with prompts of 5 to 15 KB; all cases play the same steps, in turn. Times are CPU
-seconds of the process (``time.process_time``) from the first lease to the last result, divided by steps. They are told
+seconds of the process (``time.process_time``) from the first lease to the last result, divided by steps. They are given
 with the pool, and without it: then sessions are objects of this process, and what is left is client, loop and queue.
 """
 
@@ -25,20 +25,20 @@ from unittest import mock
 
 import uvloop
 
-from benchmarks.figures import Figure, conclude, options
-from benchmarks.stand_ins import Corridor, CorridorSession, registered, server, tasks
+from benchmarks.support.fakes import Corridor, CorridorSession, registered, server, tasks
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.agents.plain import Plain
 from distillery.core.api import parse
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
-from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.migrate import migrate
-from distillery.database.runs import register
+from distillery.database.runs import RunStore
 from distillery.environments.base import Observation, Task
-from distillery.environments.pool.pool import EnvironmentPool
-from distillery.llm.client import ChatClient
-from distillery.rollouts.player import Budget, play
-from distillery.rollouts.worker import Driver, collect_garbage_seldom
+from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool
+from distillery.llm.client import ChatClient, RequestSettings
+from distillery.rollouts.driver import Driver, DriverLimits, collect_garbage_seldom
+from distillery.rollouts.player import Budget, Player
 
 FEW, MANY = 32, 1024
 SECONDS = 0.02
@@ -93,20 +93,18 @@ async def measure(dsn: str, base_url: str, *, cases: Sequence[Case], episodes: i
     found = []
     async with (
         Database(dsn) as database,
-        ChatClient(base_url, "m", timeout=120) as client,
-        EnvironmentPool("corridor", {}, Path(), processes=1, step_timeout=60) as pool,
+        ChatClient(base_url, "m", RequestSettings(timeout=120)) as client,
+        EnvironmentPool(EnvironmentConfig("corridor", {}, Path()), processes=1, step_timeout=60) as pool,
     ):
-        run_id = await register(database, parse(RUN))
+        run_id = await RunStore(database).register(parse(RUN))
         for number, case in enumerate(cases, 1):
             environments: Any = pool if case.pool else AtHand()
-            queue = EpisodeQueue(database, run_id, number, ["own"], worker="w", seconds=120)
-            await queue.enqueue(Wanted(task, "own") for task in tasks([steps] * episodes))
+            queue = EpisodeQueue(database, run_id, round=number, arms=["own"], worker=Worker("w", 120))
+            await queue.enqueue(EpisodeRequest(task, "own") for task in tasks([steps] * episodes))
             driver = Driver(
                 queue,
-                partial(play, agent=agent, examples=0, environments=environments, client=client, budget=budget),
-                concurrency=case.concurrency,
-                lease_seconds=120,
-                max_attempts=1,
+                partial(Player(agent, 0, environments, client).play, budget=budget),
+                DriverLimits(concurrency=case.concurrency, lease_seconds=120, max_attempts=1),
                 on_progress=ignore,
             )
             collect_garbage_seldom()

@@ -28,16 +28,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import Figure, conclude, options
-from benchmarks.http_load import Load, Turn, carry_out
-from benchmarks.stand_ins import ROOT, server
+from benchmarks.support.fakes import ROOT, server
+from benchmarks.support.figures import Figure, conclude, options
+from benchmarks.support.http_load import Load, Turn, carry_out
 from distillery.core.api import parse
-from distillery.core.vllm_arguments import ServedModel
-from distillery.serving.process import die_with_parent, free_port
+from distillery.core.child_processes import die_with_parent, free_port
+from distillery.core.model_servers import ServedModel
 from distillery.serving.vllm import VllmServer
 from distillery_gateway.auth.api_keys import digest_of
 from distillery_operator.manifests import gateway
-from distillery_operator.manifests.names import RunRef
+from distillery_operator.model.names import RunRef
 from distillery_operator.settings import Settings
 
 STEP = 0.02
@@ -119,13 +119,13 @@ class Process:
 @contextlib.contextmanager
 def through(upstream: str, folder: Path) -> Generator[Process]:
     """The gateway in front of a server that serves ``m``, as the operator would start it in a pod."""
-    made = gateway.gateway(RunRef(parse(RUN), "uid"), gpu=False, settings=Settings())
+    made = gateway.gateway_container(RunRef(parse(RUN), "uid"), gpu=False, settings=Settings())
     folder.mkdir(parents=True)
     (folder / "keys").mkdir()
     (folder / "keys" / "client").write_text(digest_of(KEY))
     (folder / "desired").write_text(json.dumps({"generation": 1, "aliases": {"m": [{"model": "m"}]}}))
     port, admin = free_port(), free_port()
-    told = {variable["name"]: variable["value"] for variable in made["env"]} | {
+    environment = {variable["name"]: variable["value"] for variable in made["env"]} | {
         "DISTILLERY_UPSTREAM_URL": upstream,
         "DISTILLERY_PORT": str(port),
         "DISTILLERY_ADMIN_PORT": str(admin),
@@ -135,7 +135,7 @@ def through(upstream: str, folder: Path) -> Generator[Process]:
     command = [sys.executable, *made["command"][1:]]
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen(command, env={**os.environ, **told}, stderr=log, preexec_fn=die_with_parent) as process,
+        subprocess.Popen(command, env={**os.environ, **environment}, stderr=log, preexec_fn=die_with_parent) as process,
     ):
         try:
             _wait_until_ready(f"http://127.0.0.1:{admin}/readyz", process)
@@ -156,20 +156,34 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
 
 
-def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int, note: str = "") -> list[Figure]:
-    """The figures of a server.
+@dataclass(frozen=True)
+class Upstream:
+    """A model server behind the gateway.
+
+    Attributes:
+        name: of the server, in words.
+        url: where it answers.
+        note: why tokens a second may fall short.
+    """
+
+    name: str
+    url: str
+    note: str = ""
+
+
+def compare(upstream: Upstream, scratch: Path, *, pairs: int, rounds: int) -> list[Figure]:
+    """Return the figures of a server.
 
     Args:
-        name: of the server, in words.
-        upstream: its URL.
+        upstream: the server.
         scratch: folder for the gateway's files and log.
         pairs: of requests, for latency.
         rounds: of turns of many clients.
-        note: why tokens a second may fall short.
     """
-    with through(upstream, scratch / "gateway") as front:
+    name = upstream.name
+    with through(upstream.url, scratch / "gateway") as front:
         load = Load(
-            addresses={"with": front.url, "without": upstream},
+            addresses={"with": front.url, "without": upstream.url},
             path="/v1/chat/completions",
             headers={"Authorization": f"Bearer {KEY}"},
             body={**BODY, "max_tokens": 8},
@@ -195,7 +209,7 @@ def compare(name: str, upstream: str, scratch: Path, *, pairs: int, rounds: int,
         Figure(f"latency added to the first byte of a stream, 1 client, {name}", first.median, first.n("requests"),
                most=2, unit="ms", room=4),
         Figure(f"tokens/s with / without, {CLIENTS} clients, {name}", speed.median, speed.n(streams), least=0.95,
-               note=note),
+               note=upstream.note),
         Figure(f"tokens/s without, {CLIENTS} clients, {name}",
                float(np.median([_speed(turn) for turn in turns if turn.address == "without"])), streams),
         Figure(f"gateway CPU per token, {CLIENTS} clients, {name}", 1e6 * spent / tokens, f"{tokens:,.0f} tokens",
@@ -232,11 +246,12 @@ async def measure(scratch: Path, *, short: bool) -> list[Figure]:
     """The figures of both servers; in the short form of the stand-in alone."""
     pairs, rounds = (100, 3) if short else (1000, 10)
     with server(STEP) as base_url:
-        upstream = base_url.removesuffix("/v1")
-        figures = compare("a paced fake server", upstream, scratch / "paced", pairs=pairs, rounds=rounds)
+        paced = Upstream("a paced fake server", base_url.removesuffix("/v1"))
+        figures = compare(paced, scratch / "paced", pairs=pairs, rounds=rounds)
     if not short:
-        async with vllm(scratch / "vllm.log") as upstream:
-            figures += compare("vLLM on a CPU", upstream, scratch / "vllm", pairs=500, rounds=rounds, note=SHARED)
+        async with vllm(scratch / "vllm.log") as url:
+            upstream = Upstream("vLLM on a CPU", url, SHARED)
+            figures += compare(upstream, scratch / "vllm", pairs=500, rounds=rounds)
     return figures
 
 

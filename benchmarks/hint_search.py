@@ -1,12 +1,12 @@
-"""Filtered search in a hint bank of 100,000 hints: what is found, how long it takes, and pgvector's defaults beside it.
+"""Filtered search in a hint bank of 100,000 hints: recall and time, next to pgvector's defaults.
 
     python -m benchmarks.hint_search                    minutes, most of them for the index
     python -m benchmarks.hint_search --hints 1000000    a quarter of an hour or more, 10 GB of memory, 4 GB of disk
 
-Hints have seeded vectors around a thousand centres and one of thirty categories each, drawn apart from the vectors: the
-filter leaves three hints of a centre, which is as hard as it gets for HNSW. Queries are near to centres too. The search
+Hints have seeded vectors around a thousand centers and one of thirty categories each, drawn apart from the vectors: the
+filter leaves three hints of a center, which is as hard as it gets for HNSW. Queries are near to centers too. The search
 is the bank's own (``HintBank.nearest``), in an embedded Postgres with the product's schema and indices: it compares all
-that the filter leaves where they are few, as they are among 100,000. Beside it the way that it takes where they are
+that the filter leaves where they are few, as they are among 100,000. Next to it is the way that it takes where they are
 many, as among a million, by the HNSW index with the bank's settings, and the same query with pgvector's default
 settings. Recall is the share of the 3 nearest by exact search, in the precision that is stored. Times are wall times of
 one search after the other, the transaction included, on a connection that has searched before; the three ways take
@@ -30,23 +30,23 @@ import psycopg
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
-from benchmarks.figures import Figure, conclude, options
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.database import Database
+from distillery.database import hints as product
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.hints import bank as product
 from distillery.hints.bank import HintBank
 from distillery.hints.embedder import DIMENSIONS
 
-CATEGORIES, CENTRES, K = 30, 1000, 3
+CATEGORIES, CENTERS, K = 30, 1000, 3
 SPREAD = 0.06
-"""Of a vector's components around its centre's, which are of the size of 1 / sqrt(384) = 0.05."""
+"""Of a vector's components around its center's, which are of the size of 1 / sqrt(384) = 0.05."""
 
 OURS = "as in the hint bank"
 WAYS: dict[str, dict[str, Any]] = {
-    OURS: {"_FEW": product._FEW},
-    "with HNSW, as in large hint banks": {"_FEW": 0},
-    "with HNSW and pgvector's defaults": {"_FEW": 0, "_APPROXIMATE": ()},
+    OURS: {"_MAX_EXACT": product._MAX_EXACT},
+    "with HNSW, as in large hint banks": {"_MAX_EXACT": 0},
+    "with HNSW and pgvector's defaults": {"_MAX_EXACT": 0, "_APPROXIMATE": ()},
 }
 """What of the product's module is replaced."""
 
@@ -65,9 +65,9 @@ class Search:
     milliseconds: float
 
 
-def vectors(count: int, rng: np.random.Generator, centres: Vectors) -> Vectors:
-    """Unit vectors around centres drawn at random, rounded as halfvec rounds."""
-    made = centres[rng.integers(len(centres), size=count)] + SPREAD * rng.standard_normal((count, DIMENSIONS))
+def vectors(count: int, rng: np.random.Generator, centers: Vectors) -> Vectors:
+    """Unit vectors around centers drawn at random, rounded as halfvec rounds."""
+    made = centers[rng.integers(len(centers), size=count)] + SPREAD * rng.standard_normal((count, DIMENSIONS))
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return made.astype(np.float16).astype(np.float32)
 
@@ -82,7 +82,7 @@ def fill(dsn: str, hints: Vectors, categories: NDArray[np.int64]) -> None:
         with connection.cursor().copy(f"COPY hint ({columns}) FROM STDIN".encode()) as copy:
             for number, (vector, category) in enumerate(zip(hints, categories, strict=True)):
                 text = f"Hint {number}: where {{object}} is kept."
-                copy.write_row(("b", "e", "a", f"c{category}", text, 1, "miner", HalfVector(vector).to_text()))
+                copy.write_row(("b", "e", "a", f"c{category}", text, 1, "rules", HalfVector(vector).to_text()))
         connection.execute("SET maintenance_work_mem = '2GB'")
         connection.execute("SET max_parallel_maintenance_workers = 0")  # an embedded server's shared memory is small
         connection.execute(row[0])
@@ -125,9 +125,9 @@ def main() -> None:
     chosen = parser.parse_args()
     count, number = (10_000, 100) if chosen.short else (chosen.hints, chosen.queries)
     rng = np.random.default_rng(0)
-    centres = (rng.standard_normal((CENTRES, DIMENSIONS)) / np.sqrt(DIMENSIONS)).astype(np.float32)
-    hints, categories = vectors(count, rng, centres), rng.integers(CATEGORIES, size=count)
-    queries, asked = vectors(number, rng, centres), rng.integers(CATEGORIES, size=number)
+    centers = (rng.standard_normal((CENTERS, DIMENSIONS)) / np.sqrt(DIMENSIONS)).astype(np.float32)
+    hints, categories = vectors(count, rng, centers), rng.integers(CATEGORIES, size=count)
+    queries, asked = vectors(number, rng, centers), rng.integers(CATEGORIES, size=number)
     nearest = exact(hints, categories, queries, asked)
     searches = list(zip(queries, asked.tolist(), nearest, strict=True))
     results: dict[str, list[Search]] = {way: [] for way in WAYS}

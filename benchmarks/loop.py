@@ -10,7 +10,7 @@ the cache of replies: those it gets are not those that the next prompt holds.
 
 A turn's prompt begins with the prompt and the reply of the turn before. At most that much can be cached, in whole
 blocks of the server's cache, whose size is the greatest divisor of all hits. Turns from the second on count, of all
-finished episodes of the run, where no older turns were dropped in between. Hits are what the server told of a request.
+finished episodes of the run, where no older turns were dropped in between. The server reports the hits.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from typing import Any
 import aiohttp
 import yaml
 
-from benchmarks.figures import Figure, conclude, options
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import load
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.planner.graph import BASE, OWN, TEACHER
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
-from distillery.database.episodes import read_episodes
+from distillery.database.episodes import EpisodeStore
 from distillery.database.migrate import migrate
-from distillery.database.runs import find
-from distillery.episodes import Episode, history
+from distillery.database.runs import RunStore
+from distillery.episodes import Episode, build_history
 from distillery.local.servers import Servers
 
 ROOT = Path(__file__).parents[1]
@@ -79,10 +79,10 @@ class Trace:
 
 async def read(database: Database, name: str) -> dict[str, Trace]:
     """The traces of a run's stages."""
-    run = await find(database, name)
+    run = await RunStore(database).find(name)
     traces = {}
     for stage, arms in STAGES.items():
-        episodes = {e.id: e for e in await read_episodes(database, run["id"], arms=arms, rounds=[1])}
+        episodes = {e.id: e for e in await EpisodeStore(database, run["id"]).read(arms=arms, rounds=[1])}
         rows = await database.fetch(
             "SELECT id, started_at, finished_at FROM episode WHERE id = ANY(%s) ORDER BY started_at", list(episodes)
         )
@@ -116,7 +116,9 @@ async def replay(trace: Trace, base_url: str, model: str, *, in_flight: int) -> 
                 for number, turn in enumerate(episode.turns):
                     body = {
                         "model": model,
-                        "messages": history(episode.head.messages, episode.turns[:number], turn.first_turn),
+                        "messages": build_history(
+                            episode.prompt_prefix.messages, episode.turns[:number], turn.first_turn
+                        ),
                         "max_tokens": turn.completion_tokens,
                         "ignore_eos": True,
                     }

@@ -26,12 +26,13 @@ import aiohttp
 import numpy as np
 import yaml
 
-from benchmarks.figures import Figure, conclude, options
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import GROUP, VERSION
-from distillery.serving.process import die_with_parent, free_port
+from distillery.core.child_processes import die_with_parent, free_port
 from distillery_operator.crd.generate import PLURAL
 from distillery_operator.kube.client import ApiError, KubeClient
 from distillery_operator.model import conditions
+from distillery_operator.model.conditions import Conditions
 from distillery_operator.model.objects import Manifest
 
 ROOT = Path(__file__).parents[1]
@@ -54,20 +55,20 @@ def document(name: str) -> Manifest:
 
 
 def ended(name: str) -> Manifest:
-    """The status of a run that was told to end long ago, as the operator left it."""
+    """The status of a run that ended long ago, as the operator left it."""
     now = "2026-01-01T00:00:00Z"
-    told: list[dict[str, Any]] = []
+    held = Conditions((), now, generation=1)
     for kind, reason, message in (
         (conditions.ACCEPTED, "Valid", "The resource is valid."),
         (conditions.COMPLETE, "RoundsEnded", "All rounds ended."),
         (conditions.READY, "Complete", ""),
     ):
-        told = conditions.set_condition(told, kind, True, reason, message, now=now, generation=1)
+        held = held.set(kind, True, reason, message)
     status = {
         "phase": "Complete",
         "stage": "",
         "message": "",
-        "conditions": told,
+        "conditions": held.to_status(),
         "observedGeneration": 1,
         "startTime": now,
         "completionTime": now,
@@ -211,7 +212,7 @@ def memory_of(pid: int) -> float:
 
 
 async def measure(place: Place, *, idle: int, new: int, seconds: float) -> dict[str, Any]:
-    """Times of new runs beside so many idle ones, how many of these were written meanwhile, and the memory it took."""
+    """Times of new runs next to so many idle ones, how many of these were written meanwhile, and the memory it took."""
     await place.fill(idle)
     async with operator() as (metrics, pid):
         started = time.monotonic()
@@ -253,15 +254,15 @@ def main() -> None:
         sys.exit(f"the API server refuses: {error}")
     n, looked = f"{new} new runs each", f"first reconcile of a new run, {many:,} idle runs"
     p99 = [float(np.percentile(found["seconds"], 99, method="inverted_cdf")) for found in (small, large, crowded)]
-    beside = f"with {foreign:,} pods of other owners"
+    others = f"with {foreign:,} pods of other owners"
     watched = f"{many:,} runs, while {new} runs were created and deleted, and for {seconds:.0f} s after"
     figures = [
         Figure(f"{looked}, p50", float(np.percentile(large["seconds"], 50, method="inverted_cdf")), n, unit="s"),
         # a machine that is busy is slow with any number of runs: what the operator adds is the ratio below
         Figure(f"{looked}, p99", p99[1], n, most=1, unit="s", room=5),
         Figure(f"{looked}, p99, relative to {few:,} idle runs", p99[1] / p99[0], n, most=1.5, room=2),
-        Figure(f"{looked}, p99, {beside}", p99[2], n, most=1, unit="s", room=5),
-        Figure(f"memory, {beside}", crowded["memory"] - large["memory"], "1 start each", most=20, unit="MB"),
+        Figure(f"{looked}, p99, {others}", p99[2], n, most=1, unit="s", room=5),
+        Figure(f"memory, {others}", crowded["memory"] - large["memory"], "1 start each", most=20, unit="MB"),
         Figure("writes to idle runs", large["writes"], watched, most=0, room=1),
         Figure(f"operator start to first reconcile, {many:,} idle runs", large["started"], "1 start", unit="s"),
     ]

@@ -1,8 +1,8 @@
-"""Tokens a second of our trainer beside TRL's SFTTrainer, on the same token ids, labels and model, in one run.
+"""Tokens a second of our trainer next to TRL's SFTTrainer, on the same token ids, labels and model, in one run.
 
     python -m benchmarks.training --trl FOLDER
 
-TRL is no dependency of Distillery: it is taken from a folder that ``make bench`` fills (requirements/bench.in), beside
+TRL is no dependency of Distillery: it is taken from a folder that ``make bench`` fills (requirements/bench.in), next to
 the same torch, transformers and peft. It runs with its defaults but for what would hamper it or change it: nothing
 is truncated, no gradient checkpointing, float32 as ours on a CPU, our order of samples. Both train the same LoRA on
 models/micro with the same AdamW and schedule. Lengths are log-normal, their mean below 0.35 of the longest, as episodes
@@ -26,11 +26,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, conclude, options
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api.spec.training import Training
-from distillery.training.architecture import peft_config
+from distillery.training.architecture import build_peft_config
 from distillery.training.lora import LoraTrainer
-from distillery.training.packing import order
+from distillery.training.packing import plan_batches
 from distillery.training.samples import Sample
 
 MODEL = Path(__file__).parents[1] / "models" / "micro"
@@ -56,7 +56,7 @@ class Turn:
         seconds: of CPU time, without loading.
         real: tokens of samples that the model saw.
         computed: tokens that the model computed, padding included.
-        losses: of every step, in nats a learnt token.
+        losses: of every step, in nats a learned token.
     """
 
     seconds: float
@@ -79,7 +79,7 @@ class Count:
 
 
 def samples(count: int, *, equal: bool) -> list[Sample]:
-    """Seeded samples; a twelfth of the tokens are learnt, in replies of eight."""
+    """Seeded samples; a twelfth of the tokens are learned, in replies of eight."""
     rng = random.Random(0)
     lengths = [EQUAL if equal else min(LONGEST, max(64, round(rng.lognormvariate(6.1, 0.7)))) for _ in range(count)]
     if not equal:
@@ -96,18 +96,18 @@ def ours(chosen: Sequence[Sample]) -> Turn:
     count, losses, start = Count(), list[float](), 0.0
 
     class Watched(LoraTrainer):
-        def _adapted_model(self) -> Any:
-            model = super()._adapted_model()
+        def _load_adapted_model(self) -> Any:
+            model = super()._load_adapted_model()
             model.get_input_embeddings().register_forward_pre_hook(count)
             return model
 
-        def _optimizer(self, parameters: Any) -> Any:
+        def _build_optimizer(self, parameters: Any) -> Any:
             nonlocal start
             start = time.process_time()
-            return super()._optimizer(parameters)
+            return super()._build_optimizer(parameters)
 
-        def _step(self, model: Any, trained: Any, optimizer: Any, rows: Any) -> float:
-            losses.append(super()._step(model, trained, optimizer, rows))
+        def _take_step(self, model: Any, trained: Any, optimizer: Any, rows: Any) -> float:
+            losses.append(super()._take_step(model, trained, optimizer, rows))
             return losses[-1]
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -131,7 +131,7 @@ def trl(chosen: Sequence[Sample]) -> Turn:
             return SequentialSampler(chosen)
 
     size = SETTINGS.batch_size
-    steps = order(len(chosen), batch_size=size, epochs=SETTINGS.epochs, seed=SETTINGS.seed)
+    steps = plan_batches(len(chosen), batch_size=size, epochs=SETTINGS.epochs, seed=SETTINGS.seed)
     ordered = [chosen[index] for step in steps for index in step]
     labels = [[t if n in set(s.targets) else -100 for n, t in enumerate(s.ids)] for s in ordered]
     columns = {"input_ids": [list(sample.ids) for sample in ordered], "labels": labels}
@@ -141,7 +141,7 @@ def trl(chosen: Sequence[Sample]) -> Turn:
             model=model,
             processing_class=AutoTokenizer.from_pretrained(MODEL),
             train_dataset=Dataset(InMemoryTable.from_pydict(columns), fingerprint="benchmark"),
-            peft_config=peft_config(SETTINGS.lora, model),
+            peft_config=build_peft_config(SETTINGS.lora, model),
             args=SFTConfig(
                 output_dir=scratch,
                 max_length=None,

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from distillery.environments.base import Task
-from distillery.environments.webshop.environment import WebShop
-from distillery.environments.webshop.session import WebShopSession
-from distillery.environments.webshop.shop import Goals
+from distillery_webshop.compiled_shop import Goals
+from distillery_webshop.environment import WebShop
+from distillery_webshop.session import WebShopSession
 
 _FIELDS = {"Rss": "rss", "Pss": "pss", "Anonymous": "own"}
 
@@ -121,15 +121,15 @@ def workers(number: int, arguments: list[str]) -> list[dict[str, Any]]:
         subprocess.Popen([*command, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for seed in range(number)
     ]
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for process in processes:
         assert process.stdout is not None
-        told.append(json.loads(process.stdout.readline()))
-    for process, result in zip(processes, told, strict=True):
+        results.append(json.loads(process.stdout.readline()))
+    for process, result in zip(processes, results, strict=True):
         result["memory_mb"] = json.loads(_ask(process))
     for process in processes:
         process.communicate()
-    return told
+    return results
 
 
 def _ask(process: subprocess.Popen[str]) -> str:

@@ -1,4 +1,4 @@
-"""Rollout workers that share a stage's games: throughput of W beside 1, and what killing a fifth of them costs.
+"""Rollout workers that share a stage's games: throughput of W next to 1, and what killing a fifth of them costs.
 
     python -m benchmarks.workers
 
@@ -20,24 +20,24 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Generator
-from dataclasses import asdict
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.figures import Figure, conclude, options
-from benchmarks.stand_ins import registered, server, tasks
+from benchmarks.support.fakes import registered, server, tasks
+from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import parse
 from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
+from distillery.core.child_processes import die_with_parent
 from distillery.core.contracts.stage_config import Server, StageConfig
 from distillery.core.planner.graph import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.serving.process import die_with_parent
 
 IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
 """Episodes of a worker, seconds of a lease, seconds of the server for an answer."""
@@ -45,24 +45,29 @@ IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
 STAGE = Stage(StageId(1, Kind.ROLLOUT), player=BASE, arms=(OWN,))
 
 
+@dataclass(frozen=True)
+class Place:
+    """The place of all cases: a folder for artifacts and logs, a database, and the variables of the workers."""
+
+    folder: Path
+    dsn: str
+    environment: Mapping[str, str]
+
+
 class Case:
     """One stage, played by so many workers.
 
     Args:
         name: of the run.
-        folder: for its artifacts and logs.
-        dsn: of the database.
-        environment: variables of the workers.
+        place: shared with other cases.
         workers: how many.
         episodes: for all of them together.
     """
 
-    def __init__(
-        self, name: str, folder: Path, dsn: str, environment: dict[str, str], *, workers: int, episodes: int
-    ) -> None:
-        self._folder = folder / name
-        self._dsn = dsn
-        self._environment = {**environment, "DISTILLERY_DATABASE_URL": dsn, "OMP_NUM_THREADS": "1"}
+    def __init__(self, name: str, place: Place, *, workers: int, episodes: int) -> None:
+        self._folder = place.folder / name
+        self._dsn = place.dsn
+        self._environment = {**place.environment, "DISTILLERY_DATABASE_URL": place.dsn, "OMP_NUM_THREADS": "1"}
         self._workers = workers
         rng = random.Random(0)
         self._tasks = tasks([rng.randint(6, 14) for _ in range(episodes)])
@@ -173,10 +178,10 @@ def main() -> None:
         environment = registered(folder / "plugins")
         with EmbeddedPostgres(folder / "pg") as postgres:
             migrate(postgres.dsn)
+            place = Place(folder, postgres.dsn, environment)
 
             def play(name: str, number: int, *, kill: bool = False) -> dict[str, Any]:
-                case = Case(name, folder, postgres.dsn, environment, workers=number, episodes=number * episodes)
-                return case.play(kill=kill)
+                return Case(name, place, workers=number, episodes=number * episodes).play(kill=kill)
 
             one, all_ = play("one", 1), play("all", workers)
             killed = None if chosen.short else play("killed", workers, kill=True)

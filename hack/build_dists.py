@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 UV = ROOT / ".venv" / "bin" / "uv"
 
-PACKAGES = ("pipeline", "operator", "gateway")
+PACKAGES = ("pipeline", "operator", "gateway", "environments/alfworld", "environments/webshop")
 """The folders with a pyproject.toml."""
 
 CONSTRAINTS = ROOT / "requirements" / "local.txt"

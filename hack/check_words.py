@@ -3,9 +3,9 @@
     python hack/check_words.py          check the repository
     python hack/check_words.py FOLDER   check another copy of it
 
-It reads the Markdown pages, the chart, the examples, and of the Python packages the public docstrings and the messages.
-Private code and the tests are not held to the words yet: the check counts theirs. Text in backticks is a name and
-is never checked. Only the standard library is needed.
+It reads the Markdown pages, the chart, the examples, and all Python code: docstrings, messages, comments and names.
+How a docstring begins is checked in the public code of the packages. Text in backticks is never checked. Only the
+standard library is needed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ from pathlib import Path
 WIDTH = 100
 """Characters that a line of Markdown prose may have."""
 
-PACKAGES = ("pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway")
+PACKAGES = (
+    "pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway",
+    "environments/alfworld/distillery_alfworld", "environments/webshop/distillery_webshop",
+)  # fmt: skip
 PAGES = (
     "*.md", ".github/**/*.md", "charts/**/*.md", "docs/**/*.md", "examples/**/*.md", "models/**/*.md", "tests/**/*.md",
-    "pipeline/*.md", "operator/*.md", "gateway/*.md",
+    "pipeline/*.md", "operator/*.md", "gateway/*.md", "environments/**/*.md",
 )  # fmt: skip
 TEXTS = (
     "Makefile", "docs/**/*.yaml", "charts/**/*.yaml", "charts/**/*.json", "charts/**/*.tpl", "charts/**/*.txt",
     "examples/**/*.yaml", ".github/**/*.yaml", ".github/**/*.yml",
 )  # fmt: skip
-LISTS = ("hack/check_words.py", "tests/unit/hack/test_check_words.py")
-"""The files that list the words; they are not counted."""
-COUNTED = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py")
+PROGRAMS = ("tests/**/*.py", "benchmarks/**/*.py", "hack/**/*.py", "models/**/*.py", "scripts/**/*.py")
+EXEMPT = (
+    "hack/check_words.py", "tests/unit/hack/test_check_words.py",  # they list the words
+    "pipeline/distillery/database/migrations/versions/*.py",  # released: they name what a database had
+)  # fmt: skip
+"""The Python files that are not checked."""
 
 WORDS: Mapping[str, str] = {
     r"newcomers?|guests?": "canary",
@@ -95,11 +101,10 @@ _KEYS = re.compile(r"^\s*(?:- )?[\w./-]+:(?=\s|$)|(?<=[{,])\s*[\w-]+:(?=\s)|\"[\
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of text with its place, its kind, and whether it is held to STYLE.md or only counted."""
+    """A piece of text with its place, and whether it is a public docstring: of anything, or of a function."""
 
     line: int
     text: str
-    strict: bool = True
     is_docstring: bool = False
     is_function: bool = False
 
@@ -113,26 +118,20 @@ class Problem:
 
 
 def main() -> int:
-    """Print every problem with its place, then the counts; the exit code is 1 if there is a problem."""
+    """Print every problem with its place; the exit code is 1 if there is a problem."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[1]
-    problems, counts = check(root)
+    problems = check(root)
     print("\n".join(problems), end="\n" if problems else "")
-    for kind, count in counts.items():
-        print(f"{count} words that STYLE.md excludes are left in {kind}.")
     return 1 if problems else 0
 
 
-def check(root: Path) -> tuple[list[str], dict[str, int]]:
-    """Return the problems of a repository, and how many words of private code and of tests are only counted."""
+def check(root: Path) -> list[str]:
+    """Return the problems of a repository."""
     messages = list[str]()
-    counts = {"private code": 0, "tests": 0}
     for path, passages, page in read_repository(root):
-        problems = [problem for passage in passages if passage.strict for problem in check_passage(passage)]
-        problems += check_width(page)
+        problems = [problem for passage in passages for problem in check_passage(passage)] + check_width(page)
         messages += [f"{path}:{p.line}: {p.message}" for p in sorted(problems, key=lambda p: p.line)]
-        kind = "tests" if path.startswith("tests/") else "private code"
-        counts[kind] += sum(len(find_words(passage.text)) for passage in passages if not passage.strict)
-    return messages, counts
+    return messages
 
 
 def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
@@ -144,13 +143,11 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
         yield path, passages, text
     for file in sorted(_files(root, TEXTS)):
         yield file.relative_to(root).as_posix(), [Passage(1, without_keys(file.read_text()))], ""
-    for file in sorted(_files(root, [f"{package}/**/*.py" for package in PACKAGES])):
+    exempt = _files(root, EXEMPT)
+    for file in sorted(_files(root, [f"{package}/**/*.py" for package in PACKAGES]) - exempt):
         yield file.relative_to(root).as_posix(), read_python(file.read_text()), ""
-    for file in sorted(_files(root, ["scripts/**/*.py"])):
-        passages = [Passage(p.line, p.text, strict=True) for p in read_python(file.read_text(), names=False)]
-        yield file.relative_to(root).as_posix(), passages, ""
-    for file in sorted(_files(root, COUNTED) - {root / path for path in LISTS}):
-        passages = [Passage(p.line, p.text, strict=False) for p in read_python(file.read_text())]
+    for file in sorted(_files(root, PROGRAMS) - exempt):
+        passages = [Passage(p.line, p.text) for p in read_python(file.read_text())]
         yield file.relative_to(root).as_posix(), passages, ""
 
 
@@ -201,14 +198,14 @@ def prose_lines(text: str) -> Iterator[tuple[int, str]]:
         previous = stripped
 
 
-def read_python(source: str, *, names: bool = True) -> list[Passage]:
-    """Return the docstrings, strings and comments of a Python file, and its names if asked for."""
+def read_python(source: str) -> list[Passage]:
+    """Return the docstrings, strings, comments and names of a Python file."""
     passages = list(_strings(ast.parse(source)))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            passages.append(Passage(token.start[0], token.string, strict=False))
-        elif token.type == tokenize.NAME and names:
-            passages.append(Passage(token.start[0], _spaced(token.string), strict=False))
+            passages.append(Passage(token.start[0], token.string))
+        elif token.type == tokenize.NAME:
+            passages.append(Passage(token.start[0], _spaced(token.string)))
     return passages
 
 
@@ -239,11 +236,9 @@ def _strings(node: ast.AST, public: bool = True, nested: bool = False) -> Iterat
             match statement:
                 case ast.Expr(value=ast.Constant(value=str(text)) as constant):
                     docstrings.append(constant)
-                    strict = public and not (before and _is_private(_target(before)))
-                    verb = strict and before is None and _is_function(node)
-                    yield Passage(
-                        constant.lineno, _blank(_ARGUMENTS, text), strict, is_docstring=strict, is_function=verb
-                    )
+                    shown = public and not (before and _is_private(_target(before)))
+                    verb = shown and before is None and _is_function(node)
+                    yield Passage(constant.lineno, _blank(_ARGUMENTS, text), is_docstring=shown, is_function=verb)
                 case _:
                     pass
     for child in ast.iter_child_nodes(node):
@@ -252,7 +247,7 @@ def _strings(node: ast.AST, public: bool = True, nested: bool = False) -> Iterat
                 continue
             case ast.Constant(value=str(text)):
                 is_message = bool(re.search(r"\s", text.strip()))
-                yield Passage(child.lineno, text if is_message else _spaced(text), strict=is_message)
+                yield Passage(child.lineno, text if is_message else _spaced(text))
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 is_function = not isinstance(child, ast.ClassDef)
                 yield from _strings(child, public and not nested and not _is_private(child.name), nested or is_function)

@@ -22,13 +22,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _VERSION = r"[0-9]+\.[0-9]+\.[0-9]+(?:-(?:alpha|beta|rc)\.[0-9]+)?"
 
+ENVIRONMENTS = ("alfworld", "webshop")
+"""The environments that are distributions of their own; extras of the pipeline name them with its version."""
+
 PACKAGES = tuple(
     f"{folder}/__init__.py"
-    for folder in ("pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway")
+    for folder in (
+        "pipeline/distillery",
+        "operator/distillery_operator",
+        "gateway/distillery_gateway",
+        *(f"environments/{name}/distillery_{name}" for name in ENVIRONMENTS),
+    )
 )
 """The modules whose ``__version__`` setuptools reads; the first is the one that all others have to agree with."""
 
-DISTRIBUTIONS = ("operator/pyproject.toml", "gateway/pyproject.toml")
+DISTRIBUTIONS = tuple(f"{folder}/pyproject.toml" for folder in ("operator", "gateway", "environments/*"))
 """They require the pipeline of their own version."""
 
 CHART = "charts/distillery/Chart.yaml"
@@ -63,6 +71,10 @@ def _form(files: tuple[str, ...], before: str, after: str = "", *, required: boo
 FORMS = (
     _form(PACKAGES, '^__version__ = "', '"$', required=True),
     _form(DISTRIBUTIONS, '^    "distillery-agents==', '",$', required=True),
+    *(
+        _form(("pipeline/pyproject.toml",), rf'^{name} = \["distillery-{name}==', r'"\]$', required=True)
+        for name in ENVIRONMENTS
+    ),
     _form((CHART,), "^version: ", "$", required=True),
     _form((CHART,), "^appVersion: ", "$", required=True),
     _form((CITATION,), "^version: ", "$", required=True),

@@ -25,11 +25,13 @@ import yaml
 
 from distillery.core.api import DistillationRun, canonical, load, parse
 from distillery.database import Database
-from distillery.database.runs import find, stage_rows
-from distillery.evaluation.arms import ArmOutcomes, compare, outcomes_of, pooled, with_stand_ins
-from distillery.formatting import p_value, percent, points
+from distillery.database.episodes import EpisodeStore
+from distillery.database.runs import RunStore
+from distillery.database.stages import StageStore
+from distillery.evaluation.arms import ArmResults, add_identical_students, compare, pool_runs, read_results
+from distillery.formatting import format_p_value, format_percent, format_points
 from distillery.local import workspace
-from distillery.report.table import COLUMNS, rows
+from distillery.report.arms_table import COLUMNS, build_rows
 
 _CONDITIONS = (
     "A p-value is about the students at hand, one trained adapter per arm and seed: it says how surely these differ on "
@@ -85,17 +87,17 @@ def seeded(document: DistillationRun, seed: int) -> DistillationRun:
 
 async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
     """What came out: all seeds together, and each."""
-    played: dict[str, Mapping[str, ArmOutcomes]] = {}
+    played: dict[str, Mapping[str, ArmResults]] = {}
     same_as: dict[str, dict[str, str]] = {}
     sources = []
     with workspace.database() as (dsn, _):
         async with Database(dsn) as database:
             for run in runs:
-                run_id = (await find(database, run.key))["id"]
-                stages = {row["name"]: row for row in await stage_rows(database, run_id)}
+                run_id = (await RunStore(database).find(run.key))["id"]
+                stages = {row["name"]: row for row in await StageStore(database, run_id).read()}
                 last = max(int(name[1 : name.index("-")]) for name in stages if name.endswith("-promote"))
                 name = run.metadata.name
-                played[name] = await outcomes_of(database, run_id, last, run.spec.evaluation.arms)
+                played[name] = await read_results(EpisodeStore(database, run_id), last, run.spec.evaluation.arms)
                 trained = {
                     arm: (stages.get(f"r{last}-train-{arm}") or {}).get("result") for arm in run.spec.evaluation.arms
                 }
@@ -106,7 +108,7 @@ async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
     # a student that one seed had no need to train, and another had, is compared in all
     everywhere = set.intersection(*(set(same) for same in same_as.values()))
     each = {
-        name: with_stand_ins(arms, {a: b for a, b in same_as[name].items() if a not in everywhere})
+        name: add_identical_students(arms, {a: b for a, b in same_as[name].items() if a not in everywhere})
         for name, arms in played.items()
     }
     first = next(iter(same_as.values()))
@@ -114,14 +116,14 @@ async def read(runs: Sequence[DistillationRun]) -> dict[str, Any]:
 
 
 def conclude(
-    each: Mapping[str, Mapping[str, ArmOutcomes]],
+    each: Mapping[str, Mapping[str, ArmResults]],
     sources: Sequence[str],
     metric: str,
     same_as: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The arms and comparisons of all runs together, and of each by its name; ``same_as`` as in :func:`compare`."""
 
-    def told(arms: Mapping[str, ArmOutcomes]) -> dict[str, Any]:
+    def describe(arms: Mapping[str, ArmResults]) -> dict[str, Any]:
         return {
             "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
             "comparisons": compare(arms, metric, same_as=same_as),
@@ -129,19 +131,21 @@ def conclude(
 
     return {
         "sources": list(sources),
-        **told(pooled(list(each.values()))),
-        "seeds": {n: told(a) for n, a in each.items()},
+        **describe(pool_runs(list(each.values()))),
+        "seeds": {n: describe(a) for n, a in each.items()},
     }
 
 
 def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     """Both tables, and what they are about."""
     seeds = found["seeds"].values()
-    successes = {arm: ", ".join(percent(seed["arms"][arm]["success"]) for seed in seeds) for arm in found["arms"]}
+    successes = {
+        arm: ", ".join(format_percent(seed["arms"][arm]["success"]) for seed in seeds) for arm in found["arms"]
+    }
     header = ["a", "b", "each seed: a - b", "tasks", "a - b", "95 % interval", "p", "p (Holm)"]
     yield from _table(header, [_comparison(c, seeds) for c in found["comparisons"]])
     yield ""
-    yield from _table([*COLUMNS, "each seed %"], [[*row, successes[row[0]]] for row in rows(found)])
+    yield from _table([*COLUMNS, "each seed %"], [[*row, successes[row[0]]] for row in build_rows(found)])
     yield ""
     base = next(iter(found["arms"].values()))
     tests = ", ".join(dict.fromkeys(c["test"] for c in found["comparisons"]))
@@ -151,16 +155,16 @@ def markdown(found: Mapping[str, Any]) -> Iterator[str]:
     yield _CONDITIONS
 
 
-def _comparison(told: Mapping[str, Any], seeds: Iterable[Mapping[str, Any]]) -> list[str]:
-    low, high = map(points, told["ci"])
-    each = ", ".join(points(_difference(seed, told)) for seed in seeds)
-    p, corrected = p_value(told["p"]), p_value(told["pHolm"])
+def _comparison(comparison: Mapping[str, Any], seeds: Iterable[Mapping[str, Any]]) -> list[str]:
+    low, high = map(format_points, comparison["ci"])
+    each = ", ".join(format_points(_difference(seed, comparison)) for seed in seeds)
+    p, corrected = format_p_value(comparison["p"]), format_p_value(comparison["pHolm"])
     return [
-        told["a"],
-        told["b"],
+        comparison["a"],
+        comparison["b"],
         each,
-        str(told["tasks"]),
-        points(told["difference"]),
+        str(comparison["tasks"]),
+        format_points(comparison["difference"]),
         f"{low} to {high}",
         p,
         corrected,

@@ -1,9 +1,12 @@
-"""The programs between users and vLLM: the gateway, and the syncer that keeps vLLM's adapters as they should be.
+"""The programs between users and vLLM: the gateway, and the syncer that keeps vLLM's adapters up to date.
 
-Read in this order: ``desired`` (what is to be served), ``routing`` (what is served now), ``live`` (its traffic counts),
-``keys`` and ``limits`` (who may ask, and how much), ``requests`` and ``outcomes`` (what may be asked and reported),
-``connections`` (what a socket may cost), ``exchange`` and ``app`` (one request from its arrival to its end),
-``capture``, ``answers`` and ``redaction`` (what is kept of it, if anything is), ``main`` (start-up); then ``syncer``.
+main, settings      start-up, and the settings from environment variables
+refresh             the tasks that keep keys, routing document and loaded models up to date
+connections, auth   the limits of sockets, and the keys of clients with their limits
+proxy               one request from its arrival to its end
+routing             the target of each request, and the traffic counts
+capture             records of sessions, redacted, for the recorder
+syncer              the second program
 """
 
 __version__ = "0.1.0-alpha.2"

@@ -1,4 +1,4 @@
-"""Connections to the public port, bounded before anybody knows who is at the other end.
+"""Connections to the public port, limited before the client has sent a key.
 
 uvicorn has no limit on the size of a head, on the time that it takes to arrive, or on the number of connections. Here a
 connection is *waiting* from its beginning until it has sent the head of a request, and again between two requests for
@@ -35,7 +35,7 @@ class Reason(StrEnum):
     """The reason why the gateway ended a connection."""
 
     ADDRESS = "address_limit"
-    """Its address has as many as it may."""
+    """Its address has too many connections."""
     WAITING = "waiting_limit"
     """It waited longest of too many."""
     HEAD_SIZE = "head_too_large"
@@ -139,7 +139,7 @@ class Connection(HttpToolsProtocol):
             self._wait()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser, or a method here that it called, did not take."""
+        """Refuse data that the parser, or a method here that it called, rejected."""
         if self._reason is Reason.HEAD_SIZE:
             self._refuse_large()
         elif self._reason or not self._idle:
@@ -210,7 +210,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _idle(self) -> bool:
-        """Whether no request is being answered."""
+        """True if no request is being answered."""
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
         return cycle is None or cycle.response_complete
 
@@ -218,7 +218,7 @@ class Connection(HttpToolsProtocol):
         self._trusted = True
 
     def _wait(self) -> None:
-        """Have the next head, or the rest of a body that nobody reads, arrive in time."""
+        """Wait for the next head, or for the rest of a body that nobody reads, for a limited time."""
         if self._trusted and self._message_done and not self._head_begun and not self._unparsed:
             return  # kept alive between two requests
         if self._head_timer is None:
@@ -255,7 +255,7 @@ class Connection(HttpToolsProtocol):
         self._refuse(Reason.HEAD_SIZE, 431, "The request's head is too large.")
 
     def _refuse(self, reason: Reason, status: int, message: str) -> None:
-        """Answer if no other answer is under way, and close."""
+        """Answer if no other response is in progress, and close."""
         self._stop_waiting()
         if not self._idle:
             self.end(reason)
@@ -267,7 +267,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _network(address: str) -> str:
-    """The address, or the network of an IPv6 address."""
+    """Return the address, or the network of an IPv6 address."""
     if ":" not in address:
         return address
     return str(ipaddress.ip_network((address.partition("%")[0], _IPV6_NETWORK), strict=False))

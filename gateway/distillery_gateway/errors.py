@@ -1,4 +1,4 @@
-"""Errors as OpenAI's API has them."""
+"""Errors in the form of OpenAI's API, and the end of a client's connection."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+class ClientGone(Exception):
+    """The end of the client's connection: there is nobody to answer any more."""
+
+
 @dataclass
-class Refusal(Exception):
-    """A request that is not answered by the model.
+class ApiError(Exception):
+    """An error that answers a request in place of the model.
 
     Attributes:
         status: of HTTP.
         code: for programs.
-        message: for people. Says nothing of what stands behind the gateway.
+        message: for people. Does not reveal the servers behind the gateway.
         parameter: the field to blame.
         headers: more headers.
     """
@@ -35,8 +39,8 @@ class Refusal(Exception):
         return json.dumps({"error": error}).encode()
 
 
-def no_such_model(model: str) -> Refusal:
-    """Return the refusal for a missing model, and for one that the key may not use: it does not say which."""
-    return Refusal(
+def model_not_found(model: str) -> ApiError:
+    """Return the error for a missing model, and for one that the key may not use: it does not tell them apart."""
+    return ApiError(
         404, "model_not_found", f"The model {model[:64]!r} does not exist or you have no access to it.", "model"
     )

@@ -1,8 +1,12 @@
-"""The gateway's metrics. Labels are names that operators chose, never what clients sent."""
+"""The gateway's metrics. Labels are names that operators chose, never texts of clients."""
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from distillery_gateway.observers import ResponseObserver
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
@@ -45,3 +49,25 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.generation = Gauge("distillery_gateway_routing_generation", "Of the table in use.", registry=registry)
+
+
+class FirstByteTimer(ResponseObserver):
+    """The observer that measures the time to the first byte of a body: vLLM sends its headers before it generates.
+
+    Args:
+        metrics: the gateway's.
+        alias: the model's name for clients.
+        started: when the request arrived, in monotonic seconds.
+    """
+
+    def __init__(self, metrics: Metrics, alias: str, started: float) -> None:
+        self._metrics = metrics
+        self._alias = alias
+        self._started = started
+        self._observed = False
+
+    def chunk(self, data: bytes) -> None:
+        """Measure the time at the first part of the body."""
+        if not self._observed:
+            self._observed = True
+            self._metrics.first_byte.labels(self._alias).observe(time.monotonic() - self._started)

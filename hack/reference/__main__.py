@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from distillery.cli.parser import parser
+from distillery.cli.parser import build_parser
 from distillery.core.plugins import GROUPS
 from distillery_gateway import errors
 from distillery_gateway.proxy import outcomes, validation
@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "reference"
 
 _PIPELINE, _OPERATOR, _GATEWAY = "pipeline/distillery", "operator/distillery_operator", "gateway/distillery_gateway"
+_ENVIRONMENTS = "environments"
 
 
 def _read(path: str) -> str:
@@ -37,7 +38,7 @@ def _resource() -> str:
 
 
 def _commands() -> str:
-    return commands.render(parser())
+    return commands.render(build_parser())
 
 
 def _helm() -> str:
@@ -52,7 +53,7 @@ def _metrics() -> str:
 def _http() -> str:
     return http.render(
         endpoints=validation._ENDPOINTS,
-        outcomes=(outcomes.PATH, outcomes.Outcome.__doc__ or ""),
+        outcomes=(outcomes.PATH, outcomes.ReportedOutcome.__doc__ or ""),
         errors=[name for name in vars(errors) if not name.startswith("_")],
         gateway=modules(ROOT, _GATEWAY),
         modules=modules(ROOT, _GATEWAY, _PIPELINE, _OPERATOR),
@@ -66,7 +67,7 @@ def _environment() -> str:
         for field in fields(Settings)
         if (text := described[field.name])
     }
-    return environment.render(modules(ROOT, _PIPELINE, _OPERATOR, _GATEWAY), settings)
+    return environment.render(modules(ROOT, _PIPELINE, _OPERATOR, _GATEWAY, _ENVIRONMENTS), settings)
 
 
 def _shown(value: Any) -> str:
@@ -90,17 +91,23 @@ def _plugins() -> str:
     def module(path: str) -> Module:
         return Module.parse(path, _read(f"{_PIPELINE}/{path}"))
 
-    project = tomllib.loads(_read("pipeline/pyproject.toml"))["project"]
+    installed: dict[str, dict[str, str]] = {}
+    for project in (*sorted((ROOT / _ENVIRONMENTS).glob("*/pyproject.toml")), ROOT / "pipeline" / "pyproject.toml"):
+        groups = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"]
+        for group, entries in groups.items():
+            installed.setdefault(group, {}).update(entries)
     environments, agents, hints = (module(f"{name}/base.py") for name in ("environments", "agents", "hints"))
-    trainer = module("training/lora.py")
+    trainer, messages = module("training/lora.py"), module("core/contracts/messages.py")
     return plugins.render(
         GROUPS,
-        project["entry-points"],
+        installed,
         {
-            "environments": plugins.classes(environments, "Environment", "Session", "Task", "Observation", "Fact",
-                                            "Example", "ExampleTurn", "EnvironmentConfigurationError"),
-            "agents": plugins.classes(agents, "Agent", "Head", "Span", "Reply", "Message"),
-            "extractors": plugins.classes(hints, "Extractor", "ExtractionContext", "Mention"),
+            "environments": plugins.classes(environments, "Environment", "AgentSupport", "HintSupport", "Session",
+                                            "Task", "Observation", "Fact", "Example", "ExampleTurn",
+                                            "EnvironmentConfigurationError"),
+            "agents": plugins.classes(agents, "Agent", "PromptPrefix", "Span", "Reply")
+            + plugins.classes(messages, "Message", "TextPart", "ImagePart", "ToolCall", "FunctionCall"),
+            "extractors": plugins.classes(hints, "Extractor", "ExtractionContext", "HintCandidate"),
             "retrievers": plugins.classes(hints, "Retriever", "Hint"),
             "trainers": plugins.classes(trainer, "LoraTrainer", "Trained"),
         },

@@ -33,7 +33,7 @@ def render(
         entries = installed.get(group, {})
         blocks += [
             f"## {kind.capitalize()}",
-            paragraph(f"The group of entry points is {code(group)}. Distillery itself registers these:"),
+            paragraph(f"The group of entry points is {code(group)}. Distillery's packages register these:"),
             table(["name", "class"], [[code(name), code(target)] for name, target in entries.items()]),
         ]
         for definition in interfaces.get(kind, ()):

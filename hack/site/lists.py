@@ -35,7 +35,7 @@ def _indented(lines: list[str]) -> Iterator[str]:
         opened, marker = _FENCE.match(line), _MARKER.match(line)
         if not fence and (
             blank or opened or marker or line.startswith("#")
-        ):  # else a paragraph may go on at any column
+        ):  # else a paragraph may continue at any column
             while columns and indent < columns[-1]:
                 columns.pop()
         base = columns[-1] if columns else 0

@@ -9,8 +9,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from hack.testbed import images, node, programs
+from hack.testbed import node
 from hack.testbed.errors import ClusterError
+from hack.testbed.images import builder
+from hack.testbed.machine import programs
 from hack.testbed.places import Places
 
 _EPILOG = """\
@@ -102,12 +104,10 @@ def main() -> int:
             case "wipe":
                 node.wipe(places)
             case "build":
-                built = images.build(
-                    places, arguments.dockerfile, arguments.context, arguments.tag, target=arguments.target
-                )
-                print(built)
+                source = builder.Source(arguments.dockerfile, arguments.context, arguments.target)
+                print(builder.build(places, source, arguments.tag))
             case "load":
-                images.load(places, arguments.tag)
+                builder.load(places, arguments.tag)
             case "programs":
                 programs.build(places, [s for s in programs.SOURCES if s.name in arguments.names])
                 print(places.bin)

@@ -15,24 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from hack.testbed import (
-    boot,
-    certificates,
-    components,
-    debian,
-    images,
-    mounts,
-    network,
-    processes,
-    programs,
-    readiness,
-    stand_ins,
-)
-from hack.testbed.api import Api, ApiError
+from hack.testbed.client.api import Api, ApiError
+from hack.testbed.control_plane import certificates, components, health
 from hack.testbed.errors import ClusterError
+from hack.testbed.images import builder, stand_ins
+from hack.testbed.images.store import Store
+from hack.testbed.machine import boot, debian, mounts, network, processes, programs
+from hack.testbed.machine.processes import Component, Process
 from hack.testbed.places import DNS_SERVICE, RUN, Places
-from hack.testbed.processes import Component, Process
-from hack.testbed.store import Store
 
 _MANIFESTS = ("storage.yaml", "dns.yaml")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -83,12 +73,12 @@ def up_api_server(places: Places) -> None:
             processes.start(component, places.logs)
         api = Api(places)
         what = "the API server is ready"
-        readiness.wait(what, lambda: readiness.api_is_ready(api), components_of_it, places.logs)
+        health.wait(what, lambda: health.api_is_ready(api), components_of_it, places.logs)
     _log.info("an API server without a node is ready after %.1f s", time.monotonic() - started)
 
 
 def down(places: Places) -> None:
-    """Stop the node. Its objects and volumes are there again at the next `up`; its containers begin anew."""
+    """Stop the node. Its objects and volumes are there again at the next `up`; its containers start again."""
     with places.locked("node"):
         _stop(places)
 
@@ -130,17 +120,17 @@ def _start(places: Places, *, bases: bool) -> None:
         return component
 
     def wait(what: str, check: Callable[[], bool]) -> None:
-        readiness.wait(what, check, started, places.logs)
+        health.wait(what, check, started, places.logs)
 
     start(components.etcd(places))
     start(components.containerd(places))
-    wait("containerd listens", lambda: readiness.listens(components.SOCKET))
+    wait("containerd listens", lambda: health.listens(components.SOCKET))
     start(components.apiserver(places))
     store = Store(places)
     for stand_in in stand_ins.NODE + (stand_ins.BASES if bases else ()):
         stand_ins.ensure(places, store, stand_in.tag)
-        images.bring(places, store, stand_in.tag)
-    wait("the API server is ready", lambda: readiness.api_is_ready(api))
+        builder.bring(places, store, stand_in.tag)
+    wait("the API server is ready", lambda: health.api_is_ready(api))
     start(components.controller_manager(places))
     start(components.scheduler(places))
     start(components.provisioner(places))
@@ -148,9 +138,9 @@ def _start(places: Places, *, bases: bool) -> None:
     _cgroups()
     kubelet = start(components.kubelet(places))
     _apply(places)
-    since = readiness.started_at(kubelet)
-    wait("the node is Ready", lambda: readiness.node_is_ready(api, since=since))
-    wait(f"DNS answers at {DNS_SERVICE}", lambda: readiness.dns_answers() or _unstick_dns(api))
+    since = health.started_at(kubelet)
+    wait("the node is Ready", lambda: health.node_is_ready(api, since=since))
+    wait(f"DNS answers at {DNS_SERVICE}", lambda: health.dns_answers() or _unstick_dns(api))
 
 
 def _unstick_dns(api: Api) -> bool:
@@ -184,7 +174,7 @@ def _stop_all(places: Places) -> None:
         processes.kill(contained)  # and once more, for a process of a pod can start another while we look
     processes.kill([process for process in processes.processes() if _is_shim(process)])
     processes.stop("containerd", "etcd")
-    processes.kill(alive())  # what else inherited a mark: a mount or a plugin under way
+    processes.kill(alive())  # what else inherited a mark: a mount or a plugin that still runs
     network.down()
     mounts.release(places.root, RUN)
     shutil.rmtree(RUN, ignore_errors=True)

@@ -24,10 +24,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from distillery.agents.plain import Plain
-from distillery.environments.webshop import generator, pages
-from distillery.environments.webshop.actions import squeeze
-from distillery.environments.webshop.environment import WebShop
-from distillery.environments.webshop.wares import wares
+from distillery_webshop import generator, pages
+from distillery_webshop.actions import squeeze
+from distillery_webshop.environment import WebShop
+from distillery_webshop.product_types import read_product_types
 
 PRODUCTS = 400
 OPTIONS = {"catalog": "generated", "seed": 0, "products": PRODUCTS, "shown": 3}
@@ -63,15 +63,16 @@ CHAT_TEMPLATE = (Path(__file__).parents[1] / "micro" / "chat_template.jinja").re
 
 def vocabulary() -> tuple[str, ...]:
     """Every token: phrases of the pages, what the generator's products are called and have, the products' numbers."""
-    kinds = [text for ware in wares() for text in (ware.name, *ware.attributes)]
-    options = [text for ware in wares() for name, values in ware.options.items() for text in (name, *values)]
-    numbers = [generator.make(0, index).product["asin"] for index in range(PRODUCTS)]
-    texts = [*_PHRASES, *kinds, *(text.replace("/", " | ") for text in options), *numbers]
+    kinds = read_product_types()
+    names = [text for kind in kinds for text in (kind.name, *kind.attributes)]
+    options = [text for kind in kinds for name, values in kind.options.items() for text in (name, *values)]
+    numbers = [generator.make_product(0, index).product["asin"] for index in range(PRODUCTS)]
+    texts = [*_PHRASES, *names, *(text.replace("/", " | ") for text in options), *numbers]
     return tuple(dict.fromkeys((*SPECIAL, *(text.lower() for text in texts))))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer that is saved beside the weights. What isn't in the vocabulary falls away."""
+    """The tokenizer that is saved next to the weights. What isn't in the vocabulary falls away."""
     tokens = vocabulary()
     phrases = sorted((token for token in tokens if token not in SPECIAL), key=lambda token: (-len(token), token))
     either = "|".join(re.escape(phrase).replace(r"\ ", " ") for phrase in phrases)
@@ -110,7 +111,7 @@ class Expert:
         self._agent = Plain(self._shop)
         tokenizer = build_tokenizer()
         self._encode = tokenizer.backend_tokenizer.encode
-        self._known = sorted(squeeze(ware.name) for ware in wares())
+        self._names = sorted(squeeze(kind.name) for kind in read_product_types())
 
     def lesson(self, name: str) -> Lesson:
         """The lesson of a name; it and the seed decide everything."""
@@ -123,7 +124,7 @@ class Expert:
         searches_again = SEARCH_HINT not in hints and rng.random() < SEARCHES_AGAIN
         chooses = OPTIONS_HINT in hints or rng.random() < CHOOSES
         session = self._shop.open(task)
-        (head,) = self._agent.head(task, session.reset().text, hints=hints, examples=0).messages
+        (message,) = self._agent.build_prefix(task, session.reset().text, hints=hints, examples=0).messages
         ids, own = [1], [False]
 
         def add(text: str, mine: bool) -> None:
@@ -138,10 +139,10 @@ class Expert:
                 add(f"{observation.text}\n>", False)
             return observation.text, observation.admissible
 
-        add(f"{head['content']}\n>", False)
+        add(f"{message['content']}\n>", False)
         wish = task.goal.lower()
-        ware = max((name for name in self._known if name in wish), key=len)
-        words = sorted(dict.fromkeys((ware, *goal.attributes, *goal.options)), key=wish.index)
+        kind = max((name for name in self._names if name in wish), key=len)
+        words = sorted(dict.fromkeys((kind, *goal.attributes, *goal.options)), key=wish.index)
         search = f"search[{' '.join(words)}]"
         results, _ = step(search)
         if searches_again:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from distillery_operator.manifests.names import RUN_LABEL
+from distillery_operator.model.names import RUN_LABEL
 from distillery_operator.model.objects import Manifest
 from distillery_operator.model.observed import Observed
 
@@ -29,7 +29,7 @@ UNKEPT = (
     ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
 )
-"""The kinds of which only deletions are watched, and nothing is kept: what somebody deletes is made again."""
+"""The kinds of which only deletions are watched, and nothing is kept: the operator makes deleted objects again."""
 
 
 class Cache:
@@ -38,7 +38,7 @@ class Cache:
     def __init__(self) -> None:
         self.runs: dict[RunKey, Manifest] = {}
         self._children: defaultdict[RunKey, dict[tuple[str, str], Manifest]] = defaultdict(dict)
-        self._told: defaultdict[RunKey, dict[tuple[str, str], int]] = defaultdict(dict)
+        self._reported: defaultdict[RunKey, dict[tuple[str, str], int]] = defaultdict(dict)
         self._clock = 0
 
     def keep_run(self, body: Manifest) -> RunKey:
@@ -52,7 +52,7 @@ class Cache:
         key = key_of(body)
         self.runs.pop(key, None)
         if key not in self._children:
-            self._told.pop(key, None)
+            self._reported.pop(key, None)
         return key
 
     def keep(self, child: Manifest) -> RunKey | None:
@@ -70,14 +70,14 @@ class Cache:
             if not self._children[key]:
                 del self._children[key]
                 if key not in self.runs:
-                    self._told.pop(key, None)
+                    self._reported.pop(key, None)
         return key
 
     def _note(self, key: RunKey, child: Manifest) -> tuple[str, str]:
-        """Note that a watch told of an object now; its key."""
+        """Note that a watch reports an object now, and return its kind and name."""
         named = (child["kind"], child["metadata"]["name"])
         self._clock += 1
-        self._told[key][named] = self._clock
+        self._reported[key][named] = self._clock
         return named
 
     @property
@@ -90,10 +90,10 @@ class Cache:
 
         Args:
             key: the run.
-            children: of it.
+            children: its objects.
             since: the :attr:`moment` when listing them began. Objects that watches reported later are newer.
         """
-        later = {named for named, moment in self._told.pop(key, {}).items() if moment > since}
+        later = {named for named, moment in self._reported.pop(key, {}).items() if moment > since}
         listed = {(child["kind"], child["metadata"]["name"]): _without_managers(child) for child in children}
         newer = self._children.get(key, {})
         self._children[key] = {named: child for named, child in listed.items() if named not in later} | {
@@ -125,7 +125,7 @@ def key_of(body: Manifest) -> RunKey:
 
 
 def _without_managers(thing: Manifest) -> Manifest:
-    """An object without the account of who set which field, often half of its size, which nobody here reads."""
+    """Return an object without ``managedFields``, often half of its size, which the operator does not read."""
     metadata = {key: value for key, value in thing["metadata"].items() if key != "managedFields"}
     return {**thing, "metadata": metadata}
 
@@ -138,14 +138,14 @@ def owner_of(child: Manifest) -> RunKey | None:
 
 
 def _belongs(child: Manifest, uid: str) -> bool:
-    """Whether an object is the run's own: one that no run owns is a claim that outlives its run."""
+    """Return whether an object is the run's own. One that no run owns is a claim that outlives its run."""
     owners = child["metadata"].get("ownerReferences", [])
     runs = [owner for owner in owners if owner["kind"] == "DistillationRun"]
     return not runs or any(owner["uid"] == uid for owner in runs)
 
 
 def _is_pod_of(pod: Manifest, workloads: Collection[tuple[str, str]], deployments: Collection[str]) -> bool:
-    """Whether a pod was made for one of the workloads: labels alone anybody may give to a pod.
+    """Return whether a pod was made for one of the workloads. Labels prove nothing: any user may set them.
 
     ReplicaSets are not watched; they are named after their Deployments.
     """

@@ -23,8 +23,8 @@ from distillery_operator.crd.generate import PLURAL
 from distillery_operator.kube.client import PAGE, KubeClient
 from distillery_operator.kube.election import Election
 from distillery_operator.manager import Manager
-from distillery_operator.manifests.names import MANAGED_BY
 from distillery_operator.metrics import Metrics
+from distillery_operator.model.names import MANAGED_BY
 from distillery_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ async def _serve(settings: Settings) -> int:
 
 
 async def _lead(kube: KubeClient, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Wait for the lead, then operate as long as it is ours."""
+    """Wait for the lead, then operate as long as this replica has it."""
     election = Election(kube, settings.lease_name, settings.namespace, settings.identity, settings.lease_seconds)
     waiting = asyncio.create_task(_stay_ready(metrics))
     try:
@@ -86,23 +86,23 @@ async def _lead(kube: KubeClient, settings: Settings, metrics: Metrics, stop: as
 
 
 async def _stay_ready(metrics: Metrics) -> None:
-    """While waiting for the lead there is nothing to hear."""
+    """Stay alive while this replica waits for the lead, and polls nothing."""
     while True:
-        metrics.hear()
+        metrics.mark_alive()
         await asyncio.sleep(30)
 
 
 async def _operate(kube: KubeClient, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Watch, and look after all runs, until told to stop: by ``stop``, or by a signal, which kopf takes for itself."""
+    """Watch, and look after all runs, until ``stop`` is set, or until a signal, which kopf handles."""
     await _wait_for_crd(kube, metrics)
     manager = Manager(kube, settings, metrics)
-    where: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
+    scope: dict[str, Any] = {"namespaces": settings.namespaces} if settings.namespaces else {"clusterwide": True}
     watching = kopf.operator(
         registry=_handlers(manager, metrics),
         settings=_kopf_settings(settings),
         standalone=True,
         stop_flag=stop,
-        **where,
+        **scope,
     )
     try:
         await _until_one_ends(manager.run(), watching)
@@ -112,16 +112,16 @@ async def _operate(kube: KubeClient, settings: Settings, metrics: Metrics, stop:
 
 
 async def _wait_for_crd(kube: KubeClient, metrics: Metrics) -> None:
-    """Wait until runs are a kind: kopf looks kinds up once, at its start, and the CRD may come after the operator."""
+    """Wait until the CRD exists: kopf finds kinds once, at its start, and the CRD may come after the operator."""
     while not await kube.serves(f"{GROUP}/{VERSION}", PLURAL):
         _log.warning("waiting for the CustomResourceDefinition %s.%s", PLURAL, GROUP)
-        metrics.hear()
+        metrics.mark_alive()
         await asyncio.sleep(_CRD_SECONDS)
 
 
-async def _until_one_ends(*works: Coroutine[Any, Any, None]) -> None:
+async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
     """Run all until the first ends, and then end the others. Raises what that one raised."""
-    tasks = [asyncio.create_task(work) for work in works]
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -141,7 +141,7 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def on_run(event: kopf.RawEvent, **_: Any) -> None:
-        metrics.hear()
+        metrics.mark_alive()
         body = dict(event["object"])
         if event["type"] == "DELETED":
             manager.run_gone(body)
@@ -153,7 +153,7 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
 
         @kopf.on.event(group, number, plural, labels=MANAGED_BY, registry=registry, id=f"on-{plural}")
         async def on_child(event: kopf.RawEvent, *, version: str = version, kind: str = kind, **_: Any) -> None:
-            metrics.hear()
+            metrics.mark_alive()
             child = {**event["object"], "apiVersion": version, "kind": kind}
             manager.child_changed(child, gone=event["type"] == "DELETED")
 
@@ -162,7 +162,7 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
 
         @kopf.on.event(group, number, plural, labels=MANAGED_BY, registry=registry, id=f"on-{plural}")
         async def on_unkept(event: kopf.RawEvent, *, version: str = version, kind: str = kind, **_: Any) -> None:
-            metrics.hear()
+            metrics.mark_alive()
             if event["type"] == "DELETED":
                 manager.unkept_gone({**event["object"], "apiVersion": version, "kind": kind})
 
@@ -170,7 +170,7 @@ def _handlers(manager: Manager, metrics: Metrics) -> kopf.OperatorRegistry:
 
 
 class _NoEssence(kopf.DiffBaseStorage):
-    """Keeps nothing of an object to compare it with later: our handlers are told of events, not of changes.
+    """Storage that keeps nothing of an object to compare it with later, because our handlers get events, not changes.
 
     kopf's own copies every object three times at every event, which was most of the CPU time of a start.
     """
@@ -185,7 +185,7 @@ class _NoEssence(kopf.DiffBaseStorage):
 
 
 class _NoProgress(kopf.ProgressStorage):
-    """Keeps nothing of handlers' progress: ours have none."""
+    """Storage that keeps nothing of the progress of handlers, because ours have none."""
 
     def fetch(self, *, key: Any, body: kopf.Body) -> None: ...
 
@@ -209,7 +209,7 @@ def _kopf_settings(own: Settings) -> kopf.OperatorSettings:
     settings.watching.chunk_size = PAGE
     settings.watching.label_selectors[PLURAL] = own.run_selector
     for _, _, plural in (*CHILDREN, *UNKEPT):
-        # on the server's side: other people's pods are none of our memory
+        # on the server's side, so that pods of other owners take no memory
         settings.watching.label_selectors[plural] = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
     settings.scanning.disabled = True  # kinds and namespaces are known; finding them out takes more rights
     return settings

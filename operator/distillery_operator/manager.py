@@ -1,4 +1,4 @@
-"""All runs: one reconciler each, woken by what the watches tell."""
+"""All runs: one reconciler each, which the events of watches wake."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from distillery_operator.crd.generate import PLURAL
 from distillery_operator.kube.client import KubeClient
 from distillery_operator.metrics import Metrics
 from distillery_operator.model.objects import Manifest, ObjectRef
+from distillery_operator.model.phases import RunPhase
 from distillery_operator.pods.progress import ProgressWatcher
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings
@@ -20,11 +21,11 @@ from distillery_operator.settings import Settings
 _log = logging.getLogger(__name__)
 
 _RELIST_SECONDS = 300.0
-_AT_ONCE = 32
-"""Runs that are looked at side by side. At the start all want to be, and between them the lead has to be renewed."""
+_MAX_CONCURRENCY = 32
+"""The number of runs that are reconciled at the same time. At the start all are due, and the lead is renewed too."""
 
-_MAX_OF_A_NAMESPACE = 16
-"""Of them in one namespace: one with pods that answer slowly leaves room for others."""
+_MAX_PER_NAMESPACE = 16
+"""The number of them in one namespace, so that slow pods in one namespace do not delay the others."""
 
 
 class Manager:
@@ -41,8 +42,8 @@ class Manager:
         self._kube = kube
         self._settings = settings
         self._metrics = metrics
-        self._room = asyncio.Semaphore(_AT_ONCE)
-        self._rooms: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_OF_A_NAMESPACE))
+        self._limit = asyncio.Semaphore(_MAX_CONCURRENCY)
+        self._limits: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_MAX_PER_NAMESPACE))
         self._reconcilers: dict[RunKey, tuple[Reconciler, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -56,9 +57,9 @@ class Manager:
         self._count(self.cache.runs.get(key_of(body)), body)
         key = self.cache.keep_run(body)
         if key not in self._reconcilers:
-            # in this order: a run that waits for room in its namespace takes none from other namespaces
-            rooms = (self._rooms[key[0]], self._room)
-            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, *rooms)
+            # in this order: a run that waits for its namespace takes no slot from other namespaces
+            limits = (self._limits[key[0]], self._limit)
+            reconciler = Reconciler(key, self._kube, self.cache, self._settings, self._metrics, *limits)
             self._reconcilers[key] = (reconciler, asyncio.create_task(reconciler.run(), name="/".join(key)))
         self._reconcilers[key][0].wake()
 
@@ -66,8 +67,9 @@ class Manager:
         """Stop the reconciler of a run that was deleted. Kubernetes deletes what the run owned."""
         self._count(self.cache.runs.get(key_of(body)), None)
         key = self.cache.drop_run(body)
-        if found := self._reconcilers.pop(key, None):
-            found[1].cancel()
+        if entry := self._reconcilers.pop(key, None):
+            _, task = entry
+            task.cancel()
 
     def child_changed(self, child: Manifest, *, gone: bool) -> None:
         """Wake the run of an object that was created, changed or deleted."""
@@ -75,11 +77,11 @@ class Manager:
         self._wake(key, child, gone=gone)
 
     def unkept_gone(self, child: Manifest) -> None:
-        """Wake the run of an object that was deleted and that the cache knows nothing of."""
+        """Wake the run of a deleted object of a kind that the cache does not keep."""
         self._wake(owner_of(child), child, gone=True)
 
     def _wake(self, key: RunKey | None, child: Manifest, *, gone: bool) -> None:
-        """Have a run looked at, whose object changed."""
+        """Wake the reconciler of a run whose object changed."""
         if key in self._reconcilers:
             reconciler, _ = self._reconcilers[key]
             if gone or child["metadata"].get("deletionTimestamp"):
@@ -94,34 +96,34 @@ class Manager:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _relist(self) -> None:
-        """Find what the watches missed, which should be nothing."""
+        """List all runs now and then, and find those that the watches missed."""
         while True:
             await asyncio.sleep(_RELIST_SECONDS)
             try:
-                found = await self._list_runs()
+                runs = await self._list_runs()
             except Exception as error:
                 _log.warning("the runs can't be listed: %s", error)
                 continue
-            self._metrics.hear()
-            listed = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in found}
+            self._metrics.mark_alive()
+            listed = {(body["metadata"]["namespace"], body["metadata"]["name"]): body for body in runs}
             for key in self.cache.runs.keys() - listed.keys():
                 self.run_gone(self.cache.runs[key])
             for key in listed.keys() - self.cache.runs.keys():
                 self.run_changed(listed[key])
 
     async def _list_runs(self) -> list[Manifest]:
-        found: list[Manifest] = []
+        runs: list[Manifest] = []
         for namespace in _scopes(self._settings.namespaces):
             path = f"/apis/{GROUP}/{VERSION}{namespace}/{PLURAL}"
             listed = await self._kube.list_all(path, labelSelector=self._settings.run_selector)
-            found += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **body} for body in listed]
-        return found
+            runs += [{"apiVersion": f"{GROUP}/{VERSION}", "kind": "DistillationRun", **body} for body in listed]
+        return runs
 
     def _count(self, before: Manifest | None, after: Manifest | None) -> None:
-        """Keep account of runs by phase: counting them all at each change takes the longer the more there are."""
+        """Update the number of runs by phase: counting all of them at each change would take too long."""
         for body, step in ((before, -1), (after, 1)):
             if body is not None:
-                self._metrics.runs.labels(body.get("status", {}).get("phase", "Pending")).inc(step)
+                self._metrics.runs.labels(body.get("status", {}).get("phase", str(RunPhase.PENDING))).inc(step)
 
 
 def _scopes(namespaces: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The operator's metrics, and whether it is alive."""
+"""The operator's metrics and probes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-# Runs are listed anew every few minutes; this much silence means that nothing gets through any more.
-_SILENCE_SECONDS = 900.0
+# Runs are listed every few minutes; the operator has lost the API server after so long without an answer.
+_MAX_SILENT_SECONDS = 900.0
 
 
 class Metrics:
@@ -28,20 +28,20 @@ class Metrics:
         self._durations = Histogram(
             "distillery_reconcile_duration_seconds", "Time of a reconciliation.", registry=registry
         )
-        self._heard = time.monotonic()
+        self._last_answer = time.monotonic()
 
     def reconciled(self, started: float) -> None:
         """Observe how long a reconciliation took that began at ``started`` (monotonic seconds) and ended well."""
         self._durations.observe(time.monotonic() - started)
 
-    def hear(self) -> None:
-        """Note a sign of life from the API server."""
-        self._heard = time.monotonic()
+    def mark_alive(self) -> None:
+        """Note that the API server answered, or sent an event."""
+        self._last_answer = time.monotonic()
 
     @property
     def alive(self) -> bool:
         """True if the API server answered lately."""
-        return time.monotonic() - self._heard < _SILENCE_SECONDS
+        return time.monotonic() - self._last_answer < _MAX_SILENT_SECONDS
 
     def application(self) -> web.Application:
         """Return the web application for probes and Prometheus."""

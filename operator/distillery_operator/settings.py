@@ -11,7 +11,7 @@ from typing import Self
 
 from distillery import __version__
 from distillery.core.api.spec.infrastructure import PodTemplate
-from distillery_operator.manifests.names import INSTANCE_LABEL
+from distillery_operator.model.names import INSTANCE_LABEL
 from distillery_operator.model.objects import Manifest
 
 

@@ -19,16 +19,18 @@ import pytest
 import yaml
 
 from distillery import __version__
-from hack.testbed import images, node
-from hack.testbed.api import Api, ProxiedApi
-from hack.testbed.kubectl import eventually
+from hack.testbed import node
+from hack.testbed.client.api import Api, ProxiedApi
+from hack.testbed.client.kubectl import eventually
+from hack.testbed.images import builder
 from hack.testbed.places import Places
-from tests.e2e import caps, serving
-from tests.e2e.cluster import RELEASE as RELEASE
-from tests.e2e.cluster import Cluster, Namespace
-from tests.e2e.documents import small
+from tests.e2e import caps
 from tests.e2e.mode import why_no_node
-from tests.e2e.prometheus import Monitor, Prometheus, scraping
+from tests.e2e.support import serving
+from tests.e2e.support.cluster import RELEASE as RELEASE
+from tests.e2e.support.cluster import Cluster, Namespace
+from tests.e2e.support.documents import small
+from tests.e2e.support.prometheus import Monitor, Prometheus, scraping
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "distillery"
@@ -49,7 +51,7 @@ _ORDER = (
     "test_serving.py",
     "test_serving_faults.py",
     "test_serving_feedback.py",
-    "test_serving_newcomer.py",
+    "test_serving_canary.py",
     "test_serving_requests.py",
     "test_idle_runs.py",
     "test_local_operator.py",
@@ -95,7 +97,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the tests in order, and leave out what needs a node, where there is none."""
     rank = {name: number for number, name in enumerate(_ORDER)}
-    items.sort(key=lambda item: rank.get(item.path.name, -1))
+    items.sort(key=lambda item: (rank.get(item.path.name, -1), item.path.name))
     if not config.stash[WHY_NO_NODE]:
         return
     here = Path(__file__).parent
@@ -128,13 +130,14 @@ def cluster() -> Cluster:
 def build_images(places: Places, checkout: Path, version: str) -> None:
     """Build all images of a checkout by its own Dockerfiles, and bring them into the node under a tag."""
     for name, (folder, target) in _TARGETS.items():
-        tag, dockerfile = f"localhost/distillery/{name}:{version}", checkout / "images" / folder / "Dockerfile"
+        tag = f"localhost/distillery/{name}:{version}"
+        source = builder.Source(checkout / "images" / folder / "Dockerfile", checkout, target)
         if name == "server-cpu":
-            images.build_if_changed(places, dockerfile, checkout, tag, target=target, inputs=server_inputs(checkout))
+            builder.build_if_changed(places, source, tag, inputs=server_inputs(checkout))
         else:
             caps.BUILDS.count(name)
-            images.build(places, dockerfile, checkout, tag, target=target)
-        images.load(places, tag)
+            builder.build(places, source, tag)
+        builder.load(places, tag)
 
 
 def server_inputs(checkout: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hack.testbed import programs
+from hack.testbed.machine import programs
 from hack.testbed.places import Places
 
 

@@ -29,37 +29,37 @@ _ENVIRONMENT = ("E2E_CONTEXT", "E2E_REGISTRY", "E2E_S3_IMAGE", "DISTILLERY_CLUST
 SHARDS: Mapping[str, Sequence[str]] = {
     "cluster": ("tests/testbed",),
     "api-server": (
-        "tests/e2e/test_admission.py",
-        "tests/e2e/test_apply.py",
-        "tests/e2e/test_local_operator.py",
-        "tests/e2e/test_scale.py",
+        "tests/e2e/api/test_admission.py",
+        "tests/e2e/api/test_apply.py",
+        "tests/e2e/api/test_local_operator.py",
+        "tests/e2e/api/test_scale.py",
     ),
-    "placement": ("tests/e2e/test_placement.py",),
-    "chart": ("tests/e2e/test_chart.py", "tests/e2e/test_images.py", "tests/e2e/test_versions.py"),
-    "idle-runs": ("tests/e2e/test_idle_runs.py",),
-    "problems": ("tests/e2e/test_problems.py", "tests/e2e/test_stuck.py"),
+    "placement": ("tests/e2e/run/test_placement.py",),
+    "chart": ("tests/e2e/release/test_chart.py", "tests/e2e/release/test_images.py", "tests/e2e/api/test_versions.py"),
+    "idle-runs": ("tests/e2e/run/test_idle_runs.py",),
+    "problems": ("tests/e2e/run/test_problems.py", "tests/e2e/run/test_stuck.py"),
     # they share a run
     "run": (
-        "tests/e2e/test_run.py",
-        "tests/e2e/test_run_end.py",
-        "tests/e2e/test_serving.py",
-        "tests/e2e/test_serving_faults.py",
-        "tests/e2e/test_serving_feedback.py",
-        "tests/e2e/test_serving_newcomer.py",
-        "tests/e2e/test_serving_requests.py",
+        "tests/e2e/run/test_run.py",
+        "tests/e2e/run/test_run_end.py",
+        "tests/e2e/serving/test_serving.py",
+        "tests/e2e/serving/test_serving_faults.py",
+        "tests/e2e/serving/test_serving_feedback.py",
+        "tests/e2e/serving/test_serving_canary.py",
+        "tests/e2e/serving/test_serving_requests.py",
     ),
     # it installs two releases, one after the other
-    "upgrade": ("tests/e2e/test_upgrade.py",),
-    "merged-weights": ("tests/e2e/test_promotion.py",),
-    "faults": ("tests/e2e/test_faults.py",),
-    "loop": ("tests/e2e/test_loop.py",),
-    "webshop": ("tests/e2e/test_loop_webshop.py",),
+    "upgrade": ("tests/e2e/release/test_upgrade.py",),
+    "merged-weights": ("tests/e2e/serving/test_promotion.py",),
+    "faults": ("tests/e2e/run/test_faults.py",),
+    "loop": ("tests/e2e/run/test_loop.py",),
+    "webshop": ("tests/e2e/run/test_loop_webshop.py",),
     # after all others: the rights that they took are compared with those that were granted
-    "rights": ("tests/e2e/test_rights.py", "tests/e2e/test_uninstall.py"),
+    "rights": ("tests/e2e/api/test_rights.py", "tests/e2e/release/test_uninstall.py"),
     # what `make test` leaves out; it takes no cluster
     "slow": ("-m", "slow", "tests/unit", "tests/integration"),
 }
-"""What pytest is told for each, in the order in which they run."""
+"""The arguments of pytest for each, in the order in which they run."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def run(shard: str, folder: Path, *, again: bool = False) -> Result:
     line = next((line.strip("= ") for line in reversed(lines) if line.strip()), "")
     result = Result(shard, done.returncode == 0, round(time.monotonic() - began, 1), line)
     if result.passed:
-        told = {name: value for name, value in vars(result).items() if name != "before"}
-        kept.with_suffix(".new").write_text(json.dumps(told))
+        values = {name: value for name, value in vars(result).items() if name != "before"}
+        kept.with_suffix(".new").write_text(json.dumps(values))
         kept.with_suffix(".new").rename(kept)
     else:
         print("\n".join(line for line in lines if line.startswith(("FAILED", "ERROR"))), flush=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from distillery.agents import Head
+from distillery.agents import PromptPrefix
 from distillery.environments.base import Example, ExampleTurn, Fact, Observation, Report, Session, Task
 from distillery.episodes import Episode, Turn
 
@@ -27,7 +27,7 @@ class FakeEnvironment:
         self.source = "made up"
 
     def limit_steps(self, number: int) -> None:
-        """Nothing: the instructions state no limit."""
+        """Do nothing: the instructions state no limit."""
 
     def splits(self) -> Mapping[str, int | None]:
         return {}
@@ -77,8 +77,8 @@ def turn(reply: str, observation: str, *, action: str | None = None, valid: bool
 def episode(
     turns: Sequence[Turn],
     *,
-    head: Head,
-    opening: str,
+    prefix: PromptPrefix,
+    initial_observation: str,
     of: Task | None = None,
     number: int = 1,
     success: bool = True,
@@ -94,8 +94,8 @@ def episode(
         success=success,
         score=float(success),
         stop="success" if success else "steps",
-        opening=opening,
-        head=head,
+        initial_observation=initial_observation,
+        prompt_prefix=prefix,
         examples=examples,
         hint_ids=(),
         hints=tuple(hints),

@@ -13,14 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.core.api import parse
+from distillery.core.contracts.traffic import Counts
 from distillery_operator.cache import Cache
-from distillery_operator.decide.canary.analysis import Counts
 from distillery_operator.decide.decide import decide
 from distillery_operator.decide.events import Event, events_between
 from distillery_operator.manifests.gateway import GENERATION
 from distillery_operator.manifests.jobs import HISTORY
-from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.model.decision import Decision
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.model.objects import Manifest, ObjectRef, rfc3339
 from distillery_operator.settings import Settings
 
@@ -79,12 +79,12 @@ class FakeCluster:
         objects: what was applied and created.
         created: stages in the order in which Jobs were created for them.
         writes: times that the status changed.
-        events: what was told.
+        events: the events that the operator created.
         generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
         problems: why they don't serve what they should, likewise.
         failures: of users, which recorders would count.
         live: what they say became of their traffic, likewise.
-        silence: seconds since one of them said anything.
+        seconds_since_last_report: of one of them.
         rights: what was asked of the API server, as kind and verb.
     """
 
@@ -99,7 +99,7 @@ class FakeCluster:
         self.problems: dict[str, str] = {}
         self.failures = 0
         self.live: dict[str, dict[str, Counts]] = {}
-        self.silence = 0.0
+        self.seconds_since_last_report = 0.0
         self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
         self.settings = Settings(namespace="distillery")
@@ -111,7 +111,8 @@ class FakeCluster:
             cache.keep(copy.deepcopy(thing))
         observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
         said = {"generations": self.generations, "problems": self.problems, "live": self.live}
-        observed = replace(observed, failures=self.failures, silence=self.silence, **copy.deepcopy(said))
+        silence = self.seconds_since_last_report
+        observed = replace(observed, failures=self.failures, seconds_since_last_report=silence, **copy.deepcopy(said))
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:
@@ -214,7 +215,7 @@ class FakeCluster:
             self.generations.setdefault(pod, 0)
 
     def desired(self) -> dict[str, Any]:
-        """What serving pods are told to serve."""
+        """Return the routing document of serving pods."""
         return json.loads(self.objects["ConfigMap", f"{self.body['metadata']['name']}-serving"]["data"]["desired"])
 
     def run(self, *, result: Callable[[str], dict[str, Any]] = result_of, most: int = 400) -> str:

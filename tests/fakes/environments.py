@@ -65,7 +65,7 @@ def garble() -> Observation:
     raise LookupError("no \ud800 nor \0" + "!" * 5000)
 
 
-MISBEHAVIOUR: dict[str, Callable[[], Observation]] = {
+MISBEHAVIOR: dict[str, Callable[[], Observation]] = {
     "die": die,
     "hang": hang,
     "fork": fork,
@@ -106,12 +106,12 @@ class FakeSession:
 
     def reset(self) -> Observation:
         self._steps = 0
-        return replace(MISBEHAVIOUR.get(self._task.goal, lambda: Observation(self._task.id))(), admissible=self._mark())
+        return replace(MISBEHAVIOR.get(self._task.goal, lambda: Observation(self._task.id))(), admissible=self._mark())
 
     def step(self, action: str) -> Observation:
         self._steps += 1
-        if action in MISBEHAVIOUR:
-            return MISBEHAVIOUR[action]()
+        if action in MISBEHAVIOR:
+            return MISBEHAVIOR[action]()
         return Observation(f"{self._task.id} {self._steps} {action}", score=0.5, admissible=self._mark())
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class Guess(Environment):
 
 
 class Unseeded(Guess):
-    """Draws whatever it is told."""
+    """Draws its number without the seed."""
 
     def reset(self, **rest: Any) -> Shown:
         return super().reset(seed=int.from_bytes(os.urandom(4)))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.serving.process import free_port
+from distillery.core.child_processes import free_port
 from hack.testbed.places import Places
 
 KEY, SECRET = "distillery", "not-much-of-a-secret"

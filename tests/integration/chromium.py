@@ -49,7 +49,7 @@ CONTRAST = """(() => {
 
 
 def find_chromium() -> str | None:
-    """The browser's program, from ``$CHROMIUM`` or the path."""
+    """Return the browser's program, from ``$CHROMIUM`` or the path."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     return os.environ.get("CHROMIUM") or next((found for name in names if (found := shutil.which(name))), None)
 
@@ -103,28 +103,28 @@ class Chromium:
 
     async def _url(self) -> str:
         assert self._process.stderr is not None
-        told = b""
+        output = b""
         async for line in self._process.stderr:
-            told += line
+            output += line
             if found := re.search(rb"DevTools listening on (ws://\S+)", line):
                 self._drain = asyncio.create_task(self._process.stderr.read())
                 return found[1].decode()
-        raise RuntimeError(f"the browser ended: {told.decode(errors='replace')}")
+        raise RuntimeError(f"the browser ended: {output.decode(errors='replace')}")
 
     async def _listen(self) -> None:
         async for message in self._socket:
-            told = message.json()
-            if "id" in told:
-                self._answers.pop(told["id"]).set_result(told)
-            elif page := self._pages.get(told.get("sessionId", "")):
-                page.hear(told["method"], told["params"])
+            payload = message.json()
+            if "id" in payload:
+                self._answers.pop(payload["id"]).set_result(payload)
+            elif page := self._pages.get(payload.get("sessionId", "")):
+                page.hear(payload["method"], payload["params"])
 
     async def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol."""
+        """Send one command of the protocol."""
         number = next(self._numbers)
         self._answers[number] = asyncio.get_running_loop().create_future()
-        told = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
-        await self._socket.send_json(told)
+        command = {"id": number, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        await self._socket.send_json(command)
         answer = await asyncio.wait_for(self._answers[number], PATIENCE)
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
@@ -158,28 +158,28 @@ class Page:
         self.requests: list[str] = []
         self.complaints: list[str] = []
 
-    def hear(self, method: str, told: dict[str, Any]) -> None:
+    def hear(self, method: str, parameters: dict[str, Any]) -> None:
         """Note an event."""
         if method == "Page.loadEventFired":
             self.loaded.set()
         elif method == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(parameters["request"]["url"])
         elif method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-            self.complaints.append(str(told))
+            self.complaints.append(str(parameters))
 
     async def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol, for this tab."""
+        """Send one command of the protocol, for this tab."""
         return await self._browser.ask(method, self._session, **parameters)
 
     async def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression."""
+        """Return the value of a JavaScript expression."""
         answer = await self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
     async def press(self, key: str) -> None:
-        """A key on the keyboard."""
+        """Press a key on the keyboard."""
         number, text = _KEYS[key]
         for kind in ("keyDown", "keyUp"):
             await self.ask(
@@ -191,19 +191,19 @@ class Page:
         await self.ask("Input.insertText", text=text)
 
     async def wait_for(self, expression: str) -> Any:
-        """The value of a JavaScript expression, as soon as it is truthy."""
+        """Return the value of a JavaScript expression, as soon as it is truthy."""
         loop = f"for (;;) {{ const v = {expression}; if (v) return v; await new Promise(requestAnimationFrame); }}"
         return await self.evaluate(f"(async () => {{ {loop} }})()")
 
     async def screenshot(self, path: Path) -> None:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         size = (await self.ask("Page.getLayoutMetrics"))["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = await self.ask("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     async def pdf(self) -> bytes:
-        """The page as it is printed."""
+        """Return the page as it is printed."""
         return base64.b64decode((await self.ask("Page.printToPDF", printBackground=True))["data"])
 
 

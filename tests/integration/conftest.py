@@ -14,13 +14,13 @@ from distillery.core.api import parse
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.database.runs import register
+from distillery.database.runs import RunStore
 from tests.unit.documents import document
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Generator[EmbeddedPostgres]:
-    """The embedded server, in a folder of its own."""
+    """Yield the embedded server, in a folder of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="distillery-test-") as folder,
         EmbeddedPostgres(Path(folder) / "pg") as server,
@@ -37,7 +37,7 @@ def folder() -> Generator[Path]:
 
 @pytest.fixture
 def dsn(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Generator[str]:
-    """A new database with the schema in place."""
+    """Yield a new database with the schema in place."""
     name = f"test_{abs(hash(request.node.nodeid))}"
     with psycopg.connect(postgres.dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -51,12 +51,12 @@ def dsn(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Generator
 
 @pytest.fixture
 async def database(dsn: str) -> AsyncGenerator[Database]:
-    """An open database."""
+    """Yield an open database."""
     async with Database(dsn, patience=60) as opened:
         yield opened
 
 
 @pytest.fixture
 async def run_id(database: Database) -> int:
-    """A registered run."""
-    return await register(database, parse(document()))
+    """Return a registered run."""
+    return await RunStore(database).register(parse(document()))

@@ -9,7 +9,7 @@ MODULE = """
 import time
 from pathlib import Path
 
-from distillery.environments.alfworld.environment import ALFWorld
+from distillery_alfworld.environment import ALFWorld
 from distillery.environments.base import EnvironmentConfigurationError
 
 

@@ -26,7 +26,7 @@ PATIENCE = 900.0
 
 
 def document(name: str, *, model: Path = MICRO, **spec: Any) -> dict[str, Any]:
-    """A run that is small enough for a test, with parts of its spec replaced."""
+    """Return a run that is small enough for a test, with parts of its spec replaced."""
     return {
         "apiVersion": "distillery.dev/v1alpha1",
         "kind": "DistillationRun",
@@ -89,7 +89,7 @@ class Home:
 
     @contextmanager
     def start(self, *arguments: str | Path) -> Generator[subprocess.Popen[str]]:
-        """A command under way; killed on leaving if it still runs."""
+        """Yield a running command; killed on leaving if it still runs."""
         output = subprocess.PIPE
         with subprocess.Popen(
             [COMMAND, *arguments], env=self.environment, stdout=output, stderr=subprocess.STDOUT, text=True
@@ -105,18 +105,18 @@ class Home:
                         process.kill()
 
     def artifact(self, name: str, stage: str) -> Path:
-        """The folder of a stage's artifact."""
+        """Return the folder of a stage's artifact."""
         runs = self.folder / "home" / "runs" / "default" / name
         (manifest,) = (path for path in runs.glob("*/*/result.json") if json.loads(path.read_text())["stage"] == stage)
         return manifest.parent
 
     def result(self, name: str, stage: str) -> dict[str, Any]:
-        """A stage's manifest."""
+        """Return a stage's manifest."""
         return json.loads((self.artifact(name, stage) / "result.json").read_text())
 
 
 def rows(dsn: str, query: str, *parameters: Any) -> list[dict[str, Any]]:
-    """All rows of a query."""
+    """Return all rows of a query."""
     with psycopg.connect(dsn) as connection, connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query.encode(), parameters).fetchall()
 

@@ -16,7 +16,7 @@ from tests.integration.loop import MICRO, Home, document, rows
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"models": {"student": {"model": "/nowhere/at/all"}}}, r"model /nowhere/at/all: there is no such folder"),
         ({"agent": {"name": "reactt"}}, r'spec\.agent\.name: "reactt": no agent of this name .*did you mean react\?'),
@@ -31,15 +31,15 @@ from tests.integration.loop import MICRO, Home, document, rows
         ),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_told_before_anything_is_played(folder: Path, dsn: str, change: dict[str, Any], told: str):
+def test_run_that_can_not_work_is_refused_before_it_plays(folder: Path, dsn: str, change: dict[str, Any], message: str):
     home = Home(folder, {"DISTILLERY_DATABASE_URL": dsn})
-    path = home.write(document(f"wrong-{abs(hash(told)) % 10**8}", **change))
+    path = home.write(document(f"wrong-{abs(hash(message)) % 10**8}", **change))
     refused = home.call("run", path)
     assert refused.returncode == 78
-    assert re.search(told, refused.stderr)
+    assert re.search(message, refused.stderr)
 
 
-def test_a_run_that_failed_is_retried_waits_for_failures_of_users_and_ends_by_patience(folder: Path, dsn: str):
+def test_failed_run_is_retried_waits_for_sessions_and_ends_by_patience(folder: Path, dsn: str):
     """What users would have played is taken from the run's own failures: real texts, under other names."""
     home = Home(folder, {"DISTILLERY_DATABASE_URL": dsn, **gate.install(folder / "plugins")})
     key = folder / "key"

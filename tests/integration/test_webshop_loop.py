@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distillery.database.embedded import EmbeddedPostgres
-from distillery.environments.webshop.products import CATEGORIES
+from distillery_webshop.products import CATEGORIES
 from tests.integration.loop import Home, rows
 
 pytestmark = pytest.mark.slow
@@ -22,7 +22,7 @@ TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are w
 
 @pytest.fixture(scope="module")
 def done(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The example, played to its end."""
+    """Return the example, played to its end."""
     folder = tmp_path_factory.mktemp(EXAMPLE)
     home = Home(folder, {"DISTILLERY_DATABASE_URL": postgres.dsn, "DISTILLERY_CACHE": str(folder / "cache")})
     run = yaml.safe_load((ROOT / f"examples/{EXAMPLE}.yaml").read_text())
@@ -60,7 +60,7 @@ def test_rewards_are_graded_and_a_success_is_the_whole_reward(done: Home, postgr
     assert all(0 <= row["score"] <= 1 and row["success"] == (row["score"] == 1) for row in found)
 
 
-def test_hints_tell_what_was_refused_and_what_purchases_were_worth_more_with(done: Home, postgres: EmbeddedPostgres):
+def test_hints_name_preconditions_and_reward_conditions(done: Home, postgres: EmbeddedPostgres):
     mined = rows(postgres.dsn, "SELECT category, text, support FROM hint WHERE duplicate_of IS NULL")
     assert ("", "search only when on the search page") in {(row["category"], row["text"]) for row in mined}
     options = [row for row in mined if row["text"] == "buy only when the options that the instruction names are chosen"]
@@ -93,9 +93,9 @@ def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, po
         postgres.dsn,
         "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid_actions = 0",
     )
-    learnt = done.result(EXAMPLE, "r1-train-distilled")
-    assert 0 < learnt["learnedFrom"]["episodes"] == kept["n"] < TRAIN
-    assert learnt["metrics"]["targets"] > 0
+    result = done.result(EXAMPLE, "r1-train-distilled")
+    assert 0 < result["learnedFrom"]["episodes"] == kept["n"] < TRAIN
+    assert result["metrics"]["targets"] > 0
     text = (done.artifact(EXAMPLE, "r1-train-distilled") / "dataset.jsonl").read_text()
     assert text.count("Buy Now") > 0
     assert "Hints" not in text

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from hack.testbed import node
-from hack.testbed.kubectl import Kubectl, eventually
+from hack.testbed.client.kubectl import Kubectl, eventually
 from hack.testbed.places import Places
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hack.testbed import components, images
+from hack.testbed.client.kubectl import Kubectl, eventually
+from hack.testbed.client.workloads import claim, container, pod
+from hack.testbed.control_plane import components
 from hack.testbed.errors import ClusterError
-from hack.testbed.kubectl import Kubectl, eventually
-from hack.testbed.objects import claim, container, pod
+from hack.testbed.images import builder
+from hack.testbed.images.stand_ins import RECIPES
+from hack.testbed.images.store import Store
 from hack.testbed.places import Places
-from hack.testbed.stand_ins import RECIPES
-from hack.testbed.store import Store
 from tests.testbed.conftest import require_node
 
 require_node()
@@ -41,22 +42,22 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(places: Places, context: Path) -> str:
-    return images.build(places, context / "Dockerfile", context, TAG)
+    return builder.build(places, builder.Source(context / "Dockerfile", context), TAG)
 
 
 def test_an_image_with_packages_is_built_loaded_and_runs(kubectl: Kubectl, places: Places, context: Path):
     build(places, context)
-    images.load(places, TAG)
+    builder.load(places, TAG)
     kubectl.apply(pod("says", container("c", image=TAG)))
     kubectl.wait("pod/says", "jsonpath={.status.phase}", "Succeeded")
     assert kubectl("logs", "says").strip() == "0.9.0"
 
 
-def test_what_did_not_change_is_neither_built_nor_moved(places: Places, context: Path):
+def test_image_is_neither_built_nor_loaded_when_nothing_changed(places: Places, context: Path):
     identity = build(places, context)
     assert build(places, context) == identity
-    images.load(places, TAG)
-    assert not images.load(places, TAG)
+    builder.load(places, TAG)
+    assert not builder.load(places, TAG)
 
 
 def names_in_the_node(places: Places) -> list[str]:
@@ -64,21 +65,21 @@ def names_in_the_node(places: Places) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_only_the_changed_layer_is_built_and_the_former_image_goes(places: Places, context: Path):
+def test_only_the_changed_layer_is_built_and_the_old_image_is_removed(places: Places, context: Path):
     former = build(places, context)
-    images.load(places, TAG)
+    builder.load(places, TAG)
     before = (context / "say.py").read_text()
     (context / "say.py").write_text(f"{before}  # changed")
     identity = build(places, context)
     log = (places.logs / "build-docker.io-library-cluster-test-1.log").read_text()
     assert "Using cache" in log
     assert "Collecting" not in log
-    assert images.load(places, TAG)
+    assert builder.load(places, TAG)
     eventually("the new name", lambda: f"sha256:{identity}" in names_in_the_node(places))
     assert f"sha256:{former}" not in names_in_the_node(places)
 
 
-def test_an_image_holds_nothing_of_the_machine(places: Places, context: Path):
+def test_image_contains_no_setting_of_the_machine(places: Places, context: Path):
     build(places, context)
     store = Store(places)
     made = store.buildah("from", "--pull-never", TAG)
@@ -87,9 +88,9 @@ def test_an_image_holds_nothing_of_the_machine(places: Places, context: Path):
         for name in ("etc/pip.conf", "etc/uv/uv.toml"):
             assert (root / name).read_text() == (RECIPES / "debian" / name).read_text()
         assert not list((root / "run/build-host").iterdir())
-        told = store.buildah("inspect", "--type=image", TAG)
-        assert "PIP_" not in told
-        assert "build-host" not in told
+        inspected = store.buildah("inspect", "--type=image", TAG)
+        assert "PIP_" not in inspected
+        assert "build-host" not in inspected
     finally:
         store.buildah("rm", made)
 
@@ -97,12 +98,12 @@ def test_an_image_holds_nothing_of_the_machine(places: Places, context: Path):
 def test_a_failed_step_is_shown(places: Places, tmp_path: Path):
     (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo said; exit 3\n")
     with pytest.raises(ClusterError, match=r"said\n(.*\n)*.*exit status 3"):
-        images.build(places, tmp_path / "Dockerfile", tmp_path, "fails:1")
+        builder.build(places, builder.Source(tmp_path / "Dockerfile", tmp_path), "fails:1")
 
 
 def test_an_image_that_was_not_built_is_named(places: Places):
     with pytest.raises(ClusterError, match=r"no image docker\.io/library/nowhere:latest: build it first"):
-        images.load(places, "nowhere")
+        builder.load(places, "nowhere")
 
 
 def test_postgres_with_pgvector_runs_as_the_charts_run_it(kubectl: Kubectl):

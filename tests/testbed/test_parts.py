@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
-from hack.testbed import audit, processes, programs, provisioner, run_mounts
+from hack.testbed.client import audit
+from hack.testbed.control_plane import provisioner
 from hack.testbed.errors import ClusterError
+from hack.testbed.images import run_mounts
+from hack.testbed.images.store import bases, qualified
+from hack.testbed.machine import processes, programs
+from hack.testbed.machine.processes import Component
 from hack.testbed.places import Places
-from hack.testbed.processes import Component
-from hack.testbed.store import bases, qualified
 
 SLEEP = Component(name="test-sleep", command=("sleep", "600"), environment={"PATH": os.environ["PATH"]})
 
@@ -42,7 +45,7 @@ def test_a_process_is_started_once(tmp_path: Path):
     assert pid() == first
 
 
-def test_a_zombie_is_not_taken_for_a_process(tmp_path: Path):
+def test_zombie_does_not_count_as_running(tmp_path: Path):
     processes.start(SLEEP, tmp_path)
     victim = pid()
     os.kill(victim, signal.SIGKILL)
@@ -54,18 +57,18 @@ def test_a_zombie_is_not_taken_for_a_process(tmp_path: Path):
     assert pid() != victim
 
 
-def test_a_process_with_other_files_is_replaced(tmp_path: Path):
-    told = tmp_path / "configuration"
-    told.write_text("a")
-    sleep = replace(SLEEP, reads=(told,))
+def test_process_is_restarted_when_its_files_changed(tmp_path: Path):
+    file = tmp_path / "configuration"
+    file.write_text("a")
+    sleep = replace(SLEEP, reads=(file,))
     assert processes.start(sleep, tmp_path)
     assert not processes.start(sleep, tmp_path)
-    told.write_text("b")
+    file.write_text("b")
     assert processes.start(sleep, tmp_path)
     assert len([process for process in processes.processes() if process.mark.startswith("test-sleep@")]) == 1
 
 
-def test_what_does_not_start_is_told_with_its_log(tmp_path: Path):
+def test_failed_start_shows_the_log_of_the_process(tmp_path: Path):
     broken = replace(SLEEP, enter=("sh", "-c", "echo why >&2; exit 1"))
     with pytest.raises(ClusterError, match="test-sleep does not start; its log ends with:\nwhy"):
         processes.start(broken, tmp_path)
@@ -113,16 +116,16 @@ def test_programs_are_missing_until_their_folder_is_there(tmp_path: Path):
     assert not any(name.startswith(("etcd", "kube-apiserver")) for name in left)
 
 
-def test_pip_settings_are_those_by_which_packages_are_found(tmp_path: Path):
+def test_pip_settings_are_read_from_the_environment_and_its_files(tmp_path: Path):
     file = tmp_path / "pip.conf"
     file.write_text("[global]\ntimeout = 5\nretries = 1\n[install]\nuser = true\n")
     found = run_mounts.pip_settings({"PIP_TIMEOUT": "9", "PIP_TARGET": "/x", "PIP_FIND_LINKS": "/w"}, [file])
     assert found == {"timeout": "9", "retries": "1", "find-links": "/w"}
 
 
-def test_uv_is_told_what_pip_is_told():
-    told = tomllib.loads(run_mounts.uv({"index-url": "a", "find-links": "/w b", "timeout": "9"}))
-    assert told == {"native-tls": True, "index-url": "a", "find-links": ["/w", "b"]}
+def test_uv_gets_the_settings_of_pip():
+    settings = tomllib.loads(run_mounts.uv({"index-url": "a", "find-links": "/w b", "timeout": "9"}))
+    assert settings == {"native-tls": True, "index-url": "a", "find-links": ["/w", "b"]}
 
 
 def claim(uid: str, **spec: Any) -> dict[str, Any]:
@@ -141,14 +144,14 @@ def test_a_claim_gets_one_volume():
     assert provisioner.plan([claim("a")], [volume("pvc-a", "Available")], ["pvc-a"]) == provisioner.Plan((), (), ())
 
 
-def test_claims_that_are_bound_or_not_ours_or_not_scheduled_get_none():
+def test_claim_gets_no_volume_when_it_is_bound_foreign_or_unscheduled():
     unscheduled = claim("c")
     unscheduled["metadata"]["annotations"] = {}
     others = [claim("a", volumeName="v"), claim("b", storageClassName="other"), unscheduled]
     assert provisioner.plan(others, [], []) == provisioner.Plan((), (), ())
 
 
-def test_released_volumes_and_folders_of_nobody_go_and_others_stay():
+def test_released_volumes_and_orphaned_folders_are_deleted():
     volumes = [volume("pvc-a", "Released"), volume("pvc-b", "Bound"), volume("x", "Released", by="other")]
     found = provisioner.plan([claim("new")], volumes, ["pvc-a", "pvc-b", "pvc-gone", "pvc-new"])
     assert found == provisioner.Plan((claim("new"),), ("pvc-a",), ("pvc-gone",))
@@ -196,6 +199,6 @@ def test_the_audit_log_is_read_for_one_user():
     }
 
 
-def test_the_commands_teach():
-    told = subprocess.run([sys.executable, "-m", "hack.testbed", "--help"], capture_output=True, text=True, check=True)
-    assert "typical use:" in told.stdout
+def test_help_shows_typical_use():
+    done = subprocess.run([sys.executable, "-m", "hack.testbed", "--help"], capture_output=True, text=True, check=True)
+    assert "typical use:" in done.stdout

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from hack.testbed import node, processes
-from hack.testbed.kubectl import Kubectl, eventually
-from hack.testbed.objects import claim, pod, python
+from hack.testbed import node
+from hack.testbed.client.kubectl import Kubectl, eventually
+from hack.testbed.client.workloads import claim, pod, python
+from hack.testbed.machine import processes
 from hack.testbed.places import Places
 from tests.testbed.conftest import require_node
 
@@ -42,7 +43,7 @@ def test_a_user_who_is_not_root_writes_and_another_pod_reads(kubectl: Kubectl):
     assert succeeds(kubectl, user_of("reader", "print(open('/data/f').read())")) == "kept"
 
 
-def test_a_pod_that_forgot_fs_group_may_not_write(kubectl: Kubectl):
+def test_pod_may_not_write_when_it_has_no_fs_group(kubectl: Kubectl):
     made = user_of("writer", "open('/data/f', 'w')")
     del made["spec"]["securityContext"]["fsGroup"]
     kubectl.apply(claim("data"), made)

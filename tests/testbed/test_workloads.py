@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from hack.testbed import audit, components
-from hack.testbed.api import Api
-from hack.testbed.kubectl import Kubectl, eventually
-from hack.testbed.objects import container, pod, pod_spec, python
+from hack.testbed.client import audit
+from hack.testbed.client.api import Api
+from hack.testbed.client.kubectl import Kubectl, eventually
+from hack.testbed.client.workloads import container, pod, pod_spec, python
+from hack.testbed.control_plane import components
 from hack.testbed.places import NODE_NAME, Places
 from tests.testbed.conftest import require_node
 
@@ -75,19 +76,19 @@ def limited(name: str) -> dict[str, Any]:
     return pod(name, container("c", "true", resources={"limits": {"nvidia.com/gpu": "1"}}))
 
 
-def test_a_pod_gets_a_gpu_that_the_node_claims_to_have(kubectl: Kubectl, gpu: None):
+def test_pod_gets_a_simulated_gpu(kubectl: Kubectl, gpu: None):
     kubectl.apply(limited("trains"))
     kubectl.wait("pod/trains", "jsonpath={.status.phase}", "Succeeded")
 
 
-def test_a_pod_without_a_gpu_to_be_had_says_so(kubectl: Kubectl):
+def test_pod_is_unschedulable_when_no_gpu_is_free(kubectl: Kubectl):
     kubectl.apply(limited("waits"))
     kubectl.wait("pod/waits", "condition", "PodScheduled=false")
     (why,) = (c["message"] for c in kubectl.get("pod", "waits")["status"]["conditions"] if c["type"] == "PodScheduled")
     assert "Insufficient nvidia.com/gpu" in why
 
 
-def test_the_audit_log_tells_what_a_service_account_asked_for(kubectl: Kubectl, places: Places):
+def test_audit_log_lists_the_requests_of_a_service_account(kubectl: Kubectl, places: Places):
     user = f"system:serviceaccount:{kubectl.namespace}:default"
     kubectl("create", "role", "reader", "--verb=list", "--resource=pods")
     kubectl("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={kubectl.namespace}:default")

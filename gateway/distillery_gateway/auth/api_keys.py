@@ -1,4 +1,4 @@
-"""The API keys of clients, of which only digests are kept: they say who may ask.
+"""The API keys of clients, of which only digests are stored.
 
     python -m distillery_gateway.auth.api_keys    makes a key, and prints it and its digest
 
@@ -33,7 +33,7 @@ PREFIX = "dk-"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as it is kept.
+    """A stored key.
 
     Attributes:
         name: for logs and metrics.
@@ -57,23 +57,23 @@ class Key:
 
 
 def digest_of(key: str) -> str:
-    """Return the hash that is kept of a key. Keys are random and long, so a plain hash does."""
+    """Return the hash that is stored of a key. Keys are random and long, so a plain hash does."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-class KeyRing:
-    """The keys of a folder; open to everybody where no folder is given."""
+class ApiKeyStore:
+    """The keys of a folder; open to everybody if no folder is given."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._version = ""
-        self._seen: dict[str, str] = {}
+        self._files: dict[str, str] = {}
         self._keys: dict[str, Key] = {}
         self.refresh()
 
     @property
     def open(self) -> bool:
-        """True if no key is asked for."""
+        """True if requests need no key."""
         return self._folder is None
 
     def refresh(self) -> bool:
@@ -83,7 +83,7 @@ class KeyRing:
         version = _version(self._folder)
         if version and version == self._version:
             return False
-        found = (
+        files = (
             {
                 path.name: path.read_text(encoding="utf-8", errors="replace").strip()
                 for path in sorted(self._folder.iterdir())
@@ -93,11 +93,11 @@ class KeyRing:
             else {}
         )
         self._version = version
-        if found == self._seen:
+        if files == self._files:
             return False
-        self._seen = found
+        self._files = files
         keys = {}
-        for name, text in found.items():
+        for name, text in files.items():
             try:
                 key = _parse(name, text)
                 keys[key.digest] = key
@@ -107,9 +107,9 @@ class KeyRing:
         return True
 
     def find(self, authorization: str) -> Key | None:
-        """Return the key that an ``Authorization`` header brings, if it is one of ours, else None.
+        """Return the key that an ``Authorization`` header brings, or None if it brings no valid one.
 
-        How long it takes says nothing of a key: what is compared are digests, which nobody can choose.
+        The time that it takes reveals nothing of a key: digests are compared, which nobody can choose.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -118,7 +118,7 @@ class KeyRing:
 
 
 def _version(folder: Path) -> str:
-    """What a mounted Secret holds, by the link that the kubelet moves when it changes; empty for another folder."""
+    """Return the link that the kubelet moves when a mounted Secret changes; empty for another folder."""
     try:
         return str((folder / "..data").readlink())
     except OSError:

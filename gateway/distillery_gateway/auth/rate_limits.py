@@ -1,4 +1,4 @@
-"""The limits of each key: how much may be asked at once and in a minute."""
+"""The limits of each key: its concurrent requests, its requests in a minute, and the bytes that they hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from distillery_gateway.auth.api_keys import Key
-from distillery_gateway.errors import Refusal
+from distillery_gateway.errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,38 @@ class Limits:
 
 
 @dataclass
-class _Account:
-    """A token bucket and a counter."""
+class TokenBucket:
+    """The requests that a key may still send, and those that run.
+
+    Attributes:
+        tokens: requests that may be sent now.
+        updated: when the tokens were counted.
+        running: requests in progress.
+        body_bytes: of their bodies.
+    """
 
     tokens: float
     updated: float
     running: int = 0
     body_bytes: int = 0
 
+    def refill(self, rate: int, now: float) -> None:
+        """Add the tokens of the time that has passed, at so many a minute."""
+        self.tokens = min(float(rate), self.tokens + (now - self.updated) * rate / 60)
+        self.updated = now
+
+    def take(self, rate: int) -> None:
+        """Use up a token. Raises :class:`ApiError` (429) if there is none."""
+        if self.tokens < 1:
+            wait = (1 - self.tokens) * 60 / rate
+            message = f"At most {rate} requests a minute; try again in {wait:.0f} s."
+            raise ApiError(429, "rate_limit", message, headers={"Retry-After": str(max(1, round(wait)))})
+        self.tokens -= 1
+
 
 @dataclass
-class Meter:
-    """The accounts of all keys.
+class RateLimiter:
+    """The limits of all keys, and what their requests use of them.
 
     Args:
         limits: the gateway's.
@@ -69,66 +89,68 @@ class Meter:
     clock: Callable[[], float] = time.monotonic
     per_key: bool = True
     body_bytes: int = 0
-    _accounts: dict[str, _Account] = field(default_factory=dict)
+    _buckets: dict[str, TokenBucket] = field(default_factory=dict)
 
     @contextmanager
-    def admitted(self, key: Key | None) -> Generator[None]:
-        """Count a request while it runs. Raises :class:`Refusal` (429, or 403 where a limit is 0) on entering."""
+    def admit(self, key: Key | None) -> Generator[None]:
+        """Count a request while it runs. Raises :class:`ApiError` (429, or 403 where a limit is 0) on entering."""
         if not self.per_key:
             yield
             return
-        rate, most = self.limits.requests_per_minute, self.limits.max_concurrent_requests
-        if key:
-            rate = rate if key.requests_per_minute is None else key.requests_per_minute
-            most = most if key.max_concurrent_requests is None else key.max_concurrent_requests
-        if rate == 0 or most == 0:
-            raise Refusal(403, "key_blocked", "This key may send no requests.")
-        account = self._account(key.name if key else "", rate)
-        if account.running >= most:
-            raise Refusal(429, "concurrency_limit", f"At most {most} requests at once.", headers={"Retry-After": "1"})
+        rate, concurrency = self._limits_of(key)
+        if rate == 0 or concurrency == 0:
+            raise ApiError(403, "key_blocked", "This key may send no requests.")
+        bucket = self._bucket(key, rate)
+        if bucket.running >= concurrency:
+            message = f"At most {concurrency} requests at once."
+            raise ApiError(429, "concurrency_limit", message, headers={"Retry-After": "1"})
         if rate is not None:
-            if account.tokens < 1:
-                wait = (1 - account.tokens) * 60 / rate
-                message = f"At most {rate} requests a minute; try again in {wait:.0f} s."
-                raise Refusal(429, "rate_limit", message, headers={"Retry-After": str(max(1, round(wait)))})
-            account.tokens -= 1
-        account.running += 1
+            bucket.take(rate)
+        bucket.running += 1
         try:
             yield
         finally:
-            account.running -= 1
+            bucket.running -= 1
 
     @contextmanager
-    def bodies(self, key: Key | None) -> Generator[Callable[[int], None]]:
-        """Count the bytes that a request holds until its end, as they come. The function raises :class:`Refusal`."""
-        account, held = self._account(key.name if key else "", None), 0
+    def reserve_body(self, key: Key | None) -> Generator[Callable[[int], None]]:
+        """Count the bytes that a request holds until its end, as they come. The function raises :class:`ApiError`."""
+        bucket, reserved = self._bucket(key, None), 0
 
-        def hold(size: int) -> None:
-            nonlocal held
-            more = size - held
+        def reserve(size: int) -> None:
+            nonlocal reserved
+            more = size - reserved
             if self.body_bytes + more > self._budget:
-                raise Refusal(503, "overloaded", "Too many large requests; try again.", headers={"Retry-After": "1"})
-            if self.per_key and account.body_bytes + more > self._budget // 2:
+                raise ApiError(503, "overloaded", "Too many large requests; try again.", headers={"Retry-After": "1"})
+            if self.per_key and bucket.body_bytes + more > self._budget // 2:
                 message = f"At most {self._budget // 2} bytes of requests at once."
-                raise Refusal(429, "bytes_limit", message, headers={"Retry-After": "1"})
-            held += more
-            account.body_bytes += more
+                raise ApiError(429, "bytes_limit", message, headers={"Retry-After": "1"})
+            reserved += more
+            bucket.body_bytes += more
             self.body_bytes += more
 
         try:
-            yield hold
+            yield reserve
         finally:
-            account.body_bytes -= held
-            self.body_bytes -= held
+            bucket.body_bytes -= reserved
+            self.body_bytes -= reserved
 
     @property
     def _budget(self) -> int:
         return max(self.limits.bytes_in_flight, 2 * self.limits.max_body_bytes)
 
-    def _account(self, name: str, rate: int | None) -> _Account:
+    def _limits_of(self, key: Key | None) -> tuple[int | None, int]:
+        """Return the requests a minute, None for no limit, and the concurrent requests."""
+        rate, concurrency = self.limits.requests_per_minute, self.limits.max_concurrent_requests
+        if key and key.requests_per_minute is not None:
+            rate = key.requests_per_minute
+        if key and key.max_concurrent_requests is not None:
+            concurrency = key.max_concurrent_requests
+        return rate, concurrency
+
+    def _bucket(self, key: Key | None, rate: int | None) -> TokenBucket:
         now = self.clock()
-        account = self._accounts.setdefault(name, _Account(float(rate or 0), now))
+        bucket = self._buckets.setdefault(key.name if key else "", TokenBucket(float(rate or 0), now))
         if rate is not None:
-            account.tokens = min(float(rate), account.tokens + (now - account.updated) * rate / 60)
-            account.updated = now
-        return account
+            bucket.refill(rate, now)
+        return bucket

@@ -1,1 +1,1 @@
-"""Sessions that are kept: redacted, and left in a folder for the recorder."""
+"""Records of sessions: redacted, and written into a folder for the recorder."""

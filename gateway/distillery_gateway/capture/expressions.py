@@ -1,4 +1,4 @@
-"""Regular expressions that users of a run name, and that read what its clients write.
+"""Regular expressions that users of a run write, and that run on texts of clients.
 
 RE2 compiles them: Python's own engine can take forever on one line, by a repeat within a repeat and by other forms
 that no check of the expression finds, and it holds the interpreter meanwhile.
@@ -12,7 +12,7 @@ import re2
 
 
 class InvalidExpression(ValueError):
-    """An expression that RE2 does not take; the message says why."""
+    """An expression that RE2 rejects; the message gives the reason."""
 
 
 class Expression(Protocol):
@@ -35,7 +35,9 @@ def compile_expression(expression: str) -> Expression:
     try:
         return re2.compile(expression, options)
     except re2.error as error:
-        why = error.args[0]
-        raise InvalidExpression(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+        reason = error.args[0]
+        raise InvalidExpression(
+            reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+        ) from error
     except UnicodeEncodeError as error:
         raise InvalidExpression("it holds half a character") from error

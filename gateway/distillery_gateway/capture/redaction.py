@@ -1,4 +1,4 @@
-"""The redaction of users' texts before they are kept: addresses, keys, numbers, and what the user of a run names.
+"""The redaction of users' texts before they are stored: addresses, keys, numbers, and matches of the run's patterns.
 
 It finds texts that have a form. Names of people, places and other words stay.
 """
@@ -14,8 +14,8 @@ from distillery_gateway.capture.expressions import compile_expression
 REDACTED = "[redacted]"
 
 _MAX_PIECE = 4_000
-"""Characters that an expression sees at once. Our own hold the interpreter while they look, so each takes a time that
-grows with the length, and no faster: where one begins, none can begin again within what it may match."""
+"""Characters that an expression sees at once. Our own hold the interpreter while they run, so each takes a time that is
+linear in the length: where a match begins, no other can begin within the text that it may match."""
 
 _RUN = r"[A-Za-z0-9+/_-]"
 _OWN = re.compile(
@@ -35,45 +35,45 @@ _OWN = re.compile(
     )
 )
 _DIGITS = re.compile(r"(?<![\w.])\+?\(?[0-9][0-9 ().\-/]{6,24}[0-9](?!\w)")
-_OF_A_TELEPHONE = range(9, 16)  # digits; a date has eight
+_TELEPHONE_DIGITS = range(9, 16)  # a date has eight
 
 
 class Redactor:
-    """The remover of what has the form of a secret, and of what further expressions match.
+    """The remover of texts in the form of a secret, and of matches of further expressions.
 
     Args:
-        expressions: in RE2's syntax. Raises :class:`InvalidExpression` where one is none.
+        expressions: in RE2's syntax. Raises :class:`InvalidExpression` if one is invalid.
     """
 
     def __init__(self, expressions: Sequence[str] = ()) -> None:
         self._further = [compile_expression(expression) for expression in expressions]
 
     def __call__(self, text: str) -> str:
-        """Return the text without them."""
-        whole = text.encode("utf-8", "replace").decode()  # halves of characters can't be kept in the end either
+        """Return the text with secrets replaced."""
+        whole = text.encode("utf-8", "replace").decode()  # halves of characters can't be stored either
         return "".join(map(self._redact, _pieces(whole)))
 
     def name(self, session: str) -> str:
-        """Return a session's name, or a digest of it where it holds a mail address or what an expression matches."""
+        """Return a session's name, or a digest of it if it holds a mail address or a match of an expression."""
         if "@" in session or any(expression.sub("", session) != session for expression in self._further):
             return f"sha256:{hashlib.sha256(session.encode()).hexdigest()}"
         return session
 
     def _redact(self, piece: str) -> str:
         (line,) = piece.splitlines()
-        end = piece[len(line) :]  # RE2's $ is the very end of what it sees
+        end = piece[len(line) :]  # RE2's $ is the very end of its text
         for expression in self._further:
             line = expression.sub(REDACTED, line)
         return _DIGITS.sub(_telephone, _OWN.sub(REDACTED, line)) + end
 
 
-def _telephone(found: re.Match[str]) -> str:
-    digits = sum(character.isdigit() for character in found[0])
-    return REDACTED if digits in _OF_A_TELEPHONE else found[0]
+def _telephone(match: re.Match[str]) -> str:
+    digits = sum(character.isdigit() for character in match[0])
+    return REDACTED if digits in _TELEPHONE_DIGITS else match[0]
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The lines of a text; of a line that is too long, pieces that end at a blank if there is one."""
+    """Yield the lines of a text, and pieces of lines that are too long, which end at a blank if there is one."""
     for line in text.splitlines(keepends=True):
         while len(line) > _MAX_PIECE:
             cut = line.rfind(" ", 1, _MAX_PIECE) + 1 or _MAX_PIECE

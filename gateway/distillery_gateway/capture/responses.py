@@ -1,4 +1,4 @@
-"""The model's words in an answer that passed through, whole or as a stream of events."""
+"""The text of a response that passed through, whole or as a stream of events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def words(body: bytes, *, stream: bool) -> str | None:
-    """Return the text of the first choice, or None if the answer is broken or is no answer.
+def extract_text(body: bytes, *, stream: bool) -> str | None:
+    """Return the text of the first choice, or None if the response is broken or is an error.
 
     Args:
-        body: of the answer.
+        body: of the response.
         stream: it was sent event by event.
     """
     try:
@@ -19,7 +19,7 @@ def words(body: bytes, *, stream: bool) -> str | None:
             return _content(json.loads(body)["choices"], "message")
         events = list(_events(body))
         if not events or events[-1] != b"[DONE]":
-            return None  # it ended before its end
+            return None  # it was cut
         return "".join(_content(json.loads(event)["choices"], "delta") for event in events[:-1])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -1,327 +1,255 @@
-"""The gateway as an ASGI application: one request from its arrival to its end."""
+"""The gateway as an ASGI application: routes, authentication, and the choice of the model that answers."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import re
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 
-from distillery_gateway.auth.api_keys import Key, KeyRing
-from distillery_gateway.auth.rate_limits import Limits, Meter
-from distillery_gateway.capture.writer import Capture, Tape
-from distillery_gateway.errors import Refusal, no_such_model
+from distillery.core.contracts.capture import CapturedOutcome
+from distillery.core.contracts.routing import Target
+from distillery_gateway import sessions
+from distillery_gateway.auth.api_keys import ApiKeyStore, Key
+from distillery_gateway.auth.rate_limits import RateLimiter
+from distillery_gateway.capture.session_record import SessionRecord
+from distillery_gateway.capture.writer import Capture
+from distillery_gateway.errors import ApiError, ClientGone, model_not_found
 from distillery_gateway.metrics import Metrics
 from distillery_gateway.proxy import outcomes
-from distillery_gateway.proxy.attempts import Attempt
-from distillery_gateway.proxy.request_context import ClientGone, Exchange, Receive, Scope, Send
+from distillery_gateway.proxy.mirror import Mirror
+from distillery_gateway.proxy.relay import Relay
+from distillery_gateway.proxy.request_context import Receive, RequestContext, Scope, Send
 from distillery_gateway.proxy.upstream import Progress
-from distillery_gateway.proxy.validation import CHAT, ENDPOINTS, demands_format, dump, opening, parse
-from distillery_gateway.routing.document import Target
+from distillery_gateway.proxy.upstream_request import UpstreamRequest, body_for, headers_for
+from distillery_gateway.proxy.validation import CHAT, ENDPOINTS, conversation_start, demands_format, parse
+from distillery_gateway.routing.attempts import Attempt
 from distillery_gateway.routing.table import Routes
-from distillery_gateway.routing.traffic import Answer, session_id
+from distillery_gateway.sessions import session_digest
 
-_log = logging.getLogger("distillery_gateway.proxy.validation")
+_log = logging.getLogger("distillery_gateway.requests")
 
-_SESSION = "x-session-id"
-_SHADOWS_AT_ONCE = 8
-_ASK_FOR_KEY = {"WWW-Authenticate": "Bearer"}
+_MODELS = "/v1/models"
+_BEARER = {"WWW-Authenticate": "Bearer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The collaborators of the gateway.
+
+    Attributes:
+        client: to upstreams.
+        upstream: URL of the vLLM of this pod.
+        routes: the targets of each alias.
+        api_keys: of the clients.
+        rate_limiter: the limits of each key, and the gateway's.
+        metrics: the gateway's.
+        denied: parameters that would end vLLM.
+        capture: of sessions; None if none are captured.
+        progress: of the vLLM of this pod; None if nobody watches it.
+    """
+
+    client: aiohttp.ClientSession
+    upstream: str
+    routes: Routes
+    api_keys: ApiKeyStore
+    rate_limiter: RateLimiter
+    metrics: Metrics
+    denied: frozenset[str] = frozenset()
+    capture: Capture | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A request as it is sent on."""
+    """A request that is ready to be sent, and the record of it, if its session is captured."""
 
-    target: Target
-    url: str
-    sent: bytes
-    session: bytes | None
+    request: UpstreamRequest
+    record: SessionRecord | None
 
 
 class Gateway:
     """The application.
 
     Args:
-        session: to upstreams.
-        upstream: URL of the vLLM of this pod.
-        routes: who answers.
-        keys: who may ask.
-        limits: how much.
-        metrics: what is counted.
-        denied: parameters that the server behind can't stand.
-        capture: keeps what sessions play; None if nothing is to be kept.
-        progress: of the vLLM of this pod.
-        per_key_limits: whether keys are held to their limits here.
+        services: the collaborators.
     """
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        upstream: str,
-        routes: Routes,
-        keys: KeyRing,
-        limits: Limits,
-        metrics: Metrics,
-        *,
-        denied: frozenset[str] = frozenset(),
-        capture: Capture | None = None,
-        progress: Progress | None = None,
-        per_key_limits: bool = True,
-    ) -> None:
-        self._session = session
-        self._upstream = upstream
-        self._routes = routes
-        self._keys = keys
-        self._limits = limits
-        self._meter = Meter(limits, per_key=per_key_limits)
-        self._metrics = metrics
-        self._denied = denied
-        self._capture = capture
-        self._progress = progress
-        self._shadows: set[asyncio.Task[None]] = set()
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._routes = services.routes
+        self._limiter = services.rate_limiter
+        self._metrics = services.metrics
+        self._relay = Relay(services.client, services.routes, services.metrics, services.progress)
+        self._mirror = Mirror(services.client, services.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")  # a websocket: uvicorn refuses it then
-        exchange = Exchange(scope, receive, send)
+        context = RequestContext(scope, receive, send)
         self._metrics.running.inc()
         try:
-            await self._serve(exchange)
-        except Refusal as refusal:
-            if exchange.status == 0:
-                await exchange.answer(refusal.status, refusal.body, refusal.headers.items())
-        except (aiohttp.ClientError, TimeoutError):  # of the server behind, within an answer
-            if not await exchange.cut():
+            await self._serve(context)
+        except ApiError as error:
+            if context.status == 0:
+                await context.respond(error.status, error.body, error.headers.items())
+        except (aiohttp.ClientError, TimeoutError):  # of the server behind, within a response
+            if not await context.cut():
                 raise
         except ClientGone:
             self._metrics.cancelled.inc()
-            exchange.status = exchange.status or 499
+            context.status = context.status or 499
         finally:
             self._metrics.running.dec()
-            self._tell(exchange)
+            self._log_end(context)
 
-    async def _serve(self, exchange: Exchange) -> None:
-        method, path = exchange.scope["method"], exchange.scope["path"]
-        if path not in ("/v1/models", outcomes.PATH) and path not in ENDPOINTS:
-            raise Refusal(404, "not_found", "There is no such endpoint.")
-        if method != ("GET" if path == "/v1/models" else "POST"):
-            raise Refusal(405, "method_not_allowed", "The endpoint knows another method.")
-        exchange.key = self._authenticate(exchange)
-        exchange.trust()
-        if path == "/v1/models":
-            await exchange.answer(200, self._models(exchange.key))
+    async def _serve(self, context: RequestContext) -> None:
+        method, path = context.scope["method"], context.scope["path"]
+        if path not in (_MODELS, outcomes.PATH) and path not in ENDPOINTS:
+            raise ApiError(404, "not_found", "There is no such endpoint.")
+        if method != ("GET" if path == _MODELS else "POST"):
+            raise ApiError(405, "method_not_allowed", "The endpoint knows another method.")
+        context.key = self._authenticate(context)
+        context.trust()
+        if path == _MODELS:
+            await context.respond(200, self._list_models(context.key))
             return
-        with self._meter.admitted(exchange.key), self._meter.bodies(exchange.key) as hold:
-            raw = await exchange.read(self._limits, hold)
+        with self._limiter.admit(context.key), self._limiter.reserve_body(context.key) as reserve:
+            raw = await context.read(self._limiter.limits, reserve)
             if path == outcomes.PATH:
-                await exchange.answer(200, self._count(exchange.key, outcomes.parse(raw)))
+                await context.respond(200, self._count_outcome(context, outcomes.parse(raw)))
                 return
-            prepared = self._prepare(exchange, path, raw)
+            prepared = self._prepare(context, path, raw)
             del raw
-            hold(len(prepared.sent))
-            await self._answer(exchange, prepared)
+            reserve(len(prepared.request.body))
+            await self._answer(context, prepared)
 
-    def _authenticate(self, exchange: Exchange) -> Key | None:
-        if self._keys.open:
+    def _authenticate(self, context: RequestContext) -> Key | None:
+        if self._services.api_keys.open:
             return None
-        key = self._keys.find(exchange.headers.get("authorization", ""))
+        key = self._services.api_keys.find(context.headers.get("authorization", ""))
         if key is None:
             message = "Send an API key that is valid here, as a bearer token."
-            raise Refusal(401, "invalid_api_key", message, headers=_ASK_FOR_KEY)
+            raise ApiError(401, "invalid_api_key", message, headers=_BEARER)
         if key.is_expired(datetime.now(UTC)):
             message = f"This API key expired at {key.expires}. Ask for a new one."
-            raise Refusal(401, "expired_api_key", message, headers=_ASK_FOR_KEY)
+            raise ApiError(401, "expired_api_key", message, headers=_BEARER)
         return key
 
-    def _models(self, key: Key | None) -> bytes:
+    def _list_models(self, key: Key | None) -> bytes:
         allowed = [alias for alias in sorted(self._routes.aliases) if _may_use(key, alias)]
         data = [{"id": alias, "object": "model", "created": 0, "owned_by": "distillery"} for alias in allowed]
         return json.dumps({"object": "list", "data": data}).encode()
 
     def _target(self, key: Key | None, alias: str, session: str) -> Target:
-        """Who answers a session. Raises :class:`Refusal`, the same where the key may not know of the alias."""
+        """Return the target of a session. Raises :class:`ApiError`, the same if the key may not use the alias."""
         if not _may_use(key, alias):
-            raise no_such_model(alias)
+            raise model_not_found(alias)
         return self._routes.target(alias, session)
 
-    def _count(self, key: Key | None, outcome: outcomes.Outcome) -> bytes:
-        """Count how a session ended, if it was answered here, for the target that answered it."""
+    def _count_outcome(self, context: RequestContext, outcome: outcomes.ReportedOutcome) -> bytes:
+        """Count an outcome for the target that answered the session, if one of this pod did. Return the response."""
         alias = outcome.model
-        self._target(key, alias, outcome.session)  # refuses a key that may not know of the alias
-        if self._capture:
-            self._capture.keep_outcome(
-                session=outcome.session, alias=alias, success=outcome.success, reward=outcome.reward, task=outcome.task
+        self._target(context.key, alias, outcome.session)  # rejects a key that may not use the alias
+        if self._services.capture:
+            captured = CapturedOutcome(
+                session=outcome.session,
+                alias=alias,
+                success=outcome.success,
+                reward=outcome.reward,
+                task=outcome.task,
+                time=datetime.now(UTC),
             )
-        session = session_id(key.name if key else "", alias, outcome.session)
-        target = self._routes.live.outcome(session, success=outcome.success)
+            self._services.capture.add_outcome(captured)
+        session = session_digest(context.key_name, alias, outcome.session)
+        target = self._routes.traffic.count_outcome(session, success=outcome.success)
         if target:
-            self._metrics.outcomes.labels(alias, target.called, str(outcome.success).lower()).inc()
+            self._metrics.outcomes.labels(alias, target.display_name, str(outcome.success).lower()).inc()
         return json.dumps({"session": outcome.session, "model": alias, "counted": target is not None}).encode()
 
-    def _prepare(self, exchange: Exchange, path: str, raw: bytes) -> _Prepared:
-        """What is sent for a request. Its objects, many times as large, end here: answers can take minutes."""
-        body = parse(path, raw, self._limits, denied=self._denied, context=self._routes.context)
-        alias = body["model"]
-        key = exchange.key.name if exchange.key else ""
-        named = exchange.headers.get(_SESSION) or str(body.get("user") or "")
-        begun = f"{key}\0{start}" if not named and (start := opening(body)) else ""
-        target = self._target(exchange.key, alias, named or begun or exchange.identity)
-        exchange.alias, exchange.model = alias, target.called
-        sent = _body_for(target, body)
-        if self._capture and _SESSION in exchange.headers and path == CHAT:
-            kept, stream = exchange.headers[_SESSION], bool(body.get("stream"))
-            exchange.tape = self._capture.tape(sent, session=kept, alias=alias, model=target.called, stream=stream)
-        exchange.formatted = demands_format(body)
-        exchange.attempt = Attempt.of(exchange.headers, key, named, path, sent)
-        shadow = self._routes.shadow(alias)
-        if shadow and len(self._shadows) < _SHADOWS_AT_ONCE:
-            # streamed or not as the client asked for it: else the first token would not come when the client's does
-            self._send_shadow(exchange, shadow, path, _body_for(shadow, body))
-        session = session_id(key, alias, named) if named else None
-        return _Prepared(target, self._url(target, path), sent, session)
+    def _prepare(self, context: RequestContext, path: str, raw: bytes) -> _Prepared:
+        """Return what is sent for a request, and send its copy if there is one.
 
-    async def _answer(self, exchange: Exchange, prepared: _Prepared) -> None:
-        target = prepared.target
-        live, session = self._routes.live, prepared.session
-        counted = live.request(target, exchange.attempt, session=session, formatted=exchange.formatted)
-        with counted as seen, self._routes.running(target.model):
-            local = self._progress if self._progress and not target.upstream else None
-            if local:
-                exchange.heard = local.heard
-            try:
-                with local.request() if local else nullcontext():
-                    await self._relay(exchange, prepared.url, prepared.sent, _headers_for(target, exchange), seen)
-            finally:
-                self._keep(exchange.tape)
+        The objects of the body, many times as large as the body, end here: a response can take minutes.
+        """
+        services = self._services
+        body = parse(path, raw, self._limiter.limits, denied=services.denied, context=self._routes.context)
+        alias = context.alias = body["model"]
+        name = context.headers.get(sessions.HEADER) or str(body.get("user") or "")
+        target = self._target(context.key, alias, name or self._conversation(context, body))
+        context.model = target.display_name
+        sent = body_for(target, body)
+        record = self._start_record(context, path, sent, stream=bool(body.get("stream")))
+        request = UpstreamRequest(
+            target=target,
+            url=self._url(target, path),
+            body=sent,
+            headers=headers_for(target, context),
+            attempt=Attempt.of(context.headers, context.key_name, name, path, sent),
+            formatted=demands_format(body),
+            session=session_digest(context.key_name, alias, name) if name else None,
+        )
+        self._send_copy(context, path, body, request)
+        return _Prepared(request, record)
 
-    def _keep(self, tape: Tape | None) -> None:
-        """Keep what was answered. A client may leave at the last word, so whether all was said is seen by the words."""
-        if self._capture and tape:
-            self._capture.keep(tape)
+    def _conversation(self, context: RequestContext, body: dict[str, Any]) -> str:
+        """Return a name for the session of a request that names none: its key and the beginning of its messages."""
+        start = conversation_start(body)
+        return f"{context.key_name}\0{start}" if start else context.request_id
+
+    def _start_record(self, context: RequestContext, path: str, sent: bytes, *, stream: bool) -> SessionRecord | None:
+        capture, session = self._services.capture, context.headers.get(sessions.HEADER)
+        if capture is None or session is None or path != CHAT:
+            return None
+        return capture.start_record(sent, session=session, alias=context.alias, model=context.model, stream=stream)
+
+    def _send_copy(self, context: RequestContext, path: str, body: dict[str, Any], request: UpstreamRequest) -> None:
+        """Send a copy to a canary that gets copies.
+
+        It is streamed or not as the client asked for it: else the first token would not come when the client's does.
+        """
+        shadow = self._routes.shadow(context.alias)
+        if shadow and self._mirror.has_capacity:
+            copy = UpstreamRequest(
+                target=shadow,
+                url=self._url(shadow, path),
+                body=body_for(shadow, body),
+                headers=headers_for(shadow, context),
+                attempt=request.attempt,
+                formatted=request.formatted,
+            )
+            self._mirror.send(copy, context)
 
     def _url(self, target: Target, path: str) -> str:
-        return (target.upstream or self._upstream) + path
+        return (target.upstream or self._services.upstream) + path
 
-    async def _relay(self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str], seen: Answer) -> None:
-        """Pass the answer through as it comes; give up upstream when the client does."""
-        work = asyncio.ensure_future(self._pass_through(exchange, url, body, headers, seen))
-        gone = asyncio.ensure_future(exchange.disconnected())
+    async def _answer(self, context: RequestContext, prepared: _Prepared) -> None:
+        capture, record = self._services.capture, prepared.record
+        if capture is None or record is None:
+            await self._relay.relay(context, prepared.request)
+            return
         try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientGone
-            await work
+            await self._relay.relay(context, prepared.request, [record])
         finally:
-            gone.cancel()
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+            capture.add_record(record)
 
-    async def _pass_through(
-        self, exchange: Exchange, url: str, body: bytes, headers: dict[str, str], seen: Answer
-    ) -> None:
-        try:
-            async with self._session.post(url, data=body, headers=headers) as answer:
-                if answer.status >= 400:
-                    exchange.heard()
-                    raise self._refusal(answer.status, await answer.read(), exchange, answer.headers)
-                passed = [(n, answer.headers[n]) for n in ("content-type", "content-length") if n in answer.headers]
-                await exchange.begin(answer.status, passed)
-                async for chunk in answer.content.iter_any():
-                    if not seen.begun:  # vLLM sends its headers before it generates
-                        self._metrics.first_byte.labels(exchange.alias).observe(time.monotonic() - exchange.started)
-                    exchange.heard()
-                    seen.see(chunk)
-                    if exchange.tape:
-                        exchange.tape.add(chunk)
-                    await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
-                await exchange.send({"type": "http.response.body", "body": b""})
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _log.warning("%s: upstream failed: %s", exchange.identity, type(error).__name__)
-            if exchange.status:
-                raise  # the answer has begun: it ends here, broken, and the client sees that
-            message, later = "The model's server failed; try again.", {"Retry-After": "1"}
-            raise Refusal(503, "upstream_failed", message, headers=later) from error
-
-    def _send_shadow(self, exchange: Exchange, target: Target, path: str, sent: bytes) -> None:
-        """Send a copy whose answer nobody waits for."""
-        headers, live = _headers_for(target, exchange), self._routes.live
-
-        async def copy() -> None:
-            try:
-                request = live.request(target, exchange.attempt, formatted=exchange.formatted)
-                with request as seen, self._routes.running(target.model):
-                    async with self._session.post(self._url(target, path), data=sent, headers=headers) as answer:
-                        if answer.status >= 400:
-                            raise self._refusal(answer.status, await answer.read(), exchange, answer.headers)
-                        async for chunk in answer.content.iter_any():
-                            seen.see(chunk)
-            except (Refusal, aiohttp.ClientError, TimeoutError) as error:
-                _log.info("a shadow failed: %s", error.status if isinstance(error, Refusal) else type(error).__name__)
-
-        task = asyncio.create_task(copy())
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
-
-    def _refusal(self, status: int, raw: bytes, exchange: Exchange, headers: Mapping[str, str]) -> Refusal:
-        """What the client is told of an error of the server behind: its words about the request, nothing of itself."""
-        given = headers.get("Retry-After", "")
-        later = {"Retry-After": given if given.isdigit() else "1"}
-        if status == 404:
-            message = "The model is not being served at the moment; try again."
-            return Refusal(503, "model_not_ready", message, headers=later)
-        if status == 500 and exchange.formatted:
-            # vLLM says no more than that where its grammar refuses all tokens; a retry would end the same way
-            message = "The model could not write the format that the request demands."
-            return Refusal(422, "format_not_generated", message)
-        if status >= 500:
-            return Refusal(503, "upstream_failed", "The model's server failed; try again.", headers=later)
-        later = later if status == 429 else {}
-        try:
-            document = json.loads(raw)
-            error = document.get("error", document)
-            # whichever of its models it speaks of, the client asked for this one
-            names = "|".join(map(re.escape, {exchange.model, *self._routes.held}))
-            message = re.sub(rf"(?<![\w-])(?:{names})(?![\w-])", exchange.alias, str(error["message"])[:1000])
-            code = str(error.get("code") or "")
-            told = "invalid_request" if not code or code.isdigit() else code
-            return Refusal(status, told, message, error.get("param"), later)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return Refusal(status, "invalid_request", "The model's server refused the request.", headers=later)
-
-    def _tell(self, exchange: Exchange) -> None:
-        """Count and log a request that ended: who and what, never its content."""
-        seconds = time.monotonic() - exchange.started
-        key = exchange.key.name if exchange.key else ""
-        self._metrics.requests.labels(exchange.alias, exchange.model, key, str(exchange.status)).inc()
-        self._metrics.seconds.labels(exchange.alias).observe(seconds)
+    def _log_end(self, context: RequestContext) -> None:
+        """Count and log a request that ended: names and numbers, never its content."""
+        seconds = time.monotonic() - context.started
+        key = context.key_name
+        self._metrics.requests.labels(context.alias, context.model, key, str(context.status)).inc()
+        self._metrics.seconds.labels(context.alias).observe(seconds)
         _log.info(
             "%s key=%s alias=%s model=%s status=%d ms=%.0f",
-            *(exchange.identity, key or "-", exchange.alias or "-", exchange.model or "-", exchange.status),
+            *(context.request_id, key or "-", context.alias or "-", context.model or "-", context.status),
             seconds * 1000,
         )
 
 
 def _may_use(key: Key | None, alias: str) -> bool:
     return key is None or key.models is None or alias in key.models
-
-
-def _body_for(target: Target, body: dict[str, Any]) -> bytes:
-    """Another gateway knows the alias, not what stands behind it here."""
-    return dump(body if target.upstream else {**body, "model": target.model})
-
-
-def _headers_for(target: Target, exchange: Exchange) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "X-Request-ID": exchange.identity}
-    if target.upstream:
-        headers |= {name: exchange.headers[name] for name in ("authorization", _SESSION) if name in exchange.headers}
-    return headers

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from distillery_gateway.errors import Refusal
+from distillery_gateway.errors import ApiError
 from distillery_gateway.proxy.validation import parse_object
+from distillery_gateway.sessions import check_session
 
 PATH = "/v1/outcomes"
 
 _FIELDS = frozenset(["model", "session", "success", "reward", "task"])
-_SESSION = re.compile(r"[A-Za-z0-9._:@/+=-]{1,128}")
 _MAX_TASK = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReportedOutcome:
     """The end of a session.
 
     Attributes:
@@ -35,35 +34,27 @@ class Outcome:
     task: str = ""
 
 
-def check_session(session: str, parameter: str) -> str:
-    """Return a session's name if clients may give it. Raises :class:`Refusal` that names the header or parameter."""
-    if not _SESSION.fullmatch(session):
-        message = f"{parameter} is 1 to 128 letters, digits and characters of . _ : @ / + = -"
-        raise Refusal(400, "invalid_parameter", message, parameter)
-    return session
-
-
-def parse(raw: bytes) -> Outcome:
-    """Return the outcome that the body of a request reports. Raises :class:`Refusal`."""
+def parse(raw: bytes) -> ReportedOutcome:
+    """Return the outcome that the body of a request reports. Raises :class:`ApiError`."""
     body = parse_object(raw)
     for name in body:
         if name not in _FIELDS:
-            raise Refusal(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
-    named = _given(body, "session", str, "Name the session as in the header X-Session-ID.")
-    session = check_session(named, "session")
-    success = _given(body, "success", bool, "Say whether the session succeeded: true or false.")
+            raise ApiError(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
+    name = _required(body, "session", str, "Name the session as in the header X-Session-ID.")
+    session = check_session(name, "session")
+    success = _required(body, "success", bool, "Say whether the session succeeded: true or false.")
     reward = body.get("reward")
     if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not 0 <= reward <= 1):
-        raise Refusal(400, "invalid_parameter", "reward is a number from 0 to 1.", "reward")
+        raise ApiError(400, "invalid_parameter", "reward is a number from 0 to 1.", "reward")
     task = body.get("task") or ""
     if not isinstance(task, str) or len(task) > _MAX_TASK:
-        raise Refusal(400, "invalid_parameter", f"task is a string of at most {_MAX_TASK} characters.", "task")
-    return Outcome(body["model"], session, success, None if reward is None else float(reward), task)
+        raise ApiError(400, "invalid_parameter", f"task is a string of at most {_MAX_TASK} characters.", "task")
+    return ReportedOutcome(body["model"], session, success, None if reward is None else float(reward), task)
 
 
-def _given(body: dict[str, Any], name: str, kind: type, mend: str) -> Any:
+def _required(body: dict[str, Any], name: str, kind: type, fix: str) -> Any:
     if name not in body:
-        raise Refusal(400, "missing_parameter", mend, name)
+        raise ApiError(400, "missing_parameter", fix, name)
     if not isinstance(body[name], kind):
-        raise Refusal(400, "invalid_parameter", mend, name)
+        raise ApiError(400, "invalid_parameter", fix, name)
     return body[name]

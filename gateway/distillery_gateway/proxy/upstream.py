@@ -1,4 +1,4 @@
-"""The health of a vLLM: its models, and its progress with the requests that it has."""
+"""The state of a vLLM: its models, and its progress with its requests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import Any
 
 import aiohttp
 
+from distillery_gateway.observers import ResponseObserver
+
 _log = logging.getLogger(__name__)
 
 _COUNTERS = ("vllm:prompt_tokens_total", "vllm:generation_tokens_total", "vllm:iteration_tokens_total_count")
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
-async def served(session: aiohttp.ClientSession, upstream: str) -> Mapping[str, str | None]:
+async def fetch_models(session: aiohttp.ClientSession, upstream: str) -> Mapping[str, str | None]:
     """Return the models that a vLLM serves now, with their parents; adapters have one. Raises aiohttp.ClientError."""
     return {model["id"]: model.get("parent") for model in await _models(session, upstream)}
 
 
-async def served_with_context(session: aiohttp.ClientSession, upstream: str) -> tuple[frozenset[str], int | None]:
+async def fetch_models_and_context(session: aiohttp.ClientSession, upstream: str) -> tuple[frozenset[str], int | None]:
     """Return the models that a vLLM serves now, and how many tokens a prompt and its answer may have together.
 
-    Raises aiohttp.ClientError. The context is None where the server does not say.
+    Raises aiohttp.ClientError. The context is None if the server does not report it.
     """
     models = await _models(session, upstream)
     contexts = [length for model in models if isinstance(length := model.get("max_model_len"), int)]
@@ -38,11 +40,11 @@ async def _models(session: aiohttp.ClientSession, upstream: str) -> Sequence[Map
         return (await answer.json())["data"]
 
 
-class Progress:
-    """The progress of a vLLM with the requests that it has.
+class Progress(ResponseObserver):
+    """The progress of a vLLM with its requests.
 
-    A server whose engine hangs answers probes as before, for they ask its front end. It hangs if for a while nothing
-    came of any request, its counters of tokens stood still, and it did not answer a request of one token either.
+    A server whose engine hangs answers probes as before, for its front end does. It hangs if for a while no request got
+    any response, its counters of tokens did not change, and it did not answer a request of one token either.
 
     Args:
         session: to the server.
@@ -64,7 +66,7 @@ class Progress:
         self._patience = patience
         self._clock = clock
         self._running = 0
-        self._heard = clock()
+        self._alive_at = clock()
         self._counted: float | None = None
         self.hangs = False
 
@@ -72,36 +74,44 @@ class Progress:
     def request(self) -> Generator[None]:
         """Count a request while it runs on the server."""
         if self._running == 0 and not self.hangs:
-            self.heard()
+            self.mark_alive()
         self._running += 1
         try:
             yield
         finally:
             self._running -= 1
 
-    def heard(self) -> None:
-        """Note that something came of a request."""
-        self._heard = self._clock()
+    def chunk(self, data: bytes) -> None:
+        """Note that a part of a response came."""
+        self.mark_alive()
+
+    def error(self) -> None:
+        """Note that the server answered, if with an error."""
+        self.mark_alive()
+
+    def mark_alive(self) -> None:
+        """Note a sign of progress."""
+        self._alive_at = self._clock()
 
     async def watch(self) -> None:
-        """Look for a server that hangs, and for its recovery, until cancelled."""
+        """Watch for a server that hangs, and for its recovery, until cancelled."""
         while True:
             await asyncio.sleep(min(10.0, self._patience / 4))
             if not self._running and not self.hangs:
                 continue
             if await self._advanced():
-                self.heard()
-            silent = self._clock() - self._heard
-            # a question takes the server's time, so it is asked only where something is wrong
+                self.mark_alive()
+            silent = self._clock() - self._alive_at
+            # a request takes the server's time, so it is sent only if something is wrong
             if silent > self._patience / 2 and await self._answers():
-                self.heard()
-            hangs = self._clock() - self._heard > self._patience and (self._running > 0 or self.hangs)
+                self.mark_alive()
+            hangs = self._clock() - self._alive_at > self._patience and (self._running > 0 or self.hangs)
             if hangs != self.hangs:
                 _log.warning("vLLM %s", f"made no progress for {silent:.0f} s" if hangs else "makes progress again")
             self.hangs = hangs
 
     async def _advanced(self) -> bool:
-        """Whether the server counted tokens since the last look."""
+        """Return whether the server counted tokens since the last call."""
         try:
             async with self._session.get(f"{self._upstream}/metrics", timeout=_TIMEOUT) as answer:
                 lines = (await answer.text()).splitlines() if answer.status == 200 else []
@@ -112,9 +122,9 @@ class Progress:
         return None not in (before, self._counted) and before != self._counted
 
     async def _answers(self) -> bool:
-        """Whether the server answers a request of one token, or is gone and so does not hang."""
+        """Return whether the server answers a request of one token, or is gone and so does not hang."""
         try:
-            parents = await served(self._session, self._upstream)
+            parents = await fetch_models(self._session, self._upstream)
             model = next(name for name, parent in parents.items() if parent is None)
             body = {"model": model, "prompt": "a", "max_tokens": 1}
             timeout = aiohttp.ClientTimeout(total=self._patience / 4)

@@ -1,4 +1,4 @@
-"""The requests that models accept: two endpoints, and the parameters that the server behind stands.
+"""The requests that models accept: two endpoints, and the parameters that vLLM takes without harm.
 
 Unknown parameters are refused, for vLLM knows some that read files, run forever or end the process.
 """
@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from distillery_gateway.auth.rate_limits import Limits
-from distillery_gateway.errors import Refusal
+from distillery_gateway.errors import ApiError
 
 _SHARED = frozenset(
     [
@@ -36,33 +36,33 @@ ENDPOINTS = frozenset(_ENDPOINTS)
 
 _MAX_LOGPROBS = 20
 _MAX_PARTS = 300_000
-"""Lists, objects and members of a body, counted as their signs: a body of brackets takes 25 times its size as objects.
-A sign in a text counts too, but a text with so many has more tokens than a model takes."""
+"""The most lists, objects and members of a body, counted by their signs. A body of brackets takes 25 times its size as
+objects. A sign in a text counts too, but a text with so many has more tokens than a model takes."""
 _COMPLETION_TOKENS = 16
-"""What OpenAI's completions give to whom names no number."""
+"""OpenAI's default for completions."""
 
 
 def parse(
     path: str, raw: bytes, limits: Limits, *, denied: Collection[str] = (), context: int | None = None
 ) -> dict[str, Any]:
-    """Return the checked body of a request, with limits where it names none. Raises :class:`Refusal`.
+    """Return the checked body of a request, with a limit of tokens if it names none. Raises :class:`ApiError`.
 
     Args:
         path: the endpoint.
         raw: the body.
         limits: the gateway's.
-        denied: parameters that the server behind can't stand.
-        context: tokens that it takes: it refuses to be asked for more.
+        denied: parameters that would end vLLM.
+        context: tokens that vLLM takes at most; None if unknown.
     """
     body = parse_object(raw)
-    needed = "messages" if path == CHAT else "prompt"
-    if needed not in body:
-        raise Refusal(400, "missing_parameter", f"The parameter {needed} is missing.", needed)
+    required = "messages" if path == CHAT else "prompt"
+    if required not in body:
+        raise ApiError(400, "missing_parameter", f"The parameter {required} is missing.", required)
     for name in body:
         if name in denied:
-            raise Refusal(400, "unsupported_parameter", f"The parameter {name} is not supported here.", name)
+            raise ApiError(400, "unsupported_parameter", f"The parameter {name} is not supported here.", name)
         if name not in _ENDPOINTS[path]:
-            raise Refusal(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
+            raise ApiError(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
     _check_number(body, "n", limits.max_choices)
     if path == CHAT:
         _check_messages(body["messages"])
@@ -72,25 +72,25 @@ def parse(
         _check_number(body, name, limits.max_tokens)
     for name in ("logprobs", "top_logprobs"):
         if not isinstance(body.get(name), bool):
-            _check_number(body, name, _MAX_LOGPROBS, least=0)
+            _check_number(body, name, _MAX_LOGPROBS, minimum=0)
     _set_max_tokens(body, path, min(limits.max_tokens, context or limits.max_tokens))
     return body
 
 
 def demands_format(body: Mapping[str, Any]) -> bool:
-    """Return whether the server behind holds the model to a grammar, which may leave it nothing to say."""
-    given, choice = body.get("response_format"), body.get("tool_choice")
-    formatted = isinstance(given, dict) and given.get("type") not in (None, "text")
+    """Return whether vLLM must hold the model to a grammar, which may leave it no token to write."""
+    response_format, choice = body.get("response_format"), body.get("tool_choice")
+    formatted = isinstance(response_format, dict) and response_format.get("type") not in (None, "text")
     return formatted or isinstance(choice, dict) or choice == "required"
 
 
 def _check_messages(messages: Any) -> None:
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise Refusal(400, "invalid_parameter", "messages is a list of objects.", "messages")
+        raise ApiError(400, "invalid_parameter", "messages is a list of objects.", "messages")
 
 
-def _check_prompts(prompt: Any, most: int) -> None:
-    """Each prompt of a list is answered, as often as there are choices."""
+def _check_prompts(prompt: Any, max_prompts: int) -> None:
+    """Check the number of prompts: each prompt of a list is answered, as often as there are choices."""
     if isinstance(prompt, str):
         return
     kinds = {type(part) for part in prompt} if isinstance(prompt, list) else set()
@@ -98,42 +98,42 @@ def _check_prompts(prompt: Any, most: int) -> None:
         return  # one prompt, as tokens
     if kinds != {str} and not (kinds == {list} and all(type(token) is int for part in prompt for token in part)):
         message = "prompt is a string, a list of strings, a list of tokens, or a list of those."
-        raise Refusal(400, "invalid_parameter", message, "prompt")
-    if len(prompt) > most:
-        raise Refusal(
-            400, "invalid_parameter", f"prompt has at most {most} prompts, with so many choices each.", "prompt"
+        raise ApiError(400, "invalid_parameter", message, "prompt")
+    if len(prompt) > max_prompts:
+        raise ApiError(
+            400, "invalid_parameter", f"prompt has at most {max_prompts} prompts, with so many choices each.", "prompt"
         )
 
 
-def _set_max_tokens(body: dict[str, Any], path: str, most: int) -> None:
-    """The server would generate to the end of its context for a chat that names no number."""
+def _set_max_tokens(body: dict[str, Any], path: str, limit: int) -> None:
+    """Limit a request that names no number: vLLM would generate a chat to the end of its context."""
     if path != CHAT:
         if body.get("max_tokens") is None:
-            body["max_tokens"] = min(most, _COMPLETION_TOKENS)
+            body["max_tokens"] = min(limit, _COMPLETION_TOKENS)
     elif body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
-        body["max_completion_tokens"] = most
+        body["max_completion_tokens"] = limit
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """Return a body that is an object and names a model. Raises :class:`Refusal`."""
+    """Return a body that is an object and names a model. Raises :class:`ApiError`."""
     if sum(map(raw.count, (b",", b"[", b"{"))) > _MAX_PARTS:
         message = f"A body has at most {_MAX_PARTS} lists, objects and members."
-        raise Refusal(413, "body_too_complex", message)
+        raise ApiError(413, "body_too_complex", message)
     try:
         body = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "invalid_json", "The body is not JSON.") from error
+        raise ApiError(400, "invalid_json", "The body is not JSON.") from error
     if not isinstance(body, dict):
-        raise Refusal(400, "invalid_json", "The body is not a JSON object.")
+        raise ApiError(400, "invalid_json", "The body is not a JSON object.")
     if not isinstance(body.get("model"), str):
-        raise Refusal(400, "missing_parameter", "Name the model as a string.", "model")
+        raise ApiError(400, "missing_parameter", "Name the model as a string.", "model")
     return body
 
 
-def opening(body: dict[str, Any]) -> str:
-    """Return how a conversation begins, as all of its requests do: its messages up to the first of its user.
+def conversation_start(body: dict[str, Any]) -> str:
+    """Return the messages up to the first of the user, as JSON: all requests of a conversation begin with them.
 
-    Empty where it has none.
+    Empty if there is none.
     """
     messages: list[dict[str, Any]] = body.get("messages", [])
     first = next((index for index, message in enumerate(messages) if message.get("role") == "user"), None)
@@ -141,21 +141,21 @@ def opening(body: dict[str, Any]) -> str:
 
 
 def dump(body: dict[str, Any]) -> bytes:
-    """Return a body as it is sent. Raises :class:`Refusal` for a number that JSON does not have: 1e999 is infinity."""
+    """Return a body as it is sent. Raises :class:`ApiError` for a number that JSON does not have: 1e999 is infinity."""
     try:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:
-        raise Refusal(400, "invalid_json", "The body is not JSON.") from error
+        raise ApiError(400, "invalid_json", "The body is not JSON.") from error
 
 
 def _refuse_constant(name: str) -> None:
-    """NaN and infinities, which Python reads and JSON does not know: a server behind may compute with them."""
+    """Refuse NaN and infinities, which Python reads and JSON does not know: vLLM might compute with them."""
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_number(body: dict[str, Any], name: str, most: int, *, least: int = 1) -> None:
+def _check_number(body: dict[str, Any], name: str, maximum: int, *, minimum: int = 1) -> None:
     value = body.get(name)
     if value is None:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Refusal(400, "invalid_parameter", f"{name} is a whole number from {least} to {most}.", name)
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise ApiError(400, "invalid_parameter", f"{name} is a whole number from {minimum} to {maximum}.", name)

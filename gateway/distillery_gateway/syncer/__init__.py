@@ -1,1 +1,1 @@
-"""The syncer: makes the pod's vLLM hold the adapters that are desired, and says when it does."""
+"""The syncer: makes the pod's vLLM hold the adapters of the routing document, and reports when it does."""

@@ -2,7 +2,7 @@
 
 DISTILLERY_UPSTREAM_URL        URL of the pod's vLLM                       http://127.0.0.1:8001
 DISTILLERY_GATEWAY             URL of the gateway's port for operators     http://127.0.0.1:8002
-DISTILLERY_ROUTING_FILE        file with what is to be served              /etc/distillery/desired/desired
+DISTILLERY_ROUTING_FILE        file with the routing document              /etc/distillery/desired/desired
 DISTILLERY_STORE_URI           URI of the artifacts of all runs of the name
 DISTILLERY_IDENTITY            the run: its uid and the digest of what it learns, UID-DIGEST
 DISTILLERY_STORE_ENDPOINT_URL  URL of an S3 server other than AWS's
@@ -24,21 +24,23 @@ from pathlib import Path
 import aiohttp
 
 from distillery.core.artifacts import ArtifactError, Identity, store_at
+from distillery.core.contracts.routing import InvalidRoutingConfig
 from distillery_gateway import admin
-from distillery_gateway.routing.document import DesiredFile, InvalidDesired
+from distillery_gateway.routing.file import RoutingFile
 from distillery_gateway.syncer.sync import Syncer
 
 _log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def main() -> None:
     """Sync until the process is stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for variable, what in (("DISTILLERY_STORE_URI", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run")):
+    required = (("DISTILLERY_STORE_URI", "the URI of the artifacts"), ("DISTILLERY_IDENTITY", "the run"))
+    for variable, description in required:
         if not os.environ.get(variable):
-            sys.exit(f"{variable} is not set: name {what}")
+            sys.exit(f"{variable} is not set: name {description}")
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_serve())
 
@@ -65,27 +67,27 @@ async def _serve() -> None:
         )
         runner = await admin.serve(
             int(get("DISTILLERY_SYNCER_PORT", "8003")),
-            waits_for=lambda: syncer.waits_for,
+            not_ready_reason=lambda: syncer.not_ready_reason,
             state=lambda: {
                 "generation": syncer.generation,
-                "held": sorted(syncer.held),
+                "held": sorted(syncer.loaded),
                 "problem": syncer.problem,
             },
         )
         try:
-            await _sync(syncer, DesiredFile(Path(get("DISTILLERY_ROUTING_FILE", "/etc/distillery/desired/desired"))))
+            await _sync(syncer, RoutingFile(Path(get("DISTILLERY_ROUTING_FILE", "/etc/distillery/desired/desired"))))
         finally:
             await runner.cleanup()
 
 
-async def _sync(syncer: Syncer, desired: DesiredFile) -> None:
+async def _sync(syncer: Syncer, file: RoutingFile) -> None:
     away = False
     while True:
         try:
-            desired.refresh()
-            await syncer.look(desired.current)
+            file.refresh()
+            await syncer.sync(file.current)
             away = False
-        except InvalidDesired as error:
+        except InvalidRoutingConfig as error:
             _log.error("%s", error)
         except ArtifactError as error:
             syncer.problem = str(error)
@@ -94,7 +96,7 @@ async def _sync(syncer: Syncer, desired: DesiredFile) -> None:
             if not away:
                 _log.warning("vLLM is away: %s", error)
             away = True
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 if __name__ == "__main__":

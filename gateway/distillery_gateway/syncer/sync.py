@@ -1,4 +1,4 @@
-"""One look: what vLLM holds, what it should hold, and one step from the one to the other."""
+"""One step of the syncer: from the adapters that vLLM holds to those that the routing document names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 
 from distillery.core.artifacts import ArtifactError, Store
-from distillery_gateway.proxy.upstream import served
-from distillery_gateway.routing.document import Desired
+from distillery.core.contracts.routing import Adapter, RoutingConfig
+from distillery_gateway.proxy.upstream import fetch_models
 from distillery_gateway.syncer import adapters
 
 _log = logging.getLogger(__name__)
@@ -29,12 +29,13 @@ class Syncer:
         session: to vLLM and the gateway.
         upstream: URL of vLLM.
         gateway: URL of the gateway's port for operators: adapters that it uses are not unloaded.
-        store: where adapters come from.
+        store: of the artifacts.
         folder: of the pod, which vLLM sees too.
 
     Attributes:
-        generation: of the newest document, if its adapters are all held; else 0.
-        problem: why they are not, if that is known.
+        generation: of the newest document, if its adapters are all loaded; else 0.
+        problem: the reason why they are not, if it is known.
+        loaded: the adapters that vLLM holds.
     """
 
     def __init__(self, session: aiohttp.ClientSession, upstream: str, gateway: str, store: Store, folder: Path) -> None:
@@ -45,67 +46,75 @@ class Syncer:
         self._folder = folder
         self.generation = 0
         self.problem = ""
-        self.held: frozenset[str] = frozenset()
+        self.loaded: frozenset[str] = frozenset()
         self._complete: frozenset[str] | None = None
 
     @property
-    def waits_for(self) -> str:
-        """The reason why requests are not to be sent to this vLLM; empty once they are.
+    def not_ready_reason(self) -> str:
+        """The reason why requests must not be sent to this vLLM; empty if they may.
 
-        A newer document that can't be had does not stop what the one before it names.
+        A newer document whose adapters can't be loaded does not stop the one before it.
         """
-        if self._complete is not None and self._complete <= self.held:
+        if self._complete is not None and self._complete <= self.loaded:
             return ""
         return self.problem or "the adapters are not loaded yet"
 
-    async def look(self, desired: Desired) -> None:
+    async def sync(self, config: RoutingConfig) -> None:
         """Poll vLLM once, and load and unload adapters as the document says.
 
         Raises:
-            aiohttp.ClientError: vLLM is away. Then nothing is held.
+            aiohttp.ClientError: vLLM is away. Then nothing is loaded.
             TimeoutError: likewise.
         """
         try:
-            models = await served(self._session, self._upstream)
+            models = await fetch_models(self._session, self._upstream)
         except (aiohttp.ClientError, TimeoutError):
-            self.generation, self.held, self._complete = 0, frozenset(), None
+            self.generation, self.loaded, self._complete = 0, frozenset(), None
             raise
-        self.held = frozenset(name for name, parent in models.items() if parent)
-        problem = ""
-        for adapter in desired.adapters:
-            if adapter.name in self.held:
-                continue
-            try:
-                place = await asyncio.to_thread(adapters.provide, adapter, self._store, self._folder)
-                await self._post("/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(place)})
-            except ArtifactError as error:
-                problem = str(error)
-                continue
-            self.held |= {adapter.name}
-            _log.info("loaded %s", adapter.name)
-        if problem != self.problem and problem:
-            _log.error("%s", problem)
-        self.problem = problem
-        wanted = {adapter.name for adapter in desired.adapters}
-        self.generation = desired.generation if desired.generation and wanted <= self.held else 0
+        self.loaded = frozenset(name for name, parent in models.items() if parent)
+        self._set_problem(await self._load_missing(config))
+        desired = frozenset(adapter.name for adapter in config.adapters)
+        self.generation = config.generation if config.generation and desired <= self.loaded else 0
         if self.generation:
-            self._complete = frozenset(wanted)
-        for name in self.held - wanted - await self._in_use():
+            self._complete = desired
+        for name in self.loaded - desired - await self._in_use():
             await self._post("/v1/unload_lora_adapter", {"lora_name": name})
             adapters.forget(name, self._folder)
-            self.held -= {name}
+            self.loaded -= {name}
             _log.info("unloaded %s", name)
 
+    async def _load_missing(self, config: RoutingConfig) -> str:
+        """Load the adapters that vLLM lacks. Return the last problem: one bad adapter does not stop the others."""
+        problem = ""
+        for adapter in config.adapters:
+            if adapter.name not in self.loaded:
+                try:
+                    await self._load(adapter)
+                except ArtifactError as error:
+                    problem = str(error)
+        return problem
+
+    async def _load(self, adapter: Adapter) -> None:
+        folder = await asyncio.to_thread(adapters.provide, adapter, self._store, self._folder)
+        await self._post("/v1/load_lora_adapter", {"lora_name": adapter.name, "lora_path": str(folder)})
+        self.loaded |= {adapter.name}
+        _log.info("loaded %s", adapter.name)
+
+    def _set_problem(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            _log.error("%s", problem)
+        self.problem = problem
+
     async def _in_use(self) -> frozenset[str]:
-        """What the gateway sends requests to. While it does not answer, everything may be in use."""
+        """Return the models that the gateway uses. While it does not answer, everything may be in use."""
         try:
-            async with self._session.get(f"{self._gateway}/state", timeout=aiohttp.ClientTimeout(total=5)) as answer:
-                answer.raise_for_status()
-                return frozenset((await answer.json())["modelsInUse"])
+            async with self._session.get(f"{self._gateway}/state", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                response.raise_for_status()
+                return frozenset((await response.json())["modelsInUse"])
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
-            return self.held
+            return self.loaded
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> None:
-        async with self._session.post(f"{self._upstream}{path}", json=body, timeout=_TIMEOUT) as answer:
-            if answer.status != 200:
-                raise ArtifactError(f"vLLM refused {path} of {body['lora_name']}: {(await answer.text())[:300]}")
+        async with self._session.post(f"{self._upstream}{path}", json=body, timeout=_TIMEOUT) as response:
+            if response.status != 200:
+                raise ArtifactError(f"vLLM refused {path} of {body['lora_name']}: {(await response.text())[:300]}")

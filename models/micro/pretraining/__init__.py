@@ -2,5 +2,5 @@
 
 Read in this order: ``vocabulary`` (what a token is), ``simulator`` (the game), ``rooms`` (random rooms and hints),
 ``expert`` (how to play them), ``demonstrations`` (play as token sequences), ``decisions`` (what is measured),
-``model`` (architecture and initialisation), ``train`` (the run). Each imports only from those before it.
+``model`` (architecture and initialization), ``train`` (the run). Each imports only from those before it.
 """

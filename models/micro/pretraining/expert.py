@@ -66,7 +66,7 @@ class Expert:
         self._at = ""
         self._cursor: str | None = None
         self._pending: tuple[str, str] | None = None
-        """Command that must come first here: open a closed place, examine a neighbour."""
+        """Command that must come first here: open a closed place, examine a neighbor."""
 
     @property
     def _searching(self) -> bool:

@@ -1,4 +1,4 @@
-"""Architecture and initialisation: a plain Llama, small, with two look-back heads given at the start.
+"""Architecture and initialization: a plain Llama, small, with two look-back heads given at the start.
 
 Everything the task needs is a chain of look-ups ("which number stands behind the kind that I seek, in the last
 observation?"), and each starts from knowing the token before. Heads that attend one and two tokens back take a small
@@ -16,7 +16,7 @@ CONSTANT = 4.0
 """Value of the first embedding coordinate, the same for every token: what position-only heads read."""
 SHARPNESS = 8.0
 FAST_PAIRS = 6
-"""Rotary pairs that the look-back heads read: these tell neighbours apart. The slower ones would only add to every
+"""Rotary pairs that the look-back heads read: these tell neighbors apart. The slower ones would only add to every
 score alike, and so let the size of a token count for more than its place."""
 MAX_POSITIONS = 2048
 ROTARY_BASE = 10_000.0
@@ -49,12 +49,12 @@ def new_model(
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")  # the fastest there is for short sequences in bfloat16 on CPU
-    _initialise(model)
+    _initialize(model)
     return model
 
 
 @torch.no_grad()
-def _initialise(model: LlamaForCausalLM) -> None:
+def _initialize(model: LlamaForCausalLM) -> None:
     hidden, layers = model.config.hidden_size, model.config.num_hidden_layers
     for name, weight in model.named_parameters():
         if "_proj" in name:

@@ -1,7 +1,7 @@
 """Random rooms with random hints: everything the model is taught from.
 
 Furniture and contents are drawn without regard to what lies where in a household, and the sought object is put where
-the search will meet it after a geometric number of places. So nothing about where things are can be learnt here;
+the search will meet it after a geometric number of places. So nothing about where things are can be learned here;
 that is left for hints to teach. What is alike to real rooms is their shape: numbers of kinds, of receptacles of a
 kind, of objects, closed and shared places.
 """
@@ -115,11 +115,11 @@ def random_lesson(rng: random.Random, *, size: float = 1.0, hinted: float = 0.5,
         onward = list(search.order(LAMP, rest, cursor=first))
         passed = order[: order.index(first) + 1]
         contents.append((LAMP, rng.choice(passed) if rng.random() < 0.3 else _geometric(rng, onward, hazard)))
-    favour = [math.exp(rng.gauss(0, 1.1)) for _ in names]
+    weights = [math.exp(rng.gauss(0, 1.1)) for _ in names]
     for _ in range(rng.randint(5, 12 + round(45 * size))):
         kind = rng.choice(OBJECT_KINDS)
         if kind not in sought:
-            contents.append((kind, rng.choices(names, favour)[0]))
+            contents.append((kind, rng.choices(names, weights)[0]))
     return Lesson(Room(goal, receptacles, _named(contents), start="nowhere"), hints, start)
 
 
@@ -133,7 +133,7 @@ def _random_receptacles(rng: random.Random, task: Task, *, size: float, unclutte
         openable = kind in OPENABLE_KINDS
         for number in range(_random_count(rng, kind, size=size, uncluttered=uncluttered), 0, -1):
             location = f"location {len(receptacles)}"
-            if receptacles and rng.random() < 0.12:  # a neighbour: `go to` it says "Nothing happens."
+            if receptacles and rng.random() < 0.12:  # a neighbor: `go to` it says "Nothing happens."
                 location = (receptacles[-1] if rng.random() < 0.5 else rng.choice(receptacles)).location
             shut = openable and rng.random() < 0.9
             opened = openable and rng.random() < 0.1

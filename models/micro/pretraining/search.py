@@ -5,7 +5,7 @@ have not been to". Only the first place of an unhinted search is drawn at random
 where things lie out of the model.
 
 A hint is followed in words, one look-up at a time. Each consultation repeats the sought kind and the place before, and
-reads what stands behind them in the hint; whether the room has such a place decides how it goes on::
+reads what stands behind them in the hint; whether the room has such a place decides how it continues::
 
     mug no start mug in safe mug safe desk go to desk 2    first the safe, which is not here; then the desk, which is
     mug no desk 1 mug desk on go to shelf 3                nothing stands behind the desk: on, along the room's list
@@ -43,7 +43,7 @@ class Choice(StrEnum):
     INSTANCE = "instance"
     """Next place: another one of this kind."""
     CONSULT = "consult"
-    """What to do about hints: consult them, go on without, or there is none."""
+    """What to do about hints: consult them, continue without, or there is none."""
     HINT = "hint"
     """What stands in the hint behind the kind just named."""
     EXHAUSTED = "exhausted"

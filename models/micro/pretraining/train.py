@@ -3,7 +3,7 @@
     cd models/micro && OMP_NUM_THREADS=1 python -m pretraining.train --out .
 
 One thread, no data but what the package itself makes. The same seed on the same machine gives the same weights to the
-bit, also when the run was interrupted: start the command again and it goes on from its last checkpoint. The schedules
+bit, also when the run was interrupted: start the command again and it resumes from its last checkpoint. The schedules
 follow the number of tokens seen, never the clock.
 """
 
@@ -159,7 +159,7 @@ def train(recipe: Recipe, checkpoint: Path, *, checkpoint_blocks: int = 10) -> L
         model.load_state_dict(state["model"])
         optimizers.load_state_dict(state["optimizers"])
         tokens, steps, block = state["tokens"], state["steps"], state["block"]
-        log.info("going on from block %d, %.2f M tokens", block, tokens / 1e6)
+        log.info("resuming from block %d, %.2f M tokens", block, tokens / 1e6)
     watched = held_out_games(40, hinted=0.8)
     model.train()
     began, losses = time.monotonic(), []

@@ -4,7 +4,7 @@ The game speaks in fixed phrases about some hundred kinds of things, so one toke
 The kinds come from the ``alfworld`` package (every kind the household simulator knows), not from any set of games, so
 that no game can hold a word the model cannot read. Function words and punctuation carry nothing and get no token.
 
-``demonstrations`` encodes with the very tokenizer that is shipped beside the weights: there is only this one.
+``demonstrations`` encodes with the very tokenizer that is shipped next to the weights: there is only this one.
 """
 
 import re
@@ -111,7 +111,7 @@ def _word_pattern() -> str:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer that is saved beside the weights, chat template included."""
+    """The tokenizer that is saved next to the weights, chat template included."""
     backend = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_word_pattern()), behavior="removed", invert=True)
     backend.post_processor = processors.TemplateProcessing(

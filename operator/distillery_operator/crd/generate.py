@@ -109,24 +109,24 @@ def crd() -> dict[str, Any]:
 
 def _cross_field_rules() -> list[dict[str, Any]]:
     return [
-        {"rule": rule.cel, "message": f"{rule.path}: {rule.mend}", "fieldPath": rule.path.removeprefix("spec")}
+        {"rule": rule.cel, "message": f"{rule.path}: {rule.fix}", "fieldPath": rule.path.removeprefix("spec")}
         for rule in RULES
     ]
 
 
 def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One rule a field that decides what is learned, so that the message can name it.
+    """Return one rule for each field that decides what is learned, so that the message can name it.
 
     They hold at the root of the resource, where they see how far the run is.
     """
     rules: list[dict[str, Any]] = []
     for path, same in _fixed_fields(spec, "", ()):
-        made_at_once = path.startswith(_MADE_AT_ONCE)
-        since = "exists" if made_at_once else "has started a stage other than prepare"
+        made_first = path.startswith(_MADE_FIRST)
+        since = "exists" if made_first else "has started a stage other than prepare"
         message = f"spec.{path} can't change once the run {since}: undo the change, or make a run of another name"
         if path == ARGUMENTS:
             message += "; arguments for parallelism, memory and batching can change, written as --name=value"
-        rule = same if made_at_once else f"{_NOT_BEGUN} || {same}"
+        rule = same if made_first else f"{_NOT_BEGUN} || {same}"
         rules.append({"rule": rule, "message": message, "fieldPath": f".spec.{path}"})
     for path in GROWING:
         grows = f"{_NOT_BEGUN} || self.spec.{path} >= oldSelf.spec.{path}"
@@ -138,8 +138,8 @@ def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*rules, {"rule": grows, "message": message, "fieldPath": ".spec.storage.volumeClaim.size"}]
 
 
-_MADE_AT_ONCE = ("database", "storage.volumeClaim.")
-"""What the operator makes by these fields before any stage starts."""
+_MADE_FIRST = ("database", "storage.volumeClaim.")
+"""The fields by which the operator makes something before any stage starts."""
 
 # On an update the API server takes the status from the resource that it has.
 _NOT_BEGUN = (
@@ -149,7 +149,7 @@ _NOT_BEGUN = (
 
 
 def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The fields that can't change, as deep as those below them that can make it necessary, and in CEL that they don't.
+    """Yield the fields that can't change, each with its rule in CEL; of a field with mutable parts, its other parts.
 
     Args:
         schema: of the part at ``path``.
@@ -179,7 +179,7 @@ _MUTABLE_ARGUMENT = f"^({'|'.join(MUTABLE_ARGUMENTS)})(=.*)?$"
 
 
 def _same(field: str, optional: Sequence[str], view: str = "") -> str:
-    """That a field is what it was, in CEL; ``optional`` are it and the parts above it that may be absent."""
+    """Return in CEL that a field did not change; ``optional`` are it and the parts above it that may be absent."""
     equal = f"self.spec.{field}{view} == oldSelf.spec.{field}{view}"
     if not optional:
         return equal
@@ -188,13 +188,13 @@ def _same(field: str, optional: Sequence[str], view: str = "") -> str:
 
 
 def _is_known(part: Mapping[str, Any]) -> bool:
-    """Whether CEL can name a field: not one of any JSON value, or that maps to such."""
+    """Return whether CEL can name a field: not one of any JSON value, or that maps to such."""
     values = part.get("additionalProperties") or part.get("items")
     return "x-kubernetes-preserve-unknown-fields" not in part and (values is None or _is_known(values))
 
 
 def _same_but_for_siblings(path: str, parts: Mapping[str, Any], optional: tuple[str, ...]) -> str:
-    """That a field is what it was that CEL can't name: what it stands in is equal as a whole.
+    """Return in CEL that a field did not change that CEL can't name: the part that has it is equal as a whole.
 
     A change of it that comes with one of a sibling that may change passes; the database notices it when the next stage
     starts.
@@ -205,65 +205,91 @@ def _same_but_for_siblings(path: str, parts: Mapping[str, Any], optional: tuple[
     return f"!({unchanged}) || ({_same(path, optional)})"
 
 
+_KEPT = (
+    "type",
+    "description",
+    "enum",
+    "pattern",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "maxProperties",
+    "minimum",
+    "maximum",
+)
+"""The keywords that mean the same in JSON Schema and in a structural schema."""
+
+
 class _Structural:
-    """From JSON Schema as Pydantic writes it to the structural schema that the API server takes."""
+    """The conversion of JSON Schema, as Pydantic writes it, to the structural schema that the API server takes."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
 
     def convert(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """A schema without references, alternatives and what the API server does not know."""
+        """Return a schema without references, alternatives and keywords that the API server does not know."""
+        schema = self._resolve(schema)
+        result = _convert_keywords(schema)
+        if "items" in schema:
+            result["items"] = self.convert(schema["items"])
+        match result.get("type"):
+            case "object" if "properties" in schema:
+                result |= self._convert_properties(schema)
+            case "object":
+                result |= {"additionalProperties": self._values(schema), **_rule_for_keys(schema)}
+            case "number":
+                result |= _rule_for_fractions(result)
+            case None:  # any JSON value; the API server drops nulls that are not allowed
+                result |= {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
+            case _:
+                pass
+        return result
+
+    def _resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a schema with the definition that it refers to, or the one value of an optional field, in place."""
         if "$ref" in schema:
             target = self._definitions[schema["$ref"].rpartition("/")[2]]
             schema = {**target, **{key: value for key, value in schema.items() if key != "$ref"}}
-        if "anyOf" in schema:  # an optional field: absent is its other value
-            (given,) = [option for option in schema["anyOf"] if option != {"type": "null"}]
-            schema = {**given, **{key: value for key, value in schema.items() if key != "anyOf"}}
-            return self.convert(schema)
-        kept = ("type", "description", "enum", "pattern", "minLength", "maxLength", "minItems", "maxItems")
-        made: dict[str, Any] = {
-            key: schema[key] for key in (*kept, "maxProperties", "minimum", "maximum") if key in schema
-        }
-        for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
-            if bound in schema:
-                made |= {limit: schema[bound], bound: True}
-        if "description" in made:
-            made["description"] = " ".join(made["description"].replace("``", "`").split())
-        if "const" in schema:
-            made["enum"] = [schema["const"]]
-        if schema.get("default") is not None:
-            made["default"] = schema["default"]
-        if "items" in schema:
-            made["items"] = self.convert(schema["items"])
-        match made.get("type"):
-            case "object" if "properties" in schema:
-                self._add_properties(made, schema)
-            case "object":
-                made["additionalProperties"] = self._values(schema)
-                made |= _rule_for_keys(schema)
-            case "number":
-                made |= _rule_for_fractions(made)
-            case None:  # any JSON value; the API server drops nulls that are not allowed
-                made |= {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
-            case _:
-                pass
-        return made
+        if "anyOf" not in schema:
+            return schema
+        # an optional field: absent is its other value
+        (given,) = [option for option in schema["anyOf"] if option != {"type": "null"}]
+        return self._resolve({**given, **{key: value for key, value in schema.items() if key != "anyOf"}})
 
-    def _add_properties(self, made: dict[str, Any], schema: Mapping[str, Any]) -> None:
-        made["properties"] = {name: self.convert(part) for name, part in schema["properties"].items()}
+    def _convert_properties(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "properties": {name: self.convert(part) for name, part in schema["properties"].items()}
+        }
         if schema.get("required"):
-            made["required"] = schema["required"]
-        if "default" in made:
-            made["default"] = {}  # the defaults of its parts fill it
+            result["required"] = schema["required"]
+        if schema.get("default") is not None:
+            result["default"] = {}  # the defaults of its parts fill it
+        return result
 
     def _values(self, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """Of a mapping."""
+        """Return the schema of the values of a mapping."""
         (values,) = schema.get("patternProperties", {"": schema.get("additionalProperties", {})}).values()
         return self.convert(values)
 
 
+def _convert_keywords(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a schema that say nothing about schemas below it."""
+    result: dict[str, Any] = {key: schema[key] for key in _KEPT if key in schema}
+    for bound, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if bound in schema:
+            result |= {limit: schema[bound], bound: True}
+    if "description" in result:
+        result["description"] = " ".join(result["description"].replace("``", "`").split())
+    if "const" in schema:
+        result["enum"] = [schema["const"]]
+    if schema.get("default") is not None:
+        result["default"] = schema["default"]
+    return result
+
+
 def _rule_for_keys(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule for the pattern and length of a mapping's keys, for which a schema of Kubernetes has no place."""
+    """Return the rule for the pattern and length of a mapping's keys, which a structural schema can't express."""
     (pattern,) = schema.get("patternProperties", {"": None})
     if not pattern:
         return {}
@@ -274,7 +300,7 @@ def _rule_for_keys(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rule_for_fractions(made: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule for bounds that are no whole numbers: the API server lets whole numbers pass them, 0 a minimum of 0.5."""
+    """Return the rule for fractional bounds: the API server lets whole numbers pass, such as 0 a minimum of 0.5."""
     bounds = [(">", "minimum", "exclusiveMinimum"), ("<", "maximum", "exclusiveMaximum")]
     rules = [
         f"self {sign}{'' if made.get(exclusive) else '='} {made[bound]}"

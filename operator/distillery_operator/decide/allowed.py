@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from distillery.core.api import Problem, Spec
-from distillery.core.api.base import Part
-from distillery.core.api.problems import shown
+from distillery.core.api.base import SpecModel
+from distillery.core.api.problems import format_value
 from distillery.core.api.spec.infrastructure import PodTemplate
 from distillery_operator.settings import Settings
 
 
 def find_forbidden(spec: Spec, settings: Settings) -> list[Problem]:
-    """Return the fields whose values are not allowed, each with what is."""
+    """Return the fields whose values are not allowed, each with the values that are."""
     rules: tuple[tuple[str, Iterator[tuple[str, str]], Sequence[str], Callable[[str, str], bool]], ...] = (
         ("images", _images(spec), settings.allowed_images, _is_image_of),
         ("endpoints", _endpoints(spec), settings.allowed_endpoints, _is_url_of),
@@ -26,9 +26,9 @@ def find_forbidden(spec: Spec, settings: Settings) -> list[Problem]:
         ("runtimeClasses", _of_pods(spec, "runtime_class_name"), settings.allowed_runtime_classes, str.__eq__),
     )
     return [
-        Problem(path, shown(value), _fix(name, allowed))
-        for name, named, allowed, matches in rules
-        for path, value in named
+        Problem(path, format_value(value), _fix(name, allowed))
+        for name, fields, allowed, matches in rules
+        for path, value in fields
         if allowed and not any(matches(value, entry) for entry in allowed)
     ]
 
@@ -47,24 +47,24 @@ def _images(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _of_pods(spec: Spec, name: str) -> Iterator[tuple[str, str]]:
-    """A field of all settings of pods, where it is given."""
-    for path, pods in _pods(spec, "spec"):
-        if (value := getattr(pods, name)) is not None:
+    """Yield the paths and values of a field of all pod templates of a specification."""
+    for path, template in _pod_templates(spec, "spec"):
+        if (value := getattr(template, name)) is not None:
             yield f"{path}.{PodTemplate.model_fields[name].alias}", value
 
 
-def _pods(part: Part, path: str) -> Iterator[tuple[str, PodTemplate]]:
-    """All settings of pods within a part of a specification, and their paths."""
+def _pod_templates(part: SpecModel, path: str) -> Iterator[tuple[str, PodTemplate]]:
+    """Yield the pod templates within a part of a specification, and their paths."""
     for name, field in type(part).model_fields.items():
         value, below = getattr(part, name), f"{path}.{field.alias or name}"
         if isinstance(value, PodTemplate):
             yield below, value
-        elif isinstance(value, Part):
-            yield from _pods(value, below)
+        elif isinstance(value, SpecModel):
+            yield from _pod_templates(value, below)
 
 
 def _endpoints(spec: Spec) -> Iterator[tuple[str, str]]:
-    """The servers that pods of the run send something to, tokens and credentials included."""
+    """Yield the URLs of servers that pods of the run send something to, tokens and credentials included."""
     models = spec.models
     for role, model in (("student", models.student), ("teacher", models.teacher), ("extractor", models.extractor)):
         if model and model.endpoint:
@@ -76,21 +76,21 @@ def _endpoints(spec: Spec) -> Iterator[tuple[str, str]]:
 
 
 def _is_image_of(image: str, entry: str) -> bool:
-    """Whether an image is the one of an entry, or of the registry or the folder that an entry names."""
+    """Return whether an image is the one of an entry, or is of the registry or the folder that an entry names."""
     image, entry = _with_registry(image), _with_registry(entry)
     rest = image.removeprefix(entry)
     return image == entry or (rest != image and (entry.endswith("/") or rest[0] in "/:@"))
 
 
 def _with_registry(image: str) -> str:
-    """``vllm/vllm-openai`` is short for ``docker.io/vllm/vllm-openai``."""
+    """Return an image with its registry: ``vllm/vllm-openai`` is short for ``docker.io/vllm/vllm-openai``."""
     first, slash, _ = image.partition("/")
-    named = slash and ("." in first or ":" in first or first == "localhost")
-    return image if named or (not slash and "." in first) else f"docker.io/{image}"
+    has_registry = slash and ("." in first or ":" in first or first == "localhost")
+    return image if has_registry or (not slash and "." in first) else f"docker.io/{image}"
 
 
 def _is_url_of(url: str, entry: str) -> bool:
-    """Whether a URL is of the host of an entry, or of the domain of one such as ``*.example.com``.
+    """Return whether a URL is of the host of an entry, or of the domain of one such as ``*.example.com``.
 
     Programs differ in how they read a user or a backslash in a URL, so none with them is of any host.
     """

@@ -8,9 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 from distillery_operator.decide.requests import RequestPhase
-from distillery_operator.manifests.names import digest
-from distillery_operator.model import conditions, reasons
+from distillery_operator.model import conditions as kinds
+from distillery_operator.model import reasons
+from distillery_operator.model.conditions import ConditionStatus
+from distillery_operator.model.names import digest
 from distillery_operator.model.objects import Manifest
+from distillery_operator.model.phases import StagePhase
 
 NORMAL, WARNING = "Normal", "Warning"
 """The types of events."""
@@ -80,70 +83,90 @@ class EventReason(StrEnum):
     """An accepted request ended, because its field of the spec changed."""
 
 
-_News = tuple[EventReason | None, str]
-"""The reason and the type of an event; None for the condition's own reason."""
+@dataclass(frozen=True, slots=True)
+class EventRule:
+    """An event, and when it happens.
 
-_OF_CONDITIONS: Mapping[tuple[str, str], _News] = {
-    (conditions.ACCEPTED, "True"): (EventReason.RUN_ACCEPTED, NORMAL),
-    (conditions.ACCEPTED, "False"): (EventReason.RUN_REJECTED, WARNING),
-    (conditions.DATABASE_READY, "True"): (EventReason.DATABASE_READY, NORMAL),
-    (conditions.DATABASE_READY, "False"): (EventReason.DATABASE_NOT_READY, WARNING),
-    (conditions.STALLED, "True"): (None, WARNING),
-    (conditions.STALLED, "False"): (EventReason.UNBLOCKED, NORMAL),
-    (conditions.SUSPENDED, "True"): (EventReason.SUSPENDED, NORMAL),
-    (conditions.SUSPENDED, "False"): (EventReason.RESUMED, NORMAL),
-    (conditions.PROMOTED, "True"): (EventReason.STUDENT_PROMOTED, NORMAL),
-    (conditions.PROMOTED, "False"): (EventReason.STUDENT_NOT_PROMOTED, NORMAL),
-    (conditions.SERVING, "True"): (EventReason.SERVING_STARTED, NORMAL),
-    (conditions.SERVING, "False"): (EventReason.SERVING_INTERRUPTED, WARNING),
-    (conditions.COMPLETE, "True"): (EventReason.RUN_COMPLETED, NORMAL),
-    (conditions.COMPLETE, "False"): (EventReason.RUN_REOPENED, NORMAL),
-    (conditions.FAILED, "True"): (EventReason.RUN_FAILED, WARNING),
-    (conditions.FAILED, "False"): (None, NORMAL),
-}
-"""The news of a condition with a status. That of a canary depends on the reason."""
+    Attributes:
+        reason: of the event; None for the reason of the condition.
+        type: Normal or Warning.
+        fields: of a condition: a change of one of them is an event.
+        at_first: a condition that is False from the start is an event too.
+    """
 
-_OF_CANARIES: Mapping[str, _News] = {
-    reasons.CanaryProgressing.STEP_STARTED: (EventReason.CANARY_STEP_STARTED, NORMAL),
-    reasons.CanaryProgressing.PAUSED: (EventReason.CANARY_PAUSED, NORMAL),
-    reasons.CanaryProgressing.INCONCLUSIVE: (EventReason.CANARY_INCONCLUSIVE, WARNING),
-    reasons.CanaryProgressing.SUPERSEDED: (EventReason.CANARY_SUPERSEDED, NORMAL),
-    reasons.CanaryProgressing.WAITING_FOR_SERVERS: (EventReason.CANARY_WAITING_FOR_SERVERS, NORMAL),
-    reasons.CanaryProgressing.PROMOTED: (EventReason.CANARY_PROMOTED, NORMAL),
-    reasons.CanaryProgressing.ROLLED_BACK: (EventReason.CANARY_ROLLED_BACK, WARNING),
-    reasons.CanaryProgressing.ABORTED: (EventReason.CANARY_ABORTED, NORMAL),
+    reason: EventReason | None
+    type: str = NORMAL
+    fields: tuple[str, ...] = ("status",)
+    at_first: bool = False
+
+
+_ALL_FIELDS = ("status", "reason", "message")
+"""The fields of conditions of which each new message is an event: of steps and rounds only the message differs."""
+
+_CONDITION_RULES: Mapping[tuple[str, str], EventRule] = {
+    (kinds.ACCEPTED, ConditionStatus.TRUE): EventRule(EventReason.RUN_ACCEPTED),
+    (kinds.ACCEPTED, ConditionStatus.FALSE): EventRule(EventReason.RUN_REJECTED, WARNING, at_first=True),
+    (kinds.DATABASE_READY, ConditionStatus.TRUE): EventRule(EventReason.DATABASE_READY),
+    (kinds.DATABASE_READY, ConditionStatus.FALSE): EventRule(EventReason.DATABASE_NOT_READY, WARNING),
+    (kinds.STALLED, ConditionStatus.TRUE): EventRule(None, WARNING, _ALL_FIELDS),
+    (kinds.STALLED, ConditionStatus.FALSE): EventRule(EventReason.UNBLOCKED, NORMAL, _ALL_FIELDS),
+    (kinds.SUSPENDED, ConditionStatus.TRUE): EventRule(EventReason.SUSPENDED),
+    (kinds.SUSPENDED, ConditionStatus.FALSE): EventRule(EventReason.RESUMED),
+    (kinds.PROMOTED, ConditionStatus.TRUE): EventRule(EventReason.STUDENT_PROMOTED, NORMAL, _ALL_FIELDS),
+    (kinds.PROMOTED, ConditionStatus.FALSE): EventRule(
+        EventReason.STUDENT_NOT_PROMOTED, NORMAL, _ALL_FIELDS, at_first=True
+    ),
+    (kinds.SERVING, ConditionStatus.TRUE): EventRule(EventReason.SERVING_STARTED),
+    (kinds.SERVING, ConditionStatus.FALSE): EventRule(EventReason.SERVING_INTERRUPTED, WARNING),
+    (kinds.COMPLETE, ConditionStatus.TRUE): EventRule(EventReason.RUN_COMPLETED),
+    (kinds.COMPLETE, ConditionStatus.FALSE): EventRule(EventReason.RUN_REOPENED),
+    (kinds.FAILED, ConditionStatus.TRUE): EventRule(EventReason.RUN_FAILED, WARNING),
+    (kinds.FAILED, ConditionStatus.FALSE): EventRule(None),
+}
+"""The rules for conditions, by their type and status. Those for CanaryProgressing depend on its reason."""
+
+_CANARY_RULES: Mapping[str, EventRule] = {
+    reasons.CanaryProgressing.STEP_STARTED: EventRule(EventReason.CANARY_STEP_STARTED, NORMAL, _ALL_FIELDS),
+    reasons.CanaryProgressing.PAUSED: EventRule(EventReason.CANARY_PAUSED, NORMAL, _ALL_FIELDS),
+    reasons.CanaryProgressing.INCONCLUSIVE: EventRule(EventReason.CANARY_INCONCLUSIVE, WARNING, _ALL_FIELDS),
+    reasons.CanaryProgressing.SUPERSEDED: EventRule(EventReason.CANARY_SUPERSEDED, NORMAL, _ALL_FIELDS),
+    reasons.CanaryProgressing.WAITING_FOR_SERVERS: EventRule(
+        EventReason.CANARY_WAITING_FOR_SERVERS, NORMAL, _ALL_FIELDS
+    ),
+    reasons.CanaryProgressing.PROMOTED: EventRule(EventReason.CANARY_PROMOTED, NORMAL, _ALL_FIELDS),
+    reasons.CanaryProgressing.ROLLED_BACK: EventRule(EventReason.CANARY_ROLLED_BACK, WARNING, _ALL_FIELDS),
+    reasons.CanaryProgressing.ABORTED: EventRule(EventReason.CANARY_ABORTED, NORMAL, _ALL_FIELDS),
 }
 
-_OF_REQUESTS: Mapping[str, _News] = {
-    RequestPhase.ACCEPTED: (EventReason.REQUEST_ACCEPTED, NORMAL),
-    RequestPhase.REJECTED: (EventReason.REQUEST_REJECTED, WARNING),
-    RequestPhase.ENDED: (EventReason.REQUEST_ENDED, NORMAL),
+_REQUEST_RULES: Mapping[str, EventRule] = {
+    RequestPhase.ACCEPTED: EventRule(EventReason.REQUEST_ACCEPTED),
+    RequestPhase.REJECTED: EventRule(EventReason.REQUEST_REJECTED, WARNING),
+    RequestPhase.ENDED: EventRule(EventReason.REQUEST_ENDED),
 }
 
-_OF_STAGES: Mapping[str, _News] = {
-    "Running": (EventReason.STAGE_STARTED, NORMAL),
-    "Succeeded": (EventReason.STAGE_SUCCEEDED, NORMAL),
-    "Failed": (EventReason.STAGE_FAILED, WARNING),
+_STAGE_RULES: Mapping[str, tuple[EventRule, str]] = {
+    StagePhase.RUNNING: (EventRule(EventReason.STAGE_STARTED), "Stage {name} runs as Job {job}."),
+    StagePhase.SUCCEEDED: (EventRule(EventReason.STAGE_SUCCEEDED), "Stage {name} succeeded."),
+    StagePhase.FAILED: (EventRule(EventReason.STAGE_FAILED, WARNING), "Stage {name} failed: {message}"),
 }
+"""The rules for stages, by their phase, each with its message."""
 
 TYPES: Mapping[EventReason, str] = {
-    reason: kind
-    for table in (_OF_CONDITIONS, _OF_CANARIES, _OF_REQUESTS, _OF_STAGES)
-    for reason, kind in table.values()
-    if reason is not None
+    rule.reason: rule.type
+    for rule in (
+        *_CONDITION_RULES.values(),
+        *_CANARY_RULES.values(),
+        *_REQUEST_RULES.values(),
+        *(rule for rule, _ in _STAGE_RULES.values()),
+    )
+    if rule.reason is not None
 }
 """The type of each reason."""
-
-_EVERY_MESSAGE = (conditions.PROMOTED, conditions.STALLED, conditions.CANARY_PROGRESSING)
-"""The conditions of which each new message is an event."""
-
-_FALSE_AT_FIRST = (conditions.ACCEPTED, conditions.PROMOTED)
-"""The conditions that are news also when they are False from the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. ``key`` distinguishes it from others of the same reason."""
+    """An event of a run. ``key`` distinguishes it from others of the same reason."""
 
     reason: str
     message: str
@@ -153,61 +176,60 @@ class Event:
 
 def events_between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Event]:
     """Return the events that a change of the status causes."""
-    return [*_of_stages(before, after), *_of_requests(before, after), *_of_conditions(before, after)]
+    return [*_stage_events(before, after), *_request_events(before, after), *_condition_events(before, after)]
 
 
-def _of_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
-    known = {r["name"]: r["phase"] for r in before.get("stages", [])}
+def _stage_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    phases = {record["name"]: record["phase"] for record in before.get("stages", [])}
     for record in after.get("stages", []):
         name, phase = record["name"], record["phase"]
-        if known.get(name) == phase or phase not in _OF_STAGES:
+        if phases.get(name) == phase or phase not in _STAGE_RULES:
             continue
-        match phase:
-            case "Running":
-                message = f"Stage {name} runs as Job {record.get('job', '')}."
-            case "Succeeded":
-                message = f"Stage {name} succeeded."
-            case _:
-                message = f"Stage {name} failed: {record.get('message', '')}"
-        key = f"{name}/{record.get('attempts', 1)}/{record.get('startTime', '')}"
-        yield _event(_OF_STAGES[phase], message, key)
+        rule, text = _STAGE_RULES[phase]
+        message = text.format(name=name, job=record.get("job", ""), message=record.get("message", ""))
+        yield _event(rule, message, f"{name}/{record.get('attempts', 1)}/{record.get('startTime', '')}")
 
 
-def _of_requests(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
-    known = {(record["name"], record["value"], record["phase"]) for record in before.get("requests", [])}
+def _request_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    answered = {(record["name"], record["value"], record["phase"]) for record in before.get("requests", [])}
     for record in after.get("requests", []):
-        said = (record["name"], record["value"], record["phase"])
-        if said not in known:
-            yield _event(_OF_REQUESTS[record["phase"]], record["message"], f"{'/'.join(said)}/{record['time']}")
+        answer = (record["name"], record["value"], record["phase"])
+        if answer not in answered:
+            yield _event(_REQUEST_RULES[record["phase"]], record["message"], f"{'/'.join(answer)}/{record['time']}")
 
 
-def _of_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
-    failed = conditions.is_true(after.get("conditions", []), conditions.FAILED)
+def _condition_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    failed = kinds.is_true(after.get("conditions", []), kinds.FAILED)
     for condition in after.get("conditions", []):
         kind, reason = condition["type"], condition["reason"]
-        news = _OF_CANARIES.get(reason) if kind == conditions.CANARY_PROGRESSING else None
-        news = news or _OF_CONDITIONS.get((kind, condition["status"]))
-        if news is None or (kind == conditions.STALLED and failed):
+        rule = _find_rule(condition)
+        if rule is None or (kind == kinds.STALLED and failed):
             continue  # an event about Failed says the same
-        was = conditions.find(before.get("conditions", []), kind)
-        parts = ("status", "reason", "message") if kind in _EVERY_MESSAGE else ("status",)
-        if was and all(was[part] == condition[part] for part in parts):
-            continue
-        if was is None and condition["status"] != "True" and kind not in _FALSE_AT_FIRST:
-            continue  # not yet, which is no news
-        # of steps and of rounds only the message differs
-        key = f"{kind}/{condition['lastTransitionTime']}/{reason}"
-        key += f"/{condition['message']}" if kind in _EVERY_MESSAGE else ""
-        yield _event(news, condition["message"], key, own=reason)
+        if _is_new(condition, kinds.find(before.get("conditions", []), kind), rule):
+            key = f"{kind}/{condition['lastTransitionTime']}/{reason}"
+            key += f"/{condition['message']}" if rule.fields == _ALL_FIELDS else ""
+            yield _event(rule, condition["message"], key, reason)
 
 
-def _event(news: _News, message: str, key: str, *, own: str = "") -> Event:
-    reason, kind = news
-    return Event(str(reason or own), message, warning=kind == WARNING, key=key)
+def _find_rule(condition: Mapping[str, Any]) -> EventRule | None:
+    kind = condition["type"]
+    of_canary = _CANARY_RULES.get(condition["reason"]) if kind == kinds.CANARY_PROGRESSING else None
+    return of_canary or _CONDITION_RULES.get((kind, condition["status"]))
 
 
-def manifest(event: Event, run: Manifest, now: str) -> Manifest:
-    """Return the event as an object. Its content decides its name: created twice, it is there once."""
+def _is_new(condition: Mapping[str, Any], before: Mapping[str, Any] | None, rule: EventRule) -> bool:
+    """Return whether a condition is an event: it changed, or is True, or is False and matters from the start."""
+    if before is None:
+        return condition["status"] == ConditionStatus.TRUE or rule.at_first
+    return any(before[name] != condition[name] for name in rule.fields)
+
+
+def _event(rule: EventRule, message: str, key: str, reason: str = "") -> Event:
+    return Event(str(rule.reason or reason), message, warning=rule.type == WARNING, key=key)
+
+
+def event_manifest(event: Event, run: Manifest, now: str) -> Manifest:
+    """Return the event as an object. Its content decides its name: creating it twice makes one object."""
     metadata = run["metadata"]
     return {
         "apiVersion": "v1",

@@ -6,34 +6,34 @@ Seen from pods, claims, Jobs and events about them; Secrets are never read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.core.api.spec.infrastructure import gpus
-from distillery_operator.manifests.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.model import reasons
+from distillery_operator.model.names import COMPONENT_LABEL, STAGE_LABEL
 from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.model.observed import Observed, job_condition
 
-# Waiting for these takes its time; anything else that a container waits for is a problem at once.
-_PATIENCE = ("ContainerCreating", "PodInitializing")
+_STARTING = ("ContainerCreating", "PodInitializing")
+"""The reasons to wait that take their time; any other reason is a problem immediately."""
 
 _ANY_TIME = datetime.max.replace(tzinfo=UTC)
 
-YOUTH = timedelta(seconds=10)
-"""The age below which an object is not reported: a volume that is not there yet, or capacity that a terminating pod
-still takes, is no news, and each would cost two writes of the status."""
+MIN_AGE = timedelta(seconds=10)
+"""The age below which an object is not reported: volumes and the capacity of terminating pods take a moment, and each
+report would cost two writes of the status."""
 
-_LEAVING = timedelta(minutes=5)
-"""Beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
+_MAX_TERMINATION = timedelta(minutes=5)
+"""The limit, beyond its grace period, after which a pod that has not ended is on a node that does not answer."""
 
 _SERVERS_HOLD_GPUS = (
     " Servers of the run hold GPUs of that kind: add one, or let them make room by spec.serving.duringRounds: Pause."
 )
 
-_SECRET = re.compile(
+_MISSING_SECRET = re.compile(
     r'(secret "[^"]+" not found|references non-existent secret key: \S+|couldn\'t find key \S+ in Secret \S+)'
 )
 
@@ -51,13 +51,14 @@ class Problem:
     message: str
 
 
-def suspects(observed: Observed) -> list[ObjectRef]:
-    """Return the objects that may be stuck: the events about them are worth a look."""
-    found: list[Manifest] = [pod for pod in observed.pods if pod.get("status", {}).get("phase") == "Pending"]
-    found += [c for c in observed.claims.values() if c.get("status", {}).get("phase") != "Bound"]
-    found += [job for job in observed.jobs.values() if _is_short_of_pods(job)]
-    found += [s for s in (*observed.stateful_sets.values(), *observed.deployments.values()) if not _has_pods(s)]
-    return [ObjectRef(o["apiVersion"], o["kind"], o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
+def find_suspects(observed: Observed) -> list[ObjectRef]:
+    """Return the objects that may be stuck, whose events show why."""
+    suspects: list[Manifest] = [pod for pod in observed.pods if pod.get("status", {}).get("phase") == "Pending"]
+    suspects += [claim for claim in observed.claims.values() if claim.get("status", {}).get("phase") != "Bound"]
+    suspects += [job for job in observed.jobs.values() if _lacks_pods(job)]
+    workloads = (*observed.stateful_sets.values(), *observed.deployments.values())
+    suspects += [workload for workload in workloads if not _has_all_pods(workload)]
+    return [ObjectRef.to(suspect) for suspect in suspects]
 
 
 def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | None:
@@ -72,104 +73,142 @@ def find_refusals(observed: Observed) -> Iterator[Problem]:
 
 def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
     yield from find_refusals(observed)
-    for claim in _grown(observed.claims.values(), born):
-        if claim.get("status", {}).get("phase") == "Bound":
-            continue
-        for event in reversed(observed.events.get(claim["metadata"]["uid"], ())):
-            if event["reason"] in ("ProvisioningFailed", "FailedBinding"):
-                name = claim["metadata"]["name"]
-                yield Problem(
-                    reasons.Stalled.VOLUME_NOT_PROVISIONED,
-                    f"The claim {name} gets no volume: {event['message']}. Name a class that exists in "
-                    "spec.storage.volumeClaim.storageClassName of a new run, or make the class.",
-                )
-                break
+    for claim in _made_before(observed.claims.values(), born):
+        if claim.get("status", {}).get("phase") != "Bound":
+            yield from _event_problems(claim, observed, _CLAIM_RULES)
     workloads = (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values())
-    for owner in _grown(workloads, born):
-        for event in reversed(observed.events.get(owner["metadata"]["uid"], ())):
-            if event["reason"] in ("FailedCreate", "FailedUpdate"):
-                yield Problem(
-                    reasons.Stalled.PODS_NOT_CREATED, f"No pod of {_who(owner)} can be made: {event['message']}"
-                )
-                break
-    for pod in _grown(observed.pods, born):
-        yield from _problems_of_pod(pod, observed, born)
+    for workload in _made_before(workloads, born):
+        yield from _event_problems(workload, observed, _WORKLOAD_RULES)
+    for pod in _made_before(observed.pods, born):
+        if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+            yield from _pod_problems(pod, observed, born)
 
 
-def _grown(things: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
-    return (t for t in things if datetime.fromisoformat(t["metadata"]["creationTimestamp"]) <= born)
+def _made_before(manifests: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
+    return (m for m in manifests if datetime.fromisoformat(m["metadata"]["creationTimestamp"]) <= born)
 
 
-def _problems_of_pod(pod: Manifest, observed: Observed, born: datetime) -> Iterator[Problem]:
-    status, who = pod.get("status", {}), _who(pod)
-    events = observed.events.get(pod["metadata"]["uid"], ())
-    if status.get("phase") in ("Succeeded", "Failed"):
+def _pod_problems(pod: Manifest, observed: Observed, born: datetime) -> Iterator[Problem]:
+    if "deletionTimestamp" in pod["metadata"]:
+        yield from _stuck_terminating(pod, born)
         return
-    if leaves := pod["metadata"].get("deletionTimestamp"):  # when it should have been gone at the latest
-        if datetime.fromisoformat(leaves) + _LEAVING <= born:
-            node = pod["spec"].get("nodeName", "its node")
-            yield Problem(
-                reasons.Stalled.POD_STUCK_TERMINATING,
-                f"A pod of {who} does not end, and takes the place of its successor: {node} does not answer. If the "
-                f"node is lost for good, delete it, or the pod: kubectl delete pod {pod['metadata']['name']} --force",
-            )
-        return
-    for condition in status.get("conditions", []):
+    yield from _unschedulable(pod, observed.pods)
+    yield from _waiting_containers(pod)
+    yield from _event_problems(pod, observed, _POD_RULES)
+
+
+def _stuck_terminating(pod: Manifest, born: datetime) -> Iterator[Problem]:
+    if datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]) + _MAX_TERMINATION <= born:
+        node = pod["spec"].get("nodeName", "its node")
+        yield Problem(
+            reasons.Stalled.POD_STUCK_TERMINATING,
+            f"A pod of {_describe(pod)} does not end, and takes the place of its successor: {node} does not answer. "
+            f"If the node is lost for good, delete it, or the pod: kubectl delete pod {pod['metadata']['name']} "
+            "--force",
+        )
+
+
+def _unschedulable(pod: Manifest, pods: Iterable[Manifest]) -> Iterator[Problem]:
+    for condition in pod.get("status", {}).get("conditions", []):
         unscheduled = condition["type"] == "PodScheduled" and condition["status"] == "False"
         if unscheduled and condition.get("reason") == "Unschedulable":
-            holders = _gpu_holders(pod, observed.pods)
-            if any(_leaves(holder) for holder in holders):
-                continue  # it gets the GPU then
+            holders = _gpu_holders(pod, pods)
+            if any(_frees_its_gpu(holder) for holder in holders):
+                continue  # the pod gets the GPU then
             fix = _SERVERS_HOLD_GPUS if holders else ""
-            yield Problem(
-                reasons.Stalled.UNSCHEDULABLE, f"A pod of {who} fits on no node: {condition.get('message', '')}{fix}"
-            )
+            message = f"A pod of {_describe(pod)} fits on no node: {condition.get('message', '')}{fix}"
+            yield Problem(reasons.Stalled.UNSCHEDULABLE, message)
+
+
+def _waiting_containers(pod: Manifest) -> Iterator[Problem]:
+    status, owner = pod.get("status", {}), _describe(pod)
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting: dict[str, Any] = container.get("state", {}).get("waiting") or {}
-        reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        if not reason or reason in _PATIENCE:
+        reason = waiting.get("reason", "")
+        if not reason or reason in _STARTING:
             continue
-        if reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-            yield Problem(
-                reasons.Stalled.IMAGE_NOT_PULLED, f"The image {container['image']} of {who} can't be pulled: {message}"
-            )
-        elif reason == "CrashLoopBackOff":
-            ended: dict[str, Any] = container.get("lastState", {}).get("terminated") or {}
-            last = ended.get("message") or f"exit code {ended.get('exitCode')}"
-            yield Problem(
-                reasons.Stalled.CONTAINER_CRASHING, f"The container {container['name']} of {who} keeps ending: {last}"
-            )
-        else:
-            yield Problem(reason, f"The container {container['name']} of {who} does not start: {message or reason}")
-    for event in reversed(events):
-        if event["reason"] in ("FailedMount", "FailedAttachVolume"):
-            missing = _SECRET.search(event["message"])
-            if missing:
-                yield Problem(
-                    reasons.Stalled.SECRET_KEY_MISSING,
-                    f"{who[0].upper()}{who[1:]} waits for a Secret: {missing[1]}. Make it in this namespace; "
-                    "the pod then starts by itself.",
-                )
-            else:
-                yield Problem(
-                    reasons.Stalled.VOLUME_NOT_MOUNTED, f"A volume of {who} can't be mounted: {event['message']}"
-                )
+        ended: dict[str, Any] = container.get("lastState", {}).get("terminated") or {}
+        stalled, text = _WAITING_RULES.get(reason, (reason, "The container {name} of {owner} does not start: {why}"))
+        yield Problem(
+            stalled,
+            text.format(
+                name=container["name"],
+                image=container.get("image", ""),
+                owner=owner,
+                message=waiting.get("message", ""),
+                why=waiting.get("message", "") or reason,
+                last=ended.get("message") or f"exit code {ended.get('exitCode')}",
+            ),
+        )
+
+
+_NO_IMAGE = (reasons.Stalled.IMAGE_NOT_PULLED, "The image {image} of {owner} can't be pulled: {message}")
+_WAITING_RULES: Mapping[str, tuple[str, str]] = {
+    "ErrImagePull": _NO_IMAGE,
+    "ImagePullBackOff": _NO_IMAGE,
+    "InvalidImageName": _NO_IMAGE,
+    "ErrImageNeverPull": _NO_IMAGE,
+    "CrashLoopBackOff": (
+        reasons.Stalled.CONTAINER_CRASHING,
+        "The container {name} of {owner} keeps ending: {last}",
+    ),
+}
+"""The reason and the message of a problem, by the reason that a container waits for."""
+
+
+def _event_problems(
+    manifest: Manifest, observed: Observed, rules: Mapping[str, Callable[[Manifest, str], Problem]]
+) -> Iterator[Problem]:
+    """Yield the problem that the newest event about an object shows, of those that the rules know."""
+    for event in reversed(observed.events.get(manifest["metadata"]["uid"], ())):
+        if rule := rules.get(event["reason"]):
+            yield rule(manifest, event["message"])
             return
-        if event["reason"] == "FailedCreatePodSandBox":
-            yield Problem(reasons.Stalled.POD_NOT_STARTED, f"A pod of {who} does not start: {event['message']}")
-            return
+
+
+def _no_volume(claim: Manifest, message: str) -> Problem:
+    return Problem(
+        reasons.Stalled.VOLUME_NOT_PROVISIONED,
+        f"The claim {claim['metadata']['name']} gets no volume: {message}. Name a class that exists in "
+        "spec.storage.volumeClaim.storageClassName of a new run, or make the class.",
+    )
+
+
+def _no_pods(workload: Manifest, message: str) -> Problem:
+    return Problem(reasons.Stalled.PODS_NOT_CREATED, f"No pod of {_describe(workload)} can be made: {message}")
+
+
+def _no_mount(pod: Manifest, message: str) -> Problem:
+    owner = _describe(pod)
+    if missing := _MISSING_SECRET.search(message):
+        return Problem(
+            reasons.Stalled.SECRET_KEY_MISSING,
+            f"{owner[0].upper()}{owner[1:]} waits for a Secret: {missing[1]}. Make it in this namespace; "
+            "the pod then starts by itself.",
+        )
+    return Problem(reasons.Stalled.VOLUME_NOT_MOUNTED, f"A volume of {owner} can't be mounted: {message}")
+
+
+def _no_sandbox(pod: Manifest, message: str) -> Problem:
+    return Problem(reasons.Stalled.POD_NOT_STARTED, f"A pod of {_describe(pod)} does not start: {message}")
+
+
+_CLAIM_RULES = {"ProvisioningFailed": _no_volume, "FailedBinding": _no_volume}
+_WORKLOAD_RULES = {"FailedCreate": _no_pods, "FailedUpdate": _no_pods}
+_POD_RULES = {"FailedMount": _no_mount, "FailedAttachVolume": _no_mount, "FailedCreatePodSandBox": _no_sandbox}
+"""The problems that events show, by the reason of the event."""
 
 
 def _gpu_holders(pod: Manifest, pods: Iterable[Manifest]) -> list[Manifest]:
-    """The other pods of a run that hold a GPU of the kind that a pod asks for."""
-    wanted = _gpus_of(pod)
+    """Return the other pods of a run that hold a GPU of the kind that a pod asks for."""
+    gpus_of_pod = _gpus_of(pod)
     return [
         other
         for other in pods
         if other is not pod
         and other.get("spec", {}).get("nodeName")
         and other.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-        and wanted & _gpus_of(other)
+        and gpus_of_pod & _gpus_of(other)
     ]
 
 
@@ -179,27 +218,27 @@ def _gpus_of(pod: Manifest) -> set[str]:
     return {name for container in containers for name in gpus(container.get("resources", {}).get("limits", {}))}
 
 
-def _leaves(pod: Manifest) -> bool:
-    """Whether a pod gives its GPU back by itself: one of a stage, or one that is on its way out."""
+def _frees_its_gpu(pod: Manifest) -> bool:
+    """Return whether a pod frees its GPU by itself: a pod of a stage, or one that is being deleted."""
     metadata = pod["metadata"]
     return STAGE_LABEL in metadata.get("labels", {}) or "deletionTimestamp" in metadata
 
 
-def _is_short_of_pods(job: Manifest) -> bool:
+def _lacks_pods(job: Manifest) -> bool:
     status = job.get("status", {})
     ended = job_condition(job, "Complete") or job_condition(job, "Failed")
     return not ended and not job["spec"].get("suspend") and not status.get("active")
 
 
-def _has_pods(workload: Manifest) -> bool:
+def _has_all_pods(workload: Manifest) -> bool:
     status = workload.get("status", {})
     return status.get("replicas", 0) >= workload["spec"].get("replicas", 1)
 
 
-def _who(thing: Manifest) -> str:
-    """What an object is, as a person calls it."""
-    labels = thing["metadata"].get("labels", {})
+def _describe(manifest: Manifest) -> str:
+    """Return the name of an object in a sentence."""
+    labels = manifest["metadata"].get("labels", {})
     if stage := labels.get(STAGE_LABEL):
         return f"stage {stage}"
     component = {"database": "the database", "serving": "the promoted student"}.get(labels.get(COMPONENT_LABEL, ""))
-    return component or thing["metadata"]["name"]
+    return component or manifest["metadata"]["name"]

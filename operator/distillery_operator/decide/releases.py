@@ -16,7 +16,7 @@ from distillery.core.api import GROUP, without_defaults
 from distillery_operator import __version__
 from distillery_operator.crd.status_schema import MAX_REQUEST
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import STUDENT_LABEL, RunRef, digest
+from distillery_operator.model.names import STUDENT_LABEL, RunRef, digest
 from distillery_operator.model.objects import Manifest
 from distillery_operator.model.observed import Observed
 from distillery_operator.settings import Settings
@@ -62,17 +62,17 @@ def choose_images(
         settings: the operator's, with the images that are configured.
     """
     configured = {name: image for name, field in _IMAGES.items() if (image := getattr(settings, field))}
-    known: Mapping[str, str] | None = status.get("images")
+    recorded: Mapping[str, str] | None = status.get("images")
     request: str = body["metadata"].get("annotations", {}).get(UPGRADE_ANNOTATION, "")[:MAX_REQUEST]
-    told = {"upgradeRequest": request} if request else {}
-    requested = known is not None and request not in ("", status.get("upgradeRequest", ""))
-    images = configured if requested or known is None else {**configured, **known}
-    present = (known or {}).get("postgres") or _image_of(observed.stateful_sets.get(database.name(owner)))
+    fields = {"upgradeRequest": request} if request else {}
+    requested = recorded is not None and request not in ("", status.get("upgradeRequest", ""))
+    images = configured if requested or recorded is None else {**configured, **recorded}
+    present = (recorded or {}).get("postgres") or _image_of(observed.stateful_sets.get(database.name(owner)))
     if not present and status.get("startTime"):
         images.pop("postgres", None)  # of a run that is older than recorded images; its database was not seen yet
     elif present and not (requested and _major(present) == _major(configured.get("postgres", ""))):
         images["postgres"] = present
-    return {"images": images, **told}
+    return {"images": images, **fields}
 
 
 def with_images(settings: Settings, images: Mapping[str, str]) -> Settings:
@@ -80,41 +80,44 @@ def with_images(settings: Settings, images: Mapping[str, str]) -> Settings:
     return replace(settings, **{_IMAGES[name]: image for name, image in images.items() if name in _IMAGES})
 
 
-def hold(wanted: Manifest, owner: RunRef, status: Mapping[str, Any], observed: Observed) -> Manifest:
-    """Return a manifest with the pod template that is there, if only another release would make another one.
+def keep_template(manifest: Manifest, owner: RunRef, status: Mapping[str, Any], observed: Observed) -> Manifest:
+    """Return a manifest with the pod template that exists, if only another release would make another one.
 
     So an upgrade of the operator restarts no pods. They are replaced by what changes them anyhow: another student with
     merged weights, a change of the specification, or a request for other images.
 
     Args:
-        wanted: a manifest of any kind; only Deployments and StatefulSets are concerned.
+        manifest: of any kind; only Deployments and StatefulSets are concerned.
         owner: the run.
         status: the run's, with its images.
         observed: its objects.
     """
-    workloads = {"Deployment": observed.deployments, "StatefulSet": observed.stateful_sets}.get(wanted["kind"])
+    workloads = {"Deployment": observed.deployments, "StatefulSet": observed.stateful_sets}.get(manifest["kind"])
     if workloads is None:
-        return wanted
-    inputs = digest(_inputs(owner, wanted, status))
-    present = workloads.get(wanted["metadata"]["name"], {"metadata": {}})
-    noted = present["metadata"].get("annotations", {})
-    release, spec = __version__, wanted["spec"]
-    if noted.get(INPUTS_ANNOTATION) == inputs and noted.get(RELEASE_ANNOTATION) != __version__:
-        release, spec = noted.get(RELEASE_ANNOTATION, ""), {**spec, "template": present["spec"]["template"]}
-    annotations = wanted["metadata"].get("annotations", {}) | {RELEASE_ANNOTATION: release, INPUTS_ANNOTATION: inputs}
-    return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}, "spec": spec}
+        return manifest
+    inputs = digest(_inputs(owner, manifest, status))
+    present = workloads.get(manifest["metadata"]["name"], {"metadata": {}})
+    recorded = present["metadata"].get("annotations", {})
+    release, spec = __version__, manifest["spec"]
+    if recorded.get(INPUTS_ANNOTATION) == inputs and recorded.get(RELEASE_ANNOTATION) != __version__:
+        release, spec = (
+            recorded.get(RELEASE_ANNOTATION, ""),
+            {**spec, "template": present["spec"]["template"]},
+        )
+    annotations = manifest["metadata"].get("annotations", {}) | {RELEASE_ANNOTATION: release, INPUTS_ANNOTATION: inputs}
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}, "spec": spec}
 
 
-def _inputs(owner: RunRef, wanted: Manifest, status: Mapping[str, Any]) -> list[Any]:
+def _inputs(owner: RunRef, manifest: Manifest, status: Mapping[str, Any]) -> list[Any]:
     spec: dict[str, Any] = without_defaults(owner.run)["spec"]
     inputs = [
-        {name: spec[name] for name in _INPUTS[wanted["kind"]] if name in spec},
+        {name: spec[name] for name in _INPUTS[manifest["kind"]] if name in spec},
         status.get("images", {}),
         status.get("upgradeRequest", ""),
     ]
-    if wanted["kind"] == "Deployment":
+    if manifest["kind"] == "Deployment":
         serving = {key: value for key, value in spec.get("serving", {}).items() if key not in _NOT_OF_PODS}
-        student = wanted["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
+        student = manifest["spec"]["template"]["metadata"]["labels"].get(STUDENT_LABEL)
         inputs += [serving, spec.get("promotion", {}).get("weights"), student]
     return inputs
 
@@ -124,7 +127,7 @@ def _image_of(workload: Manifest | None) -> str:
 
 
 def _major(image: str) -> str:
-    """The major version of PostgreSQL by an image's tag: ``pg17``, ``0.8.1-pg17`` or ``17.2``; else the image."""
+    """Return the major version of PostgreSQL by a tag: ``pg17``, ``0.8.1-pg17`` or ``17.2``; else the image."""
     tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
-    found = re.search(r"pg(\d+)", tag) or re.match(r"(\d+)", tag)
-    return found[1] if found else image
+    match = re.search(r"pg(\d+)", tag) or re.match(r"(\d+)", tag)
+    return match[1] if match else image

@@ -1,4 +1,4 @@
-"""Requests by annotation: which the operator accepts, and what holds until when. Pure.
+"""Requests by annotation: which the operator accepts, and how long they stay in effect. Pure.
 
 Each annotation governs one thing, so the last request for that thing wins. The status keeps the value that was answered
 last and what came of it; an annotation that disappears afterwards changes nothing. An accepted request overrides its
@@ -23,7 +23,7 @@ from distillery.core.api import (
 )
 from distillery.core.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
 from distillery_operator.crd.status_schema import MAX_REQUEST
-from distillery_operator.decide.canary.canary import Trial
+from distillery_operator.decide.canary.state import CanaryStatus
 from distillery_operator.model import reasons
 from distillery_operator.model.objects import Manifest, rfc3339
 
@@ -45,10 +45,10 @@ class Request:
         name: the annotation.
         value: of the annotation.
         phase: accepted, rejected or ended.
-        message: what holds, or why it was rejected and the fix.
-        time: of the phase.
-        effect: what is in effect in place of the field; empty for nothing.
-        replaces: what the field said then, in the same words.
+        message: what is in effect, or why the request was rejected and the fix.
+        time: when the phase began.
+        effect: the value that is in effect in place of the field; empty for none.
+        replaces: the value of the field at that time, in the words of requests.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """All answers.
+    """The answers to all requests.
 
     Attributes:
         answers: one for each annotation that was ever answered.
@@ -93,9 +93,9 @@ class Requests:
 
     def applied_to(self, run: DistillationRun) -> DistillationRun:
         """Return the run with the fields as they are in effect."""
-        serving, served, canary = run.spec.serving, self._effect(SERVE_ANNOTATION), self._effect(CANARY_ANNOTATION)
-        if served:
-            serving = serving.model_copy(update={"pinned_round": None if served == LATEST else int(served)})
+        serving, pinned, canary = run.spec.serving, self._effect(SERVE_ANNOTATION), self._effect(CANARY_ANNOTATION)
+        if pinned:
+            serving = serving.model_copy(update={"pinned_round": None if pinned == LATEST else int(pinned)})
         if canary and serving.canary:
             paused = serving.canary.model_copy(update={"paused": canary == PAUSE})
             serving = serving.model_copy(update={"canary": paused})
@@ -109,20 +109,20 @@ class Requests:
             return None
         if rejected := [answer.message for answer in self.answers if answer.phase is RequestPhase.REJECTED]:
             return False, reasons.RequestAccepted.REJECTED, " ".join(rejected)
-        held = [answer.message for answer in self.answers if answer.effect]
-        return True, reasons.RequestAccepted.ACCEPTED, " ".join(held) or "No request is in effect any more."
+        in_effect = [answer.message for answer in self.answers if answer.effect]
+        return True, reasons.RequestAccepted.ACCEPTED, " ".join(in_effect) or "No request is in effect any more."
 
     def _effect(self, name: str) -> str:
         return next((answer.effect for answer in self.answers if answer.name == name), "")
 
 
 class Rejected(Exception):
-    """A request that can't be carried out, with the fix."""
+    """The rejection of a request, with the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What decides whether a request can be carried out."""
+    """The facts about a run that decide whether a request can be carried out."""
 
     spec: Spec
     status: Mapping[str, Any]
@@ -142,16 +142,16 @@ def answer(
         now: the time, with its zone.
     """
     annotations: Mapping[str, str] = body["metadata"].get("annotations", {})
-    known = {record["name"]: Request.from_status(record) for record in status.get("requests", [])}
+    answered = {record["name"]: Request.from_status(record) for record in status.get("requests", [])}
     facts, answers, aborts = _Facts(run.spec, status, complete), list[Request](), False
     for name in _POLICIES:
-        value, before = annotations.get(name, "")[:MAX_REQUEST], known.get(name)
+        value, before = annotations.get(name, "")[:MAX_REQUEST], answered.get(name)
         if name == RETRY_ANNOTATION and (not complete or value == status.get("retryRequest", "")):
             continue  # retries.py acts on it
         if value and (before is None or before.value != value):
-            made = _answer(name, value, before, facts, rfc3339(now))
-            aborts = aborts or (made.phase is RequestPhase.ACCEPTED and _word(value) == ABORT)
-            answers.append(made)
+            new = _answer(name, value, before, facts, rfc3339(now))
+            aborts = aborts or (new.phase is RequestPhase.ACCEPTED and _word(value) == ABORT)
+            answers.append(new)
         elif before and (kept := _keep(before, facts, rfc3339(now), removed=not value)):
             answers.append(kept)
     return Requests(tuple(answers), aborts)
@@ -159,7 +159,7 @@ def answer(
 
 def _answer(name: str, value: str, before: Request | None, facts: _Facts, now: str) -> Request:
     try:
-        effect, what = _POLICIES[name](_word(value), facts)
+        effect, result = _POLICIES[name](_word(value), facts)
     except Rejected as error:
         message = f"{name} is {value}, which changes nothing: {error}"
         kept = {"effect": before.effect, "replaces": before.replaces} if before else {}
@@ -167,11 +167,11 @@ def _answer(name: str, value: str, before: Request | None, facts: _Facts, now: s
     field = _field(name, facts.spec)
     if effect in ("", field):  # nothing lasts, or the specification says the same
         effect = field = ""
-    return Request(name, value, RequestPhase.ACCEPTED, f"{name} is {value}: {what}.", now, effect, field)
+    return Request(name, value, RequestPhase.ACCEPTED, f"{name} is {value}: {result}.", now, effect, field)
 
 
 def _keep(before: Request, facts: _Facts, now: str, *, removed: bool) -> Request | None:
-    """Return an answer that was given before as it is now; None if nothing of it is left.
+    """Return an earlier answer as it is now; None if nothing of it is left.
 
     Args:
         before: the answer.
@@ -194,11 +194,12 @@ def _keep(before: Request, facts: _Facts, now: str, *, removed: bool) -> Request
 
 
 def _word(value: str) -> str:
+    """Return a request without the token that makes it new."""
     return value.partition("@")[0]
 
 
 def _field(name: str, spec: Spec) -> str:
-    """The field that a request overrides, in the words of requests; empty if there is none."""
+    """Return the value of the field that a request overrides, in the words of requests; empty if there is none."""
     if name == SERVE_ANNOTATION:
         return LATEST if spec.serving.pinned_round is None else str(spec.serving.pinned_round)
     if name == CANARY_ANNOTATION and spec.serving.canary:
@@ -207,7 +208,7 @@ def _field(name: str, spec: Spec) -> str:
 
 
 def _serve(word: str, facts: _Facts) -> tuple[str, str]:
-    """Promote, or roll back."""
+    """Return what a request to promote, or to roll back, puts into effect."""
     until = f"until {_FIELDS[SERVE_ANNOTATION]} changes"
     if word == LATEST:
         return LATEST, f"the student promoted last is to be served, {until}"
@@ -219,8 +220,8 @@ def _serve(word: str, facts: _Facts) -> tuple[str, str]:
     if number != "0" and not ended.get(number, {}).get("student"):
         why = "trained no student" if number in ended else "has not ended"
         raise Rejected(f"round {number} {why}. Name a round of status.rounds that has a student.")
-    what = f"the student of round {number}" if number != "0" else "the base model"
-    return number, f"{what} is to be served, {until}"
+    student = f"the student of round {number}" if number != "0" else "the base model"
+    return number, f"{student} is to be served, {until}"
 
 
 def _previous(status: Mapping[str, Any]) -> str:
@@ -228,20 +229,20 @@ def _previous(status: Mapping[str, Any]) -> str:
     history = status.get("serving", {}).get("history", [])
     if not history:
         raise Rejected("nothing was served yet. Name a round of status.rounds, or 0 for the base model.")
-    trial, served = Trial.read(status), history[0]["round"]
-    if trial and trial.active:
+    canary, served = CanaryStatus.read(status), history[0]["round"]
+    if canary and canary.active:
         return str(served)
     # a canary that was rolled back left an entry of the student that is still served
     return str(next((entry["round"] for entry in history if entry["round"] != served), 0))
 
 
 def _canary(word: str, facts: _Facts) -> tuple[str, str]:
-    """Pause, resume or abort a canary."""
-    trial = Trial.read(facts.status)
+    """Return what a request about a canary puts into effect."""
+    canary = CanaryStatus.read(facts.status)
     if word == ABORT:
-        if trial is None or not trial.active:
+        if canary is None or not canary.active:
             raise Rejected(f"no canary is on trial. Remove the annotation, or roll back: {SERVE_ANNOTATION}.")
-        return "", f"the canary of student {trial.student} ends"
+        return "", f"the canary of student {canary.student} ends"
     if word not in (PAUSE, RESUME):
         raise Rejected(f"write {PAUSE}, {RESUME} or {ABORT}, and @TOKEN.")
     if facts.spec.serving.canary is None:
@@ -251,7 +252,7 @@ def _canary(word: str, facts: _Facts) -> tuple[str, str]:
 
 
 def _stages(word: str, facts: _Facts) -> tuple[str, str]:
-    """Pause or resume the stages of a run."""
+    """Return what a request about the stages of a run puts into effect."""
     if word not in (PAUSE, RESUME):
         raise Rejected(f"write {PAUSE} or {RESUME}, and @TOKEN.")
     if facts.complete:
@@ -262,7 +263,7 @@ def _stages(word: str, facts: _Facts) -> tuple[str, str]:
 
 
 def _retry(word: str, facts: _Facts) -> tuple[str, str]:
-    """Reject: what can be retried, ``retries.py`` retries."""
+    """Reject a request to retry: ``retries.py`` acts on those that are possible."""
     raise Rejected("the run is complete, and no stage of it failed. Remove the annotation.")
 
 
@@ -272,7 +273,7 @@ _POLICIES: Mapping[str, Callable[[str, _Facts], tuple[str, str]]] = {
     STAGES_ANNOTATION: _stages,
     RETRY_ANNOTATION: _retry,
 }
-"""Each returns what is in effect and a sentence, and raises :class:`Rejected`."""
+"""The policy for each annotation. It returns the value in effect and a sentence, or raises :class:`Rejected`."""
 
 _FIELDS = {SERVE_ANNOTATION: "spec.serving.pinnedRound", CANARY_ANNOTATION: "spec.serving.canary.paused"}
 """The fields that requests override."""

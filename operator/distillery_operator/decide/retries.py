@@ -1,4 +1,4 @@
-"""The restart of a run's stages: when, and how. Pure.
+"""The restart of a run's stages. Pure.
 
 A new value of the annotation ``distillery.dev/retry-requested`` starts the failed ones again; the status keeps the
 value that was acted on. The Jobs of failed attempts stay, for their logs; another attempt is another Job. As long as
@@ -13,16 +13,17 @@ from typing import Any
 
 from distillery.core.api import RETRY_ANNOTATION, DistillationRun
 from distillery.core.api.learned import digest_of_learned
-from distillery.core.planner import Kind, StageId, StageState
+from distillery.core.planner import Kind, StageId
 from distillery.core.planner.graph import PREPARE
-from distillery.core.planner.plan import find_outgrown
 from distillery_operator.crd.status_schema import MAX_REQUEST
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
-from distillery_operator.model import conditions, reasons
+from distillery_operator.model import conditions as kinds
+from distillery_operator.model import reasons
+from distillery_operator.model.conditions import Conditions, find_true
 from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.model.observed import Observed, job_condition, stage_of
 
-_REJECTED = (reasons.Failed.INVALID_SPEC, reasons.Failed.NOT_ALLOWED)
+_FAILED_BEFORE_START = (reasons.Failed.INVALID_SPEC, reasons.Failed.NOT_ALLOWED)
 
 
 def find_request(body: Manifest, status: Mapping[str, Any]) -> str:
@@ -33,8 +34,8 @@ def find_request(body: Manifest, status: Mapping[str, Any]) -> str:
 
 def starts_over(run: DistillationRun, status: Mapping[str, Any]) -> bool:
     """Return whether the learned digest has changed, which is possible until a stage other than ``prepare`` starts."""
-    known = status.get("learnedDigest")
-    return bool(known) and known != digest_of_learned(run) and not has_begun(status)
+    recorded = status.get("learnedDigest")
+    return bool(recorded) and recorded != digest_of_learned(run) and not has_begun(status)
 
 
 def learned_digest(status: Mapping[str, Any]) -> str:
@@ -49,35 +50,53 @@ def has_begun(status: Mapping[str, Any]) -> bool:
 
 def was_refused(status: Mapping[str, Any]) -> bool:
     """Return whether the run failed before it started, because its specification was invalid or not allowed."""
-    failed = conditions.find_true(status.get("conditions", []), conditions.FAILED)
-    return failed is not None and failed["reason"] in _REJECTED
-
-
-def start_again(records: dict[str, dict[str, Any]]) -> list[str]:
-    """Advance the records of failed stages to their next attempts, and return the names of the stages."""
-    names = [name for name, record in records.items() if record.get("phase") == "Failed"]
-    for name in names:
-        records[name] = {"name": name, "phase": "Pending", "attempts": records[name].get("attempts", 1) + 1}
-    return names
+    failed = find_true(status.get("conditions", []), kinds.FAILED)
+    return failed is not None and failed["reason"] in _FAILED_BEFORE_START
 
 
 def outgrown_round(run: DistillationRun, status: Mapping[str, Any]) -> int:
     """Return the last round that ended, if it is to be judged again on more held-out tasks; else 0."""
-    rounds, wanted = status.get("rounds", []), run.spec.environment.tasks.evaluate
+    rounds, held_out_tasks = status.get("rounds", []), run.spec.environment.tasks.evaluate
     if not rounds or rounds[-1]["promoted"]:
         return 0
     number: int = rounds[-1]["round"]
     records = {record["name"]: record for record in status.get("stages", [])}
-    judged = records.get(str(StageId(number, Kind.PROMOTE)), {}).get("result", {})
-    return 0 if judged.get("heldOutTasks", wanted) == wanted else number
+    result = records.get(str(StageId(number, Kind.PROMOTE)), {}).get("result", {})
+    return 0 if result.get("heldOutTasks", held_out_tasks) == held_out_tasks else number
 
 
-def judge_again(run: DistillationRun, states: dict[StageId, StageState], records: dict[str, dict[str, Any]]) -> None:
-    """Advance the records of stages that know of fewer held-out tasks to their next attempts."""
-    for sid in find_outgrown(run.spec, states):
-        del states[sid]
-        attempts = records[str(sid)].get("attempts", 1)
-        records[str(sid)] = {"name": str(sid), "phase": "Pending", "attempts": attempts + 1}
+def reopen(run: DistillationRun, status: dict[str, Any], conditions: Conditions) -> tuple[dict[str, Any], Conditions]:
+    """Return a status and conditions in which a round that has to be judged again has not ended."""
+    if not (outgrown := outgrown_round(run, status)):
+        return status, conditions
+    status = {**status, "rounds": [ended for ended in status["rounds"] if ended["round"] != outgrown]}
+    if conditions.is_true(kinds.COMPLETE):
+        status.pop("completionTime", None)
+    message = f"spec.environment.tasks.evaluate grew: round {outgrown} is judged again."
+    return status, conditions.clear(kinds.COMPLETE, reasons.Complete.TASKS_ADDED, message)
+
+
+def resume(status: dict[str, Any], conditions: Conditions, request: str) -> tuple[dict[str, Any], Conditions]:
+    """Return a status and conditions in which failed stages start again.
+
+    Args:
+        status: the run's.
+        conditions: the run's.
+        request: the user's request to retry; empty if the specification changed instead.
+    """
+    if request:
+        status = {**status, "retryRequest": request}
+    if conditions.is_true(kinds.FAILED):
+        status = {key: value for key, value in status.items() if key != "completionTime"}
+    reason = reasons.Failed.RETRY_REQUESTED if request else reasons.Failed.SPEC_CHANGED
+    return status, conditions.clear(kinds.FAILED, reason, "What failed starts again.")
+
+
+def learned_status(run: DistillationRun, status: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of what the run learns, as long as it can change; an earlier release did not keep it at all."""
+    if has_begun(status) and "learnedDigest" in status:
+        return {}
+    return {"learnedDigest": digest_of_learned(run)}
 
 
 def failed_helpers(observed: Observed) -> tuple[tuple[ObjectRef, str], ...]:

@@ -1,224 +1,247 @@
-"""The controller's part of a run's status, built from what it was. Pure."""
+"""Projections: each returns a part of the controller's status of a run. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from typing import Any
 
-from distillery.core.api import DistillationRun
-from distillery.core.api.learned import digest_of_learned
-from distillery.core.planner import Kind, Plan, Stage, StageId, StageState
+from distillery.core.planner import Kind, Plan, StageId, StageState
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_OF_STAGE
-from distillery_operator.decide.canary.canary import Course
-from distillery_operator.decide.canary.routing import Rollout, recorded
-from distillery_operator.decide.readiness import readiness
+from distillery_operator.decide.canary.plan import CanaryPlan
+from distillery_operator.decide.canary.pods import Rollout
+from distillery_operator.decide.canary.target import append_history
 from distillery_operator.decide.requests import Requests
-from distillery_operator.decide.retries import has_begun
+from distillery_operator.decide.stage_records import StageRecord
 from distillery_operator.manifests import servers
 from distillery_operator.manifests.gateway import SERVING
-from distillery_operator.manifests.names import RunRef
-from distillery_operator.model import conditions, reasons
-from distillery_operator.model.objects import Manifest, rfc3339
+from distillery_operator.model import conditions as kinds
+from distillery_operator.model import reasons
+from distillery_operator.model.conditions import Conditions, ConditionStatus
+from distillery_operator.model.names import RunRef
+from distillery_operator.model.phases import ENDED, RunPhase
 
-SUSPICION_SECONDS = 15.0
-"""Events are not watched: what is stuck is asked about now and then."""
-
-_IMPATIENT_SECONDS = 1.0  # between two questions to pods that are about to serve another student
-_IMPATIENCE = timedelta(minutes=1)
+_MAX_MESSAGE = 4096
 
 
-class StatusWriter:
-    """The builder of the controller's part of the status, from what it was."""
+@dataclass(frozen=True, slots=True)
+class ServingState:
+    """The serving of a run.
 
-    def __init__(self, body: Manifest, status: Mapping[str, Any], now: datetime) -> None:
-        self.now = now
-        self._now = rfc3339(now)
-        self._generation: int = body["metadata"].get("generation", 1)
-        self.status: dict[str, Any] = {key: value for key, value in status.items() if key != "progress"}
-        self.conditions: list[dict[str, Any]] = [dict(c) for c in status.get("conditions", [])]
-        self.requests = Requests()
+    Attributes:
+        run: the run, with the replicas in effect.
+        plan: the stable student, and the canary.
+        rollout: the progress of the servers.
+        missing: why another student is served than the user pinned; empty if it is that one.
+        paused: the servers make room for a round.
+    """
 
-    def set(self, kind: str, holds: bool | None, reason: str, message: str) -> None:
-        """Set a condition."""
-        self.conditions = conditions.set_condition(
-            self.conditions, kind, holds, reason, message, now=self._now, generation=self._generation
-        )
+    run: RunRef
+    plan: CanaryPlan
+    rollout: Rollout
+    missing: str = ""
+    paused: bool = False
 
-    def unblock(self) -> None:
-        """Set Stalled to False if it was True."""
-        if conditions.is_true(self.conditions, conditions.STALLED):
-            message = "Nothing keeps the run from continuing any more."
-            self.set(conditions.STALLED, False, reasons.Stalled.UNBLOCKED, message)
 
-    def fail(self, reason: str, message: str) -> None:
-        """Record that the run failed. It is stalled, too, which is what kstatus reads."""
-        self.set(conditions.FAILED, True, reason, message)
-        self.set(conditions.STALLED, True, reason, message)
+def requests_status(status: Mapping[str, Any], requests: Requests) -> dict[str, Any]:
+    """Return the status with the answers to requests by annotation."""
+    fields = {key: value for key, value in status.items() if key != "requests"}
+    return fields | ({"requests": [answer.to_status() for answer in requests.answers]} if requests.answers else {})
 
-    def record(
-        self,
-        run: DistillationRun,
-        current: Plan,
-        records: Mapping[str, dict[str, Any]],
-        states: Mapping[StageId, StageState],
-    ) -> None:
-        """Record rounds that ended, stages of the present round, and the columns made of them."""
-        rounds = {ended["round"]: ended for ended in self.status.get("rounds", [])}
-        for verdict in current.verdicts:
-            if verdict.round in rounds:
-                continue
-            result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
-            rounds[verdict.round] = {
-                "round": verdict.round,
-                "verdict": verdict.outcome,
-                "reason": verdict.reason,
-                "promoted": verdict.promoted,
-                "student": result.get("student") or "",
-                "metricValue": verdict.metric,
-                "arms": result.get("arms", {}),
-                "completionTime": self._now,
-            }
-            promoted = reasons.Promoted.PROMOTED if verdict.promoted else reasons.Promoted.NOT_PROMOTED
-            self.set(conditions.PROMOTED, verdict.promoted, promoted, f"Round {verdict.round}: {verdict.reason}")
-            self._score(result.get("arms", {}))
-        self.status["rounds"] = [rounds[number] for number in sorted(rounds)]
-        of_round = {name: StageId.parse(name).round for name, record in records.items() if record.get("phase")}
-        last = max(of_round.values(), default=0)
-        self.status["stages"] = [records[name] for name in sorted(of_round) if of_round[name] in (0, last)]
-        self.status |= {"round": current.round, "roundProgress": f"{current.round}/{run.spec.rounds.max_rounds}"}
-        self.status["stage"] = _fitted(str(sid) for sid in current.running)
 
-    def _score(self, arms: Mapping[str, Mapping[str, Any]]) -> None:
-        scores = {
-            column: f"{100 * arms[arm]['success']:.1f}"
-            for column, arm in (("baseline", BASELINE), ("candidate", CANDIDATE))
-            if arm in arms
+def set_request_accepted(conditions: Conditions, requests: Requests) -> Conditions:
+    """Return the conditions with RequestAccepted, if there is or was a request."""
+    if condition := requests.condition():
+        return conditions.set(kinds.REQUEST_ACCEPTED, *condition)
+    if conditions.find(kinds.REQUEST_ACCEPTED) is None:
+        return conditions
+    message = "No request is in effect."
+    return conditions.set(kinds.REQUEST_ACCEPTED, True, reasons.RequestAccepted.ACCEPTED, message)
+
+
+def rounds_status(
+    rounds: Iterable[Mapping[str, Any]], plan: Plan, states: Mapping[StageId, StageState], now: str
+) -> dict[str, Any]:
+    """Return the rounds that ended, and the scores of the last one.
+
+    Args:
+        rounds: as the status has them.
+        plan: the planner's plan, with all verdicts.
+        states: of the stages, with the results that verdicts come from.
+        now: the time.
+    """
+    records = {ended["round"]: dict(ended) for ended in rounds}
+    scores: dict[str, Any] = {}
+    for verdict in plan.verdicts:
+        if verdict.round in records:
+            continue
+        result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
+        records[verdict.round] = {
+            "round": verdict.round,
+            "verdict": verdict.outcome,
+            "reason": verdict.reason,
+            "promoted": verdict.promoted,
+            "student": result.get("student") or "",
+            "metricValue": verdict.metric,
+            "arms": result.get("arms", {}),
+            "completionTime": now,
         }
-        self.status["scores"] = scores
+        scores = {"scores": _scores(result.get("arms", {}))}
+    return {"rounds": [records[number] for number in sorted(records)], **scores}
 
-    def resume(self, request: str) -> None:
-        """Record that stages start again; ``request`` is what asked for it, if it was the user."""
-        if request:
-            self.status["retryRequest"] = request
-        if conditions.is_true(self.conditions, conditions.FAILED):
-            message = "What failed starts again."
-            reason = reasons.Failed.RETRY_REQUESTED if request else reasons.Failed.SPEC_CHANGED
-            self.set(conditions.FAILED, False, reason, message)
-            self.status.pop("completionTime", None)
 
-    def reopen(self, round: int) -> None:
-        """Record that a round that ended is judged again, on more held-out tasks."""
-        self.status["rounds"] = [ended for ended in self.status["rounds"] if ended["round"] != round]
-        if conditions.is_true(self.conditions, conditions.COMPLETE):
-            message = f"spec.environment.tasks.evaluate grew: round {round} is judged again."
-            self.set(conditions.COMPLETE, False, reasons.Complete.TASKS_ADDED, message)
-            self.status.pop("completionTime", None)
+def set_promoted(conditions: Conditions, rounds: Iterable[Mapping[str, Any]], plan: Plan) -> Conditions:
+    """Return the conditions with Promoted for each verdict that the rounds of a status do not have."""
+    recorded_rounds = {ended["round"] for ended in rounds}
+    for verdict in plan.verdicts:
+        if verdict.round not in recorded_rounds:
+            reason = reasons.Promoted.PROMOTED if verdict.promoted else reasons.Promoted.NOT_PROMOTED
+            message = f"Round {verdict.round}: {verdict.reason}"
+            conditions = conditions.set(kinds.PROMOTED, verdict.promoted, reason, message)
+    return conditions
 
-    def answer(self, requests: Requests) -> None:
-        """Record the answers to requests by annotation."""
-        self.requests = requests
-        self.status.pop("requests", None)
-        if requests.answers:
-            self.status["requests"] = [answer.to_status() for answer in requests.answers]
-        if condition := requests.condition():
-            self.set(conditions.REQUEST_ACCEPTED, *condition)
-        elif conditions.find(self.conditions, conditions.REQUEST_ACCEPTED):
-            self.set(conditions.REQUEST_ACCEPTED, True, reasons.RequestAccepted.ACCEPTED, "No request is in effect.")
 
-    def note_learned(self, run: DistillationRun) -> None:
-        """Keep what the run learns, as long as it can change; an earlier release did not keep it at all."""
-        if not has_begun(self.status) or "learnedDigest" not in self.status:
-            self.status["learnedDigest"] = digest_of_learned(run)
+def _scores(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {
+        column: f"{100 * arms[arm]['success']:.1f}"
+        for column, arm in (("baseline", BASELINE), ("candidate", CANDIDATE))
+        if arm in arms
+    }
 
-    def start(self, stage: Stage, job: str, attempt: int) -> None:
-        """Record that a stage is started."""
-        record = {"name": str(stage.id), "phase": "Running", "job": job, "attempts": attempt, "startTime": self._now}
+
+def stages_status(records: Mapping[StageId, StageRecord], plan: Plan, max_rounds: int) -> dict[str, Any]:
+    """Return the stages of the last round that started, and the columns made of the plan."""
+    last = max((sid.round for sid in records), default=0)
+    return {
+        "stages": [records[sid].to_status() for sid in sorted(records, key=str) if sid.round in (0, last)],
+        "round": plan.round,
+        "roundProgress": f"{plan.round}/{max_rounds}",
+        "stage": _join_stages(str(sid) for sid in plan.running),
+    }
+
+
+def started_status(status: Mapping[str, Any], records: Iterable[StageRecord]) -> dict[str, Any]:
+    """Return the stages with some that start now. A round that ended stays until the next one starts."""
+    stages, column = list[Mapping[str, Any]](status.get("stages", [])), status.get("stage", "")
+    for record in records:
         others = [
             other
-            for other in self.status.get("stages", [])
-            # a round that ended stays until the next one begins
-            if other["name"] != record["name"] and not 0 < StageId.parse(other["name"]).round < stage.id.round
+            for other in stages
+            if other["name"] != record.name and not 0 < StageId.parse(other["name"]).round < record.id.round
         ]
-        self.status["stages"] = sorted([*others, record], key=lambda r: r["name"])
-        self.status["stage"] = _fitted(filter(None, (self.status.get("stage", ""), str(stage.id))))
-
-    def serve(self, owner: RunRef, course: Course, how_far: Rollout, *, lacks: str = "", paused: bool = False) -> None:
-        """Write what is served, and by how many replicas; and the canary.
-
-        Args:
-            owner: the run.
-            course: who is served and who is tried.
-            how_far: the servers are.
-            lacks: why another student is served than the one that the user named; empty if it is that one.
-            paused: servers make room for a round.
-        """
-        wanted, url = owner.run.spec.serving.replicas, servers.url(owner)
-        choice, history = course.served, self.status.get("serving", {}).get("history", [])
-        serving: dict[str, Any] = {
-            "student": choice.student,
-            "round": choice.round,
-            "url": url,
-            "model": owner.name,
-            "replicas": how_far.pods,
-            "readyReplicas": how_far.replicas,
-            "selector": ",".join(f"{key}={value}" for key, value in owner.selector(SERVING.component).items()),
-            "history": recorded(history, choice, self._now, taken_back=course.taken_back),
-        }
-        self.status["serving"] = serving
-        self.try_out(course)
-        # from step to step pods take other shares over one by one, and the stable student answers all the while
-        if lacks:
-            self.set(conditions.SERVING, False, reasons.Serving.STUDENT_NOT_FOUND, lacks)
-        elif paused:
-            message = "Nothing is served while a round is running: spec.serving.duringRounds is Pause."
-            self.set(conditions.SERVING, False, reasons.Serving.PAUSED, message)
-        elif wanted == 0:
-            message = "Nothing is served while there are no replicas: spec.serving.replicas is 0."
-            self.set(conditions.SERVING, False, reasons.Serving.NO_REPLICAS, message)
-        elif how_far.available if course.newcomer else how_far.complete:
-            message = f"{choice.called[0].upper()}{choice.called[1:]} answers at {url}."
-            self.set(conditions.SERVING, True, reasons.Serving.AVAILABLE, message)
-        else:
-            message = f"{how_far.replicas} of {wanted} servers of {choice.called} are ready."
-            if how_far.problem:
-                message += f" One says: {how_far.problem}"
-            self.set(conditions.SERVING, False, reasons.Serving.ROLLING_OUT, message)
-
-    def try_out(self, course: Course) -> None:
-        """Write the canary of the run."""
-        serving = {key: value for key, value in self.status["serving"].items() if key != "canary"}
-        self.status["serving"] = serving | ({"canary": course.trial.to_status()} if course.trial else {})
-        if news := course.news:
-            self.set(conditions.CANARY_PROGRESSING, news.holds, news.reason, news.message)
-
-    def seconds_to_ask_again(self) -> float:
-        """Return when to ask pods again what they serve: they say so in seconds, or something is wrong."""
-        since = conditions.find(self.conditions, conditions.SERVING)
-        assert since is not None
-        waited = datetime.fromisoformat(self._now) - datetime.fromisoformat(since["lastTransitionTime"])
-        return _IMPATIENT_SECONDS if waited < _IMPATIENCE else SUSPICION_SECONDS
-
-    def finish(self, phase: str, message: str) -> dict[str, Any]:
-        """Complete the status, and return it."""
-        self.set(conditions.READY, *readiness(phase, message, self.conditions))
-        self.status |= {
-            "observedGeneration": self._generation,
-            "conditions": self.conditions,
-            "phase": phase,
-            "message": message[:4096],
-        }
-        self.status.setdefault("startTime", self._now)
-        if phase in ("Complete", "Failed"):
-            self.status.setdefault("completionTime", self._now)
-            self.status["stage"] = ""
-        return self.status
+        stages = sorted([*others, record.to_status()], key=lambda other: other["name"])
+        column = _join_stages(filter(None, (column, record.name)))
+    return {"stages": stages, "stage": column}
 
 
-def _fitted(stages: Iterable[str]) -> str:
-    """The names of stages, as many as the column holds: nine evaluations at once can be too many."""
+def _join_stages(stages: Iterable[str]) -> str:
+    """Return the names of stages, as many as the column holds: nine evaluations at the same time can be too many."""
     joined = ",".join(stages)
     if len(joined) <= MAX_OF_STAGE:
         return joined
     return joined[: MAX_OF_STAGE - 3].rpartition(",")[0] + ",..."
+
+
+def serving_status(serving: ServingState, before: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Return ``status.serving``: what is served, by how many replicas, and the canary.
+
+    Args:
+        serving: what is served.
+        before: the same part as it was.
+        now: the time.
+    """
+    run, plan, rollout = serving.run, serving.plan, serving.rollout
+    fields: dict[str, Any] = {
+        "student": plan.stable.student,
+        "round": plan.stable.round,
+        "url": servers.url(run),
+        "model": run.name,
+        "replicas": rollout.pods,
+        "readyReplicas": rollout.replicas,
+        "selector": ",".join(f"{key}={value}" for key, value in run.selector(SERVING.component).items()),
+        "history": append_history(before.get("history", []), plan.stable, now, rolled_back=plan.rolled_back),
+    }
+    return canary_status(fields, plan)
+
+
+def canary_status(serving: Mapping[str, Any], plan: CanaryPlan) -> dict[str, Any]:
+    """Return ``status.serving`` with the canary of a plan in place of another."""
+    fields = {key: value for key, value in serving.items() if key != "canary"}
+    return fields | ({"canary": plan.status.to_status()} if plan.status else {})
+
+
+def set_canary_progressing(conditions: Conditions, plan: CanaryPlan) -> Conditions:
+    """Return the conditions with CanaryProgressing, if it changed."""
+    if (update := plan.condition) is None:
+        return conditions
+    return conditions.set(kinds.CANARY_PROGRESSING, update.holds, update.reason, update.message)
+
+
+def serving_condition(serving: ServingState) -> tuple[bool, reasons.Serving, str]:
+    """Return the condition Serving: its status, reason and message."""
+    served, rollout, wanted = serving.plan.stable, serving.rollout, serving.run.run.spec.serving.replicas
+    if serving.missing:
+        return False, reasons.Serving.STUDENT_NOT_FOUND, serving.missing
+    if serving.paused:
+        message = "Nothing is served while a round is running: spec.serving.duringRounds is Pause."
+        return False, reasons.Serving.PAUSED, message
+    if wanted == 0:
+        message = "Nothing is served while there are no replicas: spec.serving.replicas is 0."
+        return False, reasons.Serving.NO_REPLICAS, message
+    # from step to step pods take other shares over one by one, and the stable student answers all the while
+    if rollout.available if serving.plan.canary else rollout.complete:
+        message = f"{served.display_name[0].upper()}{served.display_name[1:]} answers at {servers.url(serving.run)}."
+        return True, reasons.Serving.AVAILABLE, message
+    message = f"{rollout.replicas} of {wanted} servers of {served.display_name} are ready."
+    if rollout.problem:
+        message += f" One says: {rollout.problem}"
+    return False, reasons.Serving.ROLLING_OUT, message
+
+
+def readiness(phase: str, message: str, conditions: Conditions) -> tuple[bool, str, str]:
+    """Return the condition Ready, as kstatus, Flux and Argo CD read it: its status, reason and message.
+
+    A student that is served is what a run offers. So Ready follows Serving as soon as there is one, whatever a later
+    round does. Before that, and without one, a run is ready when it is complete. A run without replicas counts as one
+    that serves nothing.
+
+    Args:
+        phase: of the run.
+        message: of the run.
+        conditions: the other conditions of the run.
+    """
+    accepted, serving = conditions.find(kinds.ACCEPTED), conditions.find(kinds.SERVING)
+    if accepted and accepted["status"] == ConditionStatus.FALSE:
+        return False, accepted["reason"], accepted["message"]
+    if failed := conditions.find_true(kinds.FAILED):
+        return False, failed["reason"], failed["message"]
+    if serving and serving["reason"] != reasons.Serving.NO_REPLICAS:
+        return serving["status"] == ConditionStatus.TRUE, serving["reason"], serving["message"]
+    if phase == RunPhase.COMPLETE:
+        return True, reasons.Ready.COMPLETE, message
+    reason = reasons.Ready.SUSPENDED if phase == RunPhase.SUSPENDED else reasons.Ready.PROGRESSING
+    return False, reason, message
+
+
+def finish(status: Mapping[str, Any], conditions: Conditions, phase: str, message: str) -> dict[str, Any]:
+    """Return the whole status.
+
+    Args:
+        status: all other fields.
+        conditions: all but Ready.
+        phase: of the run.
+        message: one sentence for a person.
+    """
+    ready = conditions.set(kinds.READY, *readiness(phase, message, conditions))
+    fields: dict[str, Any] = {
+        "startTime": conditions.now,
+        **status,
+        "observedGeneration": conditions.generation,
+        "conditions": ready.to_status(),
+        "phase": str(phase),
+        "message": message[:_MAX_MESSAGE],
+    }
+    if phase in ENDED:
+        fields = {"completionTime": conditions.now, **fields, "stage": ""}
+    return fields

@@ -47,7 +47,7 @@ class Election:
 
     async def acquire(self) -> None:
         """Wait for the lead."""
-        while not await self._try():  # noqa: ASYNC110 - nobody tells when a lease has run out
+        while not await self._try():  # noqa: ASYNC110 - no event reports that a lease has run out
             await asyncio.sleep(self._period)
 
     async def hold(self) -> None:
@@ -66,10 +66,10 @@ class Election:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
                     await self._kube.replace(lease)
         except Exception as error:
-            _log.warning("the lead was not given back: %s", error)
+            _log.warning("the lease was not released: %s", error)
 
     async def _try(self) -> bool:
-        """Take or renew the lease. Raises :class:`LeadLost` where it was ours and is somebody else's."""
+        """Take or renew the lease. Raises :class:`LeadLost` if another replica has taken it from this one."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._seconds / 3):
@@ -103,10 +103,10 @@ class Election:
         return True
 
     def _lease(self, former: Manifest, transitions: int) -> Manifest:
-        """The lease as ours; with the version of the former one, so that only one replica's write succeeds."""
+        """Return the lease of this replica, with the version of the former one: only one replica's write succeeds."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        known = former.get("spec", {})
-        since = known.get("acquireTime") if known.get("holderIdentity") == self._identity else None
+        spec = former.get("spec", {})
+        since = spec.get("acquireTime") if spec.get("holderIdentity") == self._identity else None
         return {
             "apiVersion": self._reference.api_version,
             "kind": self._reference.kind,

@@ -11,7 +11,7 @@ from typing import Any
 from distillery.core.planner import Model
 from distillery_operator.manifests import gateway, servers
 from distillery_operator.manifests.gateway import CANARY
-from distillery_operator.manifests.names import RunRef
+from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.settings import Settings
 
@@ -28,21 +28,21 @@ def manifests(
         settings: images.
         replicas: how many servers.
     """
-    wanted = gateway.desired(owner, student, digest, adapter=False)
+    routing = gateway.routing_document(owner, student, digest, adapter=False)
     return (
         gateway.network_policy(owner, settings, CANARY),
-        gateway.config_map(owner, wanted, CANARY),
-        servers.deployment(owner, student, digest, settings, CANARY, replicas=replicas),
+        gateway.config_map(owner, routing, CANARY),
+        servers.scale(servers.deployment(owner, student, digest, settings, CANARY), replicas),
         servers.service(owner, CANARY),
     )
 
 
-def to_delete(owner: RunRef, deployment: Manifest) -> tuple[tuple[ObjectRef, str], ...]:
-    """Return the objects to delete with its Deployment, which is deleted last: while it exists the others are retried.
+def list_objects(owner: RunRef, deployment: Manifest) -> tuple[tuple[ObjectRef, str], ...]:
+    """Return all objects of the canary. Its Deployment is the last: while it exists, deletions of others are retried.
 
     Args:
         owner: the run.
-        deployment: as it is observed.
+        deployment: the one that is observed.
     """
     settings = CANARY.settings(owner)
     others = (

@@ -8,9 +8,9 @@ from typing import Any
 from distillery.core.api import GROUP
 from distillery.core.api.base import SecretKey
 from distillery_operator.manifests import placement
-from distillery_operator.manifests.names import RunRef, ingress_policy
-from distillery_operator.manifests.pods import Mount, container, pod, scratch, secrets
+from distillery_operator.manifests.pods import Image, Mount, PodPart, container, pod, scratch, secret_mounts, variables
 from distillery_operator.manifests.resources import DATABASE, complete
+from distillery_operator.model.names import RunRef, ingress_policy
 from distillery_operator.settings import Settings
 
 COMPONENT = "database"
@@ -72,7 +72,7 @@ def service(owner: RunRef) -> dict[str, Any]:
 def stateful_set(owner: RunRef, settings: Settings, *, replicas: int = 1) -> dict[str, Any]:
     """Return the server. Its volume stays where ``replicas`` is 0: such a server is marked as stopped."""
     spec = owner.run.spec
-    (password,) = secrets([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
+    (password,) = secret_mounts([SecretKey(name=name(owner), key=_PASSWORD_KEY)])
     mounts = [
         scratch(),
         Mount({"name": "run", "emptyDir": {}}, "/var/run/postgresql"),
@@ -80,16 +80,17 @@ def stateful_set(owner: RunRef, settings: Settings, *, replicas: int = 1) -> dic
     ]
     server = container(
         "postgres",
-        settings.postgres_image,
+        Image(settings.postgres_image, settings.image_pull_policy),
         ["docker-entrypoint.sh", "postgres"],
         mounts=[*mounts, Mount({"name": "data"}, _DATA)],
-        pull_policy=settings.image_pull_policy,
-        environment={
-            "POSTGRES_USER": "distillery",
-            "POSTGRES_DB": "distillery",
-            "POSTGRES_PASSWORD_FILE": f"{password.path}/{_PASSWORD_KEY}",
-            "PGDATA": f"{_DATA}/pgdata",
-        },
+        env=variables(
+            {
+                "POSTGRES_USER": "distillery",
+                "POSTGRES_DB": "distillery",
+                "POSTGRES_PASSWORD_FILE": f"{password.path}/{_PASSWORD_KEY}",
+                "PGDATA": f"{_DATA}/pgdata",
+            }
+        ),
         resources=complete(spec.database.resources, DATABASE),
         ports=[{"name": "postgres", "containerPort": _PORT, "protocol": "TCP"}],
         startupProbe={**_ALIVE, "periodSeconds": 5, "failureThreshold": _MINUTES_TO_START * 12},
@@ -128,11 +129,9 @@ def stateful_set(owner: RunRef, settings: Settings, *, replicas: int = 1) -> dic
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
             "template": pod(
                 owner,
-                owner.labels(COMPONENT),
+                PodPart(containers=(server,), mounts=tuple(mounts), labels=owner.labels(COMPONENT)),
                 placement.database_pods(owner, settings),
                 settings,
-                containers=[server],
-                mounts=mounts,
                 user=_USER,
                 terminationGracePeriodSeconds=60,
             ),

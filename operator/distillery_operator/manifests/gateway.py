@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.core.api import Spec
 from distillery.core.api.spec.feedback import Feedback
 from distillery.core.api.spec.infrastructure import Resources
 from distillery.core.api.spec.serving import GatewayLimits
+from distillery.core.contracts.routing import Adapter, RoutingConfig, Target
+from distillery.core.model_servers import student_name
 from distillery.core.planner import Model
-from distillery.core.served_models import student_name
-from distillery_operator.manifests import names, recorder
-from distillery_operator.manifests.names import RunRef, ingress_policy, student_label
+from distillery_operator.manifests import recorder
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
+    Image,
     Mount,
     artifacts,
     container,
     liveness,
     operator_peer,
+    secret_mounts,
     secret_path,
-    secrets,
     store_uri,
+    variables,
 )
+from distillery_operator.model.names import SERVING_COMPONENT, RunRef, ingress_policy, student_label
 from distillery_operator.settings import Settings
 
 PORT = 8000
@@ -37,7 +40,7 @@ GENERATION = "distillery.dev/routing-generation"
 """Annotation of a serving pod: a change of it lets the kubelet look at the pod's files at once."""
 
 _KEY = "desired"
-_DRAIN_SECONDS = 110  # what is under way may take so long: the gateway's own limit
+_DRAIN_SECONDS = 110  # of running requests: the limit of the gateway
 _LEAVE_SECONDS = 5  # until no Service sends requests any more
 GRACE_SECONDS = _LEAVE_SECONDS + _DRAIN_SECONDS + 15  # and the servers behind end after the gateway
 
@@ -51,7 +54,7 @@ _SYNCER_RESOURCES = Resources(
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ServerGroup:
     """Servers of a run.
 
     Attributes:
@@ -71,16 +74,16 @@ class Site:
         return f"{owner.name}-{self.component}"
 
 
-SERVING = Site("serving")
+SERVING = ServerGroup(SERVING_COMPONENT)
 """Those that clients reach."""
 
-CANARY = Site("canary", "-canary")
+CANARY = ServerGroup("canary", "-canary")
 """The servers of a canary, if weights are merged and one vLLM can't hold two students."""
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
-    """The student that gets a share of the requests, or copies of them.
+class CanaryRoute:
+    """The route of a canary: its share of the requests, or copies of them.
 
     Attributes:
         student: who it is.
@@ -97,67 +100,69 @@ class Newcomer:
     max_first_token_seconds: float
 
 
-def desired(
-    owner: RunRef, student: Model, digest: str, *, adapter: bool, newcomer: Newcomer | None = None
-) -> dict[str, Any]:
-    """Return the routing document of every pod's gateway and syncer, as ``distillery_gateway.routing`` reads it.
+def routing_document(
+    owner: RunRef, student: Model, digest: str, *, adapter: bool, canary: CanaryRoute | None = None
+) -> RoutingConfig:
+    """Return the routing document of every pod's gateway and syncer.
 
     Args:
         owner: the run.
         student: the stable student.
         digest: of its adapter; empty for the base model.
         adapter: served as an adapter of the base model. Else each pod holds one model, under the run's name.
-        newcomer: the canary, if there is one.
+        canary: the canary, if there is one.
     """
-    adapters, targets = _held(student, digest, adapter=adapter), [_target(owner, digest, adapter=adapter)]
-    wanted: dict[str, Any] = {"adapters": adapters, "aliases": {owner.name: targets}}
-    if newcomer:
-        wanted |= {"step": newcomer.step, "maxFirstTokenSeconds": newcomer.max_first_token_seconds}
-        adapters += _held(newcomer.student, newcomer.digest, adapter=adapter)
-        target = _target(owner, newcomer.digest, adapter=adapter)
-        if not adapter:
-            target["upstream"] = f"http://{CANARY.named(owner)}.{owner.namespace}.svc:{PORT}"
-        if newcomer.weight:
-            targets[0]["weight"] = 100 - newcomer.weight
-            targets.append({**target, "weight": newcomer.weight})  # the last: its share grows and keeps who is in it
-        else:
-            wanted["shadows"] = {owner.name: target}
-    # told from others by what it says: nothing has to be counted, and nothing can be counted twice
-    return {"generation": int(names.digest(wanted), 16) or 1, **wanted}
+    stable = _target(owner, digest, adapter=adapter)
+    config = RoutingConfig(adapters=_adapters(student, digest, adapter=adapter), aliases={owner.name: (stable,)})
+    if canary is None:
+        return config.with_generation()
+    target = _target(owner, canary.digest, adapter=adapter)
+    if not adapter:
+        target = replace(target, upstream=f"http://{CANARY.named(owner)}.{owner.namespace}.svc:{PORT}")
+    config = replace(
+        config,
+        adapters=config.adapters + _adapters(canary.student, canary.digest, adapter=adapter),
+        step=canary.step,
+        max_first_token_seconds=canary.max_first_token_seconds,
+    )
+    if canary.weight:
+        shares = (replace(stable, weight=100 - canary.weight), replace(target, weight=canary.weight))
+        return replace(config, aliases={owner.name: shares}).with_generation()
+    return replace(config, shadows={owner.name: target}).with_generation()
 
 
-def _held(student: Model, digest: str, *, adapter: bool) -> list[dict[str, str]]:
+def _adapters(student: Model, digest: str, *, adapter: bool) -> tuple[Adapter, ...]:
     if not (adapter and digest):
-        return []
-    return [{"name": student_name(digest), "artifact": str(student.trained_by), "digest": digest}]
+        return ()
+    return (Adapter(student_name(digest), str(student.trained_by), digest),)
 
 
-def _target(owner: RunRef, digest: str, *, adapter: bool) -> dict[str, Any]:
-    return {"model": student_name(digest) if adapter else owner.name, "student": student_label(digest)}
+def _target(owner: RunRef, digest: str, *, adapter: bool) -> Target:
+    return Target(student_name(digest) if adapter else owner.name, student=student_label(digest))
 
 
-def config_map(owner: RunRef, wanted: dict[str, Any], site: Site = SERVING) -> dict[str, Any]:
-    """Return the ConfigMap that all pods of a site mount: what is to be served."""
+def config_map(owner: RunRef, config: RoutingConfig, group: ServerGroup = SERVING) -> dict[str, Any]:
+    """Return the ConfigMap with the routing document, which all pods of a group mount."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": owner.metadata(site.settings(owner), site.component),
-        "data": {_KEY: json.dumps(wanted)},
+        "metadata": owner.metadata(group.settings(owner), group.component),
+        "data": {_KEY: config.dump()},
     }
 
 
-def kept(spec: Spec, site: Site) -> Feedback | None:
-    """Return the feedback settings of a site's pods; None for pods that clients do not reach."""
-    return spec.serving.feedback if site == SERVING else None
+def feedback_settings(spec: Spec, group: ServerGroup) -> Feedback | None:
+    """Return the feedback settings of a group's pods; None for pods that clients do not reach."""
+    return spec.serving.feedback if group == SERVING else None
 
 
-def told(owner: RunRef, site: Site = SERVING) -> Mount:
+def routing_mount(owner: RunRef, group: ServerGroup = SERVING) -> Mount:
     """Return the mount of :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
-    volume = {"name": "desired", "configMap": {"name": site.settings(owner)}}
+    volume = {"name": "desired", "configMap": {"name": group.settings(owner)}}
     return Mount(volume, f"{CONFIG}/desired", read_only=True)
 
 
-def keys(spec: Spec) -> list[Mount]:
+def api_key_mounts(spec: Spec) -> list[Mount]:
     """Return the mount of the Secret with the API keys, if there is one."""
     reference = spec.serving.gateway.api_keys_secret_ref
     if reference is None:
@@ -166,7 +171,7 @@ def keys(spec: Spec) -> list[Mount]:
     return [Mount(volume, f"{CONFIG}/keys", read_only=True)]
 
 
-def gateway(owner: RunRef, *, gpu: bool, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+def gateway_container(owner: RunRef, *, gpu: bool, settings: Settings, group: ServerGroup = SERVING) -> dict[str, Any]:
     """Return the container that clients reach. It finishes its requests, and ends before the servers behind it."""
     spec = owner.run.spec.serving.gateway
     denied = spec.denied_parameters
@@ -176,16 +181,16 @@ def gateway(owner: RunRef, *, gpu: bool, settings: Settings, site: Site = SERVIN
         "DISTILLERY_UPSTREAM_URL": f"http://127.0.0.1:{UPSTREAM_PORT}",
         "DISTILLERY_PORT": str(PORT),
         "DISTILLERY_ADMIN_PORT": str(ADMIN_PORT),
-        "DISTILLERY_ROUTING_FILE": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_ROUTING_FILE": f"{routing_mount(owner).path}/{_KEY}",
         "DISTILLERY_DENIED_PARAMETERS": ",".join(denied),
         "DISTILLERY_LIMITS": spec.limits.model_dump_json(by_alias=True, exclude_defaults=True),
     }
-    if site == CANARY:  # else copies of every pod's requests would be one key's requests in one pod
+    if group == CANARY:  # else copies of every pod's requests would be one key's requests in one pod
         environment["DISTILLERY_PER_KEY_LIMITS"] = "false"
-    mounts = [told(owner, site), *(folder := keys(owner.run.spec))]
+    mounts = [routing_mount(owner, group), *(folder := api_key_mounts(owner.run.spec))]
     if folder:
         environment["DISTILLERY_API_KEYS_DIR"] = folder[0].path
-    if feedback := kept(owner.run.spec, site):
+    if feedback := feedback_settings(owner.run.spec, group):
         mounts.append(recorder.FOLDER)
         environment |= {
             "DISTILLERY_CAPTURE_DIR": recorder.FOLDER.path,
@@ -193,11 +198,10 @@ def gateway(owner: RunRef, *, gpu: bool, settings: Settings, site: Site = SERVIN
         }
     return container(
         "gateway",
-        settings.gateway_image,
+        Image(settings.gateway_image, settings.image_pull_policy),
         ["python3", "-m", "distillery_gateway.main"],
         mounts=mounts,
-        pull_policy=settings.image_pull_policy,
-        environment=environment,
+        env=variables(environment),
         resources=_gateway_resources(spec.limits),
         ports=[
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
@@ -223,17 +227,17 @@ def _gateway_resources(limits: GatewayLimits) -> Resources:
     )
 
 
-def adapters(*, read_only: bool) -> Mount:
+def adapters_mount(*, read_only: bool) -> Mount:
     """Return the mount in which the syncer puts adapters for vLLM, which only reads them."""
     return Mount({"name": "adapters", "emptyDir": {}}, "/adapters", read_only=read_only)
 
 
-def credentials(spec: Spec) -> list[Mount]:
+def credential_mounts(spec: Spec) -> list[Mount]:
     """Return the mounts of the Secret that opens the store, if there is one."""
-    return secrets([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
+    return secret_mounts([spec.storage.credentials_secret_ref] if spec.storage.credentials_secret_ref else [])
 
 
-def syncer(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
+def syncer_container(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
     """Return the native sidecar that gives vLLM its adapters. It only reads the run's volume."""
     storage = owner.run.spec.storage
     files = artifacts(owner)
@@ -241,11 +245,11 @@ def syncer(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
         "HOME": "/tmp",  # noqa: S108
         "DISTILLERY_UPSTREAM_URL": f"http://127.0.0.1:{UPSTREAM_PORT}",
         "DISTILLERY_GATEWAY": f"http://127.0.0.1:{ADMIN_PORT}",
-        "DISTILLERY_ROUTING_FILE": f"{told(owner).path}/{_KEY}",
+        "DISTILLERY_ROUTING_FILE": f"{routing_mount(owner).path}/{_KEY}",
         "DISTILLERY_STORE_URI": store_uri(owner),
         "DISTILLERY_IDENTITY": str(owner.identity),
         "DISTILLERY_CACHE": ARTIFACTS,
-        "DISTILLERY_ADAPTERS_DIR": adapters(read_only=False).path,
+        "DISTILLERY_ADAPTERS_DIR": adapters_mount(read_only=False).path,
         "DISTILLERY_SYNCER_PORT": str(SYNCER_PORT),
     }
     if storage.endpoint_url:
@@ -254,16 +258,15 @@ def syncer(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
         environment["AWS_SHARED_CREDENTIALS_FILE"] = secret_path(storage.credentials_secret_ref)
     return container(
         SYNCER,
-        settings.gateway_image,
+        Image(settings.gateway_image, settings.image_pull_policy),
         ["python3", "-m", "distillery_gateway.syncer.main"],
         mounts=[
-            told(owner),
+            routing_mount(owner),
             Mount(files.volume, files.path, read_only=storage.uri is None),
-            adapters(read_only=False),
-            *credentials(owner.run.spec),
+            adapters_mount(read_only=False),
+            *credential_mounts(owner.run.spec),
         ],
-        pull_policy=settings.image_pull_policy,
-        environment=environment,
+        env=variables(environment),
         resources=_SYNCER_RESOURCES,
         ports=[{"name": SYNCER, "containerPort": SYNCER_PORT, "protocol": "TCP"}],
         livenessProbe=liveness(SYNCER_PORT),  # ready is who can answer, which the gateway knows
@@ -271,23 +274,23 @@ def syncer(owner: RunRef, *, settings: Settings) -> dict[str, Any]:
     )
 
 
-def network_policy(owner: RunRef, settings: Settings, site: Site = SERVING) -> dict[str, Any]:
+def network_policy(owner: RunRef, settings: Settings, group: ServerGroup = SERVING) -> dict[str, Any]:
     """Return the policy: the gateway is open to all; other ports only to the operator and the collectors of metrics.
 
     A canary's gateway is reached by the gateways that clients reach, which report its traffic, so the operator never
     polls it.
     """
-    if site != SERVING:
+    if group != SERVING:
         gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}
         metrics = [(settings.metrics_from, ADMIN_PORT)] if settings.metrics_from else []
-        return ingress_policy(owner, site.settings(owner), site.component, ([gateways], PORT), *metrics)
+        return ingress_policy(owner, group.settings(owner), group.component, ([gateways], PORT), *metrics)
     operator = operator_peer(settings)
     return ingress_policy(
         owner,
-        site.settings(owner),
-        site.component,
+        group.settings(owner),
+        group.component,
         ([], PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),
         ([operator], SYNCER_PORT),
-        *([([operator], recorder.PORT)] if kept(owner.run.spec, site) else []),
+        *([([operator], recorder.PORT)] if feedback_settings(owner.run.spec, group) else []),
     )

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from distillery.core.api import Spec
 from distillery.core.api.base import SecretKey
-from distillery.core.api.spec.infrastructure import StageSettings, asks_for_gpu
-from distillery.core.api.spec.models import Endpoint
-from distillery.core.contracts.stage_config import Server, StageConfig, endpoint_field
+from distillery.core.api.spec.infrastructure import PodTemplate, StageSettings, asks_for_gpu
+from distillery.core.contracts import serving_history
+from distillery.core.contracts.serving_history import ServingEntry
+from distillery.core.contracts.stage_config import Server, StageConfig
 from distillery.core.contracts.stage_result import CONFIGURATION_ERROR
+from distillery.core.model_servers import endpoint_of, external_server, served_model, serves_merged
 from distillery.core.planner import Kind, Model, Stage, StageId
-from distillery.core.served_models import merges, served
 from distillery_operator.manifests import database, placement
-from distillery_operator.manifests.names import (
-    FETCH_CONTAINER,
-    LEARNED_LABEL,
-    STAGE_LABEL,
-    WORKER_CONTAINER,
-    RunRef,
-    fitted,
-    ingress_policy,
-)
 from distillery_operator.manifests.pods import (
     ARTIFACTS,
     CONFIG,
     Mount,
+    PodPart,
     artifact_folder,
     artifacts,
     common_environment,
@@ -37,13 +30,23 @@ from distillery_operator.manifests.pods import (
     pipeline_image,
     pod,
     scratch,
+    secret_mounts,
     secret_path,
-    secrets,
     shared_memory,
     store_uri,
+    variables,
 )
 from distillery_operator.manifests.resources import HELPER, TRAINER, WORKER, complete
-from distillery_operator.manifests.servers import fetch, has_gpu, sidecar
+from distillery_operator.manifests.vllm import VllmServer, fetch_container, server_container, stage_servers_have_gpu
+from distillery_operator.model.names import (
+    FETCH_CONTAINER,
+    LEARNED_LABEL,
+    STAGE_LABEL,
+    WORKER_CONTAINER,
+    RunRef,
+    fitted,
+    ingress_policy,
+)
 from distillery_operator.settings import Settings
 
 COMPONENT = "stage"
@@ -72,7 +75,7 @@ def _learned_label(owner: RunRef) -> str:
 def migration_name(owner: RunRef, settings: Settings) -> str:
     """Return the name of the Job that migrates the database: another image may bring another schema."""
     return fitted(
-        f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings)]
+        f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings).name]
     )
 
 
@@ -97,8 +100,8 @@ def stage_config(owner: RunRef, stage: Stage, *, digest: str = "", retry: str = 
         identity=owner.identity,
         server=_server(spec, stage.player, digest),
         store=store_uri(owner),
-        merge=merges(spec, gpu=has_gpu(spec)),
-        records_itself=True,
+        merge=serves_merged(spec, gpu=stage_servers_have_gpu(spec)),
+        persist_status=True,
         retry=retry,
         cache=ARTIFACTS,
         work=f"{ARTIFACTS}/work/{stage.id}",
@@ -128,61 +131,96 @@ def stage_job(owner: RunRef, stage: Stage, name: str, settings: Settings, *, dig
         digest: of the adapter of the student that plays.
     """
     spec = owner.run.spec
-    own = placement.settings_of(spec, stage.id.kind)
-    served_here = stage.player is not None and not _endpoint(spec, stage.player)
-    gpu = asks_for_gpu(own.resources) or (served_here and has_gpu(spec))
-    pods = placement.stage_pods(owner, stage.id, settings, gpu=gpu)
-    config = Mount({"name": "config", "configMap": {"name": name}}, CONFIG, read_only=True)
-    credentials = secrets(_secrets(owner, stage))
-    mounts = [artifacts(owner), *model_cache(owner), scratch(), shared_memory(), config, *credentials]
-    image = pipeline_image(pods, settings)
-    worker = container(
-        WORKER_CONTAINER,
-        image,
-        ["python", "-m", f"distillery.stages.{stage.id.kind}", f"{CONFIG}/config.json"],
-        mounts=mounts,
-        pull_policy=settings.image_pull_policy,
-        environment={
-            **common_environment(spec),
-            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
-            "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
-        },
-        resources=complete(
-            placement.stage_resources(spec, stage.id.kind), TRAINER if stage.id.kind is Kind.TRAIN else WORKER
-        ),
-        ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
-    )
-    server_files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
-    before: list[dict[str, Any]] = []
-    if stage.player and served_here:
-        model = served(stage.player, spec, gpu=has_gpu(spec), artifacts=artifact_folder(owner), digest=digest)
-        mounts_of_fetch = [*server_files, *credentials]
-        before = [
-            fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings),
-            sidecar(owner, model, port=_SERVER_PORT, mounts=server_files, settings=settings),
-        ]
-    # a trainer finishes its step and writes a checkpoint before it ends
-    grace = 120 if stage.id.kind is Kind.TRAIN else 30
+    stage_pod = _StagePod(owner, stage, name, settings, digest)
     template = pod(
         owner,
-        owner.labels(COMPONENT, {STAGE_LABEL: str(stage.id), **placement.volume_label(spec)}),
-        pods,
+        sum(stage_pod.parts(), start=PodPart()),
+        stage_pod.placement,
         settings,
-        containers=[worker],
-        init_containers=before,
-        mounts=mounts,
-        terminationGracePeriodSeconds=grace,
+        # a trainer finishes its step and writes a checkpoint before it ends
+        terminationGracePeriodSeconds=120 if stage.id.kind is Kind.TRAIN else 30,
         restartPolicy="Never",
     )
-    workers = spec.rollout.workers if stage.player else 1
-    made = _job(owner, name, str(stage.id), template, workers=workers, own=own)
-    made["metadata"]["labels"][LEARNED_LABEL] = _learned_label(owner)
-    return made
+    workers, own = spec.rollout.workers if stage.player else 1, placement.settings_of(spec, stage.id.kind)
+    job = _job(owner, name, template, workers=workers, own=own)
+    job["metadata"]["labels"][LEARNED_LABEL] = _learned_label(owner)
+    return job
+
+
+@dataclass(frozen=True, slots=True)
+class _StagePod:
+    """A pod of a stage; the attributes are the arguments of :func:`stage_job`."""
+
+    owner: RunRef
+    stage: Stage
+    name: str
+    settings: Settings
+    digest: str
+
+    def parts(self) -> Iterator[PodPart]:
+        """Yield the part of the stage itself, and of the server of the model that plays in it."""
+        yield self._worker()
+        if self._local_player:
+            yield self._server(self._local_player)
+
+    @property
+    def placement(self) -> PodTemplate:
+        """The settings of the pod."""
+        spec, kind = self.owner.run.spec, self.stage.id.kind
+        player_has_gpu = self._local_player is not None and stage_servers_have_gpu(spec)
+        gpu = asks_for_gpu(placement.settings_of(spec, kind).resources) or player_has_gpu
+        return placement.stage_pods(self.owner, self.stage.id, self.settings, gpu=gpu)
+
+    def _worker(self) -> PodPart:
+        spec, kind = self.owner.run.spec, self.stage.id.kind
+        config = Mount({"name": "config", "configMap": {"name": self.name}}, CONFIG, read_only=True)
+        mounts = (*self._files, config, *self._credentials)
+        environment = {
+            **common_environment(spec),
+            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(self.owner)),
+            "DISTILLERY_STATUS_PORT": str(STATUS_PORT),
+        }
+        worker = container(
+            WORKER_CONTAINER,
+            pipeline_image(self.placement, self.settings),
+            ["python", "-m", f"distillery.stages.{kind}", f"{CONFIG}/config.json"],
+            mounts=mounts,
+            resources=complete(placement.stage_resources(spec, kind), TRAINER if kind is Kind.TRAIN else WORKER),
+            env=variables(environment),
+            ports=[{"name": "status", "containerPort": STATUS_PORT, "protocol": "TCP"}],
+        )
+        labels = {STAGE_LABEL: str(self.stage.id), **placement.volume_label(spec)}
+        return PodPart(containers=(worker,), mounts=mounts, labels=self.owner.labels(COMPONENT, labels))
+
+    def _server(self, player: Model) -> PodPart:
+        owner, spec = self.owner, self.owner.run.spec
+        model = served_model(
+            player, spec, gpu=stage_servers_have_gpu(spec), artifacts=artifact_folder(owner), digest=self.digest
+        )
+        server = VllmServer(model, _SERVER_PORT, self._files, spec.model_server.resources)
+        mounts, image = (*self._files, *self._credentials), pipeline_image(self.placement, self.settings)
+        fetch = fetch_container(owner, model, self.digest, image=image, mounts=mounts)
+        return PodPart(init_containers=(fetch, server_container(spec, server, self.settings)), mounts=mounts)
+
+    @property
+    def _local_player(self) -> Model | None:
+        """The model that a server in this pod serves, if one does."""
+        player = self.stage.player
+        return None if player is None or endpoint_of(player, self.owner.run.spec) else player
+
+    @property
+    def _files(self) -> tuple[Mount, ...]:
+        return (artifacts(self.owner), *model_cache(self.owner), scratch(), shared_memory())
+
+    @property
+    def _credentials(self) -> tuple[Mount, ...]:
+        return tuple(secret_mounts(_secrets(self.owner, self.stage)))
 
 
 def migration_job(owner: RunRef, settings: Settings) -> dict[str, Any]:
     """Return the Job that brings the database's schema to this version. Idempotent, and safe to run in parallel."""
-    return _database_job(owner, migration_name(owner, settings), MIGRATE, "distillery.database.migrate", {}, settings)
+    program = _DatabaseProgram(MIGRATE, "distillery.database.migrate")
+    return _database_job(owner, migration_name(owner, settings), program, settings)
 
 
 def history_job(owner: RunRef, history: Sequence[Mapping[str, Any]], settings: Settings) -> dict[str, Any]:
@@ -193,8 +231,10 @@ def history_job(owner: RunRef, history: Sequence[Mapping[str, Any]], settings: S
         history: ``status.serving.history``.
         settings: images.
     """
-    told = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_SERVING_HISTORY": json.dumps(list(history))}
-    return _database_job(owner, history_name(owner, history), HISTORY, "distillery.database.served", told, settings)
+    document = serving_history.to_json(ServingEntry.from_status(entry) for entry in history)
+    environment = {"DISTILLERY_RUN": owner.run.key, "DISTILLERY_SERVING_HISTORY": document}
+    program = _DatabaseProgram(HISTORY, "distillery.database.served", environment)
+    return _database_job(owner, history_name(owner, history), program, settings)
 
 
 def network_policy(owner: RunRef, settings: Settings) -> dict[str, Any]:
@@ -206,45 +246,49 @@ def network_policy(owner: RunRef, settings: Settings) -> dict[str, Any]:
     return ingress_policy(owner, f"{owner.name}-{COMPONENT}", COMPONENT, (peers, STATUS_PORT))
 
 
-def _database_job(
-    owner: RunRef, name: str, stage: str, module: str, told: Mapping[str, str], settings: Settings
-) -> dict[str, Any]:
-    """A Job that needs the database and nothing else."""
-    pods = placement.helper_pods(owner, settings)
-    mounts = [scratch(), *secrets([database.dsn_reference(owner)])]
+@dataclass(frozen=True, slots=True)
+class _DatabaseProgram:
+    """A program that needs the database and nothing else.
+
+    Attributes:
+        stage: its value of the stage label.
+        module: of the pipeline.
+        environment: variables that it reads.
+    """
+
+    stage: str
+    module: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def _database_job(owner: RunRef, name: str, program: _DatabaseProgram, settings: Settings) -> dict[str, Any]:
+    placed = placement.helper_pods(owner, settings)
+    mounts = (scratch(), *secret_mounts([database.dsn_reference(owner)]))
     worker = container(
         WORKER_CONTAINER,
-        pipeline_image(pods, settings),
-        ["python", "-m", module],
+        pipeline_image(placed, settings),
+        ["python", "-m", program.module],
         mounts=mounts,
-        pull_policy=settings.image_pull_policy,
-        environment={
-            "HOME": "/tmp",  # noqa: S108
-            "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
-            **told,
-        },
         resources=HELPER,
+        env=variables(
+            {
+                "HOME": "/tmp",  # noqa: S108
+                "DISTILLERY_DATABASE_URL_FILE": secret_path(database.dsn_reference(owner)),
+                **program.environment,
+            }
+        ),
     )
-    template = pod(
-        owner,
-        owner.labels(COMPONENT, {STAGE_LABEL: stage}),
-        pods,
-        settings,
-        containers=[worker],
-        mounts=mounts,
-        restartPolicy="Never",
-    )
-    return _job(owner, name, stage, template, workers=1, own=StageSettings())
+    labels = owner.labels(COMPONENT, {STAGE_LABEL: program.stage})
+    part = PodPart(containers=(worker,), mounts=mounts, labels=labels)
+    template = pod(owner, part, placed, settings, restartPolicy="Never")
+    return _job(owner, name, template, workers=1, own=StageSettings())
 
 
-def _job(
-    owner: RunRef, name: str, stage: str, template: dict[str, Any], *, workers: int, own: StageSettings
-) -> dict[str, Any]:
-    spec = owner.run.spec
-    labels = {STAGE_LABEL: stage}
-    if spec.queue_name:
-        labels["kueue.x-k8s.io/queue-name"] = spec.queue_name
-    made: dict[str, Any] = {
+def _job(owner: RunRef, name: str, template: dict[str, Any], *, workers: int, own: StageSettings) -> dict[str, Any]:
+    labels = {STAGE_LABEL: template["metadata"]["labels"][STAGE_LABEL]}
+    if queue := owner.run.spec.queue_name:
+        labels["kueue.x-k8s.io/queue-name"] = queue
+    spec: dict[str, Any] = {
         "completionMode": "Indexed",
         "completions": workers,
         "parallelism": workers,
@@ -254,24 +298,24 @@ def _job(
         "podReplacementPolicy": "Failed",  # never two writers of one checkpoint
         "podFailurePolicy": {
             "rules": [
-                *(_fail_at_once(c["name"]) for c in _programs(template)),
+                *(_fail_on_configuration_error(program["name"]) for program in _programs(template)),
                 {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
             ]
         },
         "template": template,
     }
     if own.timeout_seconds:
-        made["activeDeadlineSeconds"] = own.timeout_seconds
+        spec["activeDeadlineSeconds"] = own.timeout_seconds
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": owner.metadata(name, COMPONENT, labels=labels),
-        "spec": made,
+        "spec": spec,
     }
 
 
 def _programs(template: dict[str, Any]) -> list[dict[str, Any]]:
-    """The containers of a pod that run the pipeline's code, whose exit codes mean something."""
+    """Return the containers of a pod that run the pipeline's code, whose exit codes mean something."""
     spec = template["spec"]
     return [
         c
@@ -280,33 +324,25 @@ def _programs(template: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _fail_at_once(container: str) -> dict[str, Any]:
-    """The rule that a container's configuration error is not tried again."""
+def _fail_on_configuration_error(container: str) -> dict[str, Any]:
+    """Return the rule that a container's configuration error is not tried again."""
     exit_codes = {"containerName": container, "operator": "In", "values": [CONFIGURATION_ERROR]}
     return {"action": "FailJob", "onExitCodes": exit_codes}
-
-
-def _endpoint(spec: Spec, player: Model) -> Endpoint | None:
-    """Somebody else's server that plays, if one does."""
-    if player.kind == "teacher":
-        assert spec.models.teacher is not None
-        return spec.models.teacher.endpoint
-    return spec.models.student.endpoint if player.kind == "base" else None
 
 
 def _server(spec: Spec, player: Model | None, digest: str) -> Server | None:
     if player is None:
         return None
-    if endpoint := _endpoint(spec, player):
-        return Server.of(endpoint, field=endpoint_field(player))
-    model = served(player, spec, gpu=has_gpu(spec), artifacts=ARTIFACTS, digest=digest)
+    if external := external_server(player, spec):
+        return external
+    model = served_model(player, spec, gpu=stage_servers_have_gpu(spec), artifacts=ARTIFACTS, digest=digest)
     return Server(base_url=f"http://127.0.0.1:{_SERVER_PORT}/v1", model=model.name)
 
 
 def _secrets(owner: RunRef, stage: Stage) -> Sequence[SecretKey]:
-    """The keys that a stage's pod needs, and no others."""
+    """Return the keys that a stage's pod needs, and no others."""
     spec = owner.run.spec
-    wanted = [database.dsn_reference(owner), spec.storage.credentials_secret_ref]
+    references = [database.dsn_reference(owner), spec.storage.credentials_secret_ref]
     models = spec.models
     endpoints = {
         "base": models.student.endpoint,
@@ -319,8 +355,8 @@ def _secrets(owner: RunRef, stage: Stage) -> Sequence[SecretKey]:
         case Kind.HINTS:
             needed = [endpoints["extractor"]]
         case _:
-            needed = [_endpoint(spec, stage.player)] if stage.player else []
-    wanted += [endpoint.api_key_secret_ref for endpoint in needed if endpoint]
+            needed = [endpoint_of(stage.player, spec)] if stage.player else []
+    references += [endpoint.api_key_secret_ref for endpoint in needed if endpoint]
     if stage.player or stage.id.kind is Kind.PREPARE:
-        wanted.append(spec.environment.token_secret_ref)
-    return [reference for reference in wanted if reference]
+        references.append(spec.environment.token_secret_ref)
+    return [reference for reference in references if reference]

@@ -24,7 +24,7 @@ from distillery.core.api.spec.infrastructure import (
     gpus,
 )
 from distillery.core.planner import Kind, StageId
-from distillery_operator.manifests.names import RUN_LABEL, VOLUME_LABEL, RunRef
+from distillery_operator.model.names import RUN_LABEL, VOLUME_LABEL, RunRef
 from distillery_operator.settings import Settings
 
 _PLAYING = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
@@ -62,13 +62,13 @@ def shares_one_node(spec: Spec) -> bool:
 
 
 def stage_resources(spec: Spec, kind: Kind) -> Resources:
-    """Return what a stage's worker asks for; that of ``prepare``, the first pod of a run, may have to hold a place."""
+    """Return the resources of a stage's worker; ``prepare``, the first pod of a run, may have to reserve more."""
     own = settings_of(spec, kind).resources
     return _largest(spec, own) if kind is Kind.PREPARE and shares_one_node(spec) and _gpu_names(spec) else own
 
 
 def serving_resources(spec: Spec) -> Resources:
-    """Return what a model server asks for that serves a student."""
+    """Return the resources of a model server that serves a student."""
     return spec.serving.resources or spec.model_server.resources
 
 
@@ -92,7 +92,7 @@ def _with_volume(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bo
 
 
 def _layered(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
-    """The chart's settings, the run's in their place, and the component's in theirs."""
+    """Return the settings of the chart, overridden by those of the run, and those by the component's."""
     spec = owner.run.spec
     if gpu:
         return reduce(
@@ -102,24 +102,24 @@ def _layered(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) 
 
 
 def _over(base: PodTemplate, override: PodTemplate) -> PodTemplate:
-    """Settings with others in their place, field by field. What is empty says nothing."""
+    """Return settings overridden by others, field by field; an empty field overrides nothing."""
     return base.model_copy(update={name: value for name, value in override if value})
 
 
 def _tolerating(pods: PodTemplate, names: Iterable[str]) -> PodTemplate:
-    """With what Kubernetes' own admission plug-in ExtendedResourceToleration adds to pods that ask for GPUs."""
+    """Return settings with the tolerations that the admission plug-in ExtendedResourceToleration adds for GPUs."""
     more = [Toleration(key=name, operator="Exists", effect="NoSchedule") for name in names]
     missing = [toleration for toleration in more if toleration not in pods.tolerations]
     return pods.model_copy(update={"tolerations": (*pods.tolerations, *missing)})
 
 
 def _gpu_names(spec: Spec) -> list[str]:
-    """The GPU resources that any pod of the run asks for."""
+    """Return the GPU resources that any pod of the run asks for."""
     return sorted({name for pod in _demands(spec) for resources in pod for name in gpus(resources.limits)})
 
 
 def _demands(spec: Spec) -> Iterator[list[Resources]]:
-    """What the containers of each kind of pod ask for that mounts the volume."""
+    """Yield the resources of the containers, for each kind of pod that mounts the volume."""
     for kind in Kind:
         server = [spec.model_server.resources] if kind in _PLAYING else []
         yield [settings_of(spec, kind).resources, *server]
@@ -127,7 +127,7 @@ def _demands(spec: Spec) -> Iterator[list[Resources]]:
 
 
 def _largest(spec: Spec, own: Resources) -> Resources:
-    """The resources with as much as the largest pod of the run asks for: its node can hold every pod then."""
+    """Return resources as large as those of the largest pod of the run: its node can hold every pod then."""
 
     def most(name: str) -> str:
         totals = (sum(map(parse_quantity, _asked(pod, name)), Decimal()) for pod in _demands(spec))

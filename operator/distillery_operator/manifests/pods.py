@@ -1,15 +1,15 @@
-"""The parts that all pods of a run share: identity, security, placement, and mounts."""
+"""Pods as sums of parts, and the parts that all pods of a run share: identity, security, placement, and mounts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from distillery.core.api import Spec
 from distillery.core.api.base import SecretKey
 from distillery.core.api.spec.infrastructure import PodTemplate, Resources
-from distillery_operator.manifests.names import RunRef
+from distillery_operator.model.names import RunRef
 from distillery_operator.settings import Settings
 
 ARTIFACTS = "/artifacts"
@@ -19,7 +19,7 @@ _MODELS = f"{ARTIFACTS}/.models"
 _MODEL_CACHE = "/model-cache"
 
 USER = 65532
-"""Neither root nor anybody: the user and group of every container, unless the platform assigns them."""
+"""An unprivileged user: the user and group of every container, unless the platform assigns them."""
 
 _CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
@@ -42,24 +42,59 @@ class Mount:
         return {**mounted, "readOnly": True} if self.read_only else mounted
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image, and when nodes pull it."""
+
+    name: str
+    pull_policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodPart:
+    """The contribution of one program to a pod. A pod is the sum of its parts.
+
+    Attributes:
+        containers: those that run side by side.
+        init_containers: those that run before them, sidecars included.
+        mounts: the volumes that the containers need. Parts can share a volume.
+        labels: of the pod.
+    """
+
+    containers: tuple[dict[str, Any], ...] = ()
+    init_containers: tuple[dict[str, Any], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: PodPart) -> PodPart:
+        """Return both parts, with a volume that they share once."""
+        names = {mount.volume["name"] for mount in self.mounts}
+        return PodPart(
+            self.containers + other.containers,
+            self.init_containers + other.init_containers,
+            self.mounts + tuple(mount for mount in other.mounts if mount.volume["name"] not in names),
+            {**self.labels, **other.labels},
+        )
+
+
 def container(
-    name: str,
-    image: str,
-    command: Iterable[str],
-    *,
-    mounts: Iterable[Mount],
-    pull_policy: str,
-    resources: Resources,
-    environment: Mapping[str, str] | None = None,
-    **more: Any,
+    name: str, image: Image, command: Iterable[str], *, mounts: Iterable[Mount], resources: Resources, **more: Any
 ) -> dict[str, Any]:
-    """Return a container under ``restricted`` pod security, on a read-only root."""
+    """Return a container under ``restricted`` pod security, on a read-only root.
+
+    Args:
+        name: of the container.
+        image: of the container.
+        command: with its arguments.
+        mounts: volumes, and where the container sees them.
+        resources: requests and limits.
+        more: other fields of the container, as Kubernetes has them.
+    """
     return {
         "name": name,
-        "image": image,
-        "imagePullPolicy": pull_policy,
+        "image": image.name,
+        "imagePullPolicy": image.pull_policy,
         "command": list(command),
-        "env": [{"name": key, "value": value} for key, value in (environment or {}).items()],
         "volumeMounts": [mount.in_container() for mount in mounts],
         "resources": {"requests": dict(resources.requests), "limits": dict(resources.limits)},
         "securityContext": _CONTAINER_SECURITY,
@@ -67,22 +102,27 @@ def container(
     }
 
 
+def variables(environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return environment variables as a container lists them."""
+    return [{"name": key, "value": value} for key, value in environment.items()]
+
+
 def pod(
-    owner: RunRef,
-    labels: Mapping[str, str],
-    pods: PodTemplate,
-    settings: Settings,
-    *,
-    containers: list[dict[str, Any]],
-    init_containers: Iterable[dict[str, Any]] = (),
-    mounts: Iterable[Mount],
-    user: int = USER,
-    **more: Any,
+    owner: RunRef, part: PodPart, placement: PodTemplate, settings: Settings, *, user: int = USER, **more: Any
 ) -> dict[str, Any]:
-    """Return a pod template."""
+    """Return a pod template.
+
+    Args:
+        owner: the run.
+        part: the sum of all parts of the pod.
+        placement: the user's settings of the pod.
+        settings: the operator's.
+        user: the user and group of its containers, unless the platform assigns them.
+        more: other fields of the pod, as Kubernetes has them.
+    """
     ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
     spec: dict[str, Any] = {
-        "serviceAccountName": pods.service_account_name or owner.name,
+        "serviceAccountName": placement.service_account_name or owner.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": {
@@ -91,19 +131,19 @@ def pod(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": list(init_containers),
-        "containers": containers,
-        "volumes": [dict(mount.volume) for mount in mounts],
-        "nodeSelector": dict(pods.node_selector),
-        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in pods.tolerations],
-        "imagePullSecrets": [{"name": secret.name} for secret in pods.image_pull_secrets],
-        "affinity": dict(pods.affinity),
-        "runtimeClassName": pods.runtime_class_name,
-        "priorityClassName": pods.priority_class_name,
+        "initContainers": list(part.init_containers),
+        "containers": list(part.containers),
+        "volumes": [dict(mount.volume) for mount in part.mounts],
+        "nodeSelector": dict(placement.node_selector),
+        "tolerations": [t.model_dump(by_alias=True, exclude_none=True) for t in placement.tolerations],
+        "imagePullSecrets": [{"name": secret.name} for secret in placement.image_pull_secrets],
+        "affinity": dict(placement.affinity),
+        "runtimeClassName": placement.runtime_class_name,
+        "priorityClassName": placement.priority_class_name,
         **more,
     }
     return {
-        "metadata": {"labels": dict(labels)},
+        "metadata": {"labels": dict(part.labels)},
         "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
     }
 
@@ -149,13 +189,13 @@ def shared_memory() -> Mount:
     return Mount({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}, "/dev/shm")  # noqa: S108
 
 
-def secrets(references: Iterable[SecretKey]) -> list[Mount]:
+def secret_mounts(references: Iterable[SecretKey]) -> list[Mount]:
     """Return mounts that hold each key of a Secret as the file ``SECRETS/<name>/<key>``."""
     keys: dict[str, list[str]] = {}
     for reference in references:
-        known = keys.setdefault(reference.name, [])
-        if reference.key not in known:
-            known.append(reference.key)
+        mounted = keys.setdefault(reference.name, [])
+        if reference.key not in mounted:
+            mounted.append(reference.key)
     return [
         Mount(
             {
@@ -163,18 +203,18 @@ def secrets(references: Iterable[SecretKey]) -> list[Mount]:
                 "secret": {
                     "secretName": name,
                     "defaultMode": 0o440,
-                    "items": [{"key": key, "path": key} for key in wanted],
+                    "items": [{"key": key, "path": key} for key in names],
                 },
             },
             f"{SECRETS}/{name}",
             read_only=True,
         )
-        for number, (name, wanted) in enumerate(keys.items())
+        for number, (name, names) in enumerate(keys.items())
     ]
 
 
 def secret_path(reference: SecretKey) -> str:
-    """Return the path to which :func:`secrets` mounts a key."""
+    """Return the path to which :func:`secret_mounts` mounts a key."""
     return f"{SECRETS}/{reference.name}/{reference.key}"
 
 
@@ -191,9 +231,9 @@ def common_environment(spec: Spec) -> dict[str, str]:
     return environment
 
 
-def pipeline_image(pods: PodTemplate, settings: Settings) -> str:
-    """Return the image of stages and of what else runs the pipeline's code: the user's, or the release's."""
-    return pods.image or settings.pipeline_image
+def pipeline_image(placement: PodTemplate, settings: Settings) -> Image:
+    """Return the image of the programs that run the pipeline's code: the user's, or the release's."""
+    return Image(placement.image or settings.pipeline_image, settings.image_pull_policy)
 
 
 def liveness(port: int) -> dict[str, Any]:

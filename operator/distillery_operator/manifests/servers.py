@@ -1,157 +1,43 @@
-"""Model servers: the sidecar of a stage's worker, and the Deployment that serves the promoted student."""
+"""The servers of the promoted student, and of a canary: Deployment, Service and disruption budget."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.core.api import Spec
-from distillery.core.api.spec.infrastructure import Resources, asks_for_gpu
+from distillery.core.api.spec.feedback import Feedback
+from distillery.core.api.spec.infrastructure import asks_for_gpu
+from distillery.core.model_servers import ServedModel, served_model, serves_merged, student_name
 from distillery.core.planner import Model
 from distillery.core.planner.graph import BASE
-from distillery.core.served_models import merges, served, student_name
-from distillery.core.vllm_arguments import ServedModel, server_arguments, server_environment
 from distillery_operator.manifests import gateway, placement, recorder
-from distillery_operator.manifests.gateway import SERVING, Site
-from distillery_operator.manifests.names import FETCH_CONTAINER, STUDENT_LABEL, RunRef, student_label
+from distillery_operator.manifests.gateway import SERVING, ServerGroup
 from distillery_operator.manifests.placement import serving_resources
 from distillery_operator.manifests.pods import (
-    ARTIFACTS,
+    Image,
     Mount,
+    PodPart,
     artifact_folder,
     artifacts,
-    common_environment,
-    container,
     model_cache,
     pipeline_image,
     pod,
     scratch,
     shared_memory,
-    store_uri,
 )
-from distillery_operator.manifests.resources import DOWNLOAD, SERVER, complete
+from distillery_operator.manifests.vllm import VllmServer, fetch_container, server_container
+from distillery_operator.model.names import STUDENT_LABEL, RunRef, student_label
 from distillery_operator.settings import Settings
 
-_MINUTES_TO_START = 30  # a large model is downloaded and compiled
 _MINUTES_TO_RECOVER = 3  # a server that hangs is ended then
-_ADAPTER_ARGUMENTS = ("--max-loras", "2")  # what is under way on the former student does not wait for the new one
-_ADAPTER_ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
-
-
-def has_gpu(spec: Spec) -> bool:
-    """Return whether model servers get a GPU: whether they ask for a resource that is called so."""
-    return asks_for_gpu(spec.model_server.resources)
-
-
-def fetch(
-    owner: RunRef, model: ServedModel, digest: str, *, image: str, mounts: Sequence[Mount], settings: Settings
-) -> dict[str, Any]:
-    """Return an init container that brings what the server needs: the base model, and the student's files, checked.
-
-    ``digest`` is of the student's adapter.
-    """
-    command = ["python", "-m", "distillery.serving.fetch", "--model", model.base]
-    if model.revision:
-        command += ["--revision", model.revision]
-    if folder := model.merged or model.adapter:
-        stage = folder.removeprefix(f"{artifact_folder(owner)}/").split("/")[0]
-        command += ["--artifact", stage, "--student", digest, "--run", str(owner.identity)]
-        command += ["--store", store_uri(owner), "--cache", ARTIFACTS]
-        if endpoint := owner.run.spec.storage.endpoint_url:
-            command += ["--endpoint-url", endpoint]
-    return container(
-        FETCH_CONTAINER,
-        image,
-        command,
-        mounts=mounts,
-        pull_policy=settings.image_pull_policy,
-        environment=common_environment(owner.run.spec),
-        resources=DOWNLOAD,
-        terminationMessagePolicy="FallbackToLogsOnError",
-    )
-
-
-def sidecar(
-    owner: RunRef, model: ServedModel, *, port: int, mounts: Sequence[Mount], settings: Settings
-) -> dict[str, Any]:
-    """Return a native sidecar on loopback: the worker starts when it answers, and it ends when the worker has."""
-    spec = owner.run.spec
-    return _vllm(
-        spec,
-        model,
-        port=port,
-        resources=spec.model_server.resources,
-        mounts=mounts,
-        settings=settings,
-        restartPolicy="Always",
-    )
-
-
-def _vllm(
-    spec: Spec,
-    model: ServedModel,
-    *,
-    port: int,
-    resources: Resources,
-    mounts: Sequence[Mount],
-    settings: Settings,
-    arguments: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-    **more: Any,
-) -> dict[str, Any]:
-    """A vLLM on loopback, and nowhere else: whoever reaches it may do with it what they like."""
-    gpu = asks_for_gpu(resources)
-    command = [*server_arguments(model, port=port, gpu=gpu, load_adapter=True), *arguments]
-    probe = {"exec": {"command": health_check(port)}, "timeoutSeconds": 10}
-    return container(
-        "server",
-        spec.model_server.image or (settings.gpu_server_image if gpu else settings.cpu_server_image),
-        ["python3", "-m", "vllm.entrypoints.openai.api_server", *command, *spec.model_server.extra_args],
-        mounts=mounts,
-        pull_policy=settings.image_pull_policy,
-        environment={
-            **common_environment(spec),
-            **server_environment(gpu=gpu),
-            **({} if gpu else _threads(resources)),
-            **(environment or {}),
-            "VLLM_CACHE_ROOT": f"{ARTIFACTS}/.vllm",  # what one server compiled the next need not compile again
-        },
-        resources=complete(resources, SERVER),
-        startupProbe={**probe, "periodSeconds": 4, "failureThreshold": _MINUTES_TO_START * 15},
-        **more,
-    )
-
-
-def _threads(resources: Resources) -> dict[str, str]:
-    """As many as the cores that a server asks for, and wherever there is room.
-
-    By itself vLLM would take all cores of the node but one, and bind to them: two servers of a node to the same.
-    """
-    cores = resources.limits.get("cpu") or resources.requests.get("cpu")
-    if cores is None:
-        return {}
-    count = math.ceil(float(cores.removesuffix("m")) / (1000 if cores.endswith("m") else 1))
-    return {"OMP_NUM_THREADS": str(count), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
-def health_check(port: int) -> list[str]:
-    """Return a command that asks from inside the container, for the kubelet does not reach loopback.
-
-    Without imports that cost a busy node time.
-    """
-    program = (
-        f"import socket; s = socket.create_connection(('127.0.0.1', {port}), 5); "
-        "s.sendall(b'GET /health HTTP/1.0\\r\\n\\r\\n'); raise SystemExit(b' 200 ' not in s.recv(64))"
-    )
-    return ["python3", "-I", "-S", "-c", program]
 
 
 def hang_check(port: int) -> list[str]:
-    """Return a command that fails where the gateway says that vLLM hangs: vLLM's front end doesn't know.
+    """Return a command that fails if the gateway reports that vLLM hangs; vLLM's front end doesn't notice.
 
-    A gateway that is away, or does not answer, says nothing of vLLM.
+    A gateway that does not answer reports nothing about vLLM.
     """
     program = (
         "import socket\n"
@@ -168,17 +54,11 @@ def hang_check(port: int) -> list[str]:
 
 def serves_adapters(spec: Spec) -> bool:
     """Return whether promoted students are served as adapters, which one server exchanges while it runs."""
-    return not merges(spec, gpu=asks_for_gpu(serving_resources(spec)))
+    return not serves_merged(spec, gpu=asks_for_gpu(serving_resources(spec)))
 
 
 def deployment(
-    owner: RunRef,
-    student: Model,
-    digest: str,
-    settings: Settings,
-    site: Site = SERVING,
-    *,
-    replicas: int | None = None,
+    owner: RunRef, student: Model, digest: str, settings: Settings, group: ServerGroup = SERVING
 ) -> dict[str, Any]:
     """Return the servers of the promoted student, or of a canary.
 
@@ -190,92 +70,138 @@ def deployment(
         student: what is served.
         digest: of its adapter; empty for the base model.
         settings: images.
-        site: which servers.
-        replicas: how many. Default: ``serving.replicas``.
+        group: which servers.
     """
     spec = owner.run.spec
-    resources = serving_resources(spec)
-    gpu, adapter = asks_for_gpu(resources), serves_adapters(spec)
-    pods = placement.serving_pods(owner, settings)
-    files = [artifacts(owner), *model_cache(owner), scratch(), shared_memory()]
-    opens_store = gateway.credentials(spec)
-    if adapter:
-        model = served(BASE, spec, gpu=gpu, artifacts=artifact_folder(owner))
-        labels = placement.volume_label(spec)
-    else:
-        model = served(student, spec, gpu=gpu, artifacts=artifact_folder(owner), digest=digest)
-        # the first name stands in answers, the second one is the same whatever student a pod holds
-        model = replace(model, name=student_name(digest), aliases=(owner.name,))
-        labels = {STUDENT_LABEL: student_label(digest), **placement.volume_label(spec)}
-    server = _vllm(
-        spec,
-        model,
-        port=gateway.UPSTREAM_PORT,
-        resources=resources,
-        mounts=[*files, gateway.adapters(read_only=True)] if adapter else files,
-        settings=settings,
-        arguments=_ADAPTER_ARGUMENTS if adapter else (),
-        environment=_ADAPTER_ENVIRONMENT if adapter else {},
-        restartPolicy="Always",
-        # the gateway sends a server that hangs no requests from the first minutes on; this ends it
-        livenessProbe={
-            "exec": {"command": hang_check(gateway.ADMIN_PORT)},
-            "periodSeconds": 10,
-            "timeoutSeconds": 10,
-            "failureThreshold": _MINUTES_TO_RECOVER * 6,
-        },
-    )
-    image = pipeline_image(pods, settings)
-    mounts_of_fetch = files if adapter else [*files, *opens_store]
-    fetched = fetch(owner, model, digest, image=image, mounts=mounts_of_fetch, settings=settings)
-    feedback, surge = gateway.kept(spec, site), spec.serving.max_surge
+    placed, surge = placement.serving_pods(owner, settings), spec.serving.max_surge
     template = pod(
         owner,
-        owner.labels(site.component, labels),
-        pods,
+        sum(_ServingPod(owner, student, digest, settings, group).parts(), start=PodPart()),
+        placed,
         settings,
-        containers=[gateway.gateway(owner, gpu=gpu, settings=settings, site=site)],
-        init_containers=[
-            fetched,
-            server,
-            *([gateway.syncer(owner, settings=settings)] if adapter else []),
-            *([recorder.recorder(owner, feedback, image=image, settings=settings)] if feedback else []),
-        ],
-        mounts=[
-            *files,
-            gateway.told(owner, site),
-            *gateway.keys(spec),
-            *opens_store,
-            *([gateway.adapters(read_only=False)] if adapter else []),
-            *([recorder.FOLDER, recorder.credentials(owner)] if feedback else []),
-        ],
         terminationGracePeriodSeconds=gateway.GRACE_SECONDS,
-        topologySpreadConstraints=[] if placement.shares_one_node(spec) else _spread(owner, site),
+        topologySpreadConstraints=[] if placement.shares_one_node(spec) else _spread(owner, group),
     )
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(site.named(owner), site.component),
+        "metadata": owner.metadata(group.named(owner), group.component),
         "spec": {
-            "replicas": spec.serving.replicas if replicas is None else replicas,
+            "replicas": spec.serving.replicas,
             "strategy": {
                 "type": "RollingUpdate",
                 "rollingUpdate": {"maxUnavailable": 0 if surge else 1, "maxSurge": surge},
             },
-            "selector": {"matchLabels": owner.selector(site.component)},
+            "selector": {"matchLabels": owner.selector(group.component)},
             "template": template,
         },
     }
 
 
-def _spread(owner: RunRef, site: Site) -> list[dict[str, Any]]:
-    """Nodes and zones share the pods, where they can: better two on one node than one too few."""
+@dataclass(frozen=True, slots=True)
+class _ServingPod:
+    """A pod that serves a student; the attributes are the arguments of :func:`deployment`."""
+
+    owner: RunRef
+    student: Model
+    digest: str
+    settings: Settings
+    group: ServerGroup
+
+    def parts(self) -> Iterator[PodPart]:
+        """Yield the part of each program. Init containers start in this order."""
+        yield PodPart(mounts=self._files, labels=self._labels)
+        yield self._gateway()
+        yield self._fetch()
+        yield self._server()
+        if self._adapter:
+            yield self._syncer()
+        if feedback := gateway.feedback_settings(self.owner.run.spec, self.group):
+            yield self._recorder(feedback)
+
+    def _gateway(self) -> PodPart:
+        container = gateway.gateway_container(self.owner, gpu=self._gpu, settings=self.settings, group=self.group)
+        mounts = (gateway.routing_mount(self.owner, self.group), *gateway.api_key_mounts(self.owner.run.spec))
+        return PodPart(containers=(container,), mounts=mounts)
+
+    def _fetch(self) -> PodPart:
+        credentials = () if self._adapter else self._credentials  # the syncer fetches adapters
+        mounts = (*self._files, *credentials)
+        container = fetch_container(self.owner, self._model, self.digest, image=self._image, mounts=mounts)
+        return PodPart(init_containers=(container,), mounts=mounts)
+
+    def _server(self) -> PodPart:
+        mounts = (*self._files, gateway.adapters_mount(read_only=True)) if self._adapter else self._files
+        resources = serving_resources(self.owner.run.spec)
+        server = VllmServer(self._model, gateway.UPSTREAM_PORT, mounts, resources, adapters=self._adapter)
+        # the gateway sends a server that hangs no requests from the first minutes on; this ends it
+        probe = {
+            "exec": {"command": hang_check(gateway.ADMIN_PORT)},
+            "periodSeconds": 10,
+            "timeoutSeconds": 10,
+            "failureThreshold": _MINUTES_TO_RECOVER * 6,
+        }
+        container = server_container(self.owner.run.spec, server, self.settings, livenessProbe=probe)
+        return PodPart(init_containers=(container,), mounts=self._files)
+
+    def _syncer(self) -> PodPart:
+        container = gateway.syncer_container(self.owner, settings=self.settings)
+        mounts = (*self._credentials, gateway.adapters_mount(read_only=False))
+        return PodPart(init_containers=(container,), mounts=mounts)
+
+    def _recorder(self, feedback: Feedback) -> PodPart:
+        container = recorder.recorder(self.owner, feedback, image=self._image)
+        return PodPart(init_containers=(container,), mounts=(recorder.FOLDER, recorder.credentials(self.owner)))
+
+    @property
+    def _gpu(self) -> bool:
+        return asks_for_gpu(serving_resources(self.owner.run.spec))
+
+    @property
+    def _adapter(self) -> bool:
+        return serves_adapters(self.owner.run.spec)
+
+    @property
+    def _model(self) -> ServedModel:
+        """The model that vLLM loads when it starts: with adapters, the base model."""
+        spec, folder = self.owner.run.spec, artifact_folder(self.owner)
+        if self._adapter:
+            return served_model(BASE, spec, gpu=self._gpu, artifacts=folder)
+        model = served_model(self.student, spec, gpu=self._gpu, artifacts=folder, digest=self.digest)
+        # the first name appears in answers, the second one is the same whatever student a pod holds
+        return replace(model, name=student_name(self.digest), aliases=(self.owner.name,))
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        student = {} if self._adapter else {STUDENT_LABEL: student_label(self.digest)}
+        return self.owner.labels(self.group.component, {**student, **placement.volume_label(self.owner.run.spec)})
+
+    @property
+    def _image(self) -> Image:
+        return pipeline_image(placement.serving_pods(self.owner, self.settings), self.settings)
+
+    @property
+    def _files(self) -> tuple[Mount, ...]:
+        return (artifacts(self.owner), *model_cache(self.owner), scratch(), shared_memory())
+
+    @property
+    def _credentials(self) -> tuple[Mount, ...]:
+        return tuple(gateway.credential_mounts(self.owner.run.spec))
+
+
+def scale(manifest: dict[str, Any], replicas: int) -> dict[str, Any]:
+    """Return a Deployment with another number of replicas."""
+    return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
+
+
+def _spread(owner: RunRef, group: ServerGroup) -> list[dict[str, Any]]:
+    """Return the constraints that spread pods over nodes and zones if possible; two on one node beat one too few."""
     return [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": owner.selector(site.component)},
+            "labelSelector": {"matchLabels": owner.selector(group.component)},
         }
         for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
     ]
@@ -295,14 +221,14 @@ def disruption_budget(owner: RunRef) -> dict[str, Any]:
     }
 
 
-def service(owner: RunRef, site: Site = SERVING) -> dict[str, Any]:
+def service(owner: RunRef, group: ServerGroup = SERVING) -> dict[str, Any]:
     """Return the Service of the promoted student, for users, or of a canary, for gateways."""
     port = {"name": "http", "port": gateway.PORT, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(site.named(owner), site.component),
-        "spec": {"selector": owner.selector(site.component), "ports": [port]},
+        "metadata": owner.metadata(group.named(owner), group.component),
+        "spec": {"selector": owner.selector(group.component), "ports": [port]},
     }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from distillery_operator.manifests.names import RunRef
 from distillery_operator.manifests.pods import claim_name
+from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
 
 

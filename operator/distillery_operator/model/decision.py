@@ -1,4 +1,4 @@
-"""The result of a look at a run: the changes to make."""
+"""The result of a reconciliation: the changes to make."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 from distillery_operator.model.objects import Manifest, ObjectRef
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """The changes to make, in this order.
 
     Attributes:
-        secret: create the database's Secret, unless it is there.
+        secret: create the database's Secret, unless it exists.
         apply: manifests that are to hold.
         annotate: pods, and the generation of what they serve: it is written on them.
         create: manifests that are created once: a configuration, then its Job.
-        delete: objects that are to go, by reference and uid; the uid is empty for kinds that the cache does not keep.
+        delete: objects to delete, by reference and uid; the uid is empty for kinds that the cache does not keep.
         status: the controller's part of the status.
-        requeue: seconds until the run is looked at again without cause; None if only a change matters.
+        requeue: seconds until the next reconciliation without cause; None if only a change matters.
     """
 
     secret: bool = False

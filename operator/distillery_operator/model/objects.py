@@ -1,4 +1,4 @@
-"""Objects of Kubernetes as dicts, and how they are named."""
+"""Objects of Kubernetes as dicts, and their names."""
 
 from __future__ import annotations
 
@@ -53,32 +53,32 @@ class ObjectRef:
         return f"{self.collection}/{self.name}"
 
 
-def stranger(thing: Manifest, wanted: Manifest) -> str:
-    """Return who owns an object with the name of one that a run wants; empty where it is the run's own.
+def find_other_owner(present: Manifest, manifest: Manifest) -> str:
+    """Return the owner of an object with the name of one that a run needs; empty if the object is the run's own.
 
-    Own is what has the same controller. What is wanted without one (a volume that outlives its run) is own if it has
-    the run's labels and no other controller.
+    Own is an object with the same controller. A manifest without a controller, such as a volume that outlives its run,
+    is of an object with the run's labels and no other controller.
     """
-    theirs, ours = _controller(thing), _controller(wanted)
+    theirs, ours = _controller(present), _controller(manifest)
     if theirs and theirs == ours:
         return ""
-    labels, wanted_labels = thing["metadata"].get("labels", {}), wanted["metadata"].get("labels", {})
-    if not theirs and not ours and wanted_labels.items() <= labels.items():
+    labels, own_labels = present["metadata"].get("labels", {}), manifest["metadata"].get("labels", {})
+    if not theirs and not ours and own_labels.items() <= labels.items():
         return ""
     return f"the {theirs[0]} {theirs[1]}" if theirs else "somebody else"
 
 
-def _controller(thing: Manifest) -> tuple[str, str, str] | None:
-    owners = thing["metadata"].get("ownerReferences", [])
+def _controller(manifest: Manifest) -> tuple[str, str, str] | None:
+    owners = manifest["metadata"].get("ownerReferences", [])
     return next(((o["kind"], o["name"], o["uid"]) for o in owners if o.get("controller")), None)
 
 
 def address(pod: Manifest) -> str:
-    """Return a pod's host as a URL has it."""
+    """Return the host of a pod, as in a URL."""
     ip: str = pod["status"]["podIP"]
     return f"[{ip}]" if ":" in ip else ip
 
 
 def rfc3339(time: datetime) -> str:
-    """Return a time as objects have it."""
+    """Return a time as the API server writes it."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

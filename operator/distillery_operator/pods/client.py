@@ -13,15 +13,15 @@ from distillery_operator.model.objects import Manifest, address
 
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_BYTES = 64 * 1024
-_MAX_QUESTIONS = 100  # under way
+_MAX_CONCURRENCY = 100
 _DEADLINE_SECONDS = 6.0
-"""For all questions about a run together: its pods, however many are silent, keep nobody else waiting longer."""
+"""The limit for all questions about a run together, however many of its pods are silent."""
 
 T = TypeVar("T")
 
 
 def session() -> aiohttp.ClientSession:
-    """Return a session for :func:`ask`. It does not decompress: nobody knows how large the result would be."""
+    """Return a session for :func:`ask`. It does not decompress, because the result could be of any size."""
     return aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
 
 
@@ -57,10 +57,10 @@ async def gather(
     questions: Iterable[Callable[[], Awaitable[T | None]]], *, seconds: float = _DEADLINE_SECONDS
 ) -> list[T]:
     """Return the answers that come in time, in the order of the questions; a late one counts as none."""
-    room = asyncio.Semaphore(_MAX_QUESTIONS)
+    semaphore = asyncio.Semaphore(_MAX_CONCURRENCY)
 
     async def put(question: Callable[[], Awaitable[T | None]]) -> T | None:
-        async with room:
+        async with semaphore:
             return await question()
 
     tasks = [asyncio.create_task(put(question)) for question in questions]

@@ -1,10 +1,10 @@
-"""An agent: how a task becomes a prompt, and a reply becomes an action. One renderer for inference and training.
+"""An agent: a format that renders a task as a prompt and reads a reply as an action, for inference and training.
 
 An agent is a pure format. It never sees a tokenizer: a prompt is a list of chat messages, and the model's own chat
 template turns them into tokens, in the server as in the trainer. So what is trained is what was seen, and what an
 OpenAI-compatible endpoint serves is what was trained.
 
-The prompt only ever grows: the head (instructions, worked examples, the task, the hints), then one assistant message
+The prompt only ever grows: the prefix (instructions, worked examples, the task, the hints), then one assistant message
 and one user message per turn. Servers can reuse their cache for all but the newest turn.
 """
 
@@ -12,16 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, TypedDict
+from typing import ClassVar, Protocol
 
+from distillery.core.contracts.messages import Message
 from distillery.environments.base import Environment, Task
-
-
-class Message(TypedDict):
-    """A chat message as the OpenAI API has it."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +28,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class PromptPrefix:
     """The messages before the first turn, with the places of what a student must not see.
 
     Attributes:
@@ -53,13 +47,13 @@ class Reply:
     Attributes:
         text: the reply as the history keeps it, without anything after its end.
         action: the command for the environment; None for a thought, or if the reply holds no command.
-        answer: the feedback that the agent gets in place of an observation, if ``action`` is None.
+        feedback: the text that the agent gets in place of an observation, if ``action`` is None.
         valid: False if the reply is not in the agent's format.
     """
 
     text: str
     action: str | None
-    answer: str = ""
+    feedback: str = ""
     valid: bool = True
 
 
@@ -76,7 +70,9 @@ class Agent(Protocol):
         """Build an agent for an environment, which supplies instructions, worked examples and verbs."""
         ...
 
-    def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
+    def build_prefix(
+        self, task: Task, initial_observation: str, *, hints: Sequence[str], examples: int
+    ) -> PromptPrefix:
         """Return the first messages. Without hints and with 0 examples they are what a student sees."""
         ...
 
@@ -93,7 +89,7 @@ HINT_RULES = (
 """The three rules of the hint block (arXiv 2510.01375, section 3.3), in our words."""
 
 
-def hint_block(hints: Sequence[str]) -> str:
+def format_hint_block(hints: Sequence[str]) -> str:
     """Return the fenced block that follows the task; empty without hints."""
     if not hints:
         return ""
@@ -103,7 +99,7 @@ def hint_block(hints: Sequence[str]) -> str:
     return f"\n\n{fence}\nHints from earlier attempts at tasks like this one.\n{rules}\n{lines}\n{fence}"
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     """Cut a reply at its stop string: servers differ in whether they send it along."""
     text = text.lstrip("\n")
     for stop in stops:
@@ -111,12 +107,14 @@ def cut(text: str, stops: Sequence[str]) -> str:
     return text
 
 
-def without(head: Head, *names: str) -> tuple[Message, ...]:
-    """Return the head's messages with the named spans cut out, by position."""
-    spans = sorted((span for name, span in head.spans.items() if name in names), key=lambda s: (s.message, s.start))
-    messages = list(head.messages)
+def remove_spans(prefix: PromptPrefix, *names: str) -> tuple[Message, ...]:
+    """Return the prefix's messages with the named spans cut out, by position."""
+    spans = sorted((span for name, span in prefix.spans.items() if name in names), key=lambda s: (s.message, s.start))
+    messages = list(prefix.messages)
     for span in reversed(spans):
         message = messages[span.message]
-        text = message["content"][: span.start] + message["content"][span.end :]
-        messages[span.message] = {"role": message["role"], "content": text}
+        content = message["content"]
+        if not isinstance(content, str):
+            raise TypeError(f"message {span.message} is not of text alone: a span can't be cut out of its parts")
+        messages[span.message] = {**message, "content": content[: span.start] + content[span.end :]}
     return tuple(messages)

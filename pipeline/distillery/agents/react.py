@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from distillery.agents.base import Head, Reply
-from distillery.agents.chat import chat_head
+from distillery.agents.base import PromptPrefix, Reply
+from distillery.agents.chat import build_chat_prefix
 from distillery.environments.base import Environment, Example, Task
 
 
 class ReAct:
-    """``think: ...`` or a command, one line a turn."""
+    """An agent of one line a turn: ``think: ...`` or a command."""
 
     name: ClassVar[str] = "react"
     stop: ClassVar[tuple[str, ...]] = ("\n",)
@@ -28,10 +28,12 @@ class ReAct:
         )
         self._instructions = f"{environment.instructions}\n\n{turns}"
 
-    def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
+    def build_prefix(
+        self, task: Task, initial_observation: str, *, hints: Sequence[str], examples: int
+    ) -> PromptPrefix:
         """Return one user message."""
-        worked = [self._example(example) for example in self._environment.examples(task.category)[:examples]]
-        return chat_head(self._instructions, worked, task, opening, hints)
+        worked = [self._render_example(example) for example in self._environment.examples(task.category)[:examples]]
+        return build_chat_prefix(self._instructions, initial_observation, examples=worked, hints=hints)
 
     def parse(self, text: str) -> Reply:
         """Return the first line, without the leading ``>`` that the examples have."""
@@ -42,7 +44,7 @@ class ReAct:
             return Reply(line, None, "OK.")
         return Reply(line, line)
 
-    def _example(self, example: Example) -> str:
+    def _render_example(self, example: Example) -> str:
         lines = [example.opening]
         for turn in example.turns:
             if turn.thought and self._environment.thoughts:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from distillery.agents.base import Head, Reply
-from distillery.agents.chat import chat_head
+from distillery.agents.base import PromptPrefix, Reply
+from distillery.agents.chat import build_chat_prefix
 from distillery.environments.base import Environment, Example, ExampleTurn, Task
 
 
 class StateAct:
-    """A block of ``key: value`` lines a turn, the last one ``action:``; the block ends with an empty line."""
+    """An agent of a block of ``key: value`` lines a turn, the last one ``action:``; an empty line ends the block."""
 
     name: ClassVar[str] = "stateact"
     stop: ClassVar[tuple[str, ...]] = ("\n\n",)
@@ -27,10 +27,12 @@ class StateAct:
             "Write None where there is nothing to say. The value of 'action' is the command."
         )
 
-    def head(self, task: Task, opening: str, *, hints: Sequence[str], examples: int) -> Head:
+    def build_prefix(
+        self, task: Task, initial_observation: str, *, hints: Sequence[str], examples: int
+    ) -> PromptPrefix:
         """Return one user message."""
-        worked = [self._example(example) for example in self._environment.examples(task.category)[:examples]]
-        return chat_head(self._instructions, worked, task, opening, hints)
+        worked = [self._render_example(example) for example in self._environment.examples(task.category)[:examples]]
+        return build_chat_prefix(self._instructions, initial_observation, examples=worked, hints=hints)
 
     def parse(self, text: str) -> Reply:
         """Return the command after the last ``action:``; keys are read in any case."""
@@ -41,13 +43,13 @@ class StateAct:
             return Reply(block, None, "No action found. End with a line 'action: <command>'.", valid=False)
         return Reply(f"{before}{key} {action}", action)
 
-    def _example(self, example: Example) -> str:
+    def _render_example(self, example: Example) -> str:
         blocks = [example.opening]
         for turn in example.turns:
-            blocks += ["> " + self._block(turn), turn.observation]
+            blocks += ["> " + self._render_block(turn), turn.observation]
         return "\n\n".join(blocks)
 
-    def _block(self, turn: ExampleTurn) -> str:
+    def _render_block(self, turn: ExampleTurn) -> str:
         lines = [f"{key}: {turn.state.get(key) or 'None'}" for key in self._environment.state_keys]
         if self._environment.thoughts:
             lines.append(f"thought: {turn.thought or 'None'}")

@@ -1,4 +1,4 @@
-"""From errors to messages and exit codes: a user never sees a traceback of a cause that a user can fix."""
+"""Messages and exit codes of errors: a user never sees a traceback of a cause that a user can fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def complain(message: str, code: int) -> int:
     return code
 
 
-def how_to_resume(options: argparse.Namespace) -> str:
+def describe_resumption(options: argparse.Namespace) -> str:
     """Return the end of a message: the command that resumes a run; empty for other commands."""
     match options.command:
         case "run":
@@ -28,37 +28,35 @@ def how_to_resume(options: argparse.Namespace) -> str:
             return ""
 
 
-def scope(run: str, context: str | None) -> list[str]:
+def build_scope(run: str, context: str | None) -> list[str]:
     """Return the options of kubectl that name a run's namespace and its cluster."""
     namespace, _, _ = run.rpartition("/")
     return [*([f"--namespace={namespace}"] if namespace else []), *([f"--context={context}"] if context else [])]
 
 
-def describe_command(run: str, context: str | None) -> str:
+def build_describe_command(run: str, context: str | None) -> str:
     """Return the command that shows the state of a run on a cluster."""
-    return shlex.join(["kubectl", "describe", "drun", run.rpartition("/")[2], *scope(run, context)])
+    return shlex.join(["kubectl", "describe", "drun", run.rpartition("/")[2], *build_scope(run, context)])
 
 
-def interruption(options: argparse.Namespace) -> str:
+def describe_interruption(options: argparse.Namespace) -> str:
     """Return the message after Ctrl-C: what became of the run."""
     if options.command == "status":
         return "stopped watching; this changes nothing for the run"
     if options.command in ("promote", "rollback", "abort", "pause", "resume"):
-        describe = describe_command(options.run, options.context)
+        describe = build_describe_command(options.run, options.context)
         return f"interrupted; the request may not be set: {describe} shows it"
-    return f"interrupted{how_to_resume(options)}"
+    return f"interrupted{describe_resumption(options)}"
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """Return the message and the exit code of an error with a cause outside this program; None for a defect in it."""
     # these take half a second to import, and most commands end well
-    import psycopg
-    import sqlalchemy.exc
-
     from distillery.core.api import InvalidRun
     from distillery.core.artifacts import ArtifactError
     from distillery.core.model_files import ModelNotFound
-    from distillery.database import DatabaseAway, DatabaseRefused
+    from distillery.database import DatabaseAway, DatabaseError, DatabaseRefused
+    from distillery.database.migrate import MigrationError
     from distillery.database.runs import RunLocked, UnknownRun
     from distillery.local.workspace import SetupError, home
 
@@ -74,7 +72,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
             return None
         case UnknownRun() | DatabaseAway() | ModelNotFound() | RuntimeError():
             return str(error), EXIT_FAILED
-        case psycopg.Error() | sqlalchemy.exc.DBAPIError():
+        case DatabaseError() | MigrationError():
             text = " ".join(str(getattr(error, "orig", error)).split())
             return f"the database failed: {text}; check DISTILLERY_DATABASE_URL and the server's log", EXIT_FAILED
         case OSError():

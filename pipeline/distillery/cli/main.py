@@ -11,15 +11,15 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
-from distillery.cli.errors import EXIT_INTERRUPTED, complain, explain, ignore_closed_pipe, interruption
-from distillery.cli.parser import parser
+from distillery.cli.errors import EXIT_INTERRUPTED, complain, describe_interruption, explain, ignore_closed_pipe
+from distillery.cli.parser import build_parser
 
 Command = Callable[[argparse.Namespace], Awaitable[int]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command ``distillery``."""
-    grammar = parser()
+    grammar = build_parser()
     options = grammar.parse_args(arguments)
     if options.command == "status" and options.watch and not options.run:
         grammar.error("status --watch needs the name of a run")
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         code = ignore_closed_pipe()
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = complain(interruption(options), EXIT_INTERRUPTED)
+        code = complain(describe_interruption(options), EXIT_INTERRUPTED)
     except Exception as error:
         explained = explain(error)
         if explained is None:
@@ -40,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _perform(options: argparse.Namespace) -> int:
-    return await command_of(options.command)(options)
+    return await load_command(options.command)(options)
 
 
-def command_of(name: str) -> Command:
+def load_command(name: str) -> Command:
     """Return the function of a command. Its module is imported here, for some take a second."""
     match name:
         case "run" | "retry" | "delete":

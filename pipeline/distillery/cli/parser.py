@@ -90,7 +90,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser("distillery", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw)
@@ -98,12 +98,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, help: str, description: str = "") -> argparse.ArgumentParser:
-        shown = _EXAMPLES.get(name, "")
+        example = _EXAMPLES.get(name, "")
         return commands.add_parser(
             name,
             help=help,
             description=fill(f"{help[0].upper()}{help[1:]}. {description}".strip(), 78),
-            epilog=f"example:\n  {shown}" if shown else None,
+            epilog=f"example:\n  {example}" if example else None,
             formatter_class=raw,
         )
 

@@ -1,4 +1,4 @@
-"""Finding a base model's files."""
+"""The files of a base model, in a folder or on the hub."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def newest_commit(model: str) -> str | None:
 
 
 def _download(model: str, revision: str) -> Path:
+    """Return the folder of a hub's commit, downloaded unless it is cached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

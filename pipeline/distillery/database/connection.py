@@ -1,4 +1,4 @@
-"""A pool of connections, and the patience to outlive a restart of the server."""
+"""A pool of connections that waits for a server that restarts, and the errors of a database."""
 
 from __future__ import annotations
 
@@ -18,16 +18,27 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Row = dict[str, Any]
+"""A row of a table or of a query, by the names of its columns."""
+
+DatabaseError = psycopg.Error
+"""Any error of the server, of the connection or of a statement."""
+
+DataError = psycopg.DataError
+"""The server refuses a value; another try with the same value fails, too."""
+
+ConnectionFailed = psycopg.OperationalError
+"""The server is away or refuses the connection."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 _MAX_POOL_WAIT_SECONDS = 10.0
 
-# SQLSTATEs that time may cure: the same work is tried again. Everything else fails at once with the server's message:
-# a refused login (28), a database that is not there (3D), a row or an index entry that is too large (54), a canceled
-# statement (57014), an I/O error (58), and all errors in statements or data.
-_PASSING = (
+# SQLSTATEs of errors that may pass: the same work is tried again. All other errors fail immediately with the server's
+# message: a refused login (28), a database that is not there (3D), a row or an index entry that is too large (54), a
+# canceled statement (57014), an I/O error (58), and all errors in statements or data.
+_TRANSIENT = (
     "08",  # the connection broke
     "25006",  # read-only: a replica until it is promoted, or a managed server whose disk is full
     "40001",  # serialization failure
@@ -51,7 +62,7 @@ _REFUSAL = re.compile(
 
 
 async def _check(connection: AsyncConnection[Row]) -> None:
-    """Find out before use whether a pooled connection is still good."""
+    """Check before use that a pooled connection still works; raises psycopg.Error where it does not."""
     await connection.execute("")
 
 
@@ -60,7 +71,7 @@ class DatabaseAway(Exception):
 
 
 class DatabaseRefused(Exception):
-    """The server can't be used as it is, and waiting does not help: the message names what to fix."""
+    """The server can't be used as it is, and waiting does not help; the message names the fix."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(
@@ -70,7 +81,7 @@ class DatabaseRefused(Exception):
 
 
 def dsn_from_environment() -> str | None:
-    """Return ``$DISTILLERY_DATABASE_URL``, or what the file that ``$DISTILLERY_DATABASE_URL_FILE`` names holds."""
+    """Return ``$DISTILLERY_DATABASE_URL``, or the content of the file ``$DISTILLERY_DATABASE_URL_FILE``."""
     if path := os.environ.get("DISTILLERY_DATABASE_URL_FILE"):
         return Path(path).read_text(encoding="utf-8").strip()
     return os.environ.get("DISTILLERY_DATABASE_URL")
@@ -82,7 +93,7 @@ class Database:
     Args:
         dsn: libpq's connection string.
         patience: seconds to wait for a server that went away before giving up.
-        size: the most connections held.
+        size: the maximum number of connections.
     """
 
     def __init__(self, dsn: str, *, patience: float = 600.0, size: int = 4) -> None:
@@ -122,35 +133,39 @@ class Database:
             psycopg.Error: any other error that waiting does not cure.
         """
         deadline = time.monotonic() + self.patience
-        delay, told = 0.2, False
+        delay, is_logged = 0.2, False
         while True:
             try:
                 async with self._pool.connection() as connection:
                     result = await work(connection)
-                if told:
+                if is_logged:
                     _log.info("the database is back")
                 return result
             except (psycopg.Error, PoolTimeout) as error:
                 reason = await self._connection_error() or error if isinstance(error, PoolTimeout) else error
-                if not may_pass(reason):
+                if not is_transient(reason):
                     raise reason from None
                 if time.monotonic() > deadline:
                     raise DatabaseAway(
                         f"the database was away for {self.patience:.0f} s: {_one_line(reason)}"
                     ) from error
-                if not told:
+                if not is_logged:
                     _log.warning("the database is away, waiting for it: %s", _one_line(reason))
-                    told = True
+                    is_logged = True
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
 
     async def _connection_error(self) -> psycopg.Error | None:
-        """Why a connection fails, which the pool only logs. Raises :class:`DatabaseRefused` for a reason that stays."""
+        """Return why a connection fails, which the pool only logs; None if it does not.
+
+        Raises:
+            DatabaseRefused: the reason stays.
+        """
         try:
             async with await AsyncConnection.connect(self.dsn, connect_timeout=5):
                 return None  # all connections were in use
         except psycopg.Error as error:
-            if refused := refusal(error):
+            if refused := refusal_of(error):
                 raise refused from None
             return error
 
@@ -172,22 +187,23 @@ class Database:
         return await self.transaction(work)
 
 
-def may_pass(error: Exception) -> bool:
-    """Return whether an error may pass with time: the server is away, busy or full. See ``_PASSING``."""
+def is_transient(error: Exception) -> bool:
+    """Return whether an error may pass with time: the server is away, busy or full."""
     if isinstance(error, psycopg.Error) and error.sqlstate:
-        return error.sqlstate.startswith(_PASSING)
+        return error.sqlstate.startswith(_TRANSIENT)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout)
 
 
-def refusal(error: psycopg.Error) -> DatabaseRefused | None:
+def refusal_of(error: psycopg.Error) -> DatabaseRefused | None:
     """Return why a connection failed, if the reason stays: its string, its login, or rights."""
     if isinstance(error, psycopg.ProgrammingError) and not error.sqlstate:
-        # libpq's words quote the string, and with it the password
+        # libpq's message quotes the string, and with it the password
         return DatabaseRefused("the database's connection string is not one: write postgresql://user@host:5432/name")
-    if not may_pass(error) or _REFUSAL.search(str(error)):
+    if not is_transient(error) or _REFUSAL.search(str(error)):
         return DatabaseRefused(f"the database refuses the connection: {_one_line(error)}")
     return None
 
 
 def _one_line(error: BaseException | str) -> str:
+    """Return a message without line breaks."""
     return " ".join(str(error).split())

@@ -36,7 +36,7 @@ class EmbeddedPostgres:
         with _alone(library), _kept_private(self.folder, library):
             try:
                 self._server = postgres_server.get_server(self.folder)
-            except Exception as error:  # the library raises what it happens to get
+            except Exception as error:  # the library raises exceptions of any kind
                 reason = " ".join(str(error).split())
                 raise RuntimeError(
                     f"the embedded database in {self.folder} does not start: {reason}; see {self.folder / 'log'}, or "
@@ -62,9 +62,9 @@ class EmbeddedPostgres:
 
 @contextlib.contextmanager
 def _alone(library: Path) -> Generator[None]:
-    """Let one process of this machine start a server at a time.
+    """Hold a lock that lets one process of this machine start a server at a time.
 
-    Run as root the library makes a system user and changes permissions, and two processes that do so at once fail.
+    Run as root the library makes a system user and changes permissions, and fails if two processes do so together.
     """
     with library.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,207 +1,205 @@
-"""The queue of episodes: enqueued once, leased to workers, finished once. Lives in one table.
-
-A worker leases episodes with ``SKIP LOCKED``, renews its leases while it plays, and finishes each in one transaction
-under the lease's number: a worker that was thought dead and is not can't finish what another took over. So every
-(round, arm, task, seed) has exactly one counted episode, whatever is killed when.
-"""
+"""Finished episodes: read back as they were played, counted, and compared. The queue is a module of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from distillery.agents import Head, Span
+from distillery.agents import PromptPrefix, Span
+from distillery.core.contracts.messages import from_openai
 from distillery.database.connection import Database, Row
 from distillery.environments.base import Task
 from distillery.episodes import Episode, Turn
 
-# A task whose worker died this often without a word is taken for the cause of it. Deaths are the leases that neither a
-# release nor a failure of the environment accounts for: ``lease - failures``.
-MAX_LEASES = 20
 
+class EpisodeStore:
+    """The episodes of one run, and their turns."""
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """An episode to be played."""
-
-    task: Task
-    arm: str
-    seed: int = 0
-    priority: float = 0.0
-    hint_ids: tuple[int, ...] = ()
-    hints: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """An episode that this worker may play until the lease runs out."""
-
-    episode_id: int
-    number: int
-    task: Task
-    arm: str
-    seed: int
-    hint_ids: tuple[int, ...]
-    hints: tuple[str, ...]
-
-
-class EpisodeQueue:
-    """The episodes of one stage: a round and its arms."""
-
-    def __init__(
-        self, database: Database, run_id: int, round: int, arms: Sequence[str], *, worker: str, seconds: int
-    ) -> None:
+    def __init__(self, database: Database, run_id: int) -> None:
         self._database = database
-        self._scope = (run_id, round, list(arms))
-        self._worker = worker
-        self._seconds = seconds
+        self._run_id = run_id
 
-    async def enqueue(self, wanted: Iterable[Wanted]) -> None:
-        """Add episodes; those that are there already stay as they are."""
-        run_id, round_, _ = self._scope
-        rows = [
-            (run_id, round_, w.arm, w.task.id, w.task.split, w.task.category, w.task.goal, w.seed, w.priority,
-             list(w.hint_ids), list(w.hints))
-            for w in wanted
-        ]  # fmt: skip
+    async def read(self, *, arms: Sequence[str], rounds: Sequence[int], turns: bool = True) -> list[Episode]:
+        """Return the finished episodes that were played to an end, in the order of round, arm, task and seed."""
+        rows = await self._database.fetch(
+            """SELECT * FROM episode WHERE run_id = %s AND arm = ANY(%s) AND round = ANY(%s) AND phase = 'finished'
+               ORDER BY round, arm, task_id, seed""",
+            self._run_id, list(arms), list(rounds),
+        )  # fmt: skip
+        by_episode: dict[int, list[Turn]] = {row["id"]: [] for row in rows}
+        if turns and rows:
+            for turn in await self._database.fetch(
+                "SELECT * FROM turn WHERE episode_id = ANY(%s) ORDER BY episode_id, index", list(by_episode)
+            ):
+                by_episode[turn["episode_id"]].append(_turn(turn))
+        return [_episode(row, by_episode[row["id"]]) for row in rows]
+
+    async def read_openings(self, *, arms: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the id of the task and the initial observation of the arms' finished episodes, without repetitions."""
+        rows = await self._database.fetch(
+            """SELECT DISTINCT task_id, initial_observation FROM episode
+               WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND initial_observation <> ''
+               ORDER BY task_id, initial_observation""",
+            self._run_id, list(arms),
+        )  # fmt: skip
+        return [(row["task_id"], row["initial_observation"]) for row in rows]
+
+    async def read_given_hints(self, *, arm: str, rounds: Sequence[int]) -> dict[str, tuple[str, ...]]:
+        """Return the hints that an arm was given, by the id of the task."""
+        rows = await self._database.fetch(
+            """SELECT DISTINCT task_id, unnest(hints) AS hint FROM episode
+               WHERE run_id = %s AND arm = %s AND round = ANY(%s) ORDER BY task_id, hint""",
+            self._run_id, arm, list(rounds),
+        )  # fmt: skip
+        hints: dict[str, tuple[str, ...]] = {}
+        for row in rows:
+            hints[row["task_id"]] = (*hints.get(row["task_id"], ()), row["hint"])
+        return hints
+
+    async def add(self, round: int, episodes: Sequence[tuple[Episode, datetime]]) -> None:
+        """Store episodes that were played elsewhere, each with its time; those that are there already stay."""
 
         async def work(connection: AsyncConnection[Row]) -> None:
-            await connection.cursor().executemany(
-                """INSERT INTO episode
-                   (run_id, round, arm, task_id, split, category, goal, seed, priority, hint_ids, hints)
-                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
-                rows,
-            )
+            for episode, time in episodes:
+                cursor = await connection.execute(
+                    """INSERT INTO episode (run_id, round, arm, task_id, split, category, goal, seed, phase, success,
+                                            score, stop_reason, steps, turns, invalid_actions, examples,
+                                            initial_observation, prompt_prefix, prompt_spans, started_at, finished_at)
+                       VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'finished', %s, %s, %s, %s, %s, %s, 0, %s, %s, '{}', %s,
+                               %s)
+                       ON CONFLICT DO NOTHING RETURNING id""",
+                    (
+                        self._run_id, round, episode.arm, episode.task.id, episode.task.split, episode.task.category,
+                        episode.task.goal, episode.seed, episode.success, episode.score, episode.stop,
+                        sum(turn.action is not None for turn in episode.turns), len(episode.turns),
+                        episode.invalid_actions, episode.initial_observation,
+                        Jsonb(list(episode.prompt_prefix.messages)), time, time,
+                    ),
+                )  # fmt: skip
+                if row := await cursor.fetchone():
+                    await write_turns(connection, row["id"], episode.turns)
 
         await self._database.transaction(work)
 
-    async def lease(self, count: int) -> list[Lease]:
-        """Lease up to ``count`` episodes that nobody plays, the longest expected first."""
-        rows = await self._database.fetch(
-            """UPDATE episode SET phase = 'leased', worker = %s, lease = lease + 1, started_at = now(),
-                      lease_until = now() + make_interval(secs => %s)
-               WHERE id IN (
-                   SELECT id FROM episode
-                   WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease - failures < %s
-                     AND (phase = 'waiting' OR phase = 'leased' AND lease_until < now())
-                   ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
-               RETURNING *""",
-            self._worker, self._seconds, *self._scope, MAX_LEASES, count,
-        )  # fmt: skip
-        return [
-            Lease(row["id"], row["lease"], _task(row), row["arm"], row["seed"], tuple(row["hint_ids"]),
-                  tuple(row["hints"]))
-            for row in sorted(rows, key=lambda row: (-row["priority"], row["id"]))
-        ]  # fmt: skip
-
-    async def renew(self, leases: Iterable[Lease]) -> set[int]:
-        """Prolong leases, and return the ids of the episodes that are still this worker's."""
-        held = [(lease.episode_id, lease.number) for lease in leases]
-        if not held:
-            return set()
-        rows = await self._database.fetch(
-            """UPDATE episode SET lease_until = now() + make_interval(secs => %s)
-               FROM unnest(%s::bigint[], %s::integer[]) AS held (id, number)
-               WHERE episode.id = held.id AND lease = held.number AND phase = 'leased' AND worker = %s
-               RETURNING episode.id""",
-            self._seconds, [i for i, _ in held], [n for _, n in held], self._worker,
-        )  # fmt: skip
-        return {row["id"] for row in rows}
-
-    async def finish(self, lease: Lease, episode: Episode) -> bool:
-        """Store an episode, once. False if the lease was lost meanwhile: then nothing is stored."""
-
-        async def work(connection: AsyncConnection[Row]) -> bool:
-            turns = episode.turns
-            cached = [turn.cached_tokens for turn in turns if turn.cached_tokens is not None]
-            cursor = await connection.execute(
-                """UPDATE episode SET phase = 'finished', finished_at = now(), success = %s, score = %s,
-                          stop_reason = %s, steps = %s, turns = %s, invalid_actions = %s, prompt_tokens = %s,
-                          completion_tokens = %s, cached_tokens = %s, examples = %s, initial_observation = %s,
-                          prompt_prefix = %s, prompt_spans = %s, error = coalesce(%s, error), cut_replies = %s
-                   WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
-                (
-                    episode.success, episode.score, episode.stop,
-                    sum(turn.action is not None for turn in turns), len(turns), episode.invalid_actions,
-                    sum(turn.prompt_tokens for turn in turns), sum(turn.completion_tokens for turn in turns),
-                    sum(cached) if len(cached) == len(turns) else None, episode.examples, episode.opening,
-                    Jsonb(list(episode.head.messages)),
-                    Jsonb({name: [s.message, s.start, s.end] for name, s in episode.head.spans.items()}),
-                    episode.error or None, sum(turn.cut for turn in turns),
-                    lease.episode_id, lease.number, self._worker,
-                ),
-            )  # fmt: skip
-            if cursor.rowcount == 0:
-                return await self._is_finished_under(connection, lease)
-            await write_turns(connection, lease.episode_id, turns)
-            return True
-
-        return await self._database.transaction(work)
-
-    async def _is_finished_under(self, connection: AsyncConnection[Row], lease: Lease) -> bool:
-        """Whether an earlier try at this very ``finish`` was committed though its confirmation was lost."""
-        cursor = await connection.execute(
-            "SELECT 1 FROM episode WHERE id = %s AND lease = %s AND phase = 'finished' AND worker = %s",
-            (lease.episode_id, lease.number, self._worker),
-        )
-        return await cursor.fetchone() is not None
-
-    async def break_off(self, lease: Lease, error: str, *, max_attempts: int) -> None:
-        """Give an episode back that the environment broke; after ``max_attempts`` it is finished as a failure."""
-        await self._database.execute(
-            """UPDATE episode SET failures = failures + 1, error = %s, worker = NULL, lease_until = NULL,
-                      phase = CASE WHEN failures + 1 >= %s THEN 'finished' ELSE 'waiting' END,
-                      success = CASE WHEN failures + 1 >= %s THEN false END,
-                      score = CASE WHEN failures + 1 >= %s THEN 0 END,
-                      stop_reason = CASE WHEN failures + 1 >= %s THEN 'broken' END,
-                      finished_at = CASE WHEN failures + 1 >= %s THEN now() END
-               WHERE id = %s AND lease = %s AND phase = 'leased' AND worker = %s""",
-            error, *[max_attempts] * 5, lease.episode_id, lease.number, self._worker,
-        )  # fmt: skip
-
-    async def release(self) -> None:
-        """Give back everything this worker holds; nothing is counted against the episodes."""
-        run_id, round_, arms = self._scope
+    async def release_all(self) -> None:
+        """Release all leases of a run whose driver is gone and its workers with it; the episodes did not cause that."""
         await self._database.execute(
             """UPDATE episode SET phase = 'waiting', worker = NULL, lease_until = NULL, lease = lease - 1
-               WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'leased' AND worker = %s""",
-            run_id, round_, arms, self._worker,
+               WHERE run_id = %s AND phase = 'leased'""",
+            self._run_id,
+        )
+
+    async def expire(self, *, arm: str, days: int) -> int:
+        """Delete the episodes of an arm that finished more than so many days ago; return how many."""
+        return await self._database.execute(
+            "DELETE FROM episode WHERE run_id = %s AND arm = %s AND finished_at < now() - make_interval(days => %s)",
+            self._run_id, arm, days,
         )  # fmt: skip
 
-    async def give_up_hopeless(self) -> None:
-        """Finish, as failures, the episodes whose workers died again and again."""
-        await self._database.execute(
-            """UPDATE episode SET phase = 'finished', success = false, score = 0, stop_reason = 'broken',
-                      finished_at = now(), error = format('%%s workers died while they played it', lease - failures)
-               WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND lease - failures >= %s
-                 AND (phase = 'waiting' OR phase = 'leased' AND lease_until < now())""",
-            *self._scope, MAX_LEASES,
+    async def mean_steps(self, *, without_arm: str) -> dict[str, float]:
+        """Return the mean number of steps by category, of all arms but one."""
+        rows = await self._database.fetch(
+            """SELECT category, avg(steps)::float AS steps FROM episode WHERE run_id = %s AND steps > 0 AND arm <> %s
+               GROUP BY category""",
+            self._run_id, without_arm,
+        )  # fmt: skip
+        return {row["category"]: row["steps"] for row in rows}
+
+    async def count_long(self, round: int, *, arms: Sequence[str], max_tokens: int) -> int:
+        """Return how many episodes of a round have a turn of more than so many tokens, prompt and reply together."""
+        rows = await self._database.fetch(
+            """SELECT count(DISTINCT e.id) AS n FROM episode e JOIN turn t ON t.episode_id = e.id
+               WHERE e.run_id = %s AND e.round = %s AND e.arm = ANY(%s) AND t.prompt_tokens + t.completion_tokens > %s
+            """,
+            self._run_id, round, list(arms), max_tokens,
+        )  # fmt: skip
+        return rows[0]["n"]
+
+    async def summarize(self, round: int, *, arms: Sequence[str]) -> dict[str, Row]:
+        """Return the counts, means and tokens of a round's arms, by arm, under the names that a stage result has."""
+        rows = await self._database.fetch(
+            """SELECT arm, count(*) AS n, count(*) FILTER (WHERE success) AS successes, avg(score)::float AS score,
+                      avg(steps)::float AS steps, count(*) FILTER (WHERE stop_reason = 'broken') AS broken,
+                      count(*) FILTER (WHERE stop_reason = 'refused') AS refused,
+                      coalesce(sum(cut_replies)::float / nullif(sum(turns), 0), 0) AS "cutReplies",
+                      coalesce(sum(prompt_tokens), 0)::bigint AS "promptTokens",
+                      coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
+                      sum(cached_tokens)::bigint AS "cachedTokens"
+               FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) GROUP BY arm ORDER BY arm""",
+            self._run_id, round, list(arms),
+        )  # fmt: skip
+        return {row.pop("arm"): row for row in rows}
+
+    async def read_results(self, round: int, *, arms: Sequence[str]) -> list[Row]:
+        """Return the results of the finished episodes of a round's arms, without their turns."""
+        return await self._database.fetch(
+            """SELECT arm, task_id, category, seed, success, score, stop_reason, steps, invalid_actions, prompt_tokens,
+                      completion_tokens, cached_tokens, turns, cut_replies
+               FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'
+               ORDER BY task_id, seed""",
+            self._run_id, round, list(arms),
         )  # fmt: skip
 
-    async def all_broken(self) -> tuple[int, str] | None:
-        """Return the number of finished episodes and the most frequent error if all of them broke; else None.
+    async def count_tokens(self) -> list[Row]:
+        """Return the tokens of finished episodes, a row for each round and arm."""
+        return await self._database.fetch(
+            """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
+                      CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached
+               FROM episode WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL
+               GROUP BY round, arm""",
+            self._run_id,
+        )
 
-        One whose first prompt did not fit into the server's context broke, too: no model has played it.
+    async def read_solved_pairs(self, round: int, *, failed_arm: str, solved_arm: str, limit: int) -> list[Row]:
+        """Return pairs of episodes at one task, failed in one arm and solved in another, of all categories in turn.
+
+        ``found`` in each row is the number of all such pairs.
+        """
+        return await self._database.fetch(
+            """SELECT failed.id AS failed_id, solved.id AS solved_id, failed.task_id, failed.category, failed.goal,
+                      failed.initial_observation, failed.steps AS failed_steps,
+                      failed.stop_reason AS failed_stop_reason, solved.steps AS solved_steps,
+                      solved.stop_reason AS solved_stop_reason, count(*) OVER () AS found,
+                      row_number() OVER (PARTITION BY failed.category ORDER BY solved.steps, failed.id)
+                          AS turn_of_category
+               FROM episode AS failed JOIN episode AS solved USING (run_id, round, task_id, seed)
+               WHERE run_id = %s AND round = %s AND failed.arm = %s AND solved.arm = %s
+                 AND failed.phase = 'finished' AND solved.phase = 'finished' AND failed.steps IS NOT NULL
+                 AND NOT failed.success AND solved.success
+               ORDER BY turn_of_category, failed.category, failed.id LIMIT %s""",
+            self._run_id, round, failed_arm, solved_arm, limit,
+        )  # fmt: skip
+
+    async def read_turns(self, episode_ids: Sequence[int]) -> Mapping[int, Sequence[Row]]:
+        """Return the turns of episodes, by the id of the episode."""
+        turns: dict[int, list[Row]] = {number: [] for number in episode_ids}
+        for turn in await self._database.fetch(
+            """SELECT episode_id, reply, action, observation, valid FROM turn
+               WHERE episode_id = ANY(%s) ORDER BY episode_id, index""",
+            list(episode_ids),
+        ):
+            turns[turn["episode_id"]].append(turn)
+        return turns
+
+    async def find_lesson(self, round: int, *, arm: str, category: str, goal: str) -> Row | None:
+        """Return goal, hints and steps of the solved episode whose goal is nearest, of the same category if possible.
+
+        Only episodes of an arm that had hints are searched, of this round and of earlier ones.
         """
         rows = await self._database.fetch(
-            """SELECT count(*) AS n, mode() WITHIN GROUP (ORDER BY error) AS error,
-                      bool_and(stop_reason = 'broken' OR stop_reason = 'context' AND turns = 0) AS broken
-               FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'""",
-            *self._scope,
-        )
-        return (rows[0]["n"], rows[0]["error"]) if rows[0]["broken"] else None
-
-    async def counts(self) -> tuple[int, int]:
-        """Return the number of finished episodes, and of all."""
-        rows = await self._database.fetch(
-            """SELECT count(*) FILTER (WHERE phase = 'finished') AS done, count(*) AS total
-               FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s)""",
-            *self._scope,
-        )
-        return rows[0]["done"], rows[0]["total"]
+            """SELECT goal, hints, steps FROM episode
+                      LEFT JOIN embedding ON embedding.sha256 = sha256(convert_to(goal, 'UTF8'))
+               WHERE run_id = %s AND round <= %s AND arm = %s AND phase = 'finished' AND success AND hints <> '{}'
+               ORDER BY category <> %s,
+                        embedding <=> (SELECT embedding FROM embedding WHERE sha256 = sha256(convert_to(%s, 'UTF8')))
+                        NULLS LAST, id
+               LIMIT 1""",
+            self._run_id, round, arm, category, goal,
+        )  # fmt: skip
+        return rows[0] if rows else None
 
 
 async def write_turns(connection: AsyncConnection[Row], episode_id: int, turns: Iterable[Turn]) -> None:
@@ -210,85 +208,39 @@ async def write_turns(connection: AsyncConnection[Row], episode_id: int, turns: 
         "COPY turn (episode_id, index, reply, action, observation, valid, first_turn, prompt_tokens, "
         "completion_tokens, cached_tokens, seconds, finish_reason) FROM STDIN"
     ) as copy:
-        for index, t in enumerate(turns):
+        for index, turn in enumerate(turns):
             await copy.write_row((
-                episode_id, index, t.reply, t.action, t.observation, t.valid, t.first_turn, t.prompt_tokens,
-                t.completion_tokens, t.cached_tokens, t.seconds, t.finish_reason,
+                episode_id, index, turn.reply, turn.action, turn.observation, turn.valid, turn.first_turn,
+                turn.prompt_tokens, turn.completion_tokens, turn.cached_tokens, turn.seconds, turn.finish_reason,
             ))  # fmt: skip
 
 
-async def free_leases(database: Database, run_id: int) -> None:
-    """Give back all leases of a run whose driver is gone and its workers with it; the episodes did not cause that."""
-    await database.execute(
-        """UPDATE episode SET phase = 'waiting', worker = NULL, lease_until = NULL, lease = lease - 1
-           WHERE run_id = %s AND phase = 'leased'""",
-        run_id,
-    )
-
-
-async def read_episodes(
-    database: Database, run_id: int, *, arms: Sequence[str], rounds: Sequence[int], turns: bool = True
-) -> list[Episode]:
-    """Return the finished episodes that were played to an end, in the order of round, arm, task and seed."""
-    rows = await database.fetch(
-        """SELECT * FROM episode WHERE run_id = %s AND arm = ANY(%s) AND round = ANY(%s) AND phase = 'finished'
-           ORDER BY round, arm, task_id, seed""",
-        run_id, list(arms), list(rounds),
-    )  # fmt: skip
-    by_episode: dict[int, list[Turn]] = {row["id"]: [] for row in rows}
-    if turns and rows:
-        for t in await database.fetch(
-            "SELECT * FROM turn WHERE episode_id = ANY(%s) ORDER BY episode_id, index", list(by_episode)
-        ):
-            by_episode[t["episode_id"]].append(
-                Turn(t["reply"], t["action"], t["observation"], t["valid"], t["first_turn"], t["prompt_tokens"],
-                     t["completion_tokens"], t["cached_tokens"], t["seconds"], t["finish_reason"])
-            )  # fmt: skip
-    return [_episode(row, by_episode[row["id"]]) for row in rows]
-
-
-async def read_openings(database: Database, run_id: int, *, arms: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the openings that the arms' finished episodes began with, each with the id of its task."""
-    rows = await database.fetch(
-        """SELECT DISTINCT task_id, initial_observation FROM episode
-           WHERE run_id = %s AND arm = ANY(%s) AND phase = 'finished' AND initial_observation <> ''
-           ORDER BY task_id, initial_observation""",
-        run_id, list(arms),
-    )  # fmt: skip
-    return [(row["task_id"], row["initial_observation"]) for row in rows]
-
-
-async def read_given_hints(
-    database: Database, run_id: int, *, arm: str, rounds: Sequence[int]
-) -> dict[str, tuple[str, ...]]:
-    """Return the hints that an arm was given, by the id of the task."""
-    rows = await database.fetch(
-        """SELECT DISTINCT task_id, unnest(hints) AS hint FROM episode
-           WHERE run_id = %s AND arm = %s AND round = ANY(%s) ORDER BY task_id, hint""",
-        run_id, arm, list(rounds),
-    )  # fmt: skip
-    given: dict[str, tuple[str, ...]] = {}
-    for row in rows:
-        given[row["task_id"]] = (*given.get(row["task_id"], ()), row["hint"])
-    return given
-
-
-def _task(row: Row) -> Task:
+def task_of(row: Row) -> Task:
+    """Return the task that a row of the table ``episode`` holds."""
     return Task(row["task_id"], row["split"], row["category"], row["goal"])
 
 
+def _turn(row: Row) -> Turn:
+    """Return the turn that a row holds."""
+    return Turn(
+        row["reply"], row["action"], row["observation"], row["valid"], row["first_turn"], row["prompt_tokens"],
+        row["completion_tokens"], row["cached_tokens"], row["seconds"], row["finish_reason"],
+    )  # fmt: skip
+
+
 def _episode(row: Row, turns: Sequence[Turn]) -> Episode:
+    """Return the episode that a row and its turns hold."""
     spans = {name: Span(*span) for name, span in (row["prompt_spans"] or {}).items()}
     return Episode(
         id=row["id"],
-        task=_task(row),
+        task=task_of(row),
         arm=row["arm"],
         seed=row["seed"],
         success=row["success"],
         score=row["score"],
         stop=row["stop_reason"],
-        opening=row["initial_observation"] or "",
-        head=Head(tuple(row["prompt_prefix"] or ()), spans),
+        initial_observation=row["initial_observation"] or "",
+        prompt_prefix=PromptPrefix(tuple(map(from_openai, row["prompt_prefix"] or ())), spans),
         examples=row["examples"] or 0,
         hint_ids=tuple(row["hint_ids"]),
         hints=tuple(row["hints"]),

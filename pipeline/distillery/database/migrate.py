@@ -1,4 +1,4 @@
-"""The schema's version: up to the newest, or down to an older one. Safe to run from many places at once.
+"""The migration of the schema, up to the newest revision or down to an older one. Safe to run in parallel.
 
 python -m distillery.database.migrate [REVISION]    on the database that the environment names
 """
@@ -14,9 +14,16 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from distillery.database.connection import DatabaseRefused, dsn_from_environment, refusal
+from distillery.database.connection import DatabaseRefused, dsn_from_environment, refusal_of
+
+MigrationError = DBAPIError
+"""A statement of a migration failed; ``orig`` is the error of the server."""
+
+UnknownRevision = CommandError
+"""The schema has a revision that this version does not know."""
 
 # Any constant does; it only has to be the same everywhere.
 _LOCK = 0x64697374696C6C
@@ -40,7 +47,7 @@ def migrate(dsn: str, revision: str = "head") -> None:
             begun = engine.connect()
         except DBAPIError as error:
             reason = error.orig
-            raise (refusal(reason) or reason if isinstance(reason, psycopg.Error) else error) from None
+            raise (refusal_of(reason) or reason if isinstance(reason, psycopg.Error) else error) from None
         with begun as connection, connection.begin():
             if revision != "base":
                 _check_pgvector(connection)
@@ -57,10 +64,12 @@ def migrate(dsn: str, revision: str = "head") -> None:
 
 
 def _newest(config: Config) -> str:
+    """Return the newest revision that this version knows."""
     return ScriptDirectory.from_config(config).get_current_head() or ""
 
 
 def _check_pgvector(connection: sqlalchemy.Connection) -> None:
+    """Check that the server has a pgvector that is new enough. Raises :class:`DatabaseRefused`."""
     query = "SELECT coalesce(installed_version, default_version) FROM pg_available_extensions WHERE name = 'vector'"
     version = connection.execute(sqlalchemy.text(query)).scalar()
     if version is None:
@@ -75,13 +84,14 @@ def _check_pgvector(connection: sqlalchemy.Connection) -> None:
 
 
 def _current(connection: sqlalchemy.Connection) -> str:
-    known = connection.execute(sqlalchemy.text("SELECT to_regclass('alembic_version')")).scalar()
-    row = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first() if known else None
+    """Return the revision of the schema; empty if there is none."""
+    table = connection.execute(sqlalchemy.text("SELECT to_regclass('alembic_version')")).scalar()
+    row = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).first() if table else None
     return row[0] if row else ""
 
 
 def main() -> None:
-    """Migrate; exit code 78 where no database is named, or one that can't be used as it is."""
+    """Migrate; exit with code 78 where no database is named, or one that can't be used as it is."""
     dsn = dsn_from_environment()
     if not dsn:
         print("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE", file=sys.stderr)

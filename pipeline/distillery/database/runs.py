@@ -1,11 +1,11 @@
-"""Runs and their stages in the database, and the lock that lets one process drive a run."""
+"""Runs in the database, and the lock that lets one process drive a run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -15,8 +15,7 @@ from psycopg.types.json import Json
 
 from distillery.core.api import DistillationRun, canonical, parse, parse_known
 from distillery.core.api.learned import GROWING, learned_changes
-from distillery.core.api.problems import InvalidRun, Problem, shown
-from distillery.core.planner import StageId, StageState
+from distillery.core.api.problems import InvalidRun, Problem, format_value
 from distillery.database.connection import Database, Row
 
 
@@ -28,59 +27,117 @@ class UnknownRun(Exception):
     """No such run in this database; the message lists those there are."""
 
 
-async def register(database: Database, run: DistillationRun, *, uid: str | None = None) -> int:
-    """Record a run, or what changed in its specification, and return its id.
+class RunStore:
+    """The runs of a database."""
 
-    All of it can change while no stage but ``prepare`` has started, and ``prepare`` starts again then. From then on
-    only what says how can change, and the number of held-out tasks can grow. The stored document follows every change.
-    On a cluster, stages of one run may have images of two versions: of a document that a newer one stored, an older one
-    leaves alone what it does not know.
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    Args:
-        database: where.
-        run: the resource.
-        uid: who the run is; None for the run that has its name. An earlier run of its name gives way: it keeps what
-            it has under the name ``namespace/name@uid``.
+    async def register(self, run: DistillationRun, *, uid: str | None = None) -> int:
+        """Record a run or the changes of its specification, and return its id.
 
-    Raises:
-        InvalidRun: a run of this name exists that would learn something else, or that this version can't read; or
-            another run took the name of this one.
-        RunLocked: the run that has the name is running.
-    """
-    document = canonical(run)
+        Every field can change while no stage but ``prepare`` has started; then ``prepare`` starts again. Later only
+        fields that do not decide what is learned can change, and the number of held-out tasks can grow. The stored
+        document follows every change. On a cluster, stages of one run may have images of two versions: an older one
+        ignores fields that it does not know in a document that a newer one stored.
 
-    async def work(connection: AsyncConnection[Row]) -> int:
-        row = await _row_of(connection, run, document, uid)
-        if row["document"] == document:
+        Args:
+            run: the resource.
+            uid: the uid of the run; None for the run that has its name. An earlier run of the name is renamed to
+                ``namespace/name@uid`` and keeps its rows.
+
+        Raises:
+            InvalidRun: a run of this name exists that would learn something else, or that this version can't read; or
+                another run took the name of this one.
+            RunLocked: the run that has the name is running.
+        """
+        document = canonical(run)
+
+        async def work(connection: AsyncConnection[Row]) -> int:
+            row = await _row_of(connection, run, document, uid)
+            if row["document"] == document:
+                return row["id"]
+            begun = await connection.execute(
+                "SELECT 1 FROM stage WHERE run_id = %s AND name <> 'prepare'", (row["id"],)
+            )
+            problems = _changes(row["document"], run, parse if uid is None else parse_known)
+            if uid is not None and {problem.path for problem in problems} == {f"spec.{path}" for path in GROWING}:
+                return row["id"]  # a stage that was started before a number grew
+            if problems and await begun.fetchone():
+                raise InvalidRun(problems, f"run {run.key}")
+            if problems:
+                await connection.execute("DELETE FROM stage WHERE run_id = %s", (row["id"],))
+            await connection.execute("UPDATE run SET document = %s WHERE id = %s", (Json(document), row["id"]))
             return row["id"]
-        begun = await connection.execute("SELECT 1 FROM stage WHERE run_id = %s AND name <> 'prepare'", (row["id"],))
-        problems = _changes(row["document"], run, parse if uid is None else parse_known)
-        if uid is not None and {problem.path for problem in problems} == {f"spec.{path}" for path in GROWING}:
-            return row["id"]  # a stage that was started before a number grew
-        if problems and await begun.fetchone():
-            raise InvalidRun(problems, f"run {run.key}")
-        if problems:
-            await connection.execute("DELETE FROM stage WHERE run_id = %s", (row["id"],))
-        await connection.execute("UPDATE run SET document = %s WHERE id = %s", (Json(document), row["id"]))
-        return row["id"]
 
-    return await database.transaction(work)
+        return await self._database.transaction(work)
 
+    async def enter(self, run: DistillationRun) -> int:
+        """Record a run unless one of its name is recorded, and return the id, as a :class:`RunLock` needs it."""
+        document = canonical(run)
 
-async def enter(database: Database, run: DistillationRun) -> int:
-    """Record a run unless it is recorded, whatever it says, and return its id: what a :class:`RunLock` is taken of."""
-    document = canonical(run)
+        async def work(connection: AsyncConnection[Row]) -> int:
+            return (await _row_of(connection, run, document, None))["id"]
 
-    async def work(connection: AsyncConnection[Row]) -> int:
-        return (await _row_of(connection, run, document, None))["id"]
+        return await self._database.transaction(work)
 
-    return await database.transaction(work)
+    async def find(self, name: str) -> Row:
+        """Return the row of a run by ``name`` or ``namespace/name``. Raises :class:`UnknownRun`."""
+        key = name if "/" in name else f"default/{name}"
+        rows = await self._database.fetch("SELECT * FROM run WHERE key = %s", key)
+        if not rows:
+            existing = [row["key"] for row in await self.read_all()]
+            raise UnknownRun(f"there is no run {key}; known: {', '.join(existing) or 'none'}")
+        return rows[0]
+
+    async def read_all(self) -> list[Row]:
+        """Return the rows of all runs, in the order in which they were recorded."""
+        return await self._database.fetch("SELECT * FROM run ORDER BY id")
+
+    async def read_uid(self, run_id: int) -> str:
+        """Return the run's uid."""
+        rows = await self._database.fetch("SELECT uid FROM run WHERE id = %s", run_id)
+        return str(rows[0]["uid"])
+
+    async def is_driven(self, run_id: int) -> bool:
+        """Return whether a process holds the run's :class:`RunLock`."""
+        return bool(await self._database.fetch(_IS_DRIVEN, run_id))
+
+    async def count_driven(self, host: str) -> int:
+        """Return how many runs of this database the processes of a host drive."""
+        rows = await self._database.fetch(
+            """SELECT count(DISTINCT run.id) AS n FROM run
+               JOIN pg_locks ON classid::bigint = run.id
+               JOIN pg_database ON pg_database.oid = pg_locks.database
+               WHERE locktype = 'advisory' AND datname = current_database() AND granted AND objid = 0 AND objsubid = 2
+                 AND lock_host = %s""",
+            host,
+        )
+        return rows[0]["n"]
+
+    async def count_rows(self, run_id: int, key: str) -> tuple[int, int]:
+        """Return how many episodes and how many hints a run has."""
+        rows = await self._database.fetch(
+            """SELECT (SELECT count(*) FROM episode WHERE run_id = %s) AS episodes,
+                      (SELECT count(*) FROM hint WHERE bank = %s) AS hints""",
+            run_id, key,
+        )  # fmt: skip
+        return rows[0]["episodes"], rows[0]["hints"]
+
+    async def delete(self, run_id: int) -> None:
+        """Delete all that the database has of a run. Call it while holding the run's lock."""
+
+        async def work(connection: AsyncConnection[Row]) -> None:
+            await connection.execute("DELETE FROM hint USING run WHERE bank = key AND run.id = %s", (run_id,))
+            await connection.execute("DELETE FROM run WHERE id = %s", (run_id,))
+
+        await self._database.transaction(work)
 
 
 async def _row_of(
     connection: AsyncConnection[Row], run: DistillationRun, document: Mapping[str, Any], uid: str | None
 ) -> Row:
-    """The run's row, which is made if it is not there, and locked."""
+    """Return the row of a run, locked; insert it if it is not there."""
     if uid is not None:
         await _take_name(connection, run.key, uid)
     await connection.execute(
@@ -102,7 +159,7 @@ async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> No
     row = await cursor.fetchone()
     if row is None or row["uid"] == uid:
         return
-    if row["uid_is_provisional"]:  # older than the column: the first that comes was it
+    if row["uid_is_provisional"]:  # the row is older than the column: the first run that comes is its run
         await connection.execute("UPDATE run SET uid = %s, uid_is_provisional = false WHERE id = %s", (uid, row["id"]))
         return
     cursor = await connection.execute("SELECT 1 FROM run WHERE key = %s", (f"{key}@{uid}",))
@@ -120,7 +177,7 @@ async def _take_name(connection: AsyncConnection[Row], key: str, uid: str) -> No
 def _changes(
     stored: Mapping[str, Any], run: DistillationRun, read: Callable[[Mapping[str, Any]], DistillationRun]
 ) -> list[Problem]:
-    """Why a run can't take the place of a stored document, which ``read`` parses; none if both learn the same."""
+    """Return why a run can't replace a stored document, which ``read`` parses; nothing if both learn the same."""
     fix = f"delete the run (distillery delete {run.key}), or give metadata.name another name"
     try:
         before = read(stored)
@@ -131,28 +188,12 @@ def _changes(
     return [
         Problem(
             change.path,
-            shown(change.new),
-            f"the run exists with {shown(change.old)} here, {kinds.get(change.path, 'which decides what it learns')}: "
-            f"{fix}, or undo this change",
+            format_value(change.new),
+            f"the run exists with {format_value(change.old)} here, "
+            f"{kinds.get(change.path, 'which decides what it learns')}: {fix}, or undo this change",
         )
         for change in learned_changes(before, run)
     ]
-
-
-async def find(database: Database, name: str) -> Row:
-    """Return the row of a run by ``name`` or ``namespace/name``. Raises :class:`UnknownRun`."""
-    key = name if "/" in name else f"default/{name}"
-    rows = await database.fetch("SELECT * FROM run WHERE key = %s", key)
-    if not rows:
-        known = [row["key"] for row in await database.fetch("SELECT key FROM run ORDER BY id")]
-        raise UnknownRun(f"there is no run {key}; known: {', '.join(known) or 'none'}")
-    return rows[0]
-
-
-async def uid_of(database: Database, run_id: int) -> str:
-    """Return the run's uid."""
-    rows = await database.fetch("SELECT uid FROM run WHERE id = %s", run_id)
-    return str(rows[0]["uid"])
 
 
 class RunLock:
@@ -194,6 +235,7 @@ class RunLock:
                 await self._acquire()
 
     async def _acquire(self) -> None:
+        """Take the lock on a connection of its own, and record the holder. Raises :class:`RunLocked`."""
         self._connection = connection = await psycopg.AsyncConnection.connect(self._dsn, prepare_threshold=None)
         # the limits that a server may set on transactions such as this one; the newer one is unknown to Postgres 16
         await connection.execute(
@@ -224,87 +266,3 @@ class RunLock:
 _IS_DRIVEN = """SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
                 WHERE locktype = 'advisory' AND datname = current_database() AND granted
                   AND classid = %s AND objid = 0 AND objsubid = 2"""
-
-
-async def is_driven(database: Database, run_id: int) -> bool:
-    """Return whether a process holds the run's :class:`RunLock`."""
-    return bool(await database.fetch(_IS_DRIVEN, run_id))
-
-
-async def count_driven(database: Database, host: str) -> int:
-    """Return how many runs of this database the processes of a host drive."""
-    rows = await database.fetch(
-        """SELECT count(DISTINCT run.id) AS n FROM run
-           JOIN pg_locks ON classid::bigint = run.id
-           JOIN pg_database ON pg_database.oid = pg_locks.database
-           WHERE locktype = 'advisory' AND datname = current_database() AND granted AND objid = 0 AND objsubid = 2
-             AND lock_host = %s""",
-        host,
-    )
-    return rows[0]["n"]
-
-
-async def delete(database: Database, run_id: int) -> None:
-    """Delete all that the database has of a run. Call it while holding the run's lock."""
-
-    async def work(connection: AsyncConnection[Row]) -> None:
-        await connection.execute("DELETE FROM hint USING run WHERE bank = key AND run.id = %s", (run_id,))
-        await connection.execute("DELETE FROM run WHERE id = %s", (run_id,))
-
-    await database.transaction(work)
-
-
-async def observe(database: Database, run_id: int) -> dict[StageId, StageState]:
-    """Return the state of each of the run's stages."""
-    return states_of(await stage_rows(database, run_id))
-
-
-async def stage_rows(database: Database, run_id: int) -> list[Row]:
-    """Return every stage's row, in the order of their starts."""
-    return await database.fetch("SELECT * FROM stage WHERE run_id = %s ORDER BY started_at", run_id)
-
-
-def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
-    """Return the states that rows of the table ``stage`` hold."""
-    return {
-        StageId.parse(row["name"]): StageState(
-            row["phase"], row["attempts"], row["permanent"], row["message"], row["result"]
-        )
-        for row in rows
-    }
-
-
-def recorded_results(rows: Iterable[Row]) -> dict[str, Row]:
-    """Return the manifests that rows of the table ``stage`` hold, by stage."""
-    return {row["name"]: row["result"] for row in rows if row["result"]}
-
-
-async def begin_stage(database: Database, run_id: int, stage: StageId, attempt: int) -> None:
-    """Record that an attempt at a stage started."""
-    await database.execute(
-        """INSERT INTO stage (run_id, name, phase, attempts) VALUES (%s, %s, 'running', %s)
-           ON CONFLICT (run_id, name) DO UPDATE
-           SET phase = 'running', attempts = excluded.attempts, message = '', permanent = false, finished_at = NULL""",
-        run_id, str(stage), attempt,
-    )  # fmt: skip
-
-
-async def end_stage(database: Database, run_id: int, stage: StageId, state: StageState) -> None:
-    """Record how an attempt at a stage ended. One that failed leaves the result of an earlier one, if there is any."""
-    await database.execute(
-        """UPDATE stage SET phase = %s, attempts = %s, permanent = %s, message = %s, result = coalesce(%s, result),
-                            finished_at = now()
-           WHERE run_id = %s AND name = %s""",
-        state.phase, state.attempts, state.permanent, state.message,
-        None if state.result is None else Json(dict(state.result)), run_id, str(stage),
-    )  # fmt: skip
-
-
-async def report_progress(database: Database, run_id: int, stage: StageId, *, done: int, total: int, unit: str) -> None:
-    """Record a running stage's progress, for displays and scripts."""
-    await database.execute(
-        """INSERT INTO stage (run_id, name, phase, done, total, unit) VALUES (%s, %s, 'running', %s, %s, %s)
-           ON CONFLICT (run_id, name) DO UPDATE
-           SET done = excluded.done, total = excluded.total, unit = excluded.unit""",
-        run_id, str(stage), done, total, unit,
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Environments: what they are (base), how many are played at once (pool), and those that ship.
+"""Environments: what they are (base), how many are played at once (pool), and openenv, which is anybody's by URL.
 
-These are alfworld, webshop, and openenv, which is anybody's by URL.
+ALFWorld and WebShop are distributions of their own, in the folder ``environments`` of the repository.
 """

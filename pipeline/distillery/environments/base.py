@@ -1,7 +1,7 @@
 """The interface of an environment: a catalog of tasks, and sessions that play them.
 
-An environment plug-in is a class registered under the entry point group ``distillery.environments``; ALFWorld is
-registered in the same way. One that derives from :class:`Environment` has to define its name, its instructions, its
+An environment plug-in is a class registered under the entry point group ``distillery.environments``, as ALFWorld,
+WebShop and OpenEnv are. One that derives from :class:`Environment` has to define its name, its instructions, its
 tasks and how to play one; docs/tutorial.md makes one. The class is constructed from plain data in two places:
 
 * in a stage's own process, where all but ``load`` and ``open`` is used, so that importing the module must not load a
@@ -137,8 +137,46 @@ class Session(Protocol):
         ...
 
 
-class Environment(Protocol):
-    """A family of tasks.
+class AgentSupport(Protocol):
+    """The part of an environment that agents use; all of it has defaults."""
+
+    verbs: ClassVar[tuple[str, ...]] = ()
+    """The words that a command can begin with, by which ``plain`` finds commands. Without any, each line is a
+    command."""
+
+    state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
+    """The state that the agent StateAct restates in each turn, in order."""
+
+    thoughts: ClassVar[bool] = True
+    """Thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
+
+    def examples(self, category: str) -> Sequence[Example]:
+        """Return worked examples of a category, our own, best first; by default none."""
+        return ()
+
+
+class HintSupport(Protocol):
+    """The part of an environment that hints are made with; all of it has defaults."""
+
+    placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}")
+    """The placeholders that a hint uses for one task's instances, such as ``{object}``."""
+
+    def goal(self, opening: str) -> str:
+        """Return the goal that an opening states, for episodes whose task is not one of ours; by default empty."""
+        return ""
+
+    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
+        """Return the facts that an episode shows, for the extractor ``rules``.
+
+        ``turns`` are (action, observation text) in order.
+
+        By default none: then hints take the extractor ``llm``.
+        """
+        return []
+
+
+class Environment(AgentSupport, HintSupport, Protocol):
+    """A family of tasks. The members of :class:`AgentSupport` and :class:`HintSupport` belong to it too.
 
     ``options`` is plain data from ``spec.environment.options``; ``folder`` holds the files that :meth:`prepare` wrote.
     The same two arguments rebuild the environment in every worker process, on every machine.
@@ -152,19 +190,6 @@ class Environment(Protocol):
 
     instructions: str
     """The agent's instructions for the environment: its role and the commands."""
-
-    verbs: ClassVar[tuple[str, ...]] = ()
-    """The words that a command can begin with, by which ``plain`` finds commands. Without any, each line is a
-    command."""
-
-    state_keys: ClassVar[tuple[str, ...]] = ("goal", "state")
-    """The state that the agent StateAct restates in each turn, in order."""
-
-    placeholders: ClassVar[tuple[str, ...]] = ("{object}", "{place}")
-    """The placeholders that a hint uses for one task's instances, such as ``{object}``."""
-
-    thoughts: ClassVar[bool] = True
-    """Thoughts help here (they hurt in WebShop: arXiv 2510.01375, section 4)."""
 
     held_out_split: ClassVar[str] = ""
     """The split that students are judged on where ``spec.environment.tasks.evaluateSplit`` is left out. Without one the
@@ -222,20 +247,3 @@ class Environment(Protocol):
     def open(self, task: Task) -> Session:
         """Open a session for one task. Called in worker processes only."""
         ...
-
-    def examples(self, category: str) -> Sequence[Example]:
-        """Return worked examples of a category, our own, best first; by default none."""
-        return ()
-
-    def goal(self, opening: str) -> str:
-        """Return the goal that an opening states, for episodes whose task is not one of ours; by default empty."""
-        return ""
-
-    def read(self, opening: str, turns: Sequence[tuple[str, str]]) -> list[Fact]:
-        """Return the facts that an episode shows, for the extractor ``rules``.
-
-        ``turns`` are (action, observation text) in order.
-
-        By default none: then hints take the extractor ``llm``.
-        """
-        return []

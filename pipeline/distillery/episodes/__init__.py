@@ -1,5 +1,5 @@
 """Episodes: a played task, as it is sent, kept and learned."""
 
-from distillery.episodes.episode import CUT, REPORTED, Episode, Turn, history
+from distillery.episodes.episode import CUT, REPORTED, Episode, Turn, build_history
 
-__all__ = ["CUT", "REPORTED", "Episode", "Turn", "history"]
+__all__ = ["CUT", "REPORTED", "Episode", "Turn", "build_history"]

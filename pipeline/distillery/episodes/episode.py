@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distillery.agents.base import Head, Message
+from distillery.agents.base import PromptPrefix
+from distillery.core.contracts.messages import Message
 from distillery.environments.base import Task
 
 CUT = ("length", "content_filter")
@@ -60,8 +61,8 @@ class Episode:
     success: bool
     score: float
     stop: str
-    opening: str
-    head: Head
+    initial_observation: str
+    prompt_prefix: PromptPrefix
     examples: int
     hint_ids: tuple[int, ...]
     hints: tuple[str, ...]
@@ -75,12 +76,14 @@ class Episode:
         return sum(not turn.valid for turn in self.turns)
 
 
-def history(head: tuple[Message, ...], turns: list[Turn] | tuple[Turn, ...], first_turn: int = 0) -> list[Message]:
-    """Return the messages of a prompt: the head, then the turns from ``first_turn`` on.
+def build_history(
+    prefix: tuple[Message, ...], turns: list[Turn] | tuple[Turn, ...], first_turn: int = 0
+) -> list[Message]:
+    """Return the messages of a prompt: the prefix, then the turns from ``first_turn`` on.
 
     The one place where turns become messages, for inference and for training.
     """
-    messages = list(head)
+    messages = list(prefix)
     for turn in turns[first_turn:]:
         messages.append({"role": "assistant", "content": turn.reply})
         messages.append({"role": "user", "content": turn.observation})

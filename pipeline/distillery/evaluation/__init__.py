@@ -1,1 +1,1 @@
-"""Judging: intervals, paired tests, the gate."""
+"""The evaluation of arms: intervals, paired tests, and the gate."""

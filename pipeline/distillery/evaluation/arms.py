@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from distillery.core.planner.graph import BASELINE
-from distillery.database import Database, Row
-from distillery.evaluation.statistics import Outcomes, holm, paired, rate_over_tasks
+from distillery.database import Row
+from distillery.database.episodes import EpisodeStore
+from distillery.evaluation.statistics import Scores, adjust_p_values, compare_paired, estimate_rate
 
 # Pairs that say something beyond "better than the baseline"; those whose arms were both played are compared.
 _PAIRS = (
@@ -27,21 +28,21 @@ _PAIRS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ArmOutcomes:
+class ArmResults:
     """The episodes of one arm: rows of the table ``episode``."""
 
     rows: Sequence[Row]
 
-    def of(self, metric: str) -> Outcomes:
-        """Return task -> outcomes by seed, of ``success`` or ``score``, as numbers."""
-        outcomes: dict[str, list[float]] = {}
+    def of(self, metric: str) -> Scores:
+        """Return task -> scores by seed, of ``success`` or ``score``, as numbers."""
+        scores: dict[str, list[float]] = {}
         for row in self.rows:
-            outcomes.setdefault(row["task_id"], []).append(float(row[metric]))
-        return outcomes
+            scores.setdefault(row["task_id"], []).append(float(row[metric]))
+        return scores
 
-    def without(self, tasks: Collection[str]) -> ArmOutcomes:
+    def without(self, tasks: Collection[str]) -> ArmResults:
         """Return the arm on all other tasks."""
-        return ArmOutcomes([row for row in self.rows if row["task_id"] not in tasks])
+        return ArmResults([row for row in self.rows if row["task_id"] not in tasks])
 
     def mean(self, metric: str) -> float:
         """Return the mean over episodes."""
@@ -50,15 +51,15 @@ class ArmOutcomes:
     def summary(self) -> dict[str, Any]:
         """Return the arm's line in a report; tokens per episode, prompt and completion together.
 
-        ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None where it does not tell.
+        ``uncachedTokens`` gives credit for prompt tokens that the server had cached; None if unknown.
         ``cutReplies`` is the share of replies that the server cut (at ``maxTokens``, or a filter).
         """
         rows = self.rows
-        interval = rate_over_tasks(self.of("success"))
+        interval = estimate_rate(self.of("success"))
         played = [row for row in rows if row["prompt_tokens"] is not None]
         tokens = [row["prompt_tokens"] + row["completion_tokens"] for row in played]
-        told = all(row["cached_tokens"] is not None for row in played)
-        cached = [row["cached_tokens"] for row in played] if told else []
+        reported = all(row["cached_tokens"] is not None for row in played)
+        cached = [row["cached_tokens"] for row in played] if reported else []
         replies = sum(row["turns"] for row in played)
         return {
             "n": len(rows),
@@ -69,7 +70,7 @@ class ArmOutcomes:
             "score": self.mean("score"),
             "steps": float(np.mean([row["steps"] for row in played])) if played else 0.0,
             "tokens": float(np.mean(tokens)) if played else 0.0,
-            "uncachedTokens": float(np.mean(np.subtract(tokens, cached))) if played and told else None,
+            "uncachedTokens": float(np.mean(np.subtract(tokens, cached))) if played and reported else None,
             "invalidActions": float(np.mean([row["invalid_actions"] for row in played])) if played else 0.0,
             "broken": sum(row["stop_reason"] == "broken" for row in rows),
             "refused": sum(row["stop_reason"] == "refused" for row in rows),
@@ -77,37 +78,31 @@ class ArmOutcomes:
         }
 
 
-async def outcomes_of(database: Database, run_id: int, round: int, arms: Sequence[str]) -> dict[str, ArmOutcomes]:
+async def read_results(episodes: EpisodeStore, round: int, arms: Sequence[str]) -> dict[str, ArmResults]:
     """Read the finished episodes of a round's arms, in the order of ``arms``, without arms that were not played."""
-    rows = await database.fetch(
-        """SELECT arm, task_id, category, seed, success, score, stop_reason, steps, invalid_actions, prompt_tokens,
-                  completion_tokens, cached_tokens, turns, cut_replies
-           FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) AND phase = 'finished'
-           ORDER BY task_id, seed""",
-        run_id, round, list(arms),
-    )  # fmt: skip
-    found = {arm: [row for row in rows if row["arm"] == arm] for arm in arms}
-    return {arm: ArmOutcomes(of_arm) for arm, of_arm in found.items() if of_arm}
+    rows = await episodes.read_results(round, arms=arms)
+    by_arm = {arm: [row for row in rows if row["arm"] == arm] for arm in arms}
+    return {arm: ArmResults(of_arm) for arm, of_arm in by_arm.items() if of_arm}
 
 
-def with_stand_ins(arms: Mapping[str, ArmOutcomes], same_as: Mapping[str, str]) -> dict[str, ArmOutcomes]:
-    """Return the arms, and each student that was not trained with the outcomes of the identical one."""
+def add_identical_students(arms: Mapping[str, ArmResults], same_as: Mapping[str, str]) -> dict[str, ArmResults]:
+    """Return the arms, and each student that was not trained with the results of the identical one."""
     return {**arms, **{student: arms[other] for student, other in same_as.items() if other in arms}}
 
 
-def pooled(runs: Sequence[Mapping[str, ArmOutcomes]]) -> dict[str, ArmOutcomes]:
+def pool_runs(runs: Sequence[Mapping[str, ArmResults]]) -> dict[str, ArmResults]:
     """Pool runs that differ in their seeds: the arms that all of them played.
 
     Tasks are the units, as within a run. Where every run drew tasks of its own, there are more of them; where all were
-    judged on the same ones, each has an outcome a run, and comparisons resample tasks, not episodes.
+    judged on the same ones, each has a score a run, and comparisons resample tasks, not episodes.
     """
     first, *others = runs
     shared = [arm for arm in first if all(arm in other for other in others)]
-    return {arm: ArmOutcomes([row for run in runs for row in run[arm].rows]) for arm in shared}
+    return {arm: ArmResults([row for run in runs for row in run[arm].rows]) for arm in shared}
 
 
 def compare(
-    arms: Mapping[str, ArmOutcomes], metric: str, *, same_as: Mapping[str, str] | None = None
+    arms: Mapping[str, ArmResults], metric: str, *, same_as: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
     """Compare every arm with the baseline, and the pairs that show the source of a gain; p-values also after Holm.
 
@@ -120,8 +115,8 @@ def compare(
     pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
     named = dict.fromkeys((same_as.get(a, a), same_as.get(b, b)) for a, b in _PAIRS)
     pairs += [(a, b) for a, b in named if a in arms and b in arms]
-    found = [(a, b, paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
-    adjusted = holm([difference.p for _, _, difference in found])
+    differences = [(a, b, compare_paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
+    adjusted = adjust_p_values([difference.p for _, _, difference in differences])
     return [
         {
             "a": a,
@@ -136,5 +131,5 @@ def compare(
             "pHolm": p_holm,
             "test": d.test,
         }
-        for (a, b, d), p_holm in zip(found, adjusted, strict=True)
+        for (a, b, d), p_holm in zip(differences, adjusted, strict=True)
     ]

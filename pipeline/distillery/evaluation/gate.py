@@ -10,14 +10,14 @@ from distillery.evaluation.statistics import Difference
 
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """``Successful``, ``Failed`` (worse) or ``Inconclusive``, and why, in one sentence."""
+class GateResult:
+    """The result of the gate: ``Successful``, ``Failed`` (worse) or ``Inconclusive``, and why, in one sentence."""
 
     verdict: str
     reason: str
 
 
-def confidence_of(gate: Gate, look: int) -> float:
+def required_confidence(gate: Gate, look: int) -> float:
     """Return the confidence that a look at a candidate asks for: each look halves the allowed probability of error.
 
     The test has two sides, of which one promotes. Over any number of looks, a student that is no better is therefore
@@ -26,7 +26,7 @@ def confidence_of(gate: Gate, look: int) -> float:
     return 1 - (1 - gate.confidence) / 2 ** (look - 1)
 
 
-def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
+def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateResult:
     """Return the verdict on a candidate.
 
     Args:
@@ -34,7 +34,7 @@ def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
         difference: from the baseline on the pinned tasks.
         look: how often the candidate was judged, with this time: each time on more tasks than before.
     """
-    confidence = confidence_of(gate, look)
+    confidence = required_confidence(gate, look)
     alpha = 1 - confidence
     d = difference
     numbers = (
@@ -45,24 +45,24 @@ def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateVerdict:
         numbers += f", look {look}, at {100 * confidence:g} % confidence"
     significant = d.p <= alpha
     if significant and d.difference < 0:
-        return GateVerdict("Failed", f"The student is worse: {numbers}.")
+        return GateResult("Failed", f"The student is worse: {numbers}.")
     if not significant:
-        return GateVerdict(
+        return GateResult(
             "Inconclusive",
             f"The student is not better with {100 * confidence:g} % confidence: {numbers}."
-            + _tasks_to_show(d, confidence_of(gate, look + 1)),
+            + _name_tasks_needed(d, required_confidence(gate, look + 1)),
         )
     if d.difference <= gate.min_improvement:
-        return GateVerdict(
+        return GateResult(
             "Inconclusive",
             f"The student is better, but not by more than the {100 * gate.min_improvement:g} points asked for: "
             f"{numbers}.",
         )
-    return GateVerdict("Successful", f"The student is better: {numbers}.")
+    return GateResult("Successful", f"The student is better: {numbers}.")
 
 
-def _tasks_to_show(difference: Difference, confidence: float) -> str:
-    """A sentence on how many tasks would show a difference as observed; empty where there is no such number."""
+def _name_tasks_needed(difference: Difference, confidence: float) -> str:
+    """Return a sentence on how many tasks would show a difference as observed; empty if no number is known."""
     if difference.only_a is None or difference.only_b is None:
         return ""
     discordant = (difference.only_a + difference.only_b) / difference.tasks

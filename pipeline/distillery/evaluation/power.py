@@ -54,8 +54,8 @@ def smallest_difference(tasks: int, *, confidence: float) -> int | None:
 
     def shows(points: int) -> bool:
         difference = points / 100
-        found = power(tasks, difference=difference, discordant=difference + 2 * LOST, confidence=confidence)
-        return found >= POWER
+        probability = power(tasks, difference=difference, discordant=difference + 2 * LOST, confidence=confidence)
+        return probability >= POWER
 
     candidates = range(1, round(100 * (1 - 2 * LOST)) + 1)
     index = bisect_left(candidates, True, key=shows)

@@ -13,11 +13,11 @@ from scipy import stats
 _RESAMPLES = 10_000
 _SEED = 0
 _MAX_NUMBERS = 2_000_000
-"""Of resampled tasks in memory at once: tens of megabytes, however many tasks there are."""
+"""Numbers of resampled tasks in memory together: tens of megabytes, however many tasks there are."""
 
 
-Outcomes = Mapping[str, Sequence[float]]
-"""Task id -> one outcome per seed."""
+Scores = Mapping[str, Sequence[float]]
+"""The scores of an arm: task id -> one score per seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Proportion:
     high: float
 
 
-def rate_over_tasks(outcomes: Outcomes, *, confidence: float = 0.95) -> Proportion:
+def estimate_rate(scores: Scores, *, confidence: float = 0.95) -> Proportion:
     """Return the rate of success and its interval; [0, 1] without tasks.
 
     With one episode a task it is Wilson's score interval. Episodes of one task are alike, so that more of them are
@@ -38,13 +38,13 @@ def rate_over_tasks(outcomes: Outcomes, *, confidence: float = 0.95) -> Proporti
     smaller than the number of tasks, nor larger than that of episodes. Nothing is drawn at random.
 
     Args:
-        outcomes: of 0 and 1.
+        scores: of 0 and 1.
         confidence: of the interval.
     """
-    sizes = np.array([len(of_task) for of_task in outcomes.values()], np.float64)
+    sizes = np.array([len(of_task) for of_task in scores.values()], np.float64)
     if not len(sizes):
         return Proportion(0.0, 0.0, 1.0)
-    sums = np.array([sum(of_task) for of_task in outcomes.values()], np.float64)
+    sums = np.array([sum(of_task) for of_task in scores.values()], np.float64)
     tasks, n = len(sizes), float(sizes.sum())
     rate = float(sums.sum() / n)
     effective = n
@@ -71,9 +71,9 @@ class Difference:
         difference: mean of a minus mean of b.
         low: of the bootstrap interval of the difference, resampling tasks.
         high: likewise.
-        only_a: tasks where only a succeeded; None where the outcome is not one yes or no per task.
+        only_a: tasks where only a succeeded; None where the score is not one yes or no per task.
         only_b: tasks where only b succeeded.
-        p: two-sided; exact McNemar where the outcome is one yes or no per task, else a sign-flip permutation test,
+        p: two-sided; exact McNemar where the score is one yes or no per task, else a sign-flip permutation test,
             which unlike the bootstrap promises nothing that few tasks can't hold.
         test: the name of the test behind ``p``.
     """
@@ -88,10 +88,10 @@ class Difference:
     test: str
 
 
-def paired(a: Outcomes, b: Outcomes, *, confidence: float = 0.95) -> Difference:
+def compare_paired(a: Scores, b: Scores, *, confidence: float = 0.95) -> Difference:
     """Compare two arms task by task.
 
-    Seeds of one task are not independent, so tasks are what is resampled. With one seed and outcomes of 0 and 1 the
+    Seeds of one task are not independent, so tasks are what is resampled. With one seed and scores of 0 and 1 the
     p-value is McNemar's, exact, which holds for few tasks too.
 
     Raises:
@@ -115,7 +115,7 @@ def paired(a: Outcomes, b: Outcomes, *, confidence: float = 0.95) -> Difference:
 
 
 def _bootstrap(differences: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Percentile interval of the mean, resampling tasks."""
+    """Return the percentile interval of the mean, resampling tasks."""
     if len(differences) < 2 or np.ptp(differences) == 0:  # SciPy warns about nothing to resample
         return float(differences.mean()), float(differences.mean())
     interval = stats.bootstrap(
@@ -131,7 +131,7 @@ def _bootstrap(differences: NDArray[np.float64], confidence: float) -> tuple[flo
 
 
 def _permutation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Two-sided p-value of equal means when each task's pair could as well be swapped; exact for few tasks."""
+    """Return the two-sided p-value of equal means if each task's pair could be swapped; exact for few tasks."""
     if np.array_equal(x, y):
         return 1.0
 
@@ -151,16 +151,16 @@ def _permutation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _batch(tasks: int) -> int:
-    """The resamples that are taken at once."""
+    """Return how many resamples are taken together."""
     return max(1, _MAX_NUMBERS // tasks)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_p_values(p_values: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values, in the order given."""
     order = np.argsort(p_values)
     adjusted = np.empty(len(p_values))
-    running = 0.0
+    largest = 0.0
     for rank, index in enumerate(order):
-        running = max(running, (len(p_values) - rank) * p_values[index])
-        adjusted[index] = min(1.0, running)
+        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        adjusted[index] = min(1.0, largest)
     return adjusted.tolist()

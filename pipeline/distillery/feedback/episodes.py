@@ -11,22 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distillery.agents import Agent, Head, Message, cut
-from distillery.agents.chat import opening_of
+from distillery.agents import Agent, PromptPrefix, cut_at_stop
+from distillery.agents.chat import find_initial_observation
+from distillery.core.contracts.messages import Message
 from distillery.core.planner.graph import LIVE
-from distillery.database.sessions import LiveSession
+from distillery.database.sessions import FailedSession
 from distillery.environments.base import Environment, Task
 from distillery.episodes import REPORTED, Episode, Turn
 
 _MAX_TURNS = 200
-_MAX_OPENING = 8_000  # characters
+_MAX_INITIAL_OBSERVATION = 8_000  # characters
 _MAX_TEXT = 4_000  # of a reply, and of an observation
 _MAX_GOAL = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable(Exception):
-    """The session is no episode of this agent.
+    """A session that is no episode of this agent.
 
     Attributes:
         reason: in a word, to be counted by.
@@ -35,12 +36,14 @@ class Unreadable(Exception):
     reason: str
 
 
-def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> Episode:
+def build_episode(session: FailedSession, agent: Agent, environment: Environment) -> Episode:
     """Return a failed session as an episode, without a category. Raises :class:`Unreadable`."""
     try:
-        episode = _episode(session, agent, environment)
-        # the miner reads the episodes of all rounds: one that the environment chokes on would fail each of them
-        environment.read(episode.opening, [(turn.action, turn.observation) for turn in episode.turns if turn.action])
+        episode = _build(session, agent, environment)
+        # the extractor reads the episodes of all rounds: one that the environment chokes on would fail each of them
+        environment.read(
+            episode.initial_observation, [(turn.action, turn.observation) for turn in episode.turns if turn.action]
+        )
     except Unreadable:
         raise
     except Exception as error:  # a plug-in's, of a text that nobody wrote for it
@@ -48,34 +51,34 @@ def episode_of(session: LiveSession, agent: Agent, environment: Environment) -> 
     return episode
 
 
-def of_category(episode: Episode, category: str) -> Episode:
+def set_category(episode: Episode, category: str) -> Episode:
     """Return the episode with its task in a category."""
     return replace(episode, task=replace(episode.task, category=category))
 
 
-def _episode(session: LiveSession, agent: Agent, environment: Environment) -> Episode:
-    messages = [_text(message) for message in session.exchange.messages]
+def _build(session: FailedSession, agent: Agent, environment: Environment) -> Episode:
+    """Return a failed session as an episode that the environment may not be able to read."""
+    messages = [_read(message) for message in session.request.messages]
     first = next((i for i, (role, _) in enumerate(messages) if role == "assistant"), len(messages))
-    head, played = messages[:first], messages[first:]
-    if not head or head[-1][0] != "user" or any(role not in ("system", "user") for role, _ in head):
+    prefix, played = messages[:first], messages[first:]
+    if not prefix or prefix[-1][0] != "user" or any(role not in ("system", "user") for role, _ in prefix):
         raise Unreadable("noTask")
-    played.append(("assistant", session.exchange.answer))
-    turns = _turns(played, agent)
+    played.append(("assistant", session.request.answer))
+    turns = _build_turns(played, agent)
     if not any(turn.action for turn in turns):
         raise Unreadable("noActions")
-    opening = opening_of(head[-1][1])[:_MAX_OPENING]
-    goal = textwrap.shorten(session.task or environment.goal(opening), _MAX_GOAL, placeholder=" ...")
-    named = session.exchange.session
+    initial_observation = find_initial_observation(prefix[-1][1])[:_MAX_INITIAL_OBSERVATION]
+    goal = textwrap.shorten(session.task or environment.goal(initial_observation), _MAX_GOAL, placeholder=" ...")
     return Episode(
         id=0,
-        task=Task(f"{LIVE}/{named}", LIVE, "", goal.rstrip(".")),
+        task=Task(f"{LIVE}/{session.request.session}", LIVE, "", goal.rstrip(".")),
         arm=LIVE,
         seed=0,
         success=False,
         score=session.reward or 0.0,
         stop=REPORTED,
-        opening=opening,
-        head=Head(tuple(_message(role, text[:_MAX_OPENING]) for role, text in head)),
+        initial_observation=initial_observation,
+        prompt_prefix=PromptPrefix(tuple(_build_message(role, text) for role, text in prefix)),
         examples=0,
         hint_ids=(),
         hints=(),
@@ -83,8 +86,11 @@ def _episode(session: LiveSession, agent: Agent, environment: Environment) -> Ep
     )
 
 
-def _turns(played: Sequence[tuple[str, str]], agent: Agent) -> tuple[Turn, ...]:
-    """The turns: each an assistant's message and, for all but the last, a user's. The last ones, if there are many."""
+def _build_turns(played: Sequence[tuple[str, str]], agent: Agent) -> tuple[Turn, ...]:
+    """Return the turns, the last ones if there are many.
+
+    Each is an assistant's message and, for all but the last, a user's.
+    """
     replies, observations = played[::2], [*played[1::2], ("user", "")]
     if len(replies) != len(observations) or any(role != "assistant" for role, _ in replies):
         raise Unreadable("noTurns")
@@ -92,16 +98,18 @@ def _turns(played: Sequence[tuple[str, str]], agent: Agent) -> tuple[Turn, ...]:
         raise Unreadable("noTurns")
     turns = []
     for (_, text), (_, observation) in list(zip(replies, observations, strict=True))[-_MAX_TURNS:]:
-        reply = agent.parse(cut(text, agent.stop)[:_MAX_TEXT])
-        told = observation[:_MAX_TEXT]
-        turns.append(Turn(reply.text, reply.action, told, reply.valid, 0, 0, 0, None, 0.0))
+        reply = agent.parse(cut_at_stop(text, agent.stop)[:_MAX_TEXT])
+        feedback = observation[:_MAX_TEXT]
+        turns.append(Turn(reply.text, reply.action, feedback, reply.valid, 0, 0, 0, None, 0.0))
     return tuple(turns)
 
 
-def _text(message: Mapping[str, Any]) -> tuple[str, str]:
+def _read(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the role and the text of a recorded message."""
     role = str(message.get("role", ""))
     return "system" if role == "developer" else role, str(message.get("content", ""))
 
 
-def _message(role: str, text: str) -> Message:
-    return {"role": "system" if role == "system" else "user", "content": text}
+def _build_message(role: str, text: str) -> Message:
+    """Return a bounded message of the prompt prefix."""
+    return {"role": "system" if role == "system" else "user", "content": text[:_MAX_INITIAL_OBSERVATION]}

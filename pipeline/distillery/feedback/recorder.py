@@ -7,8 +7,8 @@ DISTILLERY_DATABASE_URL       connection string, or
 DISTILLERY_DATABASE_URL_FILE  a file that holds it
 DISTILLERY_RUN                NAMESPACE/NAME
 DISTILLERY_CAPTURE_DIR        folder that the gateway writes into
-DISTILLERY_RETENTION_DAYS     days without news after which a session is deleted
-DISTILLERY_MAX_SESSIONS       the most sessions that are kept
+DISTILLERY_RETENTION_DAYS     days without a new record after which a session is deleted
+DISTILLERY_MAX_SESSIONS       number of sessions that are kept
 DISTILLERY_RECORDER_PORT      /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
 """
 
@@ -27,27 +27,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import psycopg
 from aiohttp import web
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError
 
-from distillery.database import Database, DatabaseAway, DatabaseRefused, dsn_from_environment
-from distillery.database.migrate import migrate
-from distillery.database.runs import UnknownRun, find
-from distillery.database.sessions import Exchange, Outcome, expire, gathered, record
-from distillery.feedback.record import NoRecord, read
+from distillery.core.contracts.capture import InvalidRecord
+from distillery.database import Database, DatabaseAway, DatabaseError, DatabaseRefused, DataError, dsn_from_environment
+from distillery.database.migrate import MigrationError, UnknownRevision, migrate
+from distillery.database.runs import RunStore, UnknownRun
+from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
+from distillery.feedback.record import read
 
 _log = logging.getLogger(__name__)
 
-_AWAY = (DatabaseAway, DatabaseRefused, DBAPIError, OSError, UnknownRun, psycopg.Error)
+_AWAY = (DatabaseAway, DatabaseRefused, MigrationError, OSError, UnknownRun, DatabaseError)
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 _COUNT_SECONDS = 5.0
 _EXPIRE_SECONDS = 600.0
-_LONGEST_WAIT = 60.0
+_MAX_WAIT = 60.0
 _BATCH = 50
-_PATIENCE = 5.0  # of one try; the loop is what is patient
+_PATIENCE = 5.0  # of one try; the loop repeats it
 _CLOSE_SECONDS = 5.0
 
 
@@ -80,15 +78,18 @@ class Settings:
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is not set") from error
         except ValueError as error:
-            raise ValueError(f"a variable of the recorder is no number: {error}") from error
+            raise ValueError(f"a variable of the recorder is not a number: {error}") from error
 
 
 class Recorder:
-    """A recorder that empties the folder; what it knows of the database it asks there.
+    """A recorder that moves the files of the folder into the database.
 
     Args:
         settings: the recorder's.
         database: open; with little patience, for the loop tries again itself.
+
+    Attributes:
+        problem: why nothing is recorded; empty if all is well.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -106,20 +107,20 @@ class Recorder:
         return {"failures": self._failures, "waiting": waiting, "dropped": self._dropped, "problem": self.problem}
 
     async def run(self) -> None:
-        """Record until cancelled; where the database is away, try again later and later."""
-        wait = _LOOK_SECONDS
+        """Record until cancelled; while the database is away, try again after longer and longer times."""
+        wait = _POLL_SECONDS
         while True:
             try:
-                await self.look()
-                self.problem, wait = "", _LOOK_SECONDS
-            except Exception as error:  # a recorder that ends would end its pod's readiness, and so what it serves
+                await self.poll()
+                self.problem, wait = "", _POLL_SECONDS
+            except Exception as error:  # a recorder that ends would end its pod's readiness
                 self._fail(error)
-                wait = min(wait * 2, _LONGEST_WAIT)
+                wait = min(wait * 2, _MAX_WAIT)
             await asyncio.sleep(wait)
 
     def _fail(self, error: Exception) -> None:
-        """Say what is wrong, and no more: errors quote connection strings, and what users wrote."""
-        self._failures, self._counted = 0, -_COUNT_SECONDS  # the last count would start a round that finds none
+        """Log the kind of the error, and no more: errors quote connection strings and texts of users."""
+        self._failures, self._counted = 0, -_COUNT_SECONDS  # the last count would start a round that finds no session
         problem = (
             str(error).strip()
             if isinstance(error, DatabaseAway | DatabaseRefused | UnknownRun)
@@ -130,57 +131,59 @@ class Recorder:
             _log.warning("nothing is recorded: %s%s", problem, where)
         self.problem = problem
         if not isinstance(error, DatabaseAway | OSError):
-            self._run_id = None  # the database may be another one, made anew
+            self._run_id = None  # the database may be another one
 
-    async def look(self) -> None:
-        """Take over what lies in the folder; now and then delete and count."""
+    async def poll(self) -> None:
+        """Record the files of the folder; delete old sessions and count failures when it is time to."""
         if self._run_id is None:
-            await self._arrive()
+            await self._find_run()
         run_id = self._run_id
         assert run_id is not None
-        await self.take_over(run_id)
+        await self.drain(run_id)
         now = time.monotonic()
         if now - self._expired >= _EXPIRE_SECONDS:
             settings = self._settings
-            deleted = await expire(self._database, run_id, days=settings.retention_days, most=settings.max_sessions)
+            deleted = await SessionStore(self._database, run_id).expire(
+                days=settings.retention_days, max_sessions=settings.max_sessions
+            )
             if deleted:
                 _log.info("%d sessions were deleted, too old or too many", deleted)
             self._expired = now
         if now - self._counted >= _COUNT_SECONDS:
-            self._failures, self._counted = await gathered(self._database, run_id), now
+            self._failures, self._counted = await SessionStore(self._database, run_id).count_pending_failures(), now
 
-    async def _arrive(self) -> None:
-        """Bring the schema up, for a run that ended before this version starts no Job for it; find the run."""
+    async def _find_run(self) -> None:
+        """Migrate the schema, for a run that ended before this version starts no Job for it; find the run."""
         try:
             await asyncio.to_thread(migrate, self._settings.dsn)
-        except CommandError as error:  # a schema newer than this version
+        except UnknownRevision as error:  # a schema newer than this version
             _log.warning("the schema is left as it is: %s", error)
-        self._run_id = (await find(self._database, self._settings.run))["id"]
+        self._run_id = (await RunStore(self._database).find(self._settings.run))["id"]
 
-    async def take_over(self, run_id: int) -> None:
-        """Empty the folder. A file that holds no record, or one that the database refuses, is dropped and counted."""
+    async def drain(self, run_id: int) -> None:
+        """Empty the folder. A file without a record, or whose record the database refuses, is dropped and counted."""
         while paths := sorted(self._settings.capture.glob("*.json"))[:_BATCH]:
-            heard = {path: one for path in paths if (one := self._read(path))}
+            records = {path: document for path in paths if (document := self._read(path))}
             try:
-                await record(self._database, run_id, list(heard.values()))
-            except psycopg.DataError:
-                for path, one in heard.items():
+                await SessionStore(self._database, run_id).record(list(records.values()))
+            except DataError:
+                for path, document in records.items():
                     try:
-                        await record(self._database, run_id, [one])
-                    except psycopg.DataError as error:
+                        await SessionStore(self._database, run_id).record([document])
+                    except DataError as error:
                         self._drop(path, error)
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> Exchange | Outcome | None:
+    def _read(self, path: Path) -> RecordedRequest | SessionOutcome | None:
         try:
             return read(path.read_text(encoding="utf-8"))
-        except (NoRecord, UnicodeDecodeError) as error:
+        except (InvalidRecord, UnicodeDecodeError) as error:
             self._drop(path, error)
             return None
 
     def _drop(self, path: Path, error: Exception) -> None:
-        """Count a file that is no use. What it holds may stand in the error, and is not for logs."""
+        """Count and log a file that can't be recorded. The error may quote the file, so its kind alone is logged."""
         self._dropped += 1
         _log.warning("%s is dropped: %s", path.name, type(error).__name__)
 
@@ -214,10 +217,10 @@ async def _run(settings: Settings) -> None:
         try:
             await recorder.run()
         finally:
-            # the gateway has ended, and what it left last is in the folder
+            # the gateway has ended, and its last files are in the folder
             with contextlib.suppress(TimeoutError, *_AWAY):
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await recorder.look()
+                    await recorder.poll()
             await runner.cleanup()
 
 

@@ -1,1 +1,1 @@
-"""From failures to hints, and from the bank of hints back into prompts."""
+"""Hints: extracted from failures, kept in a bank, and retrieved for prompts."""

@@ -18,21 +18,21 @@ EVERY_CATEGORY = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Mention:
+class HintCandidate:
     """A hint as an extractor found it.
 
     Attributes:
         category: of the tasks it is for; :data:`EVERY_CATEGORY` for all.
         text: imperative, normalized.
         episode_ids: the failures it was found in.
-        subject: its subject, if the extractor knows it: of two hints on one subject only the one with more support
-            is kept, and hints on different subjects are never duplicates. Empty if only the text decides.
+        topic: its topic, if the extractor knows it: of two hints on one topic only the one with more support is kept,
+            and hints on different topics are never duplicates. Empty if only the text decides.
     """
 
     category: str
     text: str
     episode_ids: tuple[int, ...]
-    subject: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ExtractionContext:
 
 
 class Extractor(Protocol):
-    """From failed episodes to hints. ``distillery.extractors`` is its group of entry points."""
+    """An extractor of hints from failed episodes. ``distillery.extractors`` is its group of entry points."""
 
     name: ClassVar[str]
 
@@ -70,7 +70,7 @@ class Extractor(Protocol):
         """The language model it asks, recorded with each hint; empty if none."""
         ...
 
-    async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
+    async def extract(self, failures: Sequence[Episode]) -> list[HintCandidate]:
         """Return all hints that the failures of all rounds so far teach.
 
         May keep replies in the database to resume from.
@@ -79,7 +79,7 @@ class Extractor(Protocol):
 
 
 class Retriever(Protocol):
-    """From tasks to hints, once per task, before its first step. ``distillery.retrievers`` is its entry-point group."""
+    """A chooser of hints for tasks, before their first step. ``distillery.retrievers`` is its entry-point group."""
 
     name: ClassVar[str]
 
@@ -93,7 +93,7 @@ class Retriever(Protocol):
 _CONTROL_TOKEN = re.compile(r"<\|[^|>]*\|?>|</?s>|\[/?INST\]|={3,}|`{3,}", re.IGNORECASE)
 
 
-def normalise(text: str, *, max_length: int) -> str:
+def normalize(text: str, *, max_length: int) -> str:
     """Return a hint's text as it is stored and compared; empty if nothing usable is left.
 
     Hints are untrusted: a model wrote them after reading an environment. Control characters, the control tokens of

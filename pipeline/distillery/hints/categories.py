@@ -23,36 +23,36 @@ Vectors = NDArray[np.float32]
 _MAX_CLUSTERS = 8
 _MIN_SILHOUETTE = 0.25
 _MAX_GOALS = 2000
-"""Distinct goals that centres are found from, the first in the order of the tasks."""
+"""Distinct goals that centers are found from, the first in the order of the tasks."""
 _MAX_ITERATIONS = 50
 _MAX_CHARACTERS = 60
 
 
-def categorised(
-    pinned: Mapping[str, Sequence[Task]], embeddings: Mapping[str, str], *, learnt_from: str
+def assign_categories(
+    pinned: Mapping[str, Sequence[Task]], embeddings: Mapping[str, str], *, learned_from: str
 ) -> dict[str, list[Task]]:
     """Return the tasks, each with a category. A new category is a number and its most typical goal.
 
     Args:
         pinned: tasks by purpose.
         embeddings: of their goals, in pgvector's notation.
-        learnt_from: the purpose whose goals decide what categories there are.
+        learned_from: the purpose whose goals decide what categories there are.
     """
-    goals = list(dict.fromkeys(task.goal for task in pinned[learnt_from] if not task.category))[:_MAX_GOALS]
+    goals = list(dict.fromkeys(task.goal for task in pinned[learned_from] if not task.category))[:_MAX_GOALS]
     if not goals:
         return {purpose: list(tasks) for purpose, tasks in pinned.items()}
     vectors = {goal: np.asarray(json.loads(embeddings[goal]), np.float32) for goal in embeddings}
-    points = _unit(np.stack([vectors[goal] for goal in goals]))
-    centres = cluster(points)
-    names = _names(goals, points, centres)
+    points = _normalize(np.stack([vectors[goal] for goal in goals]))
+    centers = cluster(points)
+    names = _name_clusters(goals, points, centers)
 
     def category(task: Task) -> str:
-        return task.category or names[int((centres @ vectors[task.goal]).argmax())]
+        return task.category or names[int((centers @ vectors[task.goal]).argmax())]
 
     return {purpose: [replace(task, category=category(task)) for task in tasks] for purpose, tasks in pinned.items()}
 
 
-def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str, str]) -> list[str]:
+def nearest_categories(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str, str]) -> list[str]:
     """Return, for each goal, the category of the task whose goal is the most similar.
 
     Args:
@@ -60,41 +60,44 @@ def likest(goals: Sequence[str], tasks: Sequence[Task], embeddings: Mapping[str,
         tasks: pinned ones, with their categories.
         embeddings: of all goals, in pgvector's notation.
     """
-    known = _unit(np.stack([np.asarray(json.loads(embeddings[task.goal]), np.float32) for task in tasks]))
+    points = _normalize(np.stack([np.asarray(json.loads(embeddings[task.goal]), np.float32) for task in tasks]))
     return [
-        tasks[int((known @ np.asarray(json.loads(embeddings[goal]), np.float32)).argmax())].category for goal in goals
+        tasks[int((points @ np.asarray(json.loads(embeddings[goal]), np.float32)).argmax())].category for goal in goals
     ]
 
 
 def cluster(points: Vectors) -> Vectors:
     """Return the centers of the clusters, shape (clusters, dimensions), for unit vectors of shape (n, dimensions)."""
-    best, best_score = _unit(points.mean(axis=0, keepdims=True)), _MIN_SILHOUETTE
+    best, best_score = _normalize(points.mean(axis=0, keepdims=True)), _MIN_SILHOUETTE
     for number in range(2, min(_MAX_CLUSTERS, len(points) - 1) + 1):
-        centres = _k_means(points, number)
-        score = _silhouette(points, (points @ centres.T).argmax(axis=1))
+        centers = _find_centers(points, number)
+        score = _compute_silhouette(points, (points @ centers.T).argmax(axis=1))
         if score > best_score:
-            best, best_score = centres, score
+            best, best_score = centers, score
     return best
 
 
-def _k_means(points: Vectors, number: int) -> Vectors:
-    """Lloyd's algorithm from the point next to the mean and, one by one, the points farthest from those chosen."""
+def _find_centers(points: Vectors, number: int) -> Vectors:
+    """Return the centers of Lloyd's algorithm.
+
+    It starts from the point next to the mean and, one by one, the points farthest from those chosen.
+    """
     chosen = [int((points @ points.mean(axis=0)).argmax())]
     while len(chosen) < number:
         chosen.append(int((points @ points[chosen].T).max(axis=1).argmin()))
-    centres = points[chosen]
+    centers = points[chosen]
     for _ in range(_MAX_ITERATIONS):
-        nearest = (points @ centres.T).argmax(axis=1)
+        nearest = (points @ centers.T).argmax(axis=1)
         sums = np.stack([points[nearest == index].sum(axis=0) for index in range(number)])
-        moved = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 0, _unit(sums), centres)
-        if np.allclose(moved, centres):
+        moved = np.where(np.linalg.norm(sums, axis=1, keepdims=True) > 0, _normalize(sums), centers)
+        if np.allclose(moved, centers):
             break
-        centres = moved
-    return centres
+        centers = moved
+    return centers
 
 
-def _silhouette(points: Vectors, nearest: NDArray[np.intp]) -> float:
-    """The mean over all points, by cosine distance; 0 for a point that is a cluster of its own."""
+def _compute_silhouette(points: Vectors, nearest: NDArray[np.intp]) -> float:
+    """Return the mean silhouette by cosine distance; it is 0 for a point that is a cluster of its own."""
     clusters, labels, sizes = np.unique(nearest, return_inverse=True, return_counts=True)
     if len(clusters) == 1:
         return 0.0
@@ -108,17 +111,19 @@ def _silhouette(points: Vectors, nearest: NDArray[np.intp]) -> float:
     return float(np.where(sizes[labels] > 1, scores, 0).mean())
 
 
-def _names(goals: Sequence[str], points: Vectors, centres: Vectors) -> list[str]:
-    likeness = points @ centres.T
-    nearest = likeness.argmax(axis=1)
+def _name_clusters(goals: Sequence[str], points: Vectors, centers: Vectors) -> list[str]:
+    """Return the names of clusters: a number and the most typical goal."""
+    similarity = points @ centers.T
+    nearest = similarity.argmax(axis=1)
     names = []
-    for index in range(len(centres)):
-        members = np.where(nearest == index, likeness[:, index], -np.inf)
+    for index in range(len(centers)):
+        members = np.where(nearest == index, similarity[:, index], -np.inf)
         typical = textwrap.shorten(goals[int(members.argmax())], _MAX_CHARACTERS, placeholder=" ...")
         names.append(f"{index + 1}: {typical}")
     return names
 
 
-def _unit(vectors: Vectors) -> Vectors:
+def _normalize(vectors: Vectors) -> Vectors:
+    """Return the vectors with a length of 1."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)

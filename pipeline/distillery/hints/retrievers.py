@@ -1,4 +1,4 @@
-"""The retrievers: how hints are chosen for a task. All but ``embedding`` are controls that a claim has to beat."""
+"""The retrievers, which choose hints for a task. All but ``embedding`` are controls that a claim has to beat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from distillery.hints.base import EVERY_CATEGORY, Hint
 
 
 class Embedding:
-    """The hints nearest to the task's goal."""
+    """A retriever of the hints nearest to the task's goal."""
 
     name: ClassVar[str] = "embedding"
 
@@ -23,12 +23,12 @@ class Embedding:
         """Search once per distinct goal and category."""
         queries = list(dict.fromkeys((task.goal, task.category) for task in tasks))
         vectors = await self._bank.embedder.vectors([goal for goal, _ in queries])
-        found = {(goal, category): await self._bank.nearest(vectors[goal], category, k) for goal, category in queries}
-        return [found[task.goal, task.category] for task in tasks]
+        nearest = {(goal, category): await self._bank.nearest(vectors[goal], category, k) for goal, category in queries}
+        return [nearest[task.goal, task.category] for task in tasks]
 
 
 class _Listed:
-    """Retrievers that choose from the whole list of hints."""
+    """A retriever that chooses from the whole list of hints."""
 
     def __init__(self, bank: HintBank) -> None:
         self._bank = bank
@@ -42,7 +42,7 @@ class _Listed:
 
 
 class Frequent(_Listed):
-    """The most mentioned hints of the task's category."""
+    """A retriever of the hints of the task's category that have the most support."""
 
     name: ClassVar[str] = "frequent"
 
@@ -52,7 +52,7 @@ class Frequent(_Listed):
 
 
 class Random(_Listed):
-    """Hints of the task's category drawn at random, the same ones for the same task: the placebo."""
+    """A retriever of random hints of the task's category, the same ones for the same task: the placebo."""
 
     name: ClassVar[str] = "random"
 
@@ -63,7 +63,7 @@ class Random(_Listed):
 
 
 class WrongCategory(_Listed):
-    """Hints of other categories drawn at random; none where all hints are for every category."""
+    """A retriever of random hints of other categories; of none where all hints are for every category."""
 
     name: ClassVar[str] = "mismatched"
 
@@ -74,7 +74,7 @@ class WrongCategory(_Listed):
 
 
 class Nothing(_Listed):
-    """No hints."""
+    """A retriever of no hints."""
 
     name: ClassVar[str] = "none"
 

@@ -13,6 +13,7 @@ One bad request costs one prompt, and a server that is away costs a wait:
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import random
 import time
@@ -23,9 +24,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from distillery.agents import Message
-from distillery.llm.pace import Pace, ServerUnavailable, retry_after_seconds
-from distillery.llm.refusals import Cause, Refusal, is_too_long, parameter_fix, read_refusal
+from distillery.core.contracts.messages import Message
+from distillery.llm.refusals import Cause, Refusal, is_too_long, parse_refusal, suggest_parameter_fix
+from distillery.llm.throttle import ServerUnavailable, Throttle, parse_retry_after
 
 __all__ = [
     "ChatClient",
@@ -34,6 +35,7 @@ __all__ = [
     "PromptRefused",
     "PromptTooLong",
     "RequestRefused",
+    "RequestSettings",
     "ServerUnavailable",
 ]
 
@@ -93,7 +95,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """No answer that can be used.
+    """A request that got no usable answer.
 
     Attributes:
         problem: what happened.
@@ -108,45 +110,49 @@ class _Failure:
     retry_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """The settings of a client's requests.
+
+    Attributes:
+        timeout: seconds that one request may take.
+        api_key: sent as a bearer token; never logged.
+        parameters: merged into each request; None leaves a parameter out.
+        field: the field of the specification that names the server, for messages.
+        patience: seconds for which the server may be away.
+        backoff: seconds before the second try; doubles each time up to 15, with full jitter.
+    """
+
+    timeout: float
+    api_key: str = ""
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    field: str = ""
+    patience: float = PATIENCE
+    backoff: float = 0.5
+
+
 class ChatClient:
     """Chat completions of one model of one server; use as an async context manager.
 
     Args:
         base_url: up to and including ``/v1``.
         model: the model's name there.
-        api_key: sent as a bearer token; never logged.
-        parameters: merged into each request; None leaves a parameter out.
-        field: the field of the specification that names the server, for messages.
-        timeout: seconds that one request may take.
-        patience: seconds for which the server may be away.
-        backoff: seconds before the second try; doubles each time up to 15, with full jitter.
+        settings: of its requests.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        api_key: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        field: str = "",
-        timeout: float,
-        patience: float = PATIENCE,
-        backoff: float = 0.5,
-    ) -> None:
+    def __init__(self, base_url: str, model: str, settings: RequestSettings) -> None:
         self.base_url = base_url.rstrip("/")
         self.model = model
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._parameters = parameters or {}
-        self._field = field
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._backoff = backoff
-        self._pace = Pace(self.base_url, patience=patience, hold=2 * backoff)
+        self._settings = settings
+        self._throttle = Throttle(self.base_url, patience=settings.patience, hold=2 * settings.backoff)
         self._refused = (0, 0)  # status, how many in a row
 
     async def __aenter__(self) -> Self:
+        key = self._settings.api_key
         self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
+            connector=aiohttp.TCPConnector(limit=0),
         )
         return self
 
@@ -158,7 +164,7 @@ class ChatClient:
     @property
     def waiting(self) -> bool:
         """True if requests wait for the server now."""
-        return self._pace.waiting
+        return self._throttle.waiting
 
     async def context_length(self) -> int | None:
         """Return the tokens of the model's context where the server lists them (vLLM does), else None.
@@ -183,21 +189,21 @@ class ChatClient:
             RequestRefused: the server refuses every request.
             ServerUnavailable: no request was answered for as long as patience allows.
         """
-        asked = {"temperature": temperature, "max_tokens": max_tokens, **parameters, **self._parameters}
-        sent = {name: value for name, value in asked.items() if value is not None}
+        requested = {"temperature": temperature, "max_tokens": max_tokens, **parameters, **self._settings.parameters}
+        sent = {name: value for name, value in requested.items() if value is not None}
         started = time.monotonic()
         status, answer = await self._send(
             "POST", "/chat/completions", {"model": self.model, "messages": messages, **sent}
         )
         if status >= 400:
-            raise self._refusal(status, read_refusal(status, answer, sent), sent)
+            raise self._count_refusal(status, parse_refusal(status, answer, sent), sent)
         self._refused = (0, 0)
-        completion = _read(answer, time.monotonic() - started)
+        completion = _parse_completion(answer, time.monotonic() - started)
         assert completion is not None, "else it would have been tried again"
         return completion
 
-    def _refusal(self, status: int, refusal: Refusal, sent: Mapping[str, Any]) -> Exception:
-        """The exception for a refusal; :data:`_MAX_REFUSALS` of prompts in a row are one of every request."""
+    def _count_refusal(self, status: int, refusal: Refusal, sent: Mapping[str, Any]) -> Exception:
+        """Return the exception for a refusal; :data:`_MAX_REFUSALS` of prompts in a row are one of every request."""
         problem = f"{self.base_url} answered {status}: {refusal.text}"
         match refusal.cause:
             case Cause.LENGTH:
@@ -205,8 +211,9 @@ class ChatClient:
             case Cause.REQUEST:
                 return RequestRefused(problem)
             case Cause.PARAMETER:
-                fixable = self._field and refusal.parameter in sent
-                fix = f"; {parameter_fix(self._field, refusal.parameter, sent)}" if fixable else ""
+                source = self._settings.field
+                fixable = source and refusal.parameter in sent
+                fix = f"; {suggest_parameter_fix(source, refusal.parameter, sent)}" if fixable else ""
                 return ParameterRefused(problem + fix, refusal.parameter)
             case Cause.PROMPT:
                 last, count = self._refused
@@ -216,29 +223,30 @@ class ChatClient:
                 return PromptRefused(problem)
 
     async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, Any]:
-        """Status and answer, JSON where it is; waits for a server that is away, and tries again on what may pass."""
+        """Return status and answer, parsed if it is JSON; wait for a server that is away, and try again."""
         data = None if body is None else json.dumps(body).encode()
-        own, delay, answers = 0, self._backoff, self._pace.answers
+        failures, delay, answers = 0, self._settings.backoff, self._throttle.answers
         while True:
-            async with self._pace.slot():
+            async with self._throttle.slot():
                 result = await self._try(method, path, data)
                 if not isinstance(result, _Failure):
-                    self._pace.answered()
+                    self._throttle.record_answer()
                     return result
-                own += not result.server
-                if own >= _MAX_FAILURES and self._pace.answers - answers >= _MAX_FAILURES:
-                    raise PromptRefused(f"{result.problem} ({own} times, while others were answered)")
-                self._pace.failed(result.problem, busy=result.busy, retry_after=result.retry_after)
+                failures += not result.server
+                if failures >= _MAX_FAILURES and self._throttle.answers - answers >= _MAX_FAILURES:
+                    raise PromptRefused(f"{result.problem} ({failures} times, while others were answered)")
+                self._throttle.record_failure(result.problem, busy=result.busy, retry_after=result.retry_after)
             await asyncio.sleep(random.uniform(0, delay))  # noqa: S311 - jitter, not a secret
             delay = min(_MAX_BACKOFF, 2 * delay)
 
     async def _try(self, method: str, path: str, data: bytes | None) -> tuple[int, Any] | _Failure:
+        """Send a request once; return status and answer, or a failure if another try may help."""
         headers = {"Content-Type": "application/json"}
         try:
             async with self._session.request(method, self.base_url + path, data=data, headers=headers) as response:
                 raw = await response.read()
         except TimeoutError:
-            return _Failure(f"{self.base_url} did not answer within {self._timeout.total:.0f} s")
+            return _Failure(f"{self.base_url} did not answer within {self._settings.timeout:.0f} s")
         except aiohttp.ClientError as error:
             return _Failure(f"{self.base_url} can't be reached: {error}", server=True)
         text = raw[:200].decode(errors="replace")
@@ -246,7 +254,7 @@ class ChatClient:
             answer = json.loads(raw)
         except ValueError:
             answer = None
-        status = _status(response.status, answer)
+        status = _find_status(response.status, answer)
         if status >= 400 and status != 413 and is_too_long(status, answer or text):
             return status, answer or text  # llama.cpp sent 500, OpenAI sends 429 to what exceeds an account's limit
         if status in (408, 409, 429) or status >= 500:
@@ -254,26 +262,26 @@ class ChatClient:
                 f"{self.base_url} answered {status}: {text}",
                 server=status in (429, 502, 503, 504, 529),
                 busy=status == 429,
-                retry_after=retry_after_seconds(response.headers.get("Retry-After")),
+                retry_after=parse_retry_after(response.headers.get("Retry-After")),
             )
         if status >= 400:
             return status, text if answer is None else answer
         if answer is None:
             return _Failure(f"{self.base_url} answered with no JSON: {text!r}")
-        if method == "POST" and _read(answer, 0.0) is None:
+        if method == "POST" and _parse_completion(answer, 0.0) is None:
             return _Failure(f"{self.base_url} answered with no chat completion: {text!r}")
         return status, answer
 
 
-def _status(status: int, answer: Any) -> int:
-    """The status of a response; some proxies answer 200 and put a provider's status into the error."""
+def _find_status(status: int, answer: Any) -> int:
+    """Return the status of a response; some proxies answer 200 and put a provider's status into the error."""
     error = answer.get("error") if isinstance(answer, dict) and "choices" not in answer else None
     code = error.get("code") if isinstance(error, dict) else None
     return code if status < 400 and isinstance(code, int) and 400 <= code < 600 else status
 
 
-def _read(answer: Any, seconds: float) -> Completion | None:
-    """A chat completion, or None where the answer is none."""
+def _parse_completion(answer: Any, seconds: float) -> Completion | None:
+    """Return a chat completion; None if the answer is malformed."""
     try:
         choice, usage = answer["choices"][0], answer["usage"]
         text = (choice["message"].get("content") or "").replace("\0", "")

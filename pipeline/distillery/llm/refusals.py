@@ -32,7 +32,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal as understood.
+    """A parsed refusal.
 
     Attributes:
         cause: what is to blame.
@@ -45,7 +45,8 @@ class Refusal:
     parameter: str = ""
 
 
-_SHOWN = 300
+_MAX_TEXT = 300
+"""Characters of the server's answer that messages quote."""
 
 _OF_ONE_PROMPT = (400, 413, 422, 451)
 """Statuses that can be one prompt's alone. All others (401, 402, 403, 404, 405, ...) would meet every request."""
@@ -70,7 +71,7 @@ _TOO_LONG = re.compile(
 _SCHEMA = re.compile(r"response_format|json_schema|minItems|maxItems", re.IGNORECASE)
 
 
-def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusal:
+def parse_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusal:
     """Parse a refusal.
 
     Args:
@@ -78,9 +79,9 @@ def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusa
         answer: its body, as JSON or as text.
         sent: names of the parameters that the request had, but for the model and the messages.
     """
-    error = _error(answer)
+    error = _extract_error(answer)
     codes = [str(error.get(key) or "") for key in ("code", "type", "status")]
-    text = (json.dumps(answer) if not isinstance(answer, str) else answer)[:_SHOWN]
+    text = (json.dumps(answer) if not isinstance(answer, str) else answer)[:_MAX_TEXT]
     if is_too_long(status, answer):
         return Refusal(Cause.LENGTH, text)
     if any(code in _FILTER_CODES for code in codes) or _is_moderated(error):
@@ -88,7 +89,7 @@ def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusa
     if status not in _OF_ONE_PROMPT or any(code in _MODEL_CODES for code in codes):
         return Refusal(Cause.REQUEST, text)
     parameter = str(error.get("param") or "").partition(".")[0].partition("[")[0]
-    if parameter not in sent and "response_format" in sent and _SCHEMA.search(_message(error)):
+    if parameter not in sent and "response_format" in sent and _SCHEMA.search(_extract_message(error)):
         parameter = "response_format"
     if parameter in sent or any(code in _PARAMETER_CODES for code in codes):
         return Refusal(Cause.PARAMETER, text, parameter)
@@ -97,12 +98,12 @@ def read_refusal(status: int, answer: Any, sent: Collection[str] = ()) -> Refusa
 
 def is_too_long(status: int, answer: Any) -> bool:
     """Return whether a prompt was refused for its length, by status, code, or the words of a known server."""
-    error = _error(answer)
-    codes = [error.get(key) for key in ("code", "type")]
-    return status == 413 or any(code in _LENGTH_CODES for code in codes) or bool(_TOO_LONG.search(_message(error)))
+    error = _extract_error(answer)
+    has_code = any(error.get(key) in _LENGTH_CODES for key in ("code", "type"))
+    return status == 413 or has_code or bool(_TOO_LONG.search(_extract_message(error)))
 
 
-def parameter_fix(field: str, parameter: str, sent: Mapping[str, Any]) -> str:
+def suggest_parameter_fix(field: str, parameter: str, sent: Mapping[str, Any]) -> str:
     """Return the entry of ``parameters``, of the endpoint at ``field``, with which the request is accepted."""
     fix = f"{parameter}: null"
     if parameter == "max_tokens":
@@ -110,8 +111,8 @@ def parameter_fix(field: str, parameter: str, sent: Mapping[str, Any]) -> str:
     return f"{field}.parameters: write {{{fix}}}"
 
 
-def _error(answer: Any) -> Mapping[str, Any]:
-    """The error object: OpenAI nests it, Gemini puts it into a list, older vLLM sends it bare, and TGI a text."""
+def _extract_error(answer: Any) -> Mapping[str, Any]:
+    """Return the error object: OpenAI nests it, Gemini puts it into a list, older vLLM sends it bare, TGI a text."""
     if isinstance(answer, list) and answer:
         answer = answer[0]
     if not isinstance(answer, dict):
@@ -120,11 +121,12 @@ def _error(answer: Any) -> Mapping[str, Any]:
     return error if isinstance(error, dict) else {"message": error if isinstance(error, str) else json.dumps(error)}
 
 
-def _message(error: Mapping[str, Any]) -> str:
+def _extract_message(error: Mapping[str, Any]) -> str:
+    """Return the message of an error; empty if it has none."""
     return str(error.get("message") or "")
 
 
 def _is_moderated(error: Mapping[str, Any]) -> bool:
-    """OpenRouter answers 403 to one prompt that a moderation flagged, with what it flagged."""
+    """Return whether a moderation flagged the prompt: OpenRouter then answers 403, with the flagged text."""
     metadata = error.get("metadata")
     return isinstance(metadata, dict) and "flagged_input" in metadata

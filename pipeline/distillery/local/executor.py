@@ -15,33 +15,23 @@ from typing import Any
 
 from distillery.core.api import DistillationRun
 from distillery.core.artifacts import ArtifactError, StoreUnavailable
+from distillery.core.child_processes import die_with_parent
 from distillery.core.contracts.stage_config import Server, StageConfig
 from distillery.core.contracts.stage_result import read
+from distillery.core.devices import machine_has_gpu
 from distillery.core.model_files import ModelNotFound
-from distillery.core.planner import Kind, Model, Plan, Stage, StageId, StageState, plan
+from distillery.core.model_servers import serves_merged
+from distillery.core.planner import Kind, Model, Plan, PlanPhase, Stage, StageId, StagePhase, StageState, plan
 from distillery.core.planner.graph import artifact_of
-from distillery.core.served_models import has_gpu, merges
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
-from distillery.database.episodes import free_leases
-from distillery.database.retries import forgive_failed
-from distillery.database.runs import (
-    RunLock,
-    begin_stage,
-    count_driven,
-    end_stage,
-    enter,
-    observe,
-    register,
-    report_progress,
-    stage_rows,
-    uid_of,
-)
-from distillery.database.sessions import gathered
+from distillery.database.episodes import EpisodeStore
+from distillery.database.runs import RunLock, RunStore
+from distillery.database.sessions import SessionStore
+from distillery.database.stages import StageStore
 from distillery.local.servers import Servers
 from distillery.local.workers import work as run_workers
 from distillery.local.workspace import folder_of, identity_of, store_of, store_uri
-from distillery.serving.process import die_with_parent
 from distillery.serving.vllm import ServerFailed
 
 _log = logging.getLogger(__name__)
@@ -93,19 +83,19 @@ class LocalExecutor:
             RunLocked: another process drives this run.
         """
         async with Database(self._dsn) as database:
-            run_id = await enter(database, self._run)
+            run_id = await RunStore(database).enter(self._run)
             async with RunLock(self._dsn, run_id) as lock:
                 # what another process runs by is not replaced under its hands
-                await register(database, self._run)
+                await RunStore(database).register(self._run)
                 # why a stage failed may be fixed by now
-                await forgive_failed(database, run_id, self._run.spec)
-                uid = await uid_of(database, run_id)
-                rows = await stage_rows(database, run_id)
+                await StageStore(database, run_id).forget_failures(self._run.spec)
+                uid = await RunStore(database).read_uid(run_id)
+                rows = await StageStore(database, run_id).read()
                 self._identity = identity_of(self._run, uid, rows)
                 self._store = store_of(self._run, uid, rows)
                 self._servers = Servers(self._run.spec, self._store, self._folder / "logs" / "vllm.log")
-                # whoever held the lock before is gone, and its processes died with it
-                await free_leases(database, run_id)
+                # the process that held the lock before is gone, and its workers died with it
+                await EpisodeStore(database, run_id).release_all()
                 for draft in await asyncio.to_thread(self._store.sweep, 0):
                     _log.info("removed %s, which a process left that died", draft)
                 watch = asyncio.create_task(self._keep_database())
@@ -128,8 +118,9 @@ class LocalExecutor:
             await asyncio.sleep(2.0)
 
     async def _drive(self, database: Database, run_id: int, lock: RunLock) -> Plan:
+        """Start stages and record their ends, until the run is complete, failed or waits; return the last plan."""
         while True:
-            states = await observe(database, run_id)
+            states = await StageStore(database, run_id).read_states()
             ours = {stage.id for stage in self._tasks.values()}
             # a stage that was running when its driver died simply starts again; one that failed may hold the result of
             # an earlier attempt, which prepared for something else, and has failed all the same
@@ -137,34 +128,35 @@ class LocalExecutor:
                 sid: state
                 for sid, state in states.items()
                 if sid in ours
-                or state.phase == "failed"
-                or (state.phase != "running" and self._identity.wrote(state.result))
+                or state.phase == StagePhase.FAILED
+                or (state.phase != StagePhase.RUNNING and self._identity.wrote(state.result))
             }
-            current = plan(self._run.spec, known, failures=await gathered(database, run_id))
-            if current.phase != "Running" and not self._tasks:
-                self._show(Progress(self._run, current, await stage_rows(database, run_id)))
+            failures = await SessionStore(database, run_id).count_pending_failures()
+            current = plan(self._run.spec, known, failures=failures)
+            if current.phase != PlanPhase.RUNNING and not self._tasks:
+                self._show(Progress(self._run, current, await StageStore(database, run_id).read()))
                 return current
-            for stage in self._startable(current):
+            for stage in self._select_startable(current):
                 before = known.get(stage.id)
-                attempt = 1 + (before.attempts if before and before.phase == "failed" else 0)
-                await begin_stage(database, run_id, stage.id, attempt)
+                attempt = 1 + (before.attempts if before and before.phase == StagePhase.FAILED else 0)
+                await StageStore(database, run_id).begin(stage.id, attempt)
                 self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
-            self._show(Progress(self._run, current, await stage_rows(database, run_id)))
+            self._show(Progress(self._run, current, await StageStore(database, run_id).read()))
             done, _ = await asyncio.wait(self._tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 stage = self._tasks.pop(task)
-                await end_stage(database, run_id, stage.id, task.result())
+                await StageStore(database, run_id).end(stage.id, task.result())
             await lock.ensure()
 
-    def _startable(self, current: Plan) -> list[Stage]:
-        """Which of the plan's stages fit on this machine now.
+    def _select_startable(self, current: Plan) -> list[Stage]:
+        """Return the plan's stages that fit on this machine now.
 
         Stages that need a server run alone, those first whose model is at hand; the others share the processors.
         """
-        if current.phase != "Running":
+        if current.phase != PlanPhase.RUNNING:
             return []
         running = list(self._tasks.values())
-        waiting = [stage for stage in current.start if stage.id not in {r.id for r in running}]
+        waiting = [stage for stage in current.ready if stage.id not in {r.id for r in running}]
         playing = [stage for stage in waiting if stage.player]
         others = [stage for stage in waiting if not stage.player]
         if any(stage.player for stage in running):
@@ -173,37 +165,38 @@ class LocalExecutor:
         if not running and at_hand:
             return at_hand[:1]
         if others:
-            return others[: max(0, _side_by_side() - len(running))]
+            return others[: max(0, _max_concurrent_stages() - len(running))]
         return playing[:1] if not running else []
 
     async def _perform(self, database: Database, stage: Stage, run_id: int, attempt: int) -> StageState:
-        """One attempt at a stage, from its server to its result."""
+        """Attempt a stage, from its server to its result."""
         try:
             server = None
             if stage.player:
                 server = await self._serve(database, stage.id, run_id, stage.player)
-            elif has_gpu() and stage.id.kind is Kind.TRAIN:
+            elif machine_has_gpu() and stage.id.kind is Kind.TRAIN:
                 await self._servers.stop()  # a server takes the whole of the GPU's memory
             return await self._run_process(stage, attempt, server)
         except ModelNotFound as error:
-            return StageState("failed", attempt, permanent=True, message=str(error))
+            return StageState(StagePhase.FAILED, attempt, permanent=True, message=str(error))
         except (ServerFailed, ArtifactError) as error:
-            return StageState("failed", attempt, message=str(error))
+            return StageState(StagePhase.FAILED, attempt, message=str(error))
 
     async def _serve(self, database: Database, sid: StageId, run_id: int, model: Model) -> Server:
-        """A server for a model; while it starts, the progress shows the end of its log."""
-        sharing = max(1, await count_driven(database, socket.gethostname()))
+        """Return a server for a model; while it starts, the progress shows the end of its log."""
+        sharing = max(1, await RunStore(database).count_driven(socket.gethostname()))
         starting = asyncio.create_task(self._servers.serve(model, sharing=sharing))
         try:
             while not self._servers.suits(model) and not starting.done():
                 unit = self._servers.describe_start()
-                await report_progress(database, run_id, sid, done=0, total=0, unit=unit)
+                await StageStore(database, run_id).report_progress(sid, done=0, total=0, unit=unit)
                 await asyncio.wait([starting], timeout=2.0)
             return await starting
         finally:
             starting.cancel()
 
     async def _run_process(self, stage: Stage, attempt: int, server: Server | None) -> StageState:
+        """Run a stage's processes to their ends, and return its state."""
         name = str(stage.id)
         work = self._folder / "work" / name
         work.mkdir(parents=True, exist_ok=True)
@@ -217,7 +210,7 @@ class LocalExecutor:
                 stage,
                 identity=self._identity,
                 server=server,
-                merge=merges(self._run.spec, gpu=has_gpu()),
+                merge=serves_merged(self._run.spec, gpu=machine_has_gpu()),
                 store=store_uri(self._run),
                 cache=self._folder / "cache",
                 work=work,
@@ -233,15 +226,15 @@ class LocalExecutor:
         try:
             ended = run_workers(start, workers, max_retries=retries)
             codes = await asyncio.wait_for(
-                self._with_server_kept(ended, keep=bool(stage.player)), settings.timeout_seconds
+                self._keep_server_meanwhile(ended, keep=bool(stage.player)), settings.timeout_seconds
             )
         except TimeoutError:
             message = f"took longer than spec.stages.{stage.id.kind}.timeoutSeconds: {settings.timeout_seconds}"
-            return StageState("failed", attempt, message=message)
-        return await self._state(stage.id, attempt + retries, codes, outcomes)
+            return StageState(StagePhase.FAILED, attempt, message=message)
+        return await self._find_state(stage.id, attempt + retries, codes, outcomes)
 
-    async def _with_server_kept(self, ended: Coroutine[Any, Any, list[int]], *, keep: bool) -> list[int]:
-        """The exit codes of workers, once all ended; the server that they use is kept up until then."""
+    async def _keep_server_meanwhile(self, ended: Coroutine[Any, Any, list[int]], *, keep: bool) -> list[int]:
+        """Return the exit codes of workers, once all ended; keep the server that they use up until then."""
         codes = asyncio.create_task(ended)
         keeper = [asyncio.create_task(self._servers.keep())] if keep else []
         try:
@@ -258,9 +251,10 @@ class LocalExecutor:
             await asyncio.gather(codes, *keeper, return_exceptions=True)
 
     async def _start_process(self, stage: Stage, config: Path, index: int) -> asyncio.subprocess.Process:
+        """Start one worker of a stage, with a log of its own."""
         logs = self._folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        threads = max(1, (os.cpu_count() or 1) // (_side_by_side() if stage.id.kind is Kind.TRAIN else 1))
+        threads = max(1, (os.cpu_count() or 1) // (_max_concurrent_stages() if stage.id.kind is Kind.TRAIN else 1))
         with (logs / f"{stage.id}{f'-{index}' if index else ''}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -280,26 +274,26 @@ class LocalExecutor:
                 preexec_fn=die_with_parent,
             )
 
-    async def _state(self, sid: StageId, attempt: int, codes: list[int], outcomes: list[Path]) -> StageState:
-        """How an attempt ended, from exit codes, the messages left and the artifact.
+    async def _find_state(self, sid: StageId, attempt: int, codes: list[int], outcomes: list[Path]) -> StageState:
+        """Return how an attempt ended, by exit codes, the results left and the artifact.
 
         A worker ends well once nothing of the stage is left to do, so that one is enough.
         """
         if 0 not in codes:
             left = [read(path.read_text(encoding="utf-8"), attempt=attempt) for path in outcomes if path.exists()]
-            failures = [state for state in left if state and state.phase == "failed"]
+            failures = [state for state in left if state and state.phase == StagePhase.FAILED]
             if failures:
                 return next((state for state in failures if state.permanent), failures[0])
             log = self._folder / "logs" / f"{sid}.log"
-            return StageState("failed", attempt, message=f"ended with code {codes[0]} and no word; see {log}")
+            return StageState(StagePhase.FAILED, attempt, message=f"ended with code {codes[0]} and no word; see {log}")
         try:
-            published = await self._published(artifact_of(sid, self._run.spec.environment.tasks.evaluate))
-            return StageState("succeeded", attempt, result=published)
+            published = await self._read_manifest(artifact_of(sid, self._run.spec.environment.tasks.evaluate))
+            return StageState(StagePhase.SUCCEEDED, attempt, result=published)
         except ArtifactError as error:
-            return StageState("failed", attempt, message=str(error))
+            return StageState(StagePhase.FAILED, attempt, message=str(error))
 
-    async def _published(self, name: str) -> dict[str, Any]:
-        """The manifest of what a stage's workers published. A store that is away is waited for: the work is done."""
+    async def _read_manifest(self, name: str) -> dict[str, Any]:
+        """Return the manifest of a published stage; wait for a store that is away, for the work is done."""
         deadline = time.monotonic() + _STORE_SECONDS
         while True:
             try:
@@ -311,6 +305,6 @@ class LocalExecutor:
                 await asyncio.sleep(_STORE_POLL_SECONDS)
 
 
-def _side_by_side() -> int:
-    """How many stages without a server run at once: a GPU is not shared; processors are, two of them at least."""
-    return 1 if has_gpu() else min(4, os.cpu_count() or 1)
+def _max_concurrent_stages() -> int:
+    """Return how many stages without a server run concurrently: a GPU is not shared, processors are."""
+    return 1 if machine_has_gpu() else min(4, os.cpu_count() or 1)

@@ -9,14 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from distillery.core.api import DistillationRun, Spec
-from distillery.core.api.spec.models import Endpoint
 from distillery.core.artifacts import Store
-from distillery.core.contracts.stage_config import Server, endpoint_field
+from distillery.core.contracts.stage_config import Server
+from distillery.core.devices import machine_has_gpu
 from distillery.core.model_files import resolve
+from distillery.core.model_servers import ServedModel, endpoint_of, external_server, served_model
 from distillery.core.planner import Model, StageId, StageState, plan
 from distillery.core.planner.graph import BASE, candidate_of
-from distillery.core.served_models import has_gpu, served
-from distillery.core.vllm_arguments import ServedModel
 from distillery.serving.vllm import ServerFailed, VllmServer
 
 _log = logging.getLogger(__name__)
@@ -42,28 +41,27 @@ class Servers:
 
     def suits(self, model: Model) -> bool:
         """Return whether a model is available without starting a server, which takes a minute or more."""
-        if self._endpoint(model):
+        if endpoint_of(model, self._spec):
             return True
-        return self._server is not None and self._server.can_show(served_here(model, self._spec, self._store))
+        return self._server is not None and self._server.can_show(find_served_model(model, self._spec, self._store))
 
     async def serve(self, model: Model, *, sharing: int = 1) -> Server:
         """Return a server for a model; ``sharing`` is the number of runs that share its processors.
 
         Raises :class:`ServerFailed`, :class:`ModelNotFound` or :class:`ArtifactError`.
         """
-        endpoint = self._endpoint(model)
-        if endpoint:
-            return Server.of(endpoint, field=endpoint_field(model))
-        wanted = served_here(model, self._spec, self._store)
-        if self._server and not (self._server.can_show(wanted) and await self._server.healthy()):
+        if external := external_server(model, self._spec):
+            return external
+        target = find_served_model(model, self._spec, self._store)
+        if self._server and not (self._server.can_show(target) and await self._server.healthy()):
             await self.stop()
         if self._server is None:
-            _log.info("starting vLLM with %s", wanted.weights)
+            _log.info("starting vLLM with %s", target.weights)
             arguments = self._spec.model_server.extra_args
-            self._server = await VllmServer(wanted, self._log, arguments=arguments, sharing=sharing).start()
+            self._server = await VllmServer(target, self._log, arguments=arguments, sharing=sharing).start()
         else:
-            await self._server.show(wanted)
-        return Server(base_url=self._server.base_url, model=wanted.name)
+            await self._server.show(target)
+        return Server(base_url=self._server.base_url, model=target.name)
 
     def describe_start(self) -> str:
         """Return the message for a person who waits for the server: its log, and the log's last line."""
@@ -94,29 +92,22 @@ class Servers:
         if server:
             await server.stop()
 
-    def _endpoint(self, model: Model) -> Endpoint | None:
-        models = self._spec.models
-        if model.kind == "teacher":
-            assert models.teacher is not None
-            return models.teacher.endpoint
-        return models.student.endpoint if model.kind == "base" else None
 
-
-def served_here(model: Model, spec: Spec, store: Store) -> ServedModel:
+def find_served_model(model: Model, spec: Spec, store: Store) -> ServedModel:
     """Return the arguments of a vLLM on this machine for a model of the run: checked, and as local folders."""
     artifacts, digest = "", ""
     if model.trained_by:
         folder, manifest = store.open(str(model.trained_by))
         artifacts, digest = str(folder.parent), manifest["student"]
-    wanted = served(model, spec, gpu=has_gpu(), artifacts=artifacts, digest=digest)
-    return replace(wanted, base=str(resolve(wanted.base, wanted.revision)), revision=None)
+    served = served_model(model, spec, gpu=machine_has_gpu(), artifacts=artifacts, digest=digest)
+    return replace(served, base=str(resolve(served.base, served.revision)), revision=None)
 
 
 class NothingToServe(RuntimeError):
     """The run has no such student; the message says which there are."""
 
 
-def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState], round: int | None) -> Model:
+def select_model(run: DistillationRun, observed: Mapping[StageId, StageState], round: int | None) -> Model:
     """Return the model that ``distillery serve`` starts: the student promoted last, or that of a round.
 
     Args:
@@ -145,9 +136,9 @@ def model_to_serve(run: DistillationRun, observed: Mapping[StageId, StageState],
     return candidate_of(round)
 
 
-def served_to_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:
+def find_model_for_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:
     """Return the arguments of the server that ``distillery serve`` starts: the same weights under the run's name.
 
     An adapter is loaded when the server starts, so that no endpoint that changes it has to be open.
     """
-    return replace(served_here(model, run.spec, store), name=run.metadata.name)
+    return replace(find_served_model(model, run.spec, store), name=run.metadata.name)

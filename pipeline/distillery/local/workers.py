@@ -31,6 +31,7 @@ async def work(start: Callable[[int], Awaitable[Process]], count: int, *, max_re
     processes: dict[int, Process] = {}
 
     async def run(index: int) -> int:
+        """Run a worker until it ends for good, and return its exit code."""
         for retries in range(max_retries, -1, -1):
             processes[index] = await start(index)
             code = await processes[index].wait()

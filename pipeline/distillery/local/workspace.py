@@ -7,16 +7,14 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-import psycopg
-
 from distillery.core.api import DistillationRun
 from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, Store, store_at
 from distillery.core.planner.graph import PREPARE
-from distillery.database import Row, dsn_from_environment
+from distillery.database import ConnectionFailed, Row, dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.database.runs import recorded_results
+from distillery.database.stages import recorded_results
 
 
 class SetupError(Exception):
@@ -106,7 +104,7 @@ def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
     if dsn:
         try:
             migrate(dsn)
-        except psycopg.OperationalError as error:
+        except ConnectionFailed as error:
             raise SetupError(f"DISTILLERY_DATABASE_URL: {' '.join(str(error).split())}") from error
         yield dsn, None
         return
@@ -117,6 +115,7 @@ def database() -> Generator[tuple[str, EmbeddedPostgres | None]]:
 
 
 def _make_home() -> None:
+    """Make the folder of runs. Raises :class:`SetupError`."""
     folder = home()
     variable = "DISTILLERY_HOME" if "DISTILLERY_HOME" in os.environ else "the folder of runs (set DISTILLERY_HOME)"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from distillery.core.api import Spec
-from distillery.core.api.problems import Problem, near, shown
+from distillery.core.api.problems import Problem, format_value, suggest_name
 from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
 from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
 
@@ -17,13 +17,15 @@ def plugins_are_installed(spec: Spec, facts: Facts) -> Iterator[Problem]:
     for group, (path, name) in named_plugins(spec).items():
         installed = facts.installed[group]
         if name not in installed:
-            yield Problem(path, shown(name), f"no {group[:-1]} of this name is installed; {near(name, installed)}")
+            yield Problem(
+                path, format_value(name), f"no {group[:-1]} of this name is installed; {suggest_name(name, installed)}"
+            )
 
 
 def plugins_can_be_loaded(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem for each plug-in that can't be imported, and for an environment that can't be built."""
-    values = {path: shown(name) for path, name in named_plugins(spec).values()}
-    values["spec.environment.options"] = shown(spec.environment.options)
+    values = {path: format_value(name) for path, name in named_plugins(spec).values()}
+    values["spec.environment.options"] = format_value(spec.environment.options)
     for path, error in facts.plugins.errors.items():
         yield Problem(path, values.get(path, ""), error)
 
@@ -32,11 +34,11 @@ def held_out_split_is_named(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem if the split of the held-out tasks is not known."""
     environment = facts.plugins.environment
     if environment and not held_out_split(spec, environment.held_out_split):
-        known = f": {', '.join(environment.splits)}" if environment.splits else ""
+        splits = f": {', '.join(environment.splits)}" if environment.splits else ""
         yield Problem(
             "spec.environment.tasks.evaluateSplit",
             "",
-            f"is missing; {spec.environment.name} has no default: name the split of the held-out tasks{known}",
+            f"is missing; {spec.environment.name} has no default: name the split of the held-out tasks{splits}",
         )
 
 
@@ -46,7 +48,7 @@ def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
     if environment is None:
         return
     held_out = held_out_split(spec, environment.held_out_split)
-    written = "" if tasks.evaluate_split is None else shown(tasks.evaluate_split)
+    written = "" if tasks.evaluate_split is None else format_value(tasks.evaluate_split)
     fields = {"train": ("spec.environment.tasks.train", "")}
     if held_out and held_out != "train":
         fields[held_out] = ("spec.environment.tasks.evaluateSplit", written)
@@ -54,14 +56,14 @@ def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
         if split in environment.split_errors:
             yield Problem(path, value, environment.split_errors[split])
         elif environment.splits and split not in environment.splits:
-            known = ", ".join(environment.splits)
-            yield Problem(path, value, f"there is no split {split!r} of {environment.source}; there are {known}")
-    wanted = {"spec.environment.tasks.train": ("train", tasks.train, 0)}
+            existing = ", ".join(environment.splits)
+            yield Problem(path, value, f"there is no split {split!r} of {environment.source}; there are {existing}")
+    needed = {"spec.environment.tasks.train": ("train", tasks.train, 0)}
     if held_out:
-        wanted["spec.environment.tasks.evaluate"] = (
+        needed["spec.environment.tasks.evaluate"] = (
             (held_out, tasks.evaluate, tasks.train) if held_out == "train" else (held_out, tasks.evaluate, 0)
         )
-    for path, (split, number, taken) in wanted.items():
+    for path, (split, number, taken) in needed.items():
         available = environment.splits.get(split)
         if available is not None and number > (left := max(0, available - taken)):
             yield Problem(

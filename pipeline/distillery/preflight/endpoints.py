@@ -9,11 +9,18 @@ from typing import Any
 
 from distillery.core import plugins
 from distillery.core.api import Spec
-from distillery.core.api.problems import Problem, shown
+from distillery.core.api.problems import Problem, format_value
 from distillery.core.api.spec.models import Endpoint
 from distillery.core.secrets import SecretNotFound, read_secret
 from distillery.hints.extractors import llm
-from distillery.llm.client import ChatClient, ParameterRefused, PromptRefused, RequestRefused, ServerUnavailable
+from distillery.llm.client import (
+    ChatClient,
+    ParameterRefused,
+    PromptRefused,
+    RequestRefused,
+    RequestSettings,
+    ServerUnavailable,
+)
 from distillery.preflight.facts import extractor_of
 
 SECONDS = 60.0
@@ -39,30 +46,30 @@ class Request:
     parameters: Mapping[str, Any]
 
 
-def requests(spec: Spec) -> list[Request]:
+def list_requests(spec: Spec) -> list[Request]:
     """Return one request for each endpoint that the run will use."""
-    models, made = spec.models, list[Request]()
+    models, result = spec.models, list[Request]()
     agent = plugins.load("agents", spec.agent.name)
     play = {"max_tokens": spec.agent.max_tokens or agent.max_tokens, "stop": list(agent.stop)}
     if models.student.endpoint:
         parameters = {**play, "temperature": spec.rollout.temperature}
-        made.append(Request("spec.models.student.endpoint", models.student.endpoint, parameters))
+        result.append(Request("spec.models.student.endpoint", models.student.endpoint, parameters))
     if models.teacher and models.teacher.endpoint:
         temperature = (
             spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
         )
-        made.append(
+        result.append(
             Request("spec.models.teacher.endpoint", models.teacher.endpoint, {**play, "temperature": temperature})
         )
     if models.extractor and extractor_of(spec) == llm.LanguageModel.name:
-        strictest, *_ = llm.response_formats(spec.hints.max_per_failure)
+        strictest, *_ = llm.list_response_formats(spec.hints.max_per_failure)
         parameters = {
             "max_tokens": models.extractor.max_tokens,
             "temperature": 0.0,
             "response_format": strictest,
         }
-        made.append(Request("spec.models.extractor.endpoint", models.extractor.endpoint, parameters))
-    return made
+        result.append(Request("spec.models.extractor.endpoint", models.extractor.endpoint, parameters))
+    return result
 
 
 async def ask_endpoints(spec: Spec, *, seconds: float) -> list[Problem]:
@@ -72,10 +79,11 @@ async def ask_endpoints(spec: Spec, *, seconds: float) -> list[Problem]:
     Raises:
         EndpointAway: one can't be reached, or answers with nothing that could be used.
     """
-    return [problem for request in requests(spec) if (problem := await _ask(request, seconds))]
+    return [problem for request in list_requests(spec) if (problem := await _ask(request, seconds))]
 
 
 async def _ask(request: Request, seconds: float) -> Problem | None:
+    """Return the problem that one endpoint reports; None if it replies."""
     endpoint = request.endpoint
     key = endpoint.api_key_secret_ref
     try:
@@ -86,21 +94,23 @@ async def _ask(request: Request, seconds: float) -> Problem | None:
         client = ChatClient(
             endpoint.base_url,
             endpoint.model,
-            api_key=api_key,
-            parameters=endpoint.parameters,
-            field=request.path,
-            timeout=seconds,
-            patience=seconds,
+            RequestSettings(
+                api_key=api_key,
+                parameters=endpoint.parameters,
+                field=request.path,
+                timeout=seconds,
+                patience=seconds,
+            ),
         )
         async with asyncio.timeout(seconds), client:
             await client.complete([{"role": "user", "content": _QUESTION}], **request.parameters)
     except (RequestRefused, PromptRefused) as error:
         if isinstance(error, ParameterRefused) and error.parameter == "response_format":
             return None  # the extractor asks in other ways then
-        return Problem(request.path, shown(endpoint.model), f"refused a chat completion: {error}")
+        return Problem(request.path, format_value(endpoint.model), f"refused a chat completion: {error}")
     except ServerUnavailable as error:
-        raise EndpointAway(Problem(request.path, shown(endpoint.model), str(error))) from error
+        raise EndpointAway(Problem(request.path, format_value(endpoint.model), str(error))) from error
     except TimeoutError as error:
         reason = f"{endpoint.base_url} gave no chat completion within {seconds:g} s: is the server up?"
-        raise EndpointAway(Problem(request.path, shown(endpoint.model), reason)) from error
+        raise EndpointAway(Problem(request.path, format_value(endpoint.model), reason)) from error
     return None

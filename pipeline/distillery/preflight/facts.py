@@ -64,13 +64,13 @@ class Facts:
     gpu: bool | None = None
 
 
-def gather(spec: Spec, found: PluginFacts, *, gpu: bool | None) -> Facts:
+def gather(spec: Spec, findings: PluginFacts, *, gpu: bool | None) -> Facts:
     """Collect the facts of this machine: plug-ins, folders of models, secrets. Downloads nothing."""
     return Facts(
         installed={group: plugins.installed(group) for group in plugins.GROUPS},
-        plugins=found,
-        model_errors=_model_errors(spec),
-        secret_errors=_secret_errors(spec),
+        plugins=findings,
+        model_errors=_find_model_errors(spec),
+        secret_errors=_find_secret_errors(spec),
         gpu=gpu,
     )
 
@@ -96,7 +96,8 @@ def named_plugins(spec: Spec) -> dict[str, tuple[str, str]]:
     }
 
 
-def _model_errors(spec: Spec) -> dict[str, str]:
+def _find_model_errors(spec: Spec) -> dict[str, str]:
+    """Return the folders of models that can't be used, by field."""
     models = {"spec.models.student.model": (spec.models.student.model, spec.models.student.revision)}
     if spec.models.teacher and spec.models.teacher.model:
         models["spec.models.teacher.model"] = (spec.models.teacher.model, spec.models.teacher.revision)
@@ -110,7 +111,8 @@ def _model_errors(spec: Spec) -> dict[str, str]:
     return errors
 
 
-def _secret_errors(spec: Spec) -> dict[str, str]:
+def _find_secret_errors(spec: Spec) -> dict[str, str]:
+    """Return the keys of Secrets that can't be read, by field."""
     models = spec.models
     endpoints = {
         "spec.models.student.endpoint": models.student.endpoint,

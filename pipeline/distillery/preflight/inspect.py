@@ -42,10 +42,11 @@ def inspect(spec: Spec, *, trainer: bool) -> PluginFacts:
 
 
 def _describe(environment: Environment, spec: Spec) -> EnvironmentFacts:
+    """Return the facts about an environment."""
     splits, split_errors = environment.splits(), dict[str, str]()
     if not splits and type(environment).prepare is Environment.prepare:
-        wanted = ["train", held_out_split(spec, environment.held_out_split)]
-        splits, split_errors = _count(environment, [split for split in wanted if split])
+        needed = ["train", held_out_split(spec, environment.held_out_split)]
+        splits, split_errors = _count(environment, [split for split in needed if split])
     return EnvironmentFacts(
         source=environment.source,
         held_out_split=environment.held_out_split,
@@ -56,6 +57,7 @@ def _describe(environment: Environment, spec: Spec) -> EnvironmentFacts:
 
 
 def _count(environment: Environment, splits: list[str]) -> tuple[Mapping[str, int | None], Mapping[str, str]]:
+    """Return the number of tasks by split, and why those of others can't be listed."""
     counts, errors = dict[str, int | None](), dict[str, str]()
     for split in splits:
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from distillery.core import plugins
 from distillery.core.api import DistillationRun, Spec, canonical, parse
-from distillery.core.api.problems import Problem, shown
+from distillery.core.api.problems import Problem, format_value
 from distillery.environments.pool.worker import claim_pipes, describe
 from distillery.preflight.endpoints import EndpointAway, ask_endpoints
 from distillery.preflight.facts import EnvironmentFacts, PluginFacts
@@ -54,23 +54,25 @@ async def probe(run: DistillationRun, *, endpoints: bool, play: bool) -> Answer:
     try:
         output, errors = await asyncio.wait_for(process.communicate(request.encode()), limit)
     except TimeoutError:
-        return _lost(f"did not end within {limit:g} s")
+        return _answer_without_process(f"did not end within {limit:g} s")
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     try:
-        return _read(json.loads(output))
+        return _parse_answer(json.loads(output))
     except (ValueError, KeyError, TypeError):
         last = errors.decode(errors="replace").strip().splitlines()[-1:]
-        return _lost(": ".join([f"ended its process with code {process.returncode}", *last]))
+        return _answer_without_process(": ".join([f"ended its process with code {process.returncode}", *last]))
 
 
-def _lost(how: str) -> Answer:
+def _answer_without_process(how: str) -> Answer:
+    """Return the answer of a process that died or hung."""
     return Answer(PluginFacts({"spec.environment.name": f"building it {how}"}))
 
 
-def _read(answer: dict[str, Any]) -> Answer:
+def _parse_answer(answer: dict[str, Any]) -> Answer:
+    """Parse an answer."""
     environment, trial = answer["plugins"]["environment"], answer["trial"]
     return Answer(
         PluginFacts(answer["plugins"]["errors"], EnvironmentFacts(**environment) if environment else None),
@@ -81,21 +83,21 @@ def _read(answer: dict[str, Any]) -> Answer:
 
 async def answer(spec: Spec, *, endpoints: bool, play: bool) -> Answer:
     """Probe a specification, in the process made for it."""
-    found = inspect(spec, trainer=False)
+    findings = inspect(spec, trainer=False)
     problems, trial = list[Problem](), None
     agent = spec.agent.name
-    if endpoints and agent in plugins.installed("agents") and "spec.agent.name" not in found.errors:
+    if endpoints and agent in plugins.installed("agents") and "spec.agent.name" not in findings.errors:
         try:
             problems += await ask_endpoints(spec, seconds=_ENDPOINT_SECONDS)
         except EndpointAway as error:
             problems.append(error.problem)
-    if play and found.environment and not found.errors:
+    if play and findings.environment and not findings.errors:
         try:
             trial = await play_one(spec)
         except (Exception, SystemExit) as error:
-            name = shown(spec.environment.name)
+            name = format_value(spec.environment.name)
             problems.append(Problem("spec.environment.name", name, f"a task can't be played: {describe(error)}"))
-    return Answer(found, problems, trial)
+    return Answer(findings, problems, trial)
 
 
 def main() -> None:
@@ -103,8 +105,8 @@ def main() -> None:
     requests, answers = claim_pipes()
     request = json.loads(requests.read())
     run = parse(request["document"])
-    found = asyncio.run(answer(run.spec, endpoints=request["endpoints"], play=request["play"]))
-    json.dump(asdict(found), answers)
+    result = asyncio.run(answer(run.spec, endpoints=request["endpoints"], play=request["play"]))
+    json.dump(asdict(result), answers)
     answers.flush()
 
 

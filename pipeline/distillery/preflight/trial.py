@@ -6,11 +6,12 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from distillery.agents import Agent, Message
+from distillery.agents import Agent
 from distillery.core import plugins
 from distillery.core.api import Spec
+from distillery.core.contracts.messages import Message
 from distillery.environments.base import Environment
-from distillery.environments.pool.pool import EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,11 @@ async def play_one(spec: Spec) -> Trial:
         environment.prepare({"train": 1})
         agent: Agent = plugins.load("agents", spec.agent.name)(environment)
         task = environment.catalog("train")[0]
-        async with EnvironmentPool(
-            spec.environment.name,
-            spec.environment.plugin_options,
-            folder,
-            processes=1,
-            step_timeout=spec.rollout.step_timeout_seconds,
-        ) as pool:
+        config = EnvironmentConfig(spec.environment.name, spec.environment.plugin_options, folder)
+        async with EnvironmentPool(config, processes=1, step_timeout=spec.rollout.step_timeout_seconds) as pool:
             session, opening = await pool.open(task)
             examples = agent.examples if spec.agent.few_shot_examples is None else spec.agent.few_shot_examples
-            head = agent.head(task, opening.text, hints=(), examples=examples)
+            prefix = agent.build_prefix(task, opening.text, hints=(), examples=examples)
             action = _harmless(environment)
             observation = await session.step(action)
             await session.close()
@@ -64,7 +60,7 @@ async def play_one(spec: Spec) -> Trial:
     return Trial(
         task=task.id,
         goal=task.goal,
-        prompt=list(head.messages),
+        prompt=list(prefix.messages),
         action=action,
         observation=observation.text,
         valid=observation.valid,
@@ -73,12 +69,13 @@ async def play_one(spec: Spec) -> Trial:
 
 
 def _harmless(environment: Environment) -> str:
-    """A command that changes little, if it is carried out at all."""
+    """Return a command that changes little, if it is carried out at all."""
     verbs = environment.verbs
     return "look" if not verbs or "look" in verbs else verbs[0]
 
 
 def _shown(fact: dict[str, object]) -> str:
+    """Return a fact as a line of text."""
     kind = fact.pop("kind")
     conditions = fact.pop("conditions")
     values = [str(value) for value in fact.values() if value]

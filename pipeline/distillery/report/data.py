@@ -21,8 +21,9 @@ from distillery.core.planner.graph import (
 )
 from distillery.core.planner.prepared import open_prepared
 from distillery.database import Database
-from distillery.database.extractions import extraction_tokens
-from distillery.database.runs import stage_rows
+from distillery.database.episodes import EpisodeStore
+from distillery.database.extractions import ExtractionStore
+from distillery.database.stages import StageStore
 from distillery.hints.bank import HintBank
 from distillery.report.pairs import solved_pairs
 
@@ -30,7 +31,7 @@ _PLAYS = (Kind.ROLLOUT, Kind.TEACH, Kind.EVALUATE)
 
 
 class NoReport(Exception):
-    """No round of the run has ended yet."""
+    """A request for the report of a run of which no round has ended."""
 
 
 async def build_report(
@@ -52,7 +53,7 @@ async def build_report(
     Raises:
         NoReport: no round ended.
     """
-    stages = {row["name"]: row for row in await stage_rows(database, run_id)}
+    stages = {row["name"]: row for row in await StageStore(database, run_id).read()}
     results = dict(ended)
     for name, row in stages.items():
         if name.endswith("-promote") and row["result"]:
@@ -61,21 +62,21 @@ async def build_report(
         raise NoReport(f"no round of run {run.key} has ended yet; see distillery status {run.key}")
     spec = run.spec
     _, prepared = open_prepared(store, spec.environment.tasks.evaluate)
-    bank = HintBank(database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name)
+    bank = HintBank.of(run, database)
     rounds = [
-        {"round": number, **_without_files(results[number]), **_round_facts(number, stages)}
+        {"round": number, **_drop_files(results[number]), **_describe_round(number, stages)}
         for number in sorted(results)
     ]
     last = rounds[-1]
-    extracted = await extraction_tokens(database, run_id)
-    told = [_stage(name, row, extracted) for name, row in stages.items()]
+    extracted = await ExtractionStore(database).count_tokens(run_id)
+    stage_facts = [_describe_stage(name, row, extracted) for name, row in stages.items()]
     return {
         "run": run.key,
-        **_dates(stages.values()),
-        "settings": settings_of(run),
-        "adapter": _adapter(store, rounds),
-        "next": next_commands(run.key, rounds),
-        "summary": summary(last),
+        **_find_dates(stages.values()),
+        "settings": list_settings(run),
+        "adapter": _find_adapter(store, rounds),
+        "next": suggest_commands(run.key, rounds),
+        "summary": summarize(last),
         "distillery": __version__,
         "environment": prepared["environment"],
         "tasks": prepared["tasks"],
@@ -88,14 +89,14 @@ async def build_report(
         "gate": last["gate"],
         "promoted": last["promoted"],
         "rounds": rounds,
-        "hints": [hint_facts(row) for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))],
-        "episodes": await solved_pairs(database, run_id, round=last["round"]),
-        "tokens": _sum([stage["tokens"] for stage in told if stage["tokens"]]),
-        "stages": told,
+        "hints": [describe_hint(row) for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))],
+        "episodes": await solved_pairs(EpisodeStore(database, run_id), round=last["round"]),
+        "tokens": _sum_tokens([stage["tokens"] for stage in stage_facts if stage["tokens"]]),
+        "stages": stage_facts,
     }
 
 
-def settings_of(run: DistillationRun) -> dict[str, Any]:
+def list_settings(run: DistillationRun) -> dict[str, Any]:
     """Return the settings that differ from the defaults, and every seed, by their paths."""
     given = flatten(without_defaults(run)["spec"], "spec")
     return {
@@ -105,8 +106,8 @@ def settings_of(run: DistillationRun) -> dict[str, Any]:
     }
 
 
-def _dates(stages: Collection[Mapping[str, Any]]) -> dict[str, str | None]:
-    """When the first stage started, and when the last one that ended did."""
+def _find_dates(stages: Collection[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Return when the first stage started, and when the last one that ended did."""
     ends = [row["finished_at"] for row in stages if row["finished_at"]]
     return {
         "started": min(row["started_at"] for row in stages).isoformat(),
@@ -114,8 +115,8 @@ def _dates(stages: Collection[Mapping[str, Any]]) -> dict[str, str | None]:
     }
 
 
-def _adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The adapter of the student promoted last, or of the last one that was trained; None if it is not there."""
+def _find_adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the adapter of the student promoted last, or of the last one that was trained; None if it is not there."""
     trained = [one for one in rounds if one["student"]]
     chosen = [one for one in trained if one["promoted"]] or trained
     if not chosen:
@@ -128,7 +129,7 @@ def _adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any
     return {"round": number, "place": place, "digest": chosen[-1]["student"]}
 
 
-def next_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def suggest_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """Return the commands that make sense after the last round, each with its purpose."""
     last = rounds[-1]
     commands = list[dict[str, str]]()
@@ -143,7 +144,7 @@ def next_commands(key: str, rounds: Sequence[Mapping[str, Any]]) -> list[dict[st
     return [*commands, {"command": f"distillery hints {key}", "purpose": "see all hints"}]
 
 
-def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
+def describe_hint(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a hint with its origin and the success of episodes with it and without it."""
     return {
         "text": row["text"],
@@ -159,7 +160,7 @@ def hint_facts(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def summary(ended: Mapping[str, Any]) -> str:
+def summarize(ended: Mapping[str, Any]) -> str:
     """Describe the end of a round in plain words: how much was solved, what became of the student, and why."""
     base, student = ended["arms"].get(BASELINE), ended["arms"].get(CANDIDATE)
     fate = "Promoted." if ended["promoted"] else "Not promoted."
@@ -172,9 +173,13 @@ def summary(ended: Mapping[str, Any]) -> str:
     )
 
 
-def _stage(name: str, row: Mapping[str, Any], extracted: Mapping[int, dict[str, int | None]]) -> dict[str, Any]:
-    """When a stage ran, and what it cost in tokens: those that its arms played, that the extractor used on failures of
-    its round, or that its student read.
+def _describe_stage(
+    name: str, row: Mapping[str, Any], extracted: Mapping[int, dict[str, int | None]]
+) -> dict[str, Any]:
+    """Return when a stage ran, and its tokens.
+
+    The tokens are those that its arms played, that the extractor used on failures of its round, or that its student
+    read.
     """
     result, sid = row["result"] or {}, StageId.parse(name)
     arms = list(result.get("arms", {}).values()) if sid.kind in _PLAYS else []
@@ -188,22 +193,23 @@ def _stage(name: str, row: Mapping[str, Any], extracted: Mapping[int, dict[str, 
         "finished": row["finished_at"].isoformat() if row["finished_at"] else None,
         "seconds": (row["finished_at"] - row["started_at"]).total_seconds() if row["finished_at"] else None,
         "episodes": sum(arm["n"] for arm in arms) if arms else None,
-        "tokens": _sum(
-            [
-                {"prompt": a["promptTokens"], "completion": a["completionTokens"], "cached": a["cachedTokens"]}
-                for a in arms
-            ]
-        )
-        if arms
-        else extracted.get(sid.round)
-        if sid.kind is Kind.HINTS
-        else None,
+        "tokens": _sum_played_tokens(arms) if arms else extracted.get(sid.round) if sid.kind is Kind.HINTS else None,
         "tokensRead": result.get("metrics", {}).get("tokens"),
     }
 
 
-def _sum(tokens: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
-    """Tokens together; those from the server's cache are None unless every server told of them."""
+def _sum_played_tokens(arms: Sequence[Mapping[str, Any]]) -> dict[str, int | None]:
+    """Return the tokens that the arms of a stage played."""
+    return _sum_tokens(
+        [
+            {"prompt": arm["promptTokens"], "completion": arm["completionTokens"], "cached": arm["cachedTokens"]}
+            for arm in arms
+        ]
+    )
+
+
+def _sum_tokens(tokens: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
+    """Return the tokens together; those from the server's cache are None unless every server reported them."""
     cached = [count["cached"] for count in tokens]
     return {
         "prompt": sum(count["prompt"] or 0 for count in tokens),
@@ -212,8 +218,8 @@ def _sum(tokens: Sequence[Mapping[str, int | None]]) -> dict[str, int | None]:
     }
 
 
-def _round_facts(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the round learnt from: its play on training tasks, its hints, its students."""
+def _describe_round(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the round learned from: its play on training tasks, its hints, its students."""
 
     def result(name: str) -> dict[str, Any]:
         row = stages.get(f"r{number}-{name}")
@@ -225,14 +231,14 @@ def _round_facts(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dict[s
     prefix = f"r{number}-train-"
     return {
         "training": {arm: played[arm] for arm in (OWN, TEACHER, PLACEBO_TEACHER) if arm in played},
-        "bank": _without_files(result("hints")),
+        "bank": _drop_files(result("hints")),
         "students": {
-            name.removeprefix(prefix): _without_files(row["result"])
+            name.removeprefix(prefix): _drop_files(row["result"])
             for name, row in stages.items()
             if name.startswith(prefix) and row["result"]
         },
     }
 
 
-def _without_files(result: Mapping[str, Any]) -> dict[str, Any]:
+def _drop_files(result: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in ("files", "run", "stage")}

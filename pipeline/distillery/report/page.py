@@ -10,8 +10,18 @@ from typing import Any
 import jinja2
 
 from distillery.core.planner.graph import BASELINE, CANDIDATE
-from distillery.formatting import cached_share, clock, count, duration, moment, p_value, percent, points, short
-from distillery.report.charts import arms_chart, rounds_chart, stages_chart
+from distillery.formatting import (
+    compute_cached_share,
+    format_clock,
+    format_count,
+    format_duration,
+    format_p_value,
+    format_percent,
+    format_points,
+    format_short,
+    format_time,
+)
+from distillery.report.charts import draw_arms, draw_rounds, draw_stages
 from distillery.report.pairs import clip
 
 # A page stays small however long the run was.
@@ -33,7 +43,7 @@ _SUFFIXES = {
 }
 
 
-def write(report: Mapping[str, Any], folder: Path) -> None:
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write ``report.json`` and ``report.html``."""
     (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(render_page(report), encoding="utf-8")
@@ -49,16 +59,16 @@ def render_page(report: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     filters: dict[str, Any] = {
-        "percent": percent,
-        "points": points,
-        "p": p_value,
-        "duration": duration,
-        "count": count,
-        "short": short,
-        "cached": cached_share,
+        "percent": format_percent,
+        "points": format_points,
+        "p": format_p_value,
+        "duration": format_duration,
+        "count": format_count,
+        "short": format_short,
+        "cached": compute_cached_share,
         "clip": clip,
-        "moment": moment,
-        "place": place,
+        "moment": format_time,
+        "place": shorten_path,
         "value": lambda value: json.dumps(value, ensure_ascii=False),
     }
     environment.filters.update(filters)
@@ -68,36 +78,36 @@ def render_page(report: Mapping[str, Any]) -> str:
         hints=report["hints"][:_HINTS_SHOWN],
         stages=stages,
         candidate=CANDIDATE,
-        legend=legend(report["arms"]),
+        legend=build_legend(report["arms"]),
         gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, BASELINE)), None),
-        arms_chart=arms_chart(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
-        rounds_chart=rounds_chart(report["rounds"]) if len(report["rounds"]) > 1 else "",
-        stages_chart=stages_chart(stages, notes=[_note(stage) for stage in stages]),
+        arms_chart=draw_arms(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
+        rounds_chart=draw_rounds(report["rounds"]) if len(report["rounds"]) > 1 else "",
+        stages_chart=draw_stages(stages, notes=[_describe_cost(stage) for stage in stages]),
     )
 
 
-def legend(arms: Collection[str]) -> list[tuple[str, str]]:
+def build_legend(arms: Collection[str]) -> list[tuple[str, str]]:
     """Return the arms that were played and the suffixes of their names, each with its meaning."""
     used = [suffix for suffix in _SUFFIXES if any(arm.endswith(suffix) for arm in arms)]
-    names = {_without_suffix(arm) for arm in arms}
+    names = {_drop_suffix(arm) for arm in arms}
     return [
         *((arm, text) for arm, text in _ARMS.items() if arm in names),
         *((suffix, _SUFFIXES[suffix]) for suffix in used),
     ]
 
 
-def place(model: str) -> str:
+def shorten_path(model: str) -> str:
     """Return a model's name, or the end of its path. The settings have all of it."""
     return "/".join(["…", *Path(model).parts[-2:]]) if len(Path(model).parts) > 3 and model.startswith("/") else model
 
 
-def _without_suffix(arm: str) -> str:
+def _drop_suffix(arm: str) -> str:
     return next((arm.removesuffix(suffix) for suffix in _SUFFIXES if arm.endswith(suffix)), arm)
 
 
-def _note(stage: Mapping[str, Any]) -> str:
-    """A stage's cost, as it stands at its bar."""
+def _describe_cost(stage: Mapping[str, Any]) -> str:
+    """Return the note at a stage's bar: its duration and its tokens."""
     tokens = stage["tokens"]
     used = tokens["prompt"] + tokens["completion"] if tokens else stage["tokensRead"]
-    took = clock(stage["seconds"]) if stage["seconds"] is not None else stage["phase"]
-    return f"{took} · {short(used)} tokens" if used else took
+    took = format_clock(stage["seconds"]) if stage["seconds"] is not None else stage["phase"]
+    return f"{took} · {format_short(used)} tokens" if used else took

@@ -1,1 +1,1 @@
-"""Playing episodes: many at once, against any OpenAI-compatible server."""
+"""The play of episodes: many together, with any OpenAI-compatible server."""

@@ -1,4 +1,4 @@
-"""One episode, from the opening to its end."""
+"""One episode, from the initial observation to its end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 from dataclasses import dataclass
 from functools import cache
 
-from distillery.agents import Agent, Head, cut
-from distillery.database.episodes import Lease
+from distillery.agents import Agent, PromptPrefix, cut_at_stop
+from distillery.database.episode_queue import Lease
 from distillery.environments.pool import wire
 from distillery.environments.pool.pool import EnvironmentPool
-from distillery.episodes import Episode, Turn, history
+from distillery.episodes import Episode, Turn, build_history
 from distillery.llm.client import ChatClient, Completion, PromptRefused, PromptTooLong
 
 _log = logging.getLogger(__name__)
@@ -40,99 +40,113 @@ class Budget:
     context_length: int | None = None
 
 
-async def play(
-    lease: Lease, *, agent: Agent, examples: int, environments: EnvironmentPool, client: ChatClient, budget: Budget
-) -> Episode:
-    """Play a leased episode to its end.
+@dataclass(frozen=True, slots=True)
+class Player:
+    """A player of leased episodes.
 
-    Raises:
-        EnvironmentFailure: the environment broke; the attempt counts for nothing.
-        ServerUnavailable, RequestRefused: from the client.
+    Attributes:
+        agent: the prompt format.
+        examples: worked examples in the prompt.
+        environments: where sessions are opened.
+        client: of the model that replies.
     """
-    session, observation = await environments.open(lease.task)
-    try:
-        opening = observation.text
-        head = agent.head(lease.task, opening, hints=lease.hints, examples=examples)
-        turns: list[Turn] = []
-        first_turn, steps, success, score, problem = 0, 0, False, 0.0, ""
-        while True:
-            first_turn = _first_turn_that_fits(turns, first_turn, budget)
-            try:
-                completion, first_turn = await _reply(client, head, turns, first_turn, agent, budget)
-            except PromptTooLong as refusal:
-                stop = "context"
-                problem = "" if turns else f"the first prompt does not fit into the server's context: {refusal}"
-                break
-            except PromptRefused as refusal:
-                stop, problem = "refused", str(refusal)
-                _log.warning("episode of task %s ends: %s", lease.task.id, problem)
-                break
-            if "\n" in agent.stop and not completion.text and completion.finish_reason == "stop":
-                _log_empty_replies(agent.name)
-            reply = agent.parse(cut(completion.text, agent.stop))
-            answer, valid, done = reply.answer, reply.valid, False
-            if reply.action is not None:
-                observation = await session.step(reply.action)
-                answer, valid, done = observation.text, observation.valid, observation.done
-                success, score, steps = observation.success, observation.score, steps + 1
-            turns.append(
-                Turn(
-                    reply.text,
-                    reply.action,
-                    answer,
-                    valid,
-                    first_turn,
-                    completion.prompt_tokens,
-                    completion.completion_tokens,
-                    completion.cached_tokens,
-                    completion.seconds,
-                    _finish_reason(completion, reply.text),
-                )
-            )
-            stop = _reason_to_stop(turns, steps, done, success, budget)
-            if stop:
-                break
-    finally:
-        await session.close()
-    return Episode(
-        id=lease.episode_id,
-        task=lease.task,
-        arm=lease.arm,
-        seed=lease.seed,
-        success=success,
-        score=score,
-        stop=stop,
-        opening=opening,
-        head=head,
-        examples=examples,
-        hint_ids=lease.hint_ids,
-        hints=lease.hints,
-        turns=tuple(turns),
-        error=wire.storable(problem),
-    )
 
+    agent: Agent
+    examples: int
+    environments: EnvironmentPool
+    client: ChatClient
 
-async def _reply(
-    client: ChatClient, head: Head, turns: list[Turn], first_turn: int, agent: Agent, budget: Budget
-) -> tuple[Completion, int]:
-    """The model's next reply, and the oldest turn that was in the prompt. Raises :class:`PromptTooLong`."""
-    while True:
+    async def play(self, lease: Lease, budget: Budget) -> Episode:
+        """Play a leased episode to its end.
+
+        Raises:
+            EnvironmentFailure: the environment broke; the attempt counts for nothing.
+            ServerUnavailable, RequestRefused: from the client.
+        """
+        agent = self.agent
+        session, observation = await self.environments.open(lease.task)
         try:
-            completion = await client.complete(
-                history(head.messages, turns, first_turn),
-                temperature=budget.temperature,
-                max_tokens=budget.max_tokens,
-                stop=list(agent.stop),
-            )
-            return completion, first_turn
-        except PromptTooLong:
-            if first_turn >= len(turns) - 1:
-                raise
-            first_turn += max(1, (len(turns) - first_turn) // 2)
+            initial_observation = observation.text
+            prefix = agent.build_prefix(lease.task, initial_observation, hints=lease.hints, examples=self.examples)
+            turns: list[Turn] = []
+            first_turn, steps, success, score, problem = 0, 0, False, 0.0, ""
+            while True:
+                first_turn = _find_first_turn(turns, first_turn, budget)
+                try:
+                    completion, first_turn = await self._complete(prefix, turns, first_turn, budget)
+                except PromptTooLong as refusal:
+                    stop = "context"
+                    problem = "" if turns else f"the first prompt does not fit into the server's context: {refusal}"
+                    break
+                except PromptRefused as refusal:
+                    stop, problem = "refused", str(refusal)
+                    _log.warning("episode of task %s ends: %s", lease.task.id, problem)
+                    break
+                if "\n" in agent.stop and not completion.text and completion.finish_reason == "stop":
+                    _log_empty_replies(agent.name)
+                reply = agent.parse(cut_at_stop(completion.text, agent.stop))
+                feedback, valid, done = reply.feedback, reply.valid, False
+                if reply.action is not None:
+                    observation = await session.step(reply.action)
+                    feedback, valid, done = observation.text, observation.valid, observation.done
+                    success, score, steps = observation.success, observation.score, steps + 1
+                turns.append(
+                    Turn(
+                        reply.text,
+                        reply.action,
+                        feedback,
+                        valid,
+                        first_turn,
+                        completion.prompt_tokens,
+                        completion.completion_tokens,
+                        completion.cached_tokens,
+                        completion.seconds,
+                        _find_finish_reason(completion, reply.text),
+                    )
+                )
+                stop = _find_stop_reason(turns, budget, steps=steps, done=done, success=success)
+                if stop:
+                    break
+        finally:
+            await session.close()
+        return Episode(
+            id=lease.episode_id,
+            task=lease.task,
+            arm=lease.arm,
+            seed=lease.seed,
+            success=success,
+            score=score,
+            stop=stop,
+            initial_observation=initial_observation,
+            prompt_prefix=prefix,
+            examples=self.examples,
+            hint_ids=lease.hint_ids,
+            hints=lease.hints,
+            turns=tuple(turns),
+            error=wire.to_storable(problem),
+        )
+
+    async def _complete(
+        self, prefix: PromptPrefix, turns: list[Turn], first_turn: int, budget: Budget
+    ) -> tuple[Completion, int]:
+        """Return the model's next reply, and the oldest turn that was in the prompt. Raises :class:`PromptTooLong`."""
+        while True:
+            try:
+                completion = await self.client.complete(
+                    build_history(prefix.messages, turns, first_turn),
+                    temperature=budget.temperature,
+                    max_tokens=budget.max_tokens,
+                    stop=list(self.agent.stop),
+                )
+                return completion, first_turn
+            except PromptTooLong:
+                if first_turn >= len(turns) - 1:
+                    raise
+                first_turn += max(1, (len(turns) - first_turn) // 2)
 
 
-def _finish_reason(completion: Completion, read: str) -> str:
-    """Why a reply ended: one of which the agent read only a part, up to its own stop, ended there."""
+def _find_finish_reason(completion: Completion, read: str) -> str:
+    """Return why a reply ended. One of which the agent read only a part, up to its own stop, ended there."""
     whole, part = (" ".join(text.split()) for text in (completion.text, read))
     return completion.finish_reason if whole.endswith(part) else "stop"
 
@@ -146,10 +160,10 @@ def _log_empty_replies(agent: str) -> None:
     )
 
 
-def _first_turn_that_fits(turns: list[Turn], first_turn: int, budget: Budget) -> int:
-    """Drop the oldest turns, never the head, before a prompt grows too long.
+def _find_first_turn(turns: list[Turn], first_turn: int, budget: Budget) -> int:
+    """Return the oldest turn to keep, before a prompt grows too long; the prefix is never dropped.
 
-    Half of the room is freed at once, so that the prompts after it can grow again on a cached beginning.
+    Half of the context is freed at once, so that the prompts after it can grow again on a cached beginning.
     """
     if budget.context_length is None or not turns:
         return first_turn
@@ -157,18 +171,19 @@ def _first_turn_that_fits(turns: list[Turn], first_turn: int, budget: Budget) ->
     expected = last.prompt_tokens + last.completion_tokens + len(last.observation) // _CHARACTERS_PER_TOKEN + 16
     if expected + budget.max_tokens <= budget.context_length:
         return first_turn
-    room = (budget.context_length - budget.max_tokens - turns[0].prompt_tokens) // 2
+    tokens_left = (budget.context_length - budget.max_tokens - turns[0].prompt_tokens) // 2
     kept = len(turns)
     while kept > first_turn + 1:
         turn = turns[kept - 1]
-        room -= turn.completion_tokens + len(turn.observation) // _CHARACTERS_PER_TOKEN + 16
-        if room < 0:
+        tokens_left -= turn.completion_tokens + len(turn.observation) // _CHARACTERS_PER_TOKEN + 16
+        if tokens_left < 0:
             break
         kept -= 1
     return min(kept, len(turns) - 1)
 
 
-def _reason_to_stop(turns: list[Turn], steps: int, done: bool, success: bool, budget: Budget) -> str:
+def _find_stop_reason(turns: list[Turn], budget: Budget, *, steps: int, done: bool, success: bool) -> str:
+    """Return the stop reason of an episode; empty while it continues."""
     if done:
         return "success" if success else "done"
     if steps >= budget.max_steps:

@@ -17,7 +17,7 @@ from distillery.core.model_files import ModelNotFound, resolve
 
 
 def main() -> None:
-    """Fetch. Exit code 78 where a model can't be had, 1 where an artifact can't."""
+    """Fetch the files. Exit with code 78 if a model is not available, and with 1 if an artifact is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a repository or a folder")
     parser.add_argument("--revision", help="the commit of a repository")
@@ -34,7 +34,7 @@ def main() -> None:
             run = Identity.parse(options.run)
             store = store_at(options.store, run, cache=options.cache, endpoint_url=options.endpoint_url)
             folder = store.open(options.artifact, student=options.student)[0]
-            print(_at(options.cache / run.key / options.artifact, folder))
+            print(_link(options.cache / run.key / options.artifact, folder))
     except ModelNotFound as error:
         print(error, file=sys.stderr)
         sys.exit(78)
@@ -43,8 +43,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _at(place: Path, folder: Path) -> Path:
-    """Where the server looks for an artifact: one that an earlier version wrote lies elsewhere, and gets a link."""
+def _link(place: Path, folder: Path) -> Path:
+    """Return the folder in which the server looks for an artifact; link it to one that an earlier version wrote."""
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):  # another pod does the same

@@ -22,9 +22,9 @@ from typing import Any, Self
 
 import aiohttp
 
-from distillery.core.served_models import has_gpu
-from distillery.core.vllm_arguments import ServedModel, server_arguments, server_environment
-from distillery.serving.process import die_with_parent, free_port, is_free
+from distillery.core.child_processes import die_with_parent, free_port, is_free
+from distillery.core.devices import machine_has_gpu
+from distillery.core.model_servers import ServedModel, server_arguments, server_environment
 
 _log = logging.getLogger(__name__)
 
@@ -85,9 +85,9 @@ class VllmServer:
         try:
             while not await self.healthy():
                 if self._process.returncode is not None:
-                    raise ServerFailed(f"vLLM ended with code {self._process.returncode}:\n{self._end_of_log()}")
+                    raise ServerFailed(f"vLLM ended with code {self._process.returncode}:\n{self._tail_log()}")
                 if time.monotonic() > deadline:
-                    raise ServerFailed(f"vLLM did not answer within {_START_SECONDS} s:\n{self._end_of_log()}")
+                    raise ServerFailed(f"vLLM did not answer within {_START_SECONDS} s:\n{self._tail_log()}")
                 await asyncio.sleep(0.5)
         except BaseException:
             await self.stop()
@@ -101,7 +101,7 @@ class VllmServer:
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # what it started still holds its memory
-        _log.warning("vLLM ended with code %s and is started again:\n%s", self._process.returncode, self._end_of_log())
+        _log.warning("vLLM ended with code %s and is started again:\n%s", self._process.returncode, self._tail_log())
         self._adapters.clear()
         return await self.start()
 
@@ -158,6 +158,7 @@ class VllmServer:
         return await self._process.wait()
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> None:
+        """Send a request to one of vLLM's endpoints for developers. Raises :class:`ServerFailed`."""
         timeout = aiohttp.ClientTimeout(total=300)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
@@ -169,16 +170,19 @@ class VllmServer:
                 raise ServerFailed(f"vLLM refused {path} with {answer.status}: {(await answer.text())[:500]}")
 
     def _url(self, path: str) -> str:
+        """Return the URL of a path of the server."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def _command(self) -> list[str]:
-        arguments = server_arguments(self.model, port=self.port, gpu=has_gpu(), load_adapter=not self.private)
+        """Return the command that starts the server."""
+        arguments = server_arguments(self.model, port=self.port, gpu=machine_has_gpu(), load_adapter=not self.private)
         return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, *self.arguments]
 
     def _environment(self) -> dict[str, str]:
+        """Return the environment variables of the process."""
         environment = {
-            **server_environment(gpu=has_gpu()),
-            **({} if has_gpu() else _threads(self.sharing)),
+            **server_environment(gpu=machine_has_gpu()),
+            **({} if machine_has_gpu() else _share_threads(self.sharing)),
             **os.environ,
         }
         if self._sockets:
@@ -188,12 +192,13 @@ class VllmServer:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
         return environment
 
-    def _end_of_log(self) -> str:
+    def _tail_log(self) -> str:
+        """Return the last lines of the log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-15:])
 
 
-def _threads(sharing: int) -> dict[str, str]:
-    """A run's share of the threads that vLLM would take, not bound to cores: servers of two runs would share those."""
+def _share_threads(sharing: int) -> dict[str, str]:
+    """Return a run's share of the threads that vLLM would take, not bound to cores that another run would share."""
     threads = ((os.cpu_count() or 1) - 1) // sharing
     return {"OMP_NUM_THREADS": str(max(1, threads)), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -1,12 +1,13 @@
-"""Stage evaluate: a model plays the pinned held-out tasks, in the arms that are its own.
+"""Stage evaluate: a model plays the pinned held-out tasks in its arms.
 
 python -m distillery.stages.evaluate CONFIG
 """
 
 from __future__ import annotations
 
-from distillery.stages.runtime.arms import play_arms
-from distillery.stages.runtime.runner import Result, StageContext, run_stage
+from distillery.stages.runtime.context import StageContext
+from distillery.stages.runtime.played_arms import play_arms
+from distillery.stages.runtime.runner import Result, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
@@ -15,7 +16,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     if context.config.server is None:
         return {"heldOutTasks": tasks.evaluate, "arms": {}}, None
     temperatures = [evaluation.temperature] * evaluation.rollouts_per_task
-    arms = await play_arms(context, context.pinned("evaluate"), temperatures=temperatures)
+    arms = await play_arms(context, context.prepared.tasks("evaluate"), temperatures=temperatures)
     return {"heldOutTasks": tasks.evaluate, "arms": arms}, None
 
 

@@ -1,4 +1,4 @@
-"""Stage prepare: everything that can be wrong is found before anything is spent; tasks are pinned, games generated.
+"""Stage prepare: check everything before anything is spent, generate the environment's material, pin the tasks.
 
 python -m distillery.stages.prepare CONFIG
 """
@@ -9,27 +9,28 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.agents import Agent
-from distillery.core import plugins
 from distillery.core.api import CannotRun, Spec
 from distillery.core.artifacts import digest_of
 from distillery.core.model_files import resolve
 from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Report, Task
 from distillery.environments.pool import wire
-from distillery.hints.categories import categorised
+from distillery.hints.categories import assign_categories
 from distillery.hints.embedder import Embedder
 from distillery.preflight import endpoints
 from distillery.preflight.checks import check
 from distillery.preflight.endpoints import ask_endpoints
 from distillery.preflight.facts import gather, held_out_split
 from distillery.preflight.inspect import inspect
-from distillery.stages.runtime.runner import Result, StageContext, StageFailure, Terminated, run_stage
+from distillery.stages.runtime.context import StageContext
+from distillery.stages.runtime.failures import StageFailure, Terminated
+from distillery.stages.runtime.prepared_run import load_agent, open_environment, read_tasks
+from distillery.stages.runtime.runner import Result, run_stage
 
 _log = logging.getLogger(__name__)
 
@@ -47,13 +48,13 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     draft = context.store.draft(context.config.stage)
     folder = draft / "environment"
     folder.mkdir()
-    environment = context.environment_in(folder)
+    environment = open_environment(spec, folder)
     tasks, split = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
-    wanted = {"train": tasks.train}
-    wanted[split] = wanted.get(split, 0) + tasks.evaluate
-    await asyncio.to_thread(environment.prepare, wanted, report=_reporter(context))
-    found = pin(environment, spec, await _pinned_before(context))
-    pinned = await _categorised(context, found.tasks)
+    counts = {"train": tasks.train}
+    counts[split] = counts.get(split, 0) + tasks.evaluate
+    await asyncio.to_thread(environment.prepare, counts, report=_reporter(context))
+    result = pin(environment, spec, await _pinned_before(context))
+    pinned = await _categorize(result.tasks, Embedder(context.database))
     _check_agent(environment, spec, pinned["train"][0])
     (draft / "tasks.json").write_text(
         json.dumps({purpose: [asdict(task) for task in chosen] for purpose, chosen in pinned.items()}), encoding="utf-8"
@@ -69,7 +70,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
             purpose: {
                 "n": len(chosen),
                 "sha256": digest_of([task.id for task in chosen]),
-                "leftOut": found.left_out[purpose],
+                "leftOut": result.left_out[purpose],
             }
             for purpose, chosen in pinned.items()
         },
@@ -78,22 +79,19 @@ async def main(context: StageContext) -> tuple[Result, Path]:
 
 
 async def _pinned_before(context: StageContext) -> Pinned | None:
-    """The shorter list of the run, if the number of held-out tasks grew."""
-    before = await context.earlier_result()
-    wanted = context.spec.environment.tasks.evaluate
-    if not 0 < before.get("heldOutTasks", wanted) < wanted:
+    """Return the tasks that were pinned before the number of held-out tasks grew; None if it did not."""
+    before = await context.read_earlier_result()
+    number = context.spec.environment.tasks.evaluate
+    if not 0 < before.get("heldOutTasks", number) < number:
         return None
     folder, manifest = open_prepared(context.store, before["heldOutTasks"])
-    lists = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
-    return Pinned(
-        {purpose: [Task(**task) for task in tasks] for purpose, tasks in lists.items()},
-        {purpose: told["leftOut"] for purpose, told in manifest["tasks"].items()},
-    )
+    left_out = {purpose: facts["leftOut"] for purpose, facts in manifest["tasks"].items()}
+    return Pinned(read_tasks(folder), left_out)
 
 
 def _reporter(context: StageContext) -> Report:
-    """Reports progress, and ends the thread that calls it once the stage is told to stop."""
-    report = context.reporter("tasks")
+    """Return a function that reports progress, and ends the calling thread once the stage is asked to stop."""
+    report = context.progress.from_thread("tasks")
 
     def report_or_stop(done: int, total: int) -> None:
         if context.stop.is_set():
@@ -109,7 +107,7 @@ class Pinned:
 
     Attributes:
         tasks: ``train``, to learn from, and ``evaluate``, to be judged on.
-        left_out: how many were passed over for each because they are others of the list, or of the held-out one, under
+        left_out: how many were left out of each because they repeat a task of the list, or of the held-out one, under
             another id.
     """
 
@@ -118,15 +116,15 @@ class Pinned:
 
 
 def pin(environment: Environment, spec: Spec, before: Pinned | None = None) -> Pinned:
-    """Choose the tasks to learn from and to be judged on. No held-out task is among the former, under any id.
+    """Choose the tasks to learn from and the held-out tasks. No held-out task is among the former, under any id.
 
     Args:
-        environment: whose they are.
+        environment: whose tasks they are.
         spec: how many, of which split.
-        before: what was pinned for fewer held-out tasks: all of that stays.
+        before: the tasks that were pinned for fewer held-out tasks; all of them stay.
 
     Raises:
-        StageFailure: a split has too few tasks, or holds what is none.
+        StageFailure: a split has too few tasks, or an object that is no task.
     """
     tasks, held_out_name = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     train = _ordered(_checked(environment, "train"), tasks.seed)
@@ -149,30 +147,30 @@ def pin(environment: Environment, spec: Spec, before: Pinned | None = None) -> P
     ids, contents = {task.id for task in evaluate}, {_content(task, environment) for task in evaluate}
     others = [task for task in train if not (held_out_name == "train" and task.id in ids)]
     learned, same = _take(others, tasks.train, environment, without=contents)
-    for field, wanted, taken, what in (
+    for field, number, taken, condition in (
         ("evaluate", tasks.evaluate, evaluate, "different"),
         ("train", tasks.train, learned, "no held-out tasks under other ids"),
     ):
-        if 2 * len(taken) < wanted:
+        if 2 * len(taken) < number:
             raise StageFailure(
-                f"spec.environment.tasks.{field}: {wanted}: of the tasks of {environment.source} only {len(taken)} are "
-                f"{what}; write at most that, or give the environment more tasks"
+                f"spec.environment.tasks.{field}: {number}: of the tasks of {environment.source} only {len(taken)} are "
+                f"{condition}; write at most that, or give the environment more tasks"
             )
-        if len(taken) < wanted:
-            _log.warning("spec.environment.tasks.%s: %d: only %d are %s", field, wanted, len(taken), what)
+        if len(taken) < number:
+            _log.warning("spec.environment.tasks.%s: %d: only %d are %s", field, number, len(taken), condition)
     return Pinned({"train": learned, "evaluate": evaluate}, {"train": same, "evaluate": repeated})
 
 
 def _add(
     before: Pinned, train: Sequence[Task], held_out: Sequence[Task], number: int, environment: Environment
 ) -> Pinned:
-    """The tasks pinned before, and further held-out ones."""
-    known = {task.id: task for task in (*train, *held_out)}
+    """Return the tasks pinned before, and further held-out ones."""
+    existing = {task.id: task for task in (*train, *held_out)}
     ids = {task.id for tasks in before.tasks.values() for task in tasks}
-    if lost := sorted(ids - known.keys()):
+    if lost := sorted(ids - existing.keys()):
         raise StageFailure(f"{environment.source} no longer has {len(lost)} tasks of this run, such as {lost[0]!r}")
-    # as the environment has them: what was made up for them, such as a category, is made up again
-    kept, learned = ([known[task.id] for task in before.tasks[purpose]] for purpose in ("evaluate", "train"))
+    # as the environment has them: a category that was derived for them is derived again
+    kept, learned = ([existing[task.id] for task in before.tasks[purpose]] for purpose in ("evaluate", "train"))
     contents = {_content(task, environment) for task in (*kept, *learned)}
     others = [task for task in held_out if task.id not in ids]
     added, repeated = _take(others, number - len(kept), environment, without=contents, distinct=True)
@@ -195,28 +193,28 @@ def _take(
     without: Collection[str] = (),
     distinct: bool = False,
 ) -> tuple[list[Task], int]:
-    """The first so many tasks that are none of those ``without``, and how many were passed over."""
-    taken, passed_over, seen = list[Task](), 0, set(without)
+    """Return the first so many tasks that are none of those ``without``, and how many were skipped."""
+    taken, skipped, seen = list[Task](), 0, set(without)
     for task in tasks:
         if len(taken) == number:
             break
         content = _content(task, environment)
         if content in seen:
-            passed_over += 1
+            skipped += 1
             continue
         taken.append(task)
         if distinct:
             seen.add(content)
-    return taken, passed_over
+    return taken, skipped
 
 
 def _content(task: Task, environment: Environment) -> str:
-    """What two tasks share if they are the same, as far as that can be told before they are played."""
+    """Return a text that two tasks share if they are the same, as far as is known before they are played."""
     return " ".join(task.goal.split()) if environment.goal_is_task else f"id {task.id}"
 
 
 def _checked(environment: Environment, split: str) -> list[Task]:
-    """The tasks of a split, which the environment may have got wrong."""
+    """Return the tasks of a split. Raises :class:`StageFailure` where the environment has got them wrong."""
     tasks, seen = list(environment.catalog(split)), set[str]()
     for task in tasks:
         try:
@@ -229,33 +227,33 @@ def _checked(environment: Environment, split: str) -> list[Task]:
     return tasks
 
 
-async def _categorised(context: StageContext, pinned: dict[str, list[Task]]) -> dict[str, list[Task]]:
-    """The tasks, those without a category given one."""
+async def _categorize(pinned: dict[str, list[Task]], embedder: Embedder) -> dict[str, list[Task]]:
+    """Return the tasks, with a category for those that have none."""
     goals = [task.goal for tasks in pinned.values() for task in tasks if not task.category]
     if not goals:
         return pinned
-    return categorised(pinned, await Embedder(context.database).vectors(goals), learnt_from="train")
+    return assign_categories(pinned, await embedder.vectors(goals), learned_from="train")
 
 
 def _ordered(tasks: Sequence[Task], seed: int) -> list[Task]:
+    """Return the tasks in an order that the seed decides."""
     return random.Random(seed).sample(list(tasks), len(tasks))  # noqa: S311 - no secret
 
 
 def _check_agent(environment: Environment, spec: Spec, task: Task) -> None:
-    """The agent can render a prompt for the environment, with as many worked examples as are asked for."""
-    kind: Callable[[Environment], Agent] = plugins.load("agents", spec.agent.name)
-    agent = kind(environment)
+    """Check that the agent can render a prompt for the environment, with as many worked examples as it should."""
+    agent = load_agent(spec, environment)
     examples = agent.examples if spec.agent.few_shot_examples is None else spec.agent.few_shot_examples
     try:
-        agent.head(task, task.goal, hints=(), examples=examples)
+        agent.build_prefix(task, task.goal, hints=(), examples=examples)
     except ValueError as error:
         raise StageFailure(str(error)) from error
 
 
 def _check_model(spec: Spec) -> dict[str, Any]:
-    """The base model's name, revision and digest, once it is known to be one that can be trained."""
+    """Return the base model's name, revision and digest. Raises :class:`StageFailure` if it can't be trained."""
     from distillery.training.architecture import ArchitectureError, check_student
-    from distillery.training.weights import digest_of_model
+    from distillery.training.weights import compute_model_digest
 
     student = spec.models.student
     folder = resolve(student.model, student.revision)
@@ -265,7 +263,7 @@ def _check_model(spec: Spec) -> dict[str, Any]:
         check_student(folder, spec)
     except ArchitectureError as error:
         raise StageFailure(str(error)) from error
-    return {"model": student.model, "revision": student.revision, "sha256": digest_of_model(folder)}
+    return {"model": student.model, "revision": student.revision, "sha256": compute_model_digest(folder)}
 
 
 if __name__ == "__main__":

@@ -11,34 +11,35 @@ from pathlib import Path
 from typing import Any
 
 from distillery.core.planner.graph import BASELINE, CANDIDATE, Kind, StageId, student_of
-from distillery.evaluation.arms import compare, outcomes_of
-from distillery.evaluation.gate import GateVerdict, confidence_of, judge
-from distillery.evaluation.statistics import paired
+from distillery.evaluation.arms import compare, read_results
+from distillery.evaluation.gate import GateResult, judge, required_confidence
+from distillery.evaluation.statistics import compare_paired
 from distillery.report.data import build_report
-from distillery.report.page import write
+from distillery.report.page import write_report
+from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import learned_from
-from distillery.stages.runtime.runner import Result, StageContext, run_stage
+from distillery.stages.runtime.runner import Result, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
     gate = spec.promotion.gate
-    arms = await outcomes_of(context.database, context.run_id, context.round, spec.evaluation.arms)
+    arms = await read_results(context.episodes, context.round, spec.evaluation.arms)
     looks = await _earlier_looks(context)
     left_out = await _left_out(context, looks)
     arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
-    trained = context.result_of(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
+    trained = context.store.manifest(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
     if trained["student"] is None:
         dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learnedFrom"]["dropped"].items())
-        verdict = GateVerdict("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
+        verdict = GateResult("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
     else:
         look = len(looks) + 1
         candidate, base = arms[CANDIDATE].of(gate.metric), arms[BASELINE].of(gate.metric)
-        verdict = judge(gate, paired(candidate, base, confidence=confidence_of(gate, look)), look=look)
+        verdict = judge(gate, compare_paired(candidate, base, confidence=required_confidence(gate, look)), look=look)
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
-        verdict = GateVerdict(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
+        verdict = GateResult(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
     until = spec.rounds.target
     result = {
         "heldOutTasks": spec.environment.tasks.evaluate,
@@ -53,30 +54,32 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
-    write(report, draft)
+    write_report(report, draft)
     return result, draft
 
 
 async def _earlier_looks(context: StageContext) -> list[dict[str, Any]]:
-    """The verdicts on fewer held-out tasks, oldest first."""
-    before = await context.earlier_result()
+    """Return the verdicts on fewer held-out tasks, oldest first."""
+    before = await context.read_earlier_result()
     if before.get("heldOutTasks", 0) in (0, context.spec.environment.tasks.evaluate):
         return []
     return [*before["earlierLooks"], {"heldOutTasks": before["heldOutTasks"], "gate": before["gate"]}]
 
 
 async def _left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The held-out tasks that were added after students had learned from the same, under another id."""
+    """Return the added held-out tasks from which students had learned before, under another id."""
     if not looks:
         return set()
-    first = context.pinned("evaluate")[: looks[0]["heldOutTasks"]]
-    return await learned_from(context) - {task.id for task in first}
+    first = context.prepared.tasks("evaluate")[: looks[0]["heldOutTasks"]]
+    return await learned_from(context.episodes, context.round) - {task.id for task in first}
 
 
 def _same_as(context: StageContext) -> dict[str, str]:
-    """The students that were not trained, each with the one that learned from the same episodes."""
+    """Return the students that were not trained, each with the one that learned from the same episodes."""
     students = dict.fromkeys(student for arm in context.spec.evaluation.arms if (student := student_of(arm)))
-    results = {student: context.result_of(str(StageId(context.round, Kind.TRAIN, student))) for student in students}
+    results = {
+        student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student))) for student in students
+    }
     return {student: result["sameAs"] for student, result in results.items() if "sameAs" in result}
 
 

@@ -6,15 +6,16 @@ python -m distillery.stages.teach CONFIG
 from __future__ import annotations
 
 from distillery.core.planner.graph import teaching_temperature
-from distillery.stages.runtime.arms import play_arms
-from distillery.stages.runtime.runner import Result, StageContext, run_stage
+from distillery.stages.runtime.context import StageContext
+from distillery.stages.runtime.played_arms import play_arms
+from distillery.stages.runtime.runner import Result, run_stage
 
 
 async def main(context: StageContext) -> tuple[Result, None]:
     """Play ``teacherRollout.rolloutsPerTask`` episodes per training task."""
     spec = context.spec
     temperatures = [teaching_temperature(spec)] * spec.teacher_rollout.rollouts_per_task
-    arms = await play_arms(context, context.pinned("train"), temperatures=temperatures)
+    arms = await play_arms(context, context.prepared.tasks("train"), temperatures=temperatures)
     return {"arms": arms}, None
 
 

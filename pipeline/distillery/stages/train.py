@@ -9,30 +9,32 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from distillery import __version__
+from distillery.agents import Agent
 from distillery.core import plugins
-from distillery.core.artifacts import ArtifactError, digest_of
+from distillery.core.api import Spec
+from distillery.core.artifacts import ArtifactError, Store, digest_of
 from distillery.core.model_files import resolve
 from distillery.core.planner import Dataset
 from distillery.core.planner.graph import TEACHER, matched_arms, student_of, student_that_learns
-from distillery.core.planner.prepared import open_prepared
-from distillery.database.episodes import read_episodes, read_given_hints
 from distillery.episodes import Episode
+from distillery.stages.runtime.context import StageContext
+from distillery.stages.runtime.failures import StageFailure, Terminated
 from distillery.stages.runtime.held_out import held_out_test
-from distillery.stages.runtime.runner import Result, StageContext, StageFailure, Terminated, run_stage
-from distillery.training.dataset import build, choose, keep
-from distillery.training.leaks import LeakError, Quotations, Recitation
-from distillery.training.samples import ChatRenderer, Sample, TemplateError, longest_sample
+from distillery.stages.runtime.runner import Result, run_stage
+from distillery.training.dataset import EpisodeFilter, SampleBuilder, choose_for_dataset
+from distillery.training.leaks import LeakError, NgramIndex, Recitation
+from distillery.training.samples import ChatRenderer, Sample, TemplateError, count_longest_sample
 
 _log = logging.getLogger(__name__)
 
-_KEEP_SECONDS = 10.0  # between two looks for a new checkpoint
+_POLL_SECONDS = 10.0  # for a new checkpoint
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -41,43 +43,53 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     assert context.config.dataset is not None
     dataset = Dataset(*context.config.dataset)
     folder = resolve(spec.models.student.model, spec.models.student.revision)
-    base_digest = open_prepared(context.store, spec.environment.tasks.evaluate)[1]["base"]["sha256"]
+    base_digest = context.prepared.manifest["base"]["sha256"]
 
     try:
         renderer = _renderer(folder)
-        chosen = await choose_episodes(context, dataset, too_long=_length_check(context, renderer, folder))
-        same = trained_alike(context, dataset, chosen)
+        too_long = _length_check(spec, context.prepared.agent, renderer, _max_sample_tokens(spec, folder))
+        chosen = await choose_episodes(context, dataset, too_long=too_long)
+        same = find_same_student(spec, dataset, chosen)
         samples = [] if same else _render(context, chosen, renderer)
     except (LeakError, TemplateError) as error:
         raise StageFailure(str(error)) from error
-    if too_long := chosen.dropped.get("too long"):
-        _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", too_long)
-    counts = {
-        "learnedFrom": {
-            "arm": dataset.arm,
-            "matched": dataset.matched,
-            "filtered": dataset.filtered,
-            "episodes": len(chosen.episodes) if same else len({sample.episode_id for sample in samples}),
-            "dropped": chosen.dropped,
-            "unmatched": chosen.unmatched,
-            "cutReplies": sum(turn.cut for episode in chosen.episodes for turn in episode.turns),
-            "recitationRate": chosen.recitation_rate,
-        }
-    }
+    if dropped := chosen.dropped.get("too long"):
+        _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", dropped)
+    number = len(chosen.episodes) if same else len({sample.episode_id for sample in samples})
+    counts = {"learnedFrom": _learned_from(dataset, chosen, number)}
     draft = context.store.draft(context.config.stage)
     if same:
         # trained on the same, with the same seed, it would be the same: its arms are left out, the other's stand for it
         return {**counts, "student": None, "sameAs": same}, draft
     if not samples:
-        # no success to learn from is an outcome, not an error: the arms of this student are left out
+        # no success to learn from is a result, not an error: the arms of this student are left out
         return {**counts, "student": None}, draft
 
     metrics = await _train(context, samples, folder, base_digest, draft)
-    with (draft / "dataset.jsonl").open("w", encoding="utf-8") as file:
+    _write_samples(draft / "dataset.jsonl", samples)
+    return {**counts, **metrics}, draft
+
+
+def _learned_from(dataset: Dataset, chosen: Chosen, episodes: int) -> dict[str, Any]:
+    """Return the part of the result that tells from how many episodes a student learned, and which were dropped."""
+    return {
+        "arm": dataset.arm,
+        "matched": dataset.matched,
+        "filtered": dataset.filtered,
+        "episodes": episodes,
+        "dropped": chosen.dropped,
+        "unmatched": chosen.unmatched,
+        "cutReplies": sum(turn.cut for episode in chosen.episodes for turn in episode.turns),
+        "recitationRate": chosen.recitation_rate,
+    }
+
+
+def _write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Write the training data, a line of JSON for each sample."""
+    with path.open("w", encoding="utf-8") as file:
         for sample in samples:
             row = {"episode": sample.episode_id, "tokens": len(sample.ids), "text": sample.text}
             file.write(json.dumps(row) + "\n")
-    return {**counts, **metrics}, draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,7 @@ class Chosen:
     dropped: Mapping[str, int]
     unmatched: int
     recitation_rate: float | None
-    hints: Quotations
+    hints: NgramIndex
 
 
 async def choose_episodes(
@@ -105,16 +117,16 @@ async def choose_episodes(
     """Select the episodes that the dataset names, of all rounds so far, but for those that are too long."""
     spec, rounds = context.spec, list(range(1, context.round + 1))
     shown = await context.bank.ever_shown()
-    hints = Quotations(shown)
+    hints = NgramIndex(shown)
     arms = matched_arms(spec) if dataset.matched else (dataset.arm,)
-    played = {arm: await read_episodes(context.database, context.run_id, arms=[arm], rounds=rounds) for arm in arms}
-    is_held_out = await held_out_test(context, [episode for of_arm in played.values() for episode in of_arm])
-    by_arm = {
-        arm: keep(of_arm, spec, hints, filtered=dataset.filtered, is_held_out=is_held_out, too_long=too_long)
-        for arm, of_arm in played.items()
-    }
-    episodes = choose(by_arm, dataset, spec.training.seed)
-    given = await read_given_hints(context.database, context.run_id, arm=TEACHER, rounds=rounds)
+    played = {arm: await context.episodes.read(arms=[arm], rounds=rounds) for arm in arms}
+    is_held_out = await held_out_test(
+        context.episodes, context.round, [episode for of_arm in played.values() for episode in of_arm]
+    )
+    episode_filter = EpisodeFilter(spec.data_filter, hints, is_held_out, too_long)
+    by_arm = {arm: episode_filter.select(of_arm, filtered=dataset.filtered) for arm, of_arm in played.items()}
+    episodes = choose_for_dataset(by_arm, dataset, spec.training.seed)
+    given = await context.episodes.read_given_hints(arm=TEACHER, rounds=rounds)
     selection = by_arm[dataset.arm]
     return Chosen(
         episodes=episodes,
@@ -125,51 +137,50 @@ async def choose_episodes(
     )
 
 
-def trained_alike(context: StageContext, dataset: Dataset, chosen: Chosen) -> str | None:
+def find_same_student(spec: Spec, dataset: Dataset, chosen: Chosen) -> str | None:
     """Return the student among the arms that learns from the very same episodes; None if there is none."""
     if not (dataset.matched and chosen.episodes) or chosen.unmatched:
         return None
     student = student_that_learns(replace(dataset, matched=False))
-    return student if student in {student_of(arm) for arm in context.spec.evaluation.arms} else None
+    return student if student in {student_of(arm) for arm in spec.evaluation.arms} else None
 
 
 def _renderer(folder: Path) -> ChatRenderer:
-    """The model's tokenizer and chat template."""
+    """Return the model's tokenizer and chat template."""
     from transformers import AutoTokenizer
 
     return ChatRenderer(AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True))
 
 
-def _length_check(context: StageContext, renderer: ChatRenderer, folder: Path) -> Callable[[Episode], bool]:
-    """Whether an episode has a sample that is longer than the specification, or else the model, allows."""
-    from distillery.training.architecture import context_length
+def _max_sample_tokens(spec: Spec, folder: Path) -> int:
+    """Return the length of the longest sample that the specification, or else the model, allows."""
+    from distillery.training.architecture import read_context_length
 
-    spec = context.spec
-    limit = spec.training.max_sample_tokens or context_length(folder)
+    return spec.training.max_sample_tokens or read_context_length(folder)
+
+
+def _length_check(spec: Spec, agent: Agent, renderer: ChatRenderer, max_tokens: int) -> Callable[[Episode], bool]:
+    """Return a test of whether an episode has a sample of more than so many tokens."""
 
     def too_long(episode: Episode) -> bool:
         keep_examples = spec.agent.keep_few_shot_examples
-        return longest_sample(renderer, context.agent, episode, keep_examples=keep_examples) > limit
+        return count_longest_sample(renderer, agent, episode, keep_examples=keep_examples) > max_tokens
 
     return too_long
 
 
 def _render(context: StageContext, chosen: Chosen, renderer: ChatRenderer) -> list[Sample]:
-    """The samples of the chosen episodes."""
-    return build(
-        chosen.episodes,
-        spec=context.spec,
-        agent=context.agent,
-        environment=context.environment,
-        renderer=renderer,
-        hints=chosen.hints,
-    )
+    """Return the samples of the chosen episodes."""
+    keep_examples = context.spec.agent.keep_few_shot_examples
+    prepared = context.prepared
+    builder = SampleBuilder(prepared.agent, prepared.environment, renderer, chosen.hints, keep_examples)
+    return builder.build(chosen.episodes)
 
 
 async def _train(
     context: StageContext, samples: list[Sample], folder: Path, base_digest: str, draft: Path
 ) -> dict[str, Any]:
-    """Train in a thread, so that progress is reported and SIGTERM is heard meanwhile; write the weights."""
+    """Train in a thread, so that progress is reported and SIGTERM is handled meanwhile; write the weights."""
     import torch
 
     from distillery.training.architecture import ArchitectureError
@@ -177,20 +188,24 @@ async def _train(
     from distillery.training.weights import NoGPU, write_adapter, write_student
 
     spec, loop = context.spec, asyncio.get_running_loop()
-    # not cancelled at once: the step under way is finished and a checkpoint written first
+    # not canceled immediately: the running step is finished and a checkpoint written first
     loop.add_signal_handler(signal.SIGTERM, context.stop.set)
-    # the promise of the very same bytes holds on a CPU; CUDA's kernels would only be slower, and promise nothing
+    # identical bytes are guaranteed on a CPU; CUDA's kernels would only be slower, and promise nothing
     # without CUBLAS_WORKSPACE_CONFIG
     torch.use_deterministic_algorithms(not torch.cuda.is_available(), warn_only=True)
     trainer = plugins.load("trainers", spec.training.trainer)(
-        spec.training, base=folder, checkpoints=context.checkpoints, report=context.reporter("steps"), stop=context.stop
+        spec.training,
+        base=folder,
+        checkpoints=context.checkpoints,
+        report=context.progress.from_thread("steps"),
+        stop=context.stop,
     )
     await asyncio.to_thread(context.store.restore, context.config.stage, context.checkpoints)
-    keeping = asyncio.create_task(_keep_checkpoints(context))
+    keeping = asyncio.create_task(_keep_checkpoints(context.store, context.config.stage, context.checkpoints))
     try:
         trained = await asyncio.to_thread(trainer.train, samples, base_digest=base_digest)
     except Interrupted as error:
-        await asyncio.to_thread(_keep, context)
+        await asyncio.to_thread(_keep, context.store, context.config.stage, context.checkpoints)
         raise Terminated(str(error)) from error
     except (ArchitectureError, NoGPU) as error:
         raise StageFailure(str(error)) from error
@@ -212,21 +227,21 @@ async def _train(
     }
 
 
-async def _keep_checkpoints(context: StageContext) -> None:
+async def _keep_checkpoints(store: Store, stage: str, folder: Path) -> None:
     """Copy each checkpoint to the store, for a pod that takes over on another node."""
-    kept = 0.0
+    newest_copied = 0.0
     while True:
-        written = max((path.stat().st_mtime for path in context.checkpoints.glob("[!.]*")), default=0.0)
-        if written > kept:
-            await asyncio.to_thread(_keep, context)
-            kept = written
-        await asyncio.sleep(_KEEP_SECONDS)
+        newest = max((path.stat().st_mtime for path in folder.glob("[!.]*")), default=0.0)
+        if newest > newest_copied:
+            await asyncio.to_thread(_keep, store, stage, folder)
+            newest_copied = newest
+        await asyncio.sleep(_POLL_SECONDS)
 
 
-def _keep(context: StageContext) -> None:
-    """A checkpoint that can't be copied costs steps, and training goes on."""
+def _keep(store: Store, stage: str, folder: Path) -> None:
+    """Copy the checkpoint to the store. A failure is logged, and training continues: it may cost steps later."""
     try:
-        context.store.keep(context.config.stage, context.checkpoints)
+        store.keep(stage, folder)
     except ArtifactError as error:
         _log.warning("the checkpoint is on this machine alone: %s", error)
 

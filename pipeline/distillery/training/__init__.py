@@ -1,1 +1,1 @@
-"""From kept episodes to a student."""
+"""The training of students from kept episodes."""

@@ -1,4 +1,4 @@
-"""The student's architecture: what can be known of it before anything is spent, and what an adapter has to cover.
+"""The student's architecture, checked before anything is spent, and the layers that an adapter has to cover.
 
 A projection is a linear layer of the decoder: of attention, of linear attention, of a recurrent or convolution block,
 of a feed-forward block. The embedding, the head and routers are none. An adapter covers all projections: one that
@@ -24,12 +24,12 @@ _MODEL = "spec.models.student.model"
 
 
 class ArchitectureError(Exception):
-    """The student can't be trained; the message names the field, the reason and a fix."""
+    """An architecture that can't be trained; the message names the field, the reason and a fix."""
 
 
-def context_length(folder: Path) -> int:
+def read_context_length(folder: Path) -> int:
     """Return the context length of a model in tokens; as good as infinite for a model without positions."""
-    return getattr(_config(folder).get_text_config(), "max_position_embeddings", None) or sys.maxsize
+    return getattr(_read_config(folder).get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def check_student(folder: Path, spec: Spec) -> None:
@@ -49,7 +49,7 @@ def check_student(folder: Path, spec: Spec) -> None:
     except TemplateError as error:
         raise ArchitectureError(f"{_MODEL}: {model}: {error}") from error
     if spec.training.trainer == "lora":  # another trainer has rules of its own
-        check_adapter(_config(folder), spec.training.lora, model=model)
+        check_adapter(_read_config(folder), spec.training.lora, model=model)
 
 
 def check_adapter(config: Any, lora: Lora, *, model: str) -> None:
@@ -70,32 +70,32 @@ def check_adapter(config: Any, lora: Lora, *, model: str) -> None:
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        made: Any = AutoModelForCausalLM.from_config(config)
-    if others := list(_uncovered_parameters(made)):
+        empty_model: Any = AutoModelForCausalLM.from_config(config)
+    if others := list(_find_uncovered_parameters(empty_model)):
         raise ArchitectureError(
             f"{_MODEL}: {model}: its expert layers hold their weights in other ways than as linear layers "
             f"({', '.join(others)}), and an adapter would leave them out; choose a model without experts"
         )
-    projections = dict(_projections(made))
-    names = target_modules(made)
-    if given := lora.target_modules:
-        strangers = [name for name in given if not any(_called(path, name) for path in projections)]
+    projections = dict(_find_projections(empty_model))
+    names = find_target_modules(empty_model)
+    if chosen := lora.target_modules:
+        strangers = [name for name in chosen if not any(_matches(path, name) for path in projections)]
         if strangers:
-            raise ArchitectureError(f"{_FIELD}: {model} has no {', '.join(strangers)}; {_fix(names)}")
+            raise ArchitectureError(f"{_FIELD}: {model} has no {', '.join(strangers)}; {_describe_fix(names)}")
     try:
-        inject_adapter_in_model(peft_config(lora, made), made)
+        inject_adapter_in_model(build_peft_config(lora, empty_model), empty_model)
     except ValueError as error:
         raise ArchitectureError(f"{_MODEL}: {model}: PEFT can't adapt it: {error}") from error
-    covered = {path for path, module in made.named_modules() if isinstance(module, BaseTunerLayer)}
+    covered = {path for path, module in empty_model.named_modules() if isinstance(module, BaseTunerLayer)}
     if missing := {path.rpartition(".")[2] for path in projections if path not in covered}:
-        raise ArchitectureError(f"{_FIELD}: {', '.join(sorted(missing))} would get no update; {_fix(names)}")
+        raise ArchitectureError(f"{_FIELD}: {', '.join(sorted(missing))} would get no update; {_describe_fix(names)}")
 
 
-def target_modules(model: Any) -> list[str]:
+def find_target_modules(model: Any) -> list[str]:
     """Return the names of all projections: last parts, or whole paths if a module outside the decoder shares them."""
     import torch
 
-    paths = {path for path, _ in _projections(model)}
+    paths = {path for path, _ in _find_projections(model)}
     outside = {
         path.rpartition(".")[2]
         for path, module in model.named_modules()
@@ -104,7 +104,7 @@ def target_modules(model: Any) -> list[str]:
     return sorted({path if (name := path.rpartition(".")[2]) in outside else name for path in paths})
 
 
-def peft_config(lora: Lora, model: Any) -> LoraConfig:
+def build_peft_config(lora: Lora, model: Any) -> LoraConfig:
     """Return the adapter of a model in PEFT's words."""
     from peft import LoraConfig
 
@@ -112,7 +112,7 @@ def peft_config(lora: Lora, model: Any) -> LoraConfig:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules or target_modules(model)),
+        target_modules=list(lora.target_modules or find_target_modules(model)),
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -138,14 +138,14 @@ def check_gradients(model: Any) -> None:
         )
 
 
-def _config(folder: Path) -> Any:
+def _read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
     return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
 
 
-def _projections(model: Any) -> Iterator[tuple[str, Any]]:
-    """The paths and modules of all projections."""
+def _find_projections(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the paths and modules of all projections."""
     import torch
 
     inside = set(model.get_decoder().modules())
@@ -154,26 +154,28 @@ def _projections(model: Any) -> Iterator[tuple[str, Any]]:
             yield path, module
 
 
-def _uncovered_parameters(model: Any) -> Iterator[str]:
-    """The names of matrices of the decoder that stand in no linear layer, as fused experts do."""
+def _find_uncovered_parameters(model: Any) -> Iterator[str]:
+    """Yield the names of matrices of the decoder that stand in no linear layer, as fused experts do."""
     import torch
 
-    known = torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d
-    seen = set[str]()
+    covered_types = torch.nn.Linear, torch.nn.Embedding, torch.nn.Conv1d
+    labels = set[str]()
     for path, module in model.get_decoder().named_modules():
-        if isinstance(module, known) or path.rpartition(".")[2] in _GATES:
+        if isinstance(module, covered_types) or path.rpartition(".")[2] in _GATES:
             continue
         for name, parameter in module.named_parameters(recurse=False):
             label = f"{path.rpartition('.')[2]}.{name}"
             # A_log is the decay of the first Mamba, not a projection
-            if parameter.ndim >= 2 and name != "A_log" and not name.endswith("_bias") and label not in seen:
-                seen.add(label)
+            if parameter.ndim >= 2 and name != "A_log" and not name.endswith("_bias") and label not in labels:
+                labels.add(label)
                 yield label
 
 
-def _called(path: str, name: str) -> bool:
+def _matches(path: str, name: str) -> bool:
+    """Return whether a name is a path, or its last parts."""
     return path == name or path.endswith(f".{name}")
 
 
-def _fix(names: Sequence[str]) -> str:
+def _describe_fix(names: Sequence[str]) -> str:
+    """Return how to repair the field."""
     return f"leave the field out, or write {', '.join(names)}"

@@ -20,14 +20,14 @@ _NAME = "distillery_packed"
 
 
 @contextmanager
-def packed_attention(model: PreTrainedModel) -> Generator[bool]:
+def attend_within_samples(model: PreTrainedModel) -> Generator[bool]:
     """Let a model attend within samples only while entered; yields whether it does.
 
     No change where a model needs more than causal attention: masks are made of positions then.
     """
     config = model.config.get_text_config()
     # some models with a window say so without layer types: Mistral 7B v0.1, Phi-3 mini, StarCoder2
-    kinds = getattr(config, "layer_types", None) or ["sliding" if _window(config) else "full_attention"]
+    kinds = getattr(config, "layer_types", None) or ["sliding" if _get_window(config) else "full_attention"]
     if set(kinds) != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):
         yield False
         return
@@ -40,11 +40,12 @@ def packed_attention(model: PreTrainedModel) -> Generator[bool]:
         model.set_attn_implementation(before)
 
 
-def _window(config: Any) -> int | None:
+def _get_window(config: Any) -> int | None:
+    """Return the tokens of the sliding window; None without one."""
     return getattr(config, "sliding_window", None)
 
 
-def row_arguments(model: PreTrainedModel, positions: Sequence[int]) -> dict[str, Any]:
+def build_row_arguments(model: PreTrainedModel, positions: Sequence[int]) -> dict[str, Any]:
     """Return the arguments that a model needs for a row besides ids and positions; empty if it makes a mask of the
     positions.
 
@@ -61,11 +62,9 @@ def _attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    *,
-    borders: Sequence[int],
-    **kwargs: Any,
+    **arguments: Any,
 ) -> tuple[Tensor, None]:
-    """As ``sdpa_attention_forward``, sample by sample.
+    """Call ``sdpa_attention_forward``, sample by sample; transformers sets the form of this function.
 
     Args:
         module: the attention layer.
@@ -73,15 +72,15 @@ def _attend(
         key: shape (1, key heads, tokens, size).
         value: as ``key``.
         attention_mask: None: masks are not made for this attention.
-        borders: where the samples begin, and where the last one ends.
-        kwargs: dropout and scaling.
+        arguments: dropout, scaling, and ``borders``: where the samples begin, and where the last one ends.
 
     Returns:
         Shape (1, tokens, heads, size).
     """
     assert attention_mask is None
+    borders: Sequence[int] = arguments.pop("borders")
     parts = [
-        sdpa_attention_forward(module, query[:, :, i:j], key[:, :, i:j], value[:, :, i:j], None, **kwargs)[0]
+        sdpa_attention_forward(module, query[:, :, i:j], key[:, :, i:j], value[:, :, i:j], None, **arguments)[0]
         for i, j in pairwise(borders)
     ]
     return torch.cat(parts, dim=1), None

@@ -1,4 +1,4 @@
-"""The episodes that a student learns from, and what exactly of them."""
+"""The selection of the episodes that a student learns from, and the samples built of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distillery.agents import Agent
-from distillery.core.api import Spec
+from distillery.core.api.spec.training import DataFilter
+from distillery.core.contracts.messages import read_text
 from distillery.core.planner import Dataset
 from distillery.environments.base import Environment
 from distillery.episodes import Episode
-from distillery.training.leaks import Quotations, check_leaks, quoted_hint
-from distillery.training.samples import ChatRenderer, Sample, samples_of, student_head
+from distillery.training.leaks import ForbiddenTexts, NgramIndex, check_leaks, find_quoted_hint
+from distillery.training.samples import ChatRenderer, Sample, build_samples, build_student_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,48 +25,54 @@ class Selection:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
-def keep(
-    episodes: Sequence[Episode],
-    spec: Spec,
-    hints: Quotations,
-    *,
-    filtered: bool,
-    is_held_out: Callable[[Episode], bool] = lambda _: False,
-    too_long: Callable[[Episode], bool] = lambda _: False,
-) -> Selection:
-    """Keep what is worth learning from (arXiv 2510.01375, section 3.4).
+@dataclass(frozen=True, slots=True)
+class EpisodeFilter:
+    """A filter that keeps what is worth learning from (arXiv 2510.01375, section 3.4).
 
-    Args:
-        episodes: of one learning arm, all rounds so far.
-        spec: its ``teaching`` holds the thresholds.
+    Attributes:
+        settings: the thresholds for success and for invalid actions.
         hints: every hint ever shown: episodes in which the agent quotes one are dropped.
-        filtered: drop failures and clumsy successes too; a control keeps them.
         is_held_out: whether the task is a held-out one, whatever its id.
-        too_long: whether an episode has a sample above ``training.maxSampleTokens``.
+        is_too_long: whether an episode has a sample above ``training.maxSampleTokens``.
     """
-    dropped: Counter[str] = Counter()
-    kept = []
-    for episode in episodes:
+
+    settings: DataFilter
+    hints: NgramIndex
+    is_held_out: Callable[[Episode], bool] = lambda _: False
+    is_too_long: Callable[[Episode], bool] = lambda _: False
+
+    def select(self, episodes: Sequence[Episode], *, filtered: bool) -> Selection:
+        """Return the episodes to learn from.
+
+        Args:
+            episodes: of one learning arm, all rounds so far.
+            filtered: drop failures and clumsy successes too; a control keeps them.
+        """
+        dropped: Counter[str] = Counter()
+        kept = []
+        for episode in episodes:
+            if reason := self._find_reason_to_drop(episode, filtered=filtered):
+                dropped[reason] += 1
+            else:
+                kept.append(episode)
+        return Selection(kept, dict(dropped))
+
+    def _find_reason_to_drop(self, episode: Episode, *, filtered: bool) -> str:
+        """Return why an episode is dropped; empty if it is kept."""
         if not episode.turns:
-            reason = "broken"
-        elif is_held_out(episode):
-            reason = "held-out task"
-        elif filtered and episode.score < spec.data_filter.min_score:
-            reason = "failed"
-        elif filtered and episode.invalid_actions > spec.data_filter.max_invalid_actions:
-            reason = "invalid actions"
-        elif quoted_hint(episode, hints):
-            reason = "quotes a hint"
-        elif too_long(episode):
-            reason = "too long"
-        else:
-            kept.append(episode)
-            continue
-        dropped[reason] += 1
-    return Selection(kept, dict(dropped))
+            return "broken"
+        if self.is_held_out(episode):
+            return "held-out task"
+        if filtered and episode.score < self.settings.min_score:
+            return "failed"
+        if filtered and episode.invalid_actions > self.settings.max_invalid_actions:
+            return "invalid actions"
+        if find_quoted_hint(episode, self.hints):
+            return "quotes a hint"
+        return "too long" if self.is_too_long(episode) else ""
 
 
-def choose(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:
+def choose_for_dataset(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:
     """Return the episodes of a dataset, in their order.
 
     A matched one has, of each task, as many episodes as every arm kept of it, drawn with ``seed``: students that are
@@ -89,42 +96,49 @@ def choose(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list
     return [episodes[index] for index in sorted(chosen)]
 
 
-def build(
-    episodes: Sequence[Episode],
-    *,
-    spec: Spec,
-    agent: Agent,
-    environment: Environment,
-    renderer: ChatRenderer,
-    hints: Quotations,
-) -> list[Sample]:
-    """Return the samples of the episodes, in their order, each checked for leaks.
+@dataclass(frozen=True, slots=True)
+class SampleBuilder:
+    """A builder of training samples.
 
-    Raises:
-        LeakError: a sample holds a hint or a worked example.
-        TemplateError: the model's chat template can't be used.
+    Attributes:
+        agent: which the episodes were played with.
+        environment: which they were played in.
+        renderer: of the student's model.
+        hints: every hint ever shown.
+        keep_examples: whether students keep the worked examples.
     """
-    keep_examples = spec.agent.keep_few_shot_examples
-    examples: dict[str, Quotations] = {}
-    samples = []
-    for episode in episodes:
-        category = episode.task.category
-        if category not in examples:
-            examples[category] = Quotations(
-                text
-                for example in environment.examples(category)
-                for text in (example.opening, *(t.thought for t in example.turns))
-            )
-        head = student_head(agent, episode, keep_examples=keep_examples)
-        parts = samples_of(renderer, agent, episode, keep_examples=keep_examples)
-        instructions = agent.head(episode.task, "", hints=(), examples=0).messages[0]["content"]
-        check_leaks(
-            episode,
-            head,
-            parts,
-            hints=hints,
-            examples=None if keep_examples else examples[category],
-            instructions=instructions,
+
+    agent: Agent
+    environment: Environment
+    renderer: ChatRenderer
+    hints: NgramIndex
+    keep_examples: bool
+
+    def build(self, episodes: Sequence[Episode]) -> list[Sample]:
+        """Return the samples of the episodes, in their order, each checked for leaks.
+
+        Raises:
+            LeakError: a sample holds a hint or a worked example.
+            TemplateError: the model's chat template can't be used.
+        """
+        forbidden: dict[str, ForbiddenTexts] = {}
+        samples = []
+        for episode in episodes:
+            category = episode.task.category
+            if category not in forbidden:
+                examples = None if self.keep_examples else self._index_examples(category)
+                forbidden[category] = ForbiddenTexts(self.hints, examples)
+            prefix = build_student_prefix(self.agent, episode, keep_examples=self.keep_examples)
+            parts = build_samples(self.renderer, self.agent, episode, keep_examples=self.keep_examples)
+            instructions = read_text(self.agent.build_prefix(episode.task, "", hints=(), examples=0).messages[0])
+            check_leaks(episode, prefix, parts, forbidden=forbidden[category], instructions=instructions)
+            samples += parts
+        return samples
+
+    def _index_examples(self, category: str) -> NgramIndex:
+        """Return the texts of a category's worked examples."""
+        return NgramIndex(
+            text
+            for example in self.environment.examples(category)
+            for text in (example.opening, *(turn.thought for turn in example.turns))
         )
-        samples += parts
-    return samples

@@ -1,7 +1,7 @@
 """The leak check: no quotation of a hint, and no worked example, in what a student is trained on.
 
 The check removes quotations. A student can still learn to say, in its thoughts, what the hints said: the recitation
-rate tells how many of the episodes show that.
+rate is the share of episodes that show that.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from distillery.agents import Message
+from distillery.core.contracts.messages import Message, list_texts
 from distillery.episodes import Episode
 from distillery.training.samples import Sample
 
@@ -24,51 +25,54 @@ _CHARACTER = re.compile(f"[{_UNSPACED}]")
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 
 
-class _Measure(NamedTuple):
+class _NgramLength(NamedTuple):
     """A length of text: so many words or, where a script has no blanks, so many characters; mixtures count in part."""
 
     words: int
     characters: int
 
     @property
-    def whole(self) -> int:
+    def units(self) -> int:
+        """The length in units of which a word and a character each count a whole number."""
         return self.words * self.characters
 
-    def of(self, tokens: Iterable[str]) -> int:
+    def measure(self, tokens: Iterable[str]) -> int:
+        """Return the length of tokens in the same units."""
         return sum(self.words if _CHARACTER.match(token) else self.characters for token in tokens)
 
-    def runs(self, tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
-        """From each token on, the shortest run of tokens that is as long as this."""
+    def split(self, tokens: Sequence[str]) -> Iterable[tuple[str, ...]]:
+        """Yield, from each token on, the shortest n-gram that is as long as this."""
         end = length = 0
         for start, token in enumerate(tokens):
-            while length < self.whole and end < len(tokens):
-                length += self.of(tokens[end : end + 1])
+            while length < self.units and end < len(tokens):
+                length += self.measure(tokens[end : end + 1])
                 end += 1
-            if length < self.whole:
+            if length < self.units:
                 return
             yield tuple(tokens[start:end])
-            length -= self.of([token])
+            length -= self.measure([token])
 
 
-_QUOTATION = _Measure(words=8, characters=12)
-_SHORTEST = 3 / 8  # of a quotation: a whole hint that is shorter says nothing, anybody could have written it
-_RECITATION = _Measure(words=2, characters=6)
+_QUOTATION = _NgramLength(words=8, characters=12)
+MIN_WORDS = 3
+"""The words of the shortest hint that is searched for as a whole: anybody could have written a shorter one."""
+_RECITATION = _NgramLength(words=2, characters=6)
 _CONTENT_LETTERS = 4
 _FEW_HINTS = 10  # among fewer hints a word that most of them hold can be what they are about
 
 
 class LeakError(Exception):
-    """A training sample quotes a hint or holds a worked example: the message names the episode and the text."""
+    """A hint or a worked example in a training sample; the message names the episode and the text."""
 
 
-class Leak(NamedTuple):
+class Match(NamedTuple):
     """A quotation: of which text, and which words."""
 
     source: str
     words: str
 
 
-def words(text: str) -> tuple[str, ...]:
+def split_words(text: str) -> tuple[str, ...]:
     """Return the words of a text in any script, without case, accents and punctuation; unspaced scripts by character.
 
     Accents are left out, not taken for borders of words, so that a quotation is found with and without them.
@@ -80,56 +84,57 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_TOKEN.findall(text.casefold()))
 
 
-class Quotations:
+class NgramIndex:
     """A search for passages of the given texts: 8 words in a row, or a whole shorter text of at least 3 words.
 
     In scripts without blanks between words it is 12 characters, and a shorter text of at least 5.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._runs: dict[tuple[str, ...], str] = {}
+        self._ngrams: dict[tuple[str, ...], str] = {}
         self._short: dict[int, dict[tuple[str, ...], str]] = {}
         for text in texts:
-            tokens = words(text)
-            length = _QUOTATION.of(tokens)
-            if length >= _QUOTATION.whole:
-                for run in _QUOTATION.runs(tokens):
-                    self._runs.setdefault(run, text)
-            elif length >= _SHORTEST * _QUOTATION.whole:
+            tokens = split_words(text)
+            length = _QUOTATION.measure(tokens)
+            if length >= _QUOTATION.units:
+                for ngram in _QUOTATION.split(tokens):
+                    self._ngrams.setdefault(ngram, text)
+            elif length * _QUOTATION.words >= MIN_WORDS * _QUOTATION.units:
                 self._short.setdefault(len(tokens), {}).setdefault(tokens, text)
 
-    def find(self, text: str, *, allowed: Sequence[str] = ()) -> Leak | None:
+    def find(self, text: str, *, allowed: Sequence[str] = ()) -> Match | None:
         """Return the first passage quoted in ``text`` that none of the ``allowed`` texts holds by itself.
 
         The environment's own words are allowed: a hint about "a mug on the desk 1" quotes them, not they it.
         """
         innocent: set[tuple[str, ...]] | None = None
-        for run, source in self._quoted(words(text)):
+        for ngram, source in self._find_all(split_words(text)):
             if innocent is None:
-                innocent = {run for other in allowed for run, _ in self._quoted(words(other))}
-            if run not in innocent:
-                return Leak(source, " ".join(run))
+                innocent = {ngram for other in allowed for ngram, _ in self._find_all(split_words(other))}
+            if ngram not in innocent:
+                return Match(source, " ".join(ngram))
         return None
 
-    def _quoted(self, tokens: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], str]]:
-        for run in _QUOTATION.runs(tokens):
-            if run in self._runs:
-                yield run, self._runs[run]
-        for size, wholes in self._short.items():
+    def _find_all(self, tokens: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], str]]:
+        """Yield each n-gram of the tokens that is in the index, with the text that it comes from."""
+        for ngram in _QUOTATION.split(tokens):
+            if ngram in self._ngrams:
+                yield ngram, self._ngrams[ngram]
+        for size, texts in self._short.items():
             for start in range(len(tokens) - size + 1):
-                run = tokens[start : start + size]
-                if run in wholes:
-                    yield run, wholes[run]
+                ngram = tokens[start : start + size]
+                if ngram in texts:
+                    yield ngram, texts[ngram]
 
 
-def quoted_hint(episode: Episode, hints: Quotations) -> Leak | None:
+def find_quoted_hint(episode: Episode, hints: NgramIndex) -> Match | None:
     """Return a hint that the agent itself quoted in its replies, against the rules it was given."""
-    return hints.find("\n".join(turn.reply for turn in episode.turns), allowed=_told(episode))
+    return hints.find("\n".join(turn.reply for turn in episode.turns), allowed=_list_environment_texts(episode))
 
 
-def _told(episode: Episode) -> list[str]:
-    """What the environment said."""
-    return [episode.opening, *(turn.observation for turn in episode.turns)]
+def _list_environment_texts(episode: Episode) -> list[str]:
+    """Return what the environment wrote."""
+    return [episode.initial_observation, *(turn.observation for turn in episode.turns)]
 
 
 class Recitation:
@@ -152,24 +157,24 @@ class Recitation:
     def __init__(self, hints: Sequence[str]) -> None:
         holding: dict[str, int] = {}
         for text in hints:
-            for word in set(words(text)):
+            for word in set(split_words(text)):
                 holding[word] = holding.get(word, 0) + 1
         common = {word for word, number in holding.items() if 2 * number > len(hints)}
         self._wording = common if len(hints) >= _FEW_HINTS else set()
 
     def is_in(self, episode: Episode, hints: Sequence[str]) -> bool:
         """Return whether the episode recites one of the hints."""
-        passed_over = self._wording | set(words(episode.task.goal))
+        passed_over = self._wording | set(split_words(episode.task.goal))
 
-        def runs(text: str) -> set[tuple[str, ...]]:
-            return set(_RECITATION.runs([word for word in words(text) if _is_content(word, passed_over)]))
+        def split(texts: Iterable[str]) -> set[tuple[str, ...]]:
+            content = ([word for word in split_words(text) if _is_content(word, passed_over)] for text in texts)
+            return {ngram for tokens in content for ngram in _RECITATION.split(tokens)}
 
-        wanted = {run for hint in hints for run in runs(hint)}
-        if not wanted:
+        of_hints = split(hints)
+        if not of_hints:
             return False
-        thoughts = (turn.reply.removesuffix(turn.action or "") for turn in episode.turns)
-        said = {run for thought in thoughts for run in runs(thought)} & wanted
-        return bool(said and said - {run for text in _told(episode) for run in runs(text)})
+        recited = split(turn.reply.removesuffix(turn.action or "") for turn in episode.turns) & of_hints
+        return bool(recited and recited - split(_list_environment_texts(episode)))
 
     def rate(self, episodes: Sequence[Episode], given: Mapping[str, Sequence[str]]) -> float | None:
         """Return the share of episodes that recite a hint; None without episodes.
@@ -184,36 +189,50 @@ class Recitation:
 
 
 def _is_content(word: str, passed_over: set[str]) -> bool:
+    """Return whether a word carries content."""
     if _CHARACTER.match(word) or any(map(str.isdigit, word)):
         return True  # a character is no word that could be passed over, and numbers keep names apart
     return len(word) >= _CONTENT_LETTERS and word not in passed_over
 
 
+@dataclass(frozen=True, slots=True)
+class ForbiddenTexts:
+    """The texts that a student must not see.
+
+    Attributes:
+        hints: every hint ever shown.
+        examples: the worked examples of a task's category; None where students keep them.
+    """
+
+    hints: NgramIndex
+    examples: NgramIndex | None
+
+
 def check_leaks(
     episode: Episode,
-    head: Sequence[Message],
+    prefix: Sequence[Message],
     samples: Sequence[Sample],
     *,
-    hints: Quotations,
-    examples: Quotations | None,
+    forbidden: ForbiddenTexts,
     instructions: str,
 ) -> None:
     """Raise :class:`LeakError` if a sample of the episode holds what a student must not see.
 
     Args:
         episode: whose samples these are.
-        head: the student's first messages.
+        prefix: the student's first messages.
         samples: what is to be trained on.
-        hints: every hint ever shown.
-        examples: the worked examples of the task's category; None where students keep them.
+        forbidden: what they must not hold.
         instructions: the agent's fixed words, which any text may share.
     """
-    told = [instructions, *_told(episode)]
+    allowed = [instructions, *_list_environment_texts(episode)]
     for sample in samples:
-        leak = hints.find(sample.text, allowed=told)
-        if leak is None and examples is not None:
-            leak = examples.find("\n".join(message["content"] for message in head), allowed=told)
-        if leak is not None:
+        match = forbidden.hints.find(sample.text, allowed=allowed)
+        if match is None and forbidden.examples is not None:
+            shown = "\n".join(text for message in prefix for text in list_texts(message))
+            match = forbidden.examples.find(shown, allowed=allowed)
+        if match is not None:
             raise LeakError(
-                f"the sample of episode {episode.id}, task {episode.task.id}, holds {leak.words!r} from {leak.source!r}"
+                f"the sample of episode {episode.id}, task {episode.task.id}, holds {match.words!r} "
+                f"from {match.source!r}"
             )

@@ -25,18 +25,18 @@ from torch.nn import functional
 from distillery.core.api.spec.training import Training
 from distillery.core.artifacts import digest_of
 from distillery.training import checkpoint
-from distillery.training.architecture import check_gradients, peft_config
-from distillery.training.attention import row_arguments
-from distillery.training.packing import Row, order, pack
+from distillery.training.architecture import build_peft_config, check_gradients
+from distillery.training.attention import build_row_arguments
+from distillery.training.packing import Row, pack_rows, plan_batches
 from distillery.training.samples import Sample
-from distillery.training.selftest import choose_reading, reading
-from distillery.training.weights import adapter_state, compute_dtype, load_base, load_quantized
+from distillery.training.selftest import apply_reading, choose_reading
+from distillery.training.weights import choose_dtype, collect_adapter_state, load_base, load_quantized
 
 _log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """The trainer was asked to stop; a checkpoint is written, and the next start resumes from it."""
+    """A request to stop the trainer: a checkpoint is written, and the next start resumes from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,15 @@ class LoraTrainer:
             Interrupted: ``stop`` was set.
         """
         settings = self._settings
-        steps = order(len(samples), batch_size=settings.batch_size, epochs=settings.epochs, seed=settings.seed)
+        steps = plan_batches(len(samples), batch_size=settings.batch_size, epochs=settings.epochs, seed=settings.seed)
 
         torch.manual_seed(settings.seed)
-        model = self._adapted_model()
+        model = self._load_adapted_model()
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = self._optimizer(trained)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor(len(steps)))
+        optimizer = self._build_optimizer(trained)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._compute_learning_rate_factor(len(steps)))
 
-        fingerprint = self._fingerprint(samples, base_digest)
+        fingerprint = self._compute_fingerprint(samples, base_digest)
         first, losses, tokens, targets = 0, [], 0, 0
         if state := checkpoint.load(self._checkpoints, fingerprint=fingerprint):
             first, losses, tokens, targets = state["step"], state["losses"], state["tokens"], state["targets"]
@@ -110,12 +110,14 @@ class LoraTrainer:
 
         started = saved = time.monotonic()
         base = model.get_base_model()
-        chosen = choose_reading(base, samples, lambda row: self._token_losses(model, row), compute_dtype(self._device))
+        chosen = choose_reading(
+            base, samples, lambda row: self._compute_token_losses(model, row), choose_dtype(self._device)
+        )
         packed_sequence_length = settings.packed_sequence_length if chosen.packed else 0
-        with reading(base, chosen):
+        with apply_reading(base, chosen):
             for number in range(first, len(steps)):
-                rows = pack([samples[index] for index in steps[number]], packed_sequence_length)
-                loss = self._step(model, trained, optimizer, rows)
+                rows = pack_rows([samples[index] for index in steps[number]], packed_sequence_length)
+                loss = self._take_step(model, trained, optimizer, rows)
                 schedule.step()
                 losses.append(loss)
                 tokens += sum(len(row.ids) for row in rows)
@@ -131,10 +133,10 @@ class LoraTrainer:
                             "losses": losses,
                             "tokens": tokens,
                             "targets": targets,
-                            "adapter": adapter_state(model),
+                            "adapter": collect_adapter_state(model),
                             "optimizer": optimizer.state_dict(),
                             "schedule": schedule.state_dict(),
-                            "random": _random_state(),
+                            "random": _get_random_state(),
                         },
                     )
                     saved = time.monotonic()
@@ -152,13 +154,13 @@ class LoraTrainer:
         }
         return Trained(model, metrics)
 
-    def _step(self, model: Any, trained: list[Tensor], optimizer: torch.optim.Optimizer, rows: list[Row]) -> float:
-        """One optimiser step; the mean loss per learnt token, in nats."""
-        learnt = sum(len(row.labels) for row in rows)
+    def _take_step(self, model: Any, trained: list[Tensor], optimizer: torch.optim.Optimizer, rows: list[Row]) -> float:
+        """Take one optimizer step; return the mean loss per learned token, in nats."""
+        learned = sum(len(row.labels) for row in rows)
         total = 0.0
         model.train()
         for row in rows:
-            loss = self._loss(model, row) / learnt
+            loss = self._compute_loss(model, row) / learned
             loss.backward()
             total += loss.item()
         check_gradients(model)
@@ -167,20 +169,20 @@ class LoraTrainer:
         optimizer.zero_grad(set_to_none=True)
         return total
 
-    def _loss(self, model: Any, row: Row) -> Tensor:
-        """The summed cross-entropy of a row's learned tokens; logits are computed for those alone."""
-        logits, labels = self._logits(model, row)
+    def _compute_loss(self, model: Any, row: Row) -> Tensor:
+        """Return the summed cross-entropy of a row's learned tokens; logits are computed for those alone."""
+        logits, labels = self._compute_logits(model, row)
         return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=self._settings.label_smoothing)
 
     @torch.no_grad()
-    def _token_losses(self, model: Any, row: Row) -> Tensor:
-        """The cross-entropy of each learned token, without dropout."""
+    def _compute_token_losses(self, model: Any, row: Row) -> Tensor:
+        """Return the cross-entropy of each learned token, without dropout."""
         model.eval()
-        logits, labels = self._logits(model, row)
+        logits, labels = self._compute_logits(model, row)
         return functional.cross_entropy(logits, labels, reduction="none")
 
-    def _logits(self, model: Any, row: Row) -> tuple[Tensor, Tensor]:
-        """The predictions at a row's learned tokens, and those tokens."""
+    def _compute_logits(self, model: Any, row: Row) -> tuple[Tensor, Tensor]:
+        """Return the predictions at a row's learned tokens, and those tokens."""
 
         def tensor(values: list[int]) -> Tensor:
             return torch.tensor(values, dtype=torch.long, device=self._device)
@@ -190,19 +192,19 @@ class LoraTrainer:
             position_ids=tensor(row.positions)[None],
             logits_to_keep=tensor(row.predictors),
             use_cache=False,
-            **row_arguments(model, row.positions),
+            **build_row_arguments(model, row.positions),
         )
         return output.logits[0].float(), tensor(row.labels)
 
-    def _adapted_model(self) -> Any:
+    def _load_adapted_model(self) -> Any:
         quantized = self._settings.quantization == "nf4"
         model = load_quantized(self._base) if quantized else load_base(self._base, self._device)
         if self._device.type == "cuda":
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        return get_peft_model(model, peft_config(self._settings.lora, model))
+        return get_peft_model(model, build_peft_config(self._settings.lora, model))
 
-    def _optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    def _build_optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
         if self._settings.quantization == "nf4":
             from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports] - only with a GPU
@@ -210,7 +212,7 @@ class LoraTrainer:
             return AdamW8bit(parameters, lr=rate, weight_decay=decay)
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay)
 
-    def _learning_rate_factor(self, steps: int) -> Callable[[int], float]:
+    def _compute_learning_rate_factor(self, steps: int) -> Callable[[int], float]:
         """Linear: up over the warm-up, then down to zero."""
         warmup = math.ceil(self._settings.warmup_ratio * steps)
 
@@ -221,11 +223,11 @@ class LoraTrainer:
 
         return factor
 
-    def _fingerprint(self, samples: Sequence[Sample], base_digest: str) -> str:
+    def _compute_fingerprint(self, samples: Sequence[Sample], base_digest: str) -> str:
         return digest_of(
             {
                 "base": base_digest,
-                # a field added with a default leaves the checkpoints of a training under way usable
+                # a field added with a default leaves the checkpoints of a training in progress usable
                 "settings": self._settings.model_dump(
                     mode="json",
                     exclude_defaults=True,
@@ -237,7 +239,7 @@ class LoraTrainer:
         )
 
 
-def _random_state() -> dict[str, Tensor]:
+def _get_random_state() -> dict[str, Tensor]:
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

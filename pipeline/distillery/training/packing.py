@@ -31,7 +31,7 @@ class Row:
     labels: list[int]
 
 
-def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
+def plan_batches(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
     """Return the samples of each optimizer step: every epoch has its own shuffle; the last batch may be smaller."""
     batches = []
     for epoch in range(epochs):
@@ -41,7 +41,7 @@ def order(count: int, *, batch_size: int, epochs: int, seed: int) -> list[list[i
     return batches
 
 
-def pack(samples: Sequence[Sample], packed_sequence_length: int) -> list[Row]:
+def pack_rows(samples: Sequence[Sample], packed_sequence_length: int) -> list[Row]:
     """Lay samples into rows of at most ``packed_sequence_length`` tokens, first-fit decreasing.
 
     No sample is cut or dropped: one that is longer than ``packed_sequence_length`` gets a row of its own.
@@ -57,10 +57,10 @@ def pack(samples: Sequence[Sample], packed_sequence_length: int) -> list[Row]:
         else:
             bins[place].append(sample)
             sizes[place] += length
-    return [_row(group) for group in bins]
+    return [_build_row(group) for group in bins]
 
 
-def _row(samples: Sequence[Sample]) -> Row:
+def _build_row(samples: Sequence[Sample]) -> Row:
     row = Row([], [], [], [])
     for sample in samples:
         start = len(row.ids)

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillery.training.attention import packed_attention
-from distillery.training.packing import Row, pack
+from distillery.training.attention import attend_within_samples
+from distillery.training.packing import Row, pack_rows
 from distillery.training.samples import Sample
 
 _log = logging.getLogger(__name__)
@@ -60,10 +60,10 @@ def choose_reading(model: Any, samples: Sequence[Sample], losses: Losses, dtype:
     """
     tolerance = _TOLERANCE[dtype]
     longest = max(samples, key=lambda sample: len(sample.ids))
-    (row,) = pack([longest], 0)
+    (row,) = pack_rows([longest], 0)
     own = losses(row)
-    with packed_attention(model) as ours:
-        if ours and _difference(losses(row), own) <= tolerance and _keeps_apart(longest, losses, tolerance):
+    with attend_within_samples(model) as ours:
+        if ours and _compare(losses(row), own) <= tolerance and _keeps_apart(longest, losses, tolerance):
             return Reading(own_attention=False, packed=True)
     if ours:
         _log.warning("our attention does not agree with the model's own, which is slower and is used instead")
@@ -76,38 +76,39 @@ def choose_reading(model: Any, samples: Sequence[Sample], losses: Losses, dtype:
 
 
 @contextmanager
-def reading(model: Any, chosen: Reading) -> Generator[None]:
+def apply_reading(model: Any, chosen: Reading) -> Generator[None]:
     """Let a model read rows in the chosen way while entered."""
     if chosen.own_attention:
         yield
         return
-    with packed_attention(model):
+    with attend_within_samples(model):
         yield
 
 
 def _keeps_apart(source: Sample, losses: Losses, tolerance: float) -> bool:
-    """Whether short samples have the same losses packed and alone, and whatever stands before them."""
-    first, second, third = _probes(source.ids)
-    packed = losses(_row([first, second, third]))
-    alone = torch.cat([losses(_row([probe])) for probe in (first, second, third)])
-    if _difference(packed, alone) > tolerance:
+    """Return whether short samples have the same losses packed and alone, and whatever stands before them."""
+    first, second, third = _build_probes(source.ids)
+    packed = losses(_build_row([first, second, third]))
+    alone = torch.cat([losses(_build_row([probe])) for probe in (first, second, third)])
+    if _compare(packed, alone) > tolerance:
         return False
     neighbor = Sample(0, first.ids[::-1], first.targets, "")
-    swapped = losses(_row([neighbor, second, third]))
-    return _difference(swapped[len(first.targets) :], packed[len(first.targets) :]) <= _SAME
+    swapped = losses(_build_row([neighbor, second, third]))
+    return _compare(swapped[len(first.targets) :], packed[len(first.targets) :]) <= _SAME
 
 
-def _probes(ids: Sequence[int]) -> list[Sample]:
-    """Three short samples, the longest first, as rows hold them; every token but the first is a target."""
+def _build_probes(ids: Sequence[int]) -> list[Sample]:
+    """Return three short samples, the longest first; every token but the first is a target."""
     tokens = [ids[i % len(ids)] for i in range(3 * _PROBE)]
     parts = tokens[: _PROBE + 5], tokens[_PROBE + 5 : 2 * _PROBE + 5], tokens[2 * _PROBE + 5 :]
     return [Sample(number, tuple(part), tuple(range(1, len(part))), "") for number, part in enumerate(parts)]
 
 
-def _row(samples: Sequence[Sample]) -> Row:
-    (row,) = pack(samples, sum(len(sample.ids) for sample in samples))
+def _build_row(samples: Sequence[Sample]) -> Row:
+    (row,) = pack_rows(samples, sum(len(sample.ids) for sample in samples))
     return row
 
 
-def _difference(one: Tensor, other: Tensor) -> float:
+def _compare(one: Tensor, other: Tensor) -> float:
+    """Return the mean absolute difference of losses."""
     return (one - other).abs().mean().item()

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillery.core.artifacts import digest_of_file
-from distillery.core.artifacts.adapters import adapter_config
+from distillery.core.artifacts.adapter_config import adapter_config
 from distillery.core.artifacts.safetensors import digest_of_weights
 
-# Files of a base model that its merged descendants need beside the weights.
+# Files of a base model that its merged descendants need next to the weights.
 _COMPANIONS = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,10 +33,10 @@ _COMPANIONS = (
 
 
 class NoGPU(Exception):
-    """A feature was requested that needs a GPU."""
+    """A request for a feature that needs a GPU."""
 
 
-def compute_dtype(device: torch.device) -> torch.dtype:
+def choose_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 on a GPU; float32 on a CPU, where bfloat16 is slower and less exact."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
@@ -46,7 +46,7 @@ def load_base(folder: Path, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=compute_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
+        folder, dtype=choose_dtype(device), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     return model.to(device)
 
@@ -77,7 +77,7 @@ def load_quantized(folder: Path) -> Any:
     return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
-def adapter_state(model: Any) -> dict[str, Tensor]:
+def collect_adapter_state(model: Any) -> dict[str, Tensor]:
     """Return the adapter's tensors by their names in the PEFT model."""
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if "lora_" in name}
 
@@ -121,7 +121,7 @@ def copy_companions(base: Path, folder: Path) -> None:
             shutil.copyfile(base / name, folder / name)
 
 
-def digest_of_model(folder: Path) -> str:
+def compute_model_digest(folder: Path) -> str:
     """Return the SHA-256 over the files of a model folder that decide what it computes, with tokenizer and template."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):

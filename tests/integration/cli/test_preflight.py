@@ -11,6 +11,7 @@ from aiohttp import web
 
 from distillery.cli.main import main
 from distillery.core.api import parse
+from distillery.core.contracts.messages import read_text
 from distillery.preflight.probe import probe
 from tests.fakes.chat_server import FakeServer, completion
 from tests.unit.documents import document
@@ -39,7 +40,7 @@ async def test_probe_shows_a_reset_that_returns_a_text_when_playing():
     found = await probe(run, endpoints=False, play=True)
     (problem,) = found.problems
     assert problem.path == "spec.environment.name"
-    assert "the environment answered with 'how many?', not with an Observation" in problem.mend
+    assert "the environment answered with 'how many?', not with an Observation" in problem.fix
 
 
 async def test_probe_shows_the_prompt_that_the_run_will_send():
@@ -47,7 +48,7 @@ async def test_probe_shows_the_prompt_that_the_run_will_send():
     shop = {"name": "webshop", "maxSteps": 7, "options": {"catalog": "generated", "products": 50}}
     found = await probe(parse(document(environment=shop, agent={"name": "react"})), endpoints=False, play=True)
     assert found.trial is not None
-    assert "You have 7 commands" in "".join(message["content"] for message in found.trial.prompt)
+    assert "You have 7 commands" in "".join(read_text(message) for message in found.trial.prompt)
 
 
 @pytest.mark.parametrize(("reply", "problems"), [(answer, 0), (refuse, 2)])
@@ -63,7 +64,7 @@ async def test_probe_asks_each_endpoint_with_the_runs_parameters(reply: Any, pro
     assert len(found.problems) == problems
     for problem, role in zip(found.problems, ("teacher", "extractor"), strict=False):
         assert problem.path == f"spec.models.{role}.endpoint"
-        assert "Unsupported parameter" in problem.mend
+        assert "Unsupported parameter" in problem.fix
 
 
 def test_run_registers_nothing_when_it_can_not_start(
@@ -77,8 +78,8 @@ def test_run_registers_nothing_when_it_can_not_start(
     with pytest.raises(SystemExit) as ended:
         main(["run", str(path)])
     assert ended.value.code == 78
-    told = capsys.readouterr().err
-    assert "did you mean alfworld?" in told
-    assert "did you mean react?" in told
-    assert "model /models/tiny: there is no such folder" in told
+    errors = capsys.readouterr().err
+    assert "did you mean alfworld?" in errors
+    assert "did you mean react?" in errors
+    assert "model /models/tiny: there is no such folder" in errors
     assert not home.exists()

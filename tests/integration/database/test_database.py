@@ -11,20 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from distillery.core.planner import Kind, StageId, StageState
+from distillery.core.planner import Kind, StageId, StagePhase, StageState
 from distillery.database import Database, DatabaseAway
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.database.runs import (
-    RunLock,
-    RunLocked,
-    UnknownRun,
-    begin_stage,
-    end_stage,
-    find,
-    observe,
-    report_progress,
-)
+from distillery.database.runs import RunLock, RunLocked, RunStore, UnknownRun
+from distillery.database.stages import StageStore
 
 
 def tables(dsn: str) -> set[str]:
@@ -132,7 +124,7 @@ def test_rows_keep_their_values_when_migration_0009_renames_up_and_down(dsn: str
         query = "SELECT name, outcome_reported_at::date::text, has_agent_reply FROM session"
         assert read(query) == [("s-1", "2026-11-30", True)]
         assert read("SELECT student, round FROM serving_history") == [("base", 0)] * 2
-        old = "live_session|served_|twin"
+        old = "live_session|served_|t[w]in"
         assert read(f"SELECT relname FROM pg_class WHERE relname ~ '{old}'") == []
         assert read(f"SELECT conname FROM pg_constraint WHERE contype IN ('p', 'f') AND conname ~ '{old}'") == []
 
@@ -140,19 +132,19 @@ def test_rows_keep_their_values_when_migration_0009_renames_up_and_down(dsn: str
         assert [read(query) for query in OLD_QUERIES] == before
 
 
-async def test_many_processes_may_migrate_at_once(dsn: str):
+async def test_migrate_succeeds_when_many_processes_migrate_together(dsn: str):
     migrate(dsn, "base")
     await asyncio.gather(*(asyncio.to_thread(migrate, dsn) for _ in range(4)))
     assert "episode" in tables(dsn)
 
 
-async def test_an_unknown_run_is_answered_with_the_known_ones(database: Database, run_id: int):
-    assert (await find(database, "test"))["id"] == run_id
+async def test_find_lists_the_existing_runs_when_the_name_is_unknown(database: Database, run_id: int):
+    assert (await RunStore(database).find("test"))["id"] == run_id
     with pytest.raises(UnknownRun, match="known: default/test"):
-        await find(database, "nope")
+        await RunStore(database).find("nope")
 
 
-async def test_one_process_drives_a_run_and_the_second_is_told_who(dsn: str, run_id: int):
+async def test_run_lock_names_its_holder_when_another_process_has_it(dsn: str, run_id: int):
     async with RunLock(dsn, run_id):
         with pytest.raises(RunLocked, match=r"run default/test is already running: process \d+ on .+ since 20"):
             async with RunLock(dsn, run_id):
@@ -189,13 +181,13 @@ async def test_the_run_lock_outlives_a_limit_on_idle_transactions(dsn: str, run_
 
 async def test_stages_are_observed_as_they_were_recorded(database: Database, run_id: int):
     sid = StageId(1, Kind.TRAIN, "distilled")
-    await begin_stage(database, run_id, sid, 1)
-    await report_progress(database, run_id, sid, done=3, total=9, unit="steps")
-    assert (await observe(database, run_id))[sid].phase == "running"
-    await end_stage(database, run_id, sid, StageState("failed", message="boom"))
-    await begin_stage(database, run_id, sid, 2)
-    await end_stage(database, run_id, sid, StageState("succeeded", 2, result={"arms": {"b": 1, "a": 2}}))
-    state = (await observe(database, run_id))[sid]
+    await StageStore(database, run_id).begin(sid, 1)
+    await StageStore(database, run_id).report_progress(sid, done=3, total=9, unit="steps")
+    assert (await StageStore(database, run_id).read_states())[sid].phase == "running"
+    await StageStore(database, run_id).end(sid, StageState(StagePhase.FAILED, message="boom"))
+    await StageStore(database, run_id).begin(sid, 2)
+    await StageStore(database, run_id).end(sid, StageState(StagePhase.SUCCEEDED, 2, result={"arms": {"b": 1, "a": 2}}))
+    state = (await StageStore(database, run_id).read_states())[sid]
     assert (state.phase, state.attempts, state.message) == ("succeeded", 2, "")
     assert list((state.result or {})["arms"]) == ["b", "a"]
 
@@ -225,7 +217,7 @@ def _stop(postgres: EmbeddedPostgres) -> None:
     subprocess.run(command, check=True, user=server.system_user)
 
 
-async def test_every_reference_has_an_index_so_that_deletions_read_no_whole_table(database: Database):
+async def test_every_reference_has_an_index(database: Database):
     bare = await database.fetch(
         """SELECT conrelid::regclass::text AS "table", conkey FROM pg_constraint
            WHERE contype = 'f' AND NOT EXISTS (

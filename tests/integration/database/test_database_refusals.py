@@ -14,7 +14,7 @@ import pytest
 from psycopg import conninfo, errors, sql
 
 from distillery.database import Database, DatabaseAway, DatabaseRefused
-from distillery.database.connection import may_pass
+from distillery.database.connection import is_transient
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 
@@ -104,8 +104,8 @@ async def test_transaction_waits_when_the_disk_is_full(database: Database, dsn: 
         ("57P04", False), ("58030", False), ("22P02", False), ("53400", False),
     ],
 )  # fmt: skip
-def test_may_pass_tells_absence_from_refusal(state: str, passes: bool):
-    assert may_pass(errors.lookup(state)("x")) is passes
+def test_is_transient_tells_absence_from_refusal(state: str, passes: bool):
+    assert is_transient(errors.lookup(state)("x")) is passes
 
 
 @pytest.mark.parametrize(

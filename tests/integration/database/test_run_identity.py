@@ -17,15 +17,17 @@ from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.contracts.stage_result import write_failure
-from distillery.core.planner import Kind, Stage, StageId, StageState
+from distillery.core.planner import Kind, Stage, StageId, StagePhase, StageState
 from distillery.core.planner.graph import PREPARE
 from distillery.database import Database
 from distillery.database.migrate import migrate
-from distillery.database.runs import begin_stage, end_stage, register, stage_rows, uid_of
+from distillery.database.runs import RunStore
+from distillery.database.stages import StageStore
 from distillery.local import executor as local_executor
 from distillery.local.executor import LocalExecutor
 from distillery.local.workspace import identity_of
-from distillery.stages.runtime.runner import StageContext, _run
+from distillery.stages.runtime.context import StageContext
+from distillery.stages.runtime.runner import execute
 from tests.unit.documents import document
 
 RUN = parse(document())
@@ -34,11 +36,13 @@ FIRST, SECOND = str(uuid.uuid4()), str(uuid.uuid4())
 
 
 async def test_a_run_keeps_the_uid_that_it_was_registered_with(database: Database):
-    given = await register(database, RUN, uid=FIRST)
-    assert await uid_of(database, await register(database, RUN)) == FIRST
-    alone = await register(database, ALONE)
-    assert await uid_of(database, alone) == await uid_of(database, await register(database, ALONE))
-    assert await uid_of(database, given) != await uid_of(database, alone)
+    given = await RunStore(database).register(RUN, uid=FIRST)
+    assert await RunStore(database).read_uid(await RunStore(database).register(RUN)) == FIRST
+    alone = await RunStore(database).register(ALONE)
+    assert await RunStore(database).read_uid(alone) == await RunStore(database).read_uid(
+        await RunStore(database).register(ALONE)
+    )
+    assert await RunStore(database).read_uid(given) != await RunStore(database).read_uid(alone)
 
 
 async def test_a_row_older_than_uids_takes_the_first_that_it_is_given(dsn: str):
@@ -47,10 +51,10 @@ async def test_a_row_older_than_uids_takes_the_first_that_it_is_given(dsn: str):
         connection.execute("INSERT INTO run (key, document) VALUES (%s, %s)", [RUN.key, json.dumps(canonical(RUN))])
     migrate(dsn)
     async with Database(dsn) as database:
-        filled = await uid_of(database, await register(database, RUN))
-        assert await uid_of(database, await register(database, RUN)) == filled
-        assert await uid_of(database, await register(database, RUN, uid=FIRST)) == FIRST
-        assert await uid_of(database, await register(database, RUN)) == FIRST
+        filled = await RunStore(database).read_uid(await RunStore(database).register(RUN))
+        assert await RunStore(database).read_uid(await RunStore(database).register(RUN)) == filled
+        assert await RunStore(database).read_uid(await RunStore(database).register(RUN, uid=FIRST)) == FIRST
+        assert await RunStore(database).read_uid(await RunStore(database).register(RUN)) == FIRST
 
 
 async def promoted(run: DistillationRun, uid: str, folder: Path, verdict: str) -> dict[str, Any]:
@@ -65,27 +69,27 @@ async def promoted(run: DistillationRun, uid: str, folder: Path, verdict: str) -
         run,
         Stage(StageId(1, Kind.PROMOTE)),
         identity=Identity(uid, digest_of_learned(run)),
-        records_itself=True,
+        persist_status=True,
         server=None,
         store=(folder / "shared").as_uri(),
         cache=folder,
         work=folder,
         outcome=folder / "outcome",
     )
-    assert await _run(main, config) == 0
+    await execute(main, config)
     return json.loads((folder / "outcome").read_text())["result"]
 
 
 async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
-    run_id = await register(database, RUN)
-    uid = await uid_of(database, run_id)
+    run_id = await RunStore(database).register(RUN)
+    uid = await RunStore(database).read_uid(run_id)
     assert identity_of(RUN, uid, []) == Identity(uid, digest_of_learned(RUN))
     earlier = Identity(uid, "0123456789abcdef")
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={"run": str(earlier)}))
-    assert identity_of(RUN, uid, await stage_rows(database, run_id)) == Identity(uid, digest_of_learned(RUN))
-    await begin_stage(database, run_id, StageId(1, Kind.ROLLOUT), 1)
-    assert identity_of(RUN, uid, await stage_rows(database, run_id)) == earlier
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={"run": str(earlier)}))
+    assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == Identity(uid, digest_of_learned(RUN))
+    await StageStore(database, run_id).begin(StageId(1, Kind.ROLLOUT), 1)
+    assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == earlier
 
 
 async def test_a_run_made_again_under_its_name_has_results_of_its_own(
@@ -96,7 +100,7 @@ async def test_a_run_made_again_under_its_name_has_results_of_its_own(
     await database.execute("DELETE FROM run")  # with its namespace, and its quick-start database
     again = parse(document(training={"seed": 7}))
     assert (await promoted(again, SECOND, tmp_path, "run 2: -3 points"))["metric"] == "run 2: -3 points"
-    (row,) = await stage_rows(database, await register(database, again, uid=SECOND))
+    (row,) = await StageStore(database, await RunStore(database).register(again, uid=SECOND)).read()
     assert row["result"]["run"] == str(Identity(SECOND, digest_of_learned(again)))
 
 
@@ -115,7 +119,7 @@ async def test_a_stage_that_fails_leaves_no_draft(
         cache=tmp_path, work=tmp_path, outcome=tmp_path / "outcome",
     )  # fmt: skip
     with pytest.raises(OSError, match="No space"):
-        await _run(main, config)
+        await execute(main, config)
     assert list((tmp_path / identity.key).iterdir()) == []
     assert store_at(tmp_path.as_uri(), identity, cache=tmp_path).sweep(0) == []
 
@@ -129,7 +133,7 @@ def executor(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local
 
     async def perform(database: Database, stage: Stage, run_id: int, attempt: int) -> StageState:
         started.append(str(stage.id))
-        return StageState("failed", attempt, permanent=True, message="enough")
+        return StageState(StagePhase.FAILED, attempt, permanent=True, message="enough")
 
     monkeypatch.setattr(made, "_perform", perform)
     made.started = started  # type: ignore[attr-defined]
@@ -140,11 +144,11 @@ def executor(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local
 async def test_prepare_starts_again_when_it_prepared_for_something_else(
     database: Database, executor: LocalExecutor, training: dict[str, Any], first: str
 ):
-    run_id = await register(database, RUN, uid=FIRST)
+    run_id = await RunStore(database).register(RUN, uid=FIRST)
     prepared_for = parse(document(training=training))
     result = {"run": str(Identity(FIRST, digest_of_learned(prepared_for)))}
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result=result))
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result=result))
     await executor.execute()
     assert executor.started[0] == first  # type: ignore[attr-defined]
 
@@ -154,7 +158,7 @@ async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExec
     store, sid = executor._store, StageId(1, Kind.ROLLOUT)
     store.publish(str(sid), store.draft(str(sid)), {"stage": str(sid)})
     said = [executor._folder / "none.json", executor._folder / "none.json"]
-    state = await executor._state(sid, 1, [-signal.SIGKILL, 0], said)
+    state = await executor._find_state(sid, 1, [-signal.SIGKILL, 0], said)
     assert (state.phase, state.result and state.result["stage"]) == ("succeeded", str(sid))
 
 
@@ -162,7 +166,7 @@ async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: Loca
     said = [tmp_path / "outcome-0.json", tmp_path / "outcome-1.json"]
     write_failure(said[0], "the server was away", permanent=False)
     write_failure(said[1], "no such secret", permanent=True)
-    state = await executor._state(StageId(1, Kind.ROLLOUT), 1, [1, 78], said)
+    state = await executor._find_state(StageId(1, Kind.ROLLOUT), 1, [1, 78], said)
     assert (state.phase, state.permanent, state.message) == ("failed", True, "no such secret")
 
 
@@ -173,7 +177,7 @@ async def test_a_result_is_waited_for_when_the_store_is_away(executor: LocalExec
     manifest = next(executor._folder.glob("*/r1-hints/result.json"))
     aside = manifest.rename(manifest.with_suffix(".aside"))
     manifest.mkdir()  # reading it fails, and not because it is absent
-    waiting = asyncio.create_task(executor._published("r1-hints"))
+    waiting = asyncio.create_task(executor._read_manifest("r1-hints"))
     await asyncio.sleep(0.2)
     assert not waiting.done()
     manifest.rmdir()

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from psycopg.types.json import Json
 
-from distillery.agents import Head
+from distillery.agents import PromptPrefix
 from distillery.core.api import DistillationRun, InvalidRun, parse
-from distillery.core.planner import StageId, StageState
+from distillery.core.planner import StageId, StagePhase, StageState
 from distillery.core.planner.graph import PREPARE
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Wanted
-from distillery.database.retries import forgive_failed, forgive_stage
-from distillery.database.runs import RunLock, RunLocked, begin_stage, delete, end_stage, find, observe, register, uid_of
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
+from distillery.database.runs import RunLock, RunLocked, RunStore
+from distillery.database.stages import StageStore
 from tests.fakes.agents import episode, task, turn
 from tests.unit.documents import document
 
@@ -26,95 +26,95 @@ SPEC = parse(document()).spec
 
 
 async def stored(database: Database) -> dict[str, Any]:
-    return (await find(database, "test"))["document"]["spec"]
+    return (await RunStore(database).find("test"))["document"]["spec"]
 
 
 async def test_register_refuses_another_seed_when_rollout_began(database: Database, run_id: int):
-    assert await register(database, parse(document())) == run_id
-    await begin_stage(database, run_id, ROLLOUT, 1)
+    assert await RunStore(database).register(parse(document())) == run_id
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
     with pytest.raises(
         InvalidRun,
         match=r"run default/test .*\n  spec\.rounds\.maxRounds: 3: the run exists with 1 here, .*: "
         r"delete the run \(distillery delete default/test\), or give metadata\.name another name, or undo this change",
     ):
-        await register(database, parse(document(rounds={"maxRounds": 3})))
+        await RunStore(database).register(parse(document(rounds={"maxRounds": 3})))
     assert (await stored(database))["rounds"]["maxRounds"] == 1
 
 
 async def test_register_stores_the_document_when_only_the_how_changes(database: Database, run_id: int):
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
-    await begin_stage(database, run_id, ROLLOUT, 1)
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
     changed = {
         "rollout": {"concurrency": 7},
         "serving": {"pinnedRound": 1},
         "podTemplate": {"nodeSelector": {"pool": "gpu"}},
     }
-    assert await register(database, parse(document(**changed))) == run_id
+    assert await RunStore(database).register(parse(document(**changed))) == run_id
     spec = await stored(database)
     assert (spec["rollout"]["concurrency"], spec["serving"]["pinnedRound"]) == (7, 1)
     assert spec["podTemplate"]["nodeSelector"] == {"pool": "gpu"}
-    assert set(await observe(database, run_id)) == {PREPARE, ROLLOUT}
+    assert set(await StageStore(database, run_id).read_states()) == {PREPARE, ROLLOUT}
 
 
 async def test_register_forgets_prepare_when_nothing_else_began(database: Database, run_id: int):
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
-    assert await register(database, parse(document(rounds={"maxRounds": 3}))) == run_id
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    assert await RunStore(database).register(parse(document(rounds={"maxRounds": 3}))) == run_id
     assert (await stored(database))["rounds"]["maxRounds"] == 3
-    assert await observe(database, run_id) == {}
+    assert await StageStore(database, run_id).read_states() == {}
 
 
 async def test_register_keeps_prepare_when_only_the_how_changes(database: Database, run_id: int):
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={}))
-    await register(database, parse(document(suspend=True)))
-    assert set(await observe(database, run_id)) == {PREPARE}
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await RunStore(database).register(parse(document(suspend=True)))
+    assert set(await StageStore(database, run_id).read_states()) == {PREPARE}
 
 
 async def test_register_lets_the_held_out_tasks_become_more_and_never_fewer(database: Database, run_id: int):
     def wanting(number: int) -> DistillationRun:
         return parse(document(environment={"tasks": {"train": 2, "evaluate": number}}))
 
-    await register(database, wanting(100))
-    await begin_stage(database, run_id, ROLLOUT, 1)
-    await register(database, wanting(200))
+    await RunStore(database).register(wanting(100))
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
+    await RunStore(database).register(wanting(200))
     with pytest.raises(InvalidRun, match=r"tasks\.evaluate: 100: the run exists with 200 here, and .* can only grow"):
-        await register(database, wanting(100))
+        await RunStore(database).register(wanting(100))
     # a worker that was started before is no user who takes tasks away
-    uid = await uid_of(database, run_id)
-    assert await register(database, wanting(100), uid=uid) == run_id
+    uid = await RunStore(database).read_uid(run_id)
+    assert await RunStore(database).register(wanting(100), uid=uid) == run_id
     assert (await stored(database))["environment"]["tasks"]["evaluate"] == 200
 
 
 async def test_result_of_an_earlier_look_stays_when_the_next_attempt_fails(database: Database, run_id: int):
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("succeeded", result={"heldOutTasks": 2}))
-    await begin_stage(database, run_id, PREPARE, 1)
-    await end_stage(database, run_id, PREPARE, StageState("failed", message="out of memory"))
-    assert (await observe(database, run_id))[PREPARE].result == {"heldOutTasks": 2}
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={"heldOutTasks": 2}))
+    await StageStore(database, run_id).begin(PREPARE, 1)
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.FAILED, message="out of memory"))
+    assert (await StageStore(database, run_id).read_states())[PREPARE].result == {"heldOutTasks": 2}
 
 
 async def store(database: Database, run_id: int, change: dict[str, Any]) -> None:
     """Have another version's document stored."""
-    old = (await find(database, "test"))["document"]
+    old = (await RunStore(database).find("test"))["document"]
     old["spec"] |= change
     await database.execute("UPDATE run SET document = %s WHERE id = %s", Json(old), run_id)
 
 
 async def test_register_explains_when_the_stored_document_is_unreadable(database: Database, run_id: int):
-    await begin_stage(database, run_id, ROLLOUT, 1)
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
     await store(database, run_id, {"curriculum": {"rate": 3}})
     with pytest.raises(InvalidRun, match=r"spec\.curriculum: .*version of Distillery does not accept: delete the run"):
-        await register(database, parse(document()))
+        await RunStore(database).register(parse(document()))
 
 
 async def test_register_accepts_when_the_stored_document_lacks_a_field(database: Database, run_id: int):
-    await begin_stage(database, run_id, ROLLOUT, 1)
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
     rollout = (await stored(database))["rollout"]
     del rollout["stepTimeoutSeconds"], rollout["temperature"]
     await store(database, run_id, {"rollout": rollout})
-    assert await register(database, parse(document())) == run_id
+    assert await RunStore(database).register(parse(document())) == run_id
     assert (await stored(database))["rollout"]["temperature"] == 0.0
 
 
@@ -125,50 +125,52 @@ RELEASED = sorted((Path(__file__).parents[2] / "unit" / "released").glob("*.json
 async def test_register_accepts_when_an_earlier_version_stored_the_document(
     database: Database, run_id: int, path: Path
 ):
-    await begin_stage(database, run_id, ROLLOUT, 1)
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
     await database.execute("UPDATE run SET document = %s WHERE id = %s", Json(json.loads(path.read_text())), run_id)
-    assert await register(database, parse(document())) == run_id
-    assert set(await observe(database, run_id)) == {ROLLOUT}
+    assert await RunStore(database).register(parse(document())) == run_id
+    assert set(await StageStore(database, run_id).read_states()) == {ROLLOUT}
 
 
 async def test_stage_of_an_older_image_registers_over_a_newer_document(database: Database, run_id: int):
-    await begin_stage(database, run_id, ROLLOUT, 1)
-    uid = await uid_of(database, run_id)
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
+    uid = await RunStore(database).read_uid(run_id)
     await store(database, run_id, {"curriculum": {"rate": 3}})
-    assert await register(database, parse(document()), uid=uid) == run_id
+    assert await RunStore(database).register(parse(document()), uid=uid) == run_id
     with pytest.raises(InvalidRun, match=r"spec\.training\.seed: 7"):
-        await register(database, parse(document(training={"seed": 7})), uid=uid)
+        await RunStore(database).register(parse(document(training={"seed": 7})), uid=uid)
 
 
 async def test_forgive_drops_failed_stages_and_keeps_others(database: Database, run_id: int):
     for sid, state in (
-        (PREPARE, StageState("succeeded", result={})),
-        (ROLLOUT, StageState("failed", 4, permanent=True, message="no such model")),
+        (PREPARE, StageState(StagePhase.SUCCEEDED, result={})),
+        (ROLLOUT, StageState(StagePhase.FAILED, 4, permanent=True, message="no such model")),
     ):
-        await begin_stage(database, run_id, sid, state.attempts)
-        await end_stage(database, run_id, sid, state)
-    await forgive_failed(database, run_id, SPEC)
-    assert set(await observe(database, run_id)) == {PREPARE}
+        await StageStore(database, run_id).begin(sid, state.attempts)
+        await StageStore(database, run_id).end(sid, state)
+    await StageStore(database, run_id).forget_failures(SPEC)
+    assert set(await StageStore(database, run_id).read_states()) == {PREPARE}
 
 
 async def fail_rollout(database: Database, run_id: int) -> EpisodeQueue:
-    """Play four episodes: a success, one that broke, one that was refused, one under way; then the stage fails."""
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
-    await begin_stage(database, run_id, ROLLOUT, 1)
-    await queue.enqueue([Wanted(task(number), "own") for number in range(4)])
+    """Play four episodes: a success, one that broke, one that was refused, one in progress; then the stage fails."""
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker("w", 60))
+    await StageStore(database, run_id).begin(ROLLOUT, 1)
+    await queue.enqueue([EpisodeRequest(task(number), "own") for number in range(4)])
     won, broke, refused, _ = await queue.lease(4)
-    played = episode([turn("go", "You went.")], head=Head(()), opening="hello", of=won.task, arm="own")
+    played = episode(
+        [turn("go", "You went.")], prefix=PromptPrefix(()), initial_observation="hello", of=won.task, arm="own"
+    )
     assert await queue.finish(won, played)
     assert await queue.finish(refused, replace(played, task=refused.task, success=False, stop="refused"))
-    await queue.break_off(broke, "the server is away", max_attempts=1)
+    await queue.retry_later(broke, "the server is away", max_attempts=1)
     assert await queue.counts() == (3, 4)
-    await end_stage(database, run_id, ROLLOUT, StageState("failed", message="all episodes broke"))
+    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.FAILED, message="all episodes broke"))
     return queue
 
 
 async def test_forgive_replays_episodes_when_their_stage_failed(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
-    await forgive_failed(database, run_id, SPEC)
+    await StageStore(database, run_id).forget_failures(SPEC)
     assert await queue.counts() == (1, 4)
     again = await queue.lease(9)
     assert [lease.number for lease in again] == [1, 1, 1]
@@ -177,38 +179,38 @@ async def test_forgive_replays_episodes_when_their_stage_failed(database: Databa
 
 async def test_forgive_keeps_broken_episodes_when_their_stage_succeeded(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
-    await end_stage(database, run_id, ROLLOUT, StageState("succeeded", result={}))
-    await forgive_failed(database, run_id, SPEC)
+    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).forget_failures(SPEC)
     assert await queue.counts() == (3, 4)
 
 
 async def test_forgive_asks_the_extractor_again_when_hints_failed(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
     assert await queue.counts() == (3, 4)
-    await end_stage(database, run_id, ROLLOUT, StageState("succeeded", result={}))
+    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED, result={}))
     for attempt, problem in ((1, "not JSON"), (2, "")):
         await database.execute(
             "INSERT INTO extraction (episode_id, extractor, attempt, reply, problem) SELECT min(id), 'llm', %s, '', %s "
             "FROM episode",
             attempt, problem,
         )  # fmt: skip
-    await begin_stage(database, run_id, HINTS, 1)
-    await end_stage(database, run_id, HINTS, StageState("failed", permanent=True, message="gave no hint"))
-    await forgive_failed(database, run_id, SPEC)
+    await StageStore(database, run_id).begin(HINTS, 1)
+    await StageStore(database, run_id).end(HINTS, StageState(StagePhase.FAILED, permanent=True, message="gave no hint"))
+    await StageStore(database, run_id).forget_failures(SPEC)
     assert await database.fetch("SELECT problem FROM extraction") == [{"problem": ""}]
 
 
 async def test_delete_leaves_nothing_of_the_run(database: Database, run_id: int):
-    other = await register(database, parse({**document(), "metadata": {"name": "other"}}))
+    other = await RunStore(database).register(parse({**document(), "metadata": {"name": "other"}}))
     await fail_rollout(database, run_id)
     await fail_rollout(database, other)
     for bank in ("default/test", "default/other"):
         await add_hint(database, bank)
     await database.execute("INSERT INTO hint_source SELECT hint.id, episode.id FROM hint, episode")
-    await delete(database, run_id)
+    await RunStore(database).delete(run_id)
     left = {"run": 1, "stage": 1, "episode": 4, "turn": 2, "hint": 1, "hint_source": 4}
     assert {table: len(await database.fetch(f"SELECT * FROM {table}")) for table in left} == left
-    assert set(await observe(database, other)) == {ROLLOUT}
+    assert set(await StageStore(database, other).read_states()) == {ROLLOUT}
     assert await database.fetch("SELECT bank FROM hint") == [{"bank": "default/other"}]
 
 
@@ -224,56 +226,56 @@ OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-0000
 
 
 async def test_register_frees_the_name_when_the_uid_is_another(database: Database):
-    first = await register(database, parse(document()), uid=OLD)
-    await begin_stage(database, first, ROLLOUT, 1)
+    first = await RunStore(database).register(parse(document()), uid=OLD)
+    await StageStore(database, first).begin(ROLLOUT, 1)
     await add_hint(database, "default/test")
-    second = await register(database, parse(document(rounds={"maxRounds": 3})), uid=NEW)
+    second = await RunStore(database).register(parse(document(rounds={"maxRounds": 3})), uid=NEW)
     assert second != first
-    assert await register(database, parse(document(rounds={"maxRounds": 3})), uid=NEW) == second
-    assert await observe(database, second) == {}
-    assert (await find(database, f"default/test@{OLD}"))["id"] == first
+    assert await RunStore(database).register(parse(document(rounds={"maxRounds": 3})), uid=NEW) == second
+    assert await StageStore(database, second).read_states() == {}
+    assert (await RunStore(database).find(f"default/test@{OLD}"))["id"] == first
     assert await database.fetch("SELECT bank FROM hint") == [{"bank": f"default/test@{OLD}"}]
 
 
 async def test_register_refuses_a_late_process_when_its_name_was_taken(database: Database):
-    await register(database, parse(document()), uid=OLD)
-    await register(database, parse(document()), uid=NEW)
+    await RunStore(database).register(parse(document()), uid=OLD)
+    await RunStore(database).register(parse(document()), uid=NEW)
     with pytest.raises(InvalidRun, match=f"metadata.uid: {OLD}: the run {NEW} took the name"):
-        await register(database, parse(document()), uid=OLD)
+        await RunStore(database).register(parse(document()), uid=OLD)
 
 
 async def test_register_waits_when_the_earlier_run_is_driven(database: Database, dsn: str):
-    first = await register(database, parse(document()), uid=OLD)
+    first = await RunStore(database).register(parse(document()), uid=OLD)
     async with RunLock(dsn, first):
         with pytest.raises(RunLocked, match="run default/test is already running: process"):
-            await register(database, parse(document()), uid=NEW)
-    assert await register(database, parse(document()), uid=NEW) != first
+            await RunStore(database).register(parse(document()), uid=NEW)
+    assert await RunStore(database).register(parse(document()), uid=NEW) != first
 
 
 async def test_register_gives_its_uid_to_a_row_older_than_uids(database: Database):
-    first = await register(database, parse(document()))
+    first = await RunStore(database).register(parse(document()))
     await database.execute("UPDATE run SET uid_is_provisional = true")
-    assert await register(database, parse(document()), uid=NEW) == first
-    assert await register(database, parse(document()), uid=NEW) == first
-    assert await register(database, parse(document()), uid=OLD) != first
+    assert await RunStore(database).register(parse(document()), uid=NEW) == first
+    assert await RunStore(database).register(parse(document()), uid=NEW) == first
+    assert await RunStore(database).register(parse(document()), uid=OLD) != first
 
 
 async def test_forgive_stage_acts_once_when_many_processes_start(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
     for again in (1, 4, 4):
-        await forgive_stage(database, run_id, SPEC, ROLLOUT, "2026-11-29T12:00:00Z")
-        await begin_stage(database, run_id, ROLLOUT, 1)
+        await StageStore(database, run_id).forget_failure(SPEC, ROLLOUT, request="2026-11-29T12:00:00Z")
+        await StageStore(database, run_id).begin(ROLLOUT, 1)
         assert await queue.counts() == (again, 4)
         for lease in await queue.lease(9):
-            await queue.break_off(lease, "the server is away", max_attempts=1)
-    await forgive_stage(database, run_id, SPEC, ROLLOUT, "2026-11-29T13:00:00Z")
+            await queue.retry_later(lease, "the server is away", max_attempts=1)
+    await StageStore(database, run_id).forget_failure(SPEC, ROLLOUT, request="2026-11-29T13:00:00Z")
     assert await queue.counts() == (1, 4)
 
 
 async def test_forgive_stage_takes_no_leases_when_it_never_ran(database: Database, run_id: int):
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
-    await forgive_stage(database, run_id, SPEC, ROLLOUT, "now")
-    await queue.enqueue([Wanted(task(1), "own")])
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker("w", 60))
+    await StageStore(database, run_id).forget_failure(SPEC, ROLLOUT, request="now")
+    await queue.enqueue([EpisodeRequest(task(1), "own")])
     (lease,) = await queue.lease(1)
-    await forgive_stage(database, run_id, SPEC, ROLLOUT, "now")
+    await StageStore(database, run_id).forget_failure(SPEC, ROLLOUT, request="now")
     assert await queue.renew([lease]) == {lease.episode_id}

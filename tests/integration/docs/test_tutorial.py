@@ -34,7 +34,7 @@ def output(folder: Path) -> str:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "DISTILLERY_HOME": str(folder / "home"),
         "COLUMNS": "200",
-        # installed beside the tests' own packages, not among them
+        # installed next to the tests' own packages, not among them
         "PIP_TARGET": str(folder / "packages"),
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "false",  # pip's way to say yes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.alfworld.environment import ALFWorld
+from distillery_alfworld.environment import ALFWorld
 
 REAL_GAMES = "DISTILLERY_TEST_ALFWORLD_DATA"
 

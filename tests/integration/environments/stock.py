@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from distillery.environments.alfworld.engine import Game
-from distillery.environments.alfworld.games import read_game
+from distillery_alfworld.engine import Game
+from distillery_alfworld.games import read_game
 
 AFTER_THE_END = ["look", "inventory", "help", "look at nothing"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.alfworld.environment import ALFWorld
-from distillery.environments.alfworld.games import CATEGORIES, read_game
 from distillery.environments.base import Task
-from distillery.environments.pool.pool import EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool
+from distillery_alfworld.environment import ALFWorld
+from distillery_alfworld.games import CATEGORIES, read_game
 
 OPTIONS = {"games": "generated", "seed": 1}
 
@@ -19,10 +19,12 @@ def walkthrough_of(root: Path, task: Task) -> list[str]:
     return read_game(root / "json_2.1.1" / task.id / "game.tw-pddl")["walkthrough"]
 
 
-async def test_every_kind_of_task_is_won_through_the_pool(generated: Path) -> None:
+async def test_pool_wins_a_task_of_every_category(generated: Path) -> None:
     tasks = ALFWorld(OPTIONS, generated).catalog("valid_unseen")
     assert {task.category for task in tasks} == set(CATEGORIES.values())
-    async with EnvironmentPool("alfworld", OPTIONS, generated, processes=2, step_timeout=120) as pool:
+    async with EnvironmentPool(
+        EnvironmentConfig("alfworld", OPTIONS, generated), processes=2, step_timeout=120
+    ) as pool:
         for task in tasks:
             session, observation = await pool.open(task)
             room, sentence = observation.text.split("\n")
@@ -37,20 +39,22 @@ async def test_every_kind_of_task_is_won_through_the_pool(generated: Path) -> No
             await session.close()
 
 
-async def test_a_game_goes_on_after_its_process_was_killed(generated: Path) -> None:
+async def test_game_continues_when_its_process_is_killed(generated: Path) -> None:
     task = ALFWorld(OPTIONS, generated).catalog("train")[0]
     commands = walkthrough_of(generated, task)
-    async with EnvironmentPool("alfworld", OPTIONS, generated, processes=1, step_timeout=120) as pool:
+    async with EnvironmentPool(
+        EnvironmentConfig("alfworld", OPTIONS, generated), processes=1, step_timeout=120
+    ) as pool:
         session, _ = await pool.open(task)
         for command in commands[:-1]:
             await session.step(command)
-        process = await pool._places[0].process()
+        process = await pool._slots[0].get_process()
         process._process.kill()
         await process._reading
         assert (await session.step(commands[-1])).success
 
 
-async def test_a_refused_command_is_not_valid(generated: Path) -> None:
+async def test_observation_is_invalid_when_the_command_is_refused(generated: Path) -> None:
     task = ALFWorld(OPTIONS, generated).catalog("train")[0]
     session = ALFWorld(OPTIONS, generated).open(task)
     session.reset()
@@ -59,7 +63,7 @@ async def test_a_refused_command_is_not_valid(generated: Path) -> None:
     session.close()
 
 
-def test_the_facts_of_a_won_episode_agree_with_what_happened(generated: Path) -> None:
+def test_facts_agree_with_the_won_episode(generated: Path) -> None:
     environment = ALFWorld(OPTIONS, generated)
     task = next(task for task in environment.catalog("train") if task.category == "clean")
     session = environment.open(task)
@@ -75,7 +79,7 @@ def test_the_facts_of_a_won_episode_agree_with_what_happened(generated: Path) ->
     assert any((fact.kind, fact.thing, fact.place) == ("found", thing, place) for fact in facts)
 
 
-def test_the_catalog_counts_what_stock_alfworld_counts(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalog_has_the_games_of_stock_alfworld(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", str(real_data))
     environment = ALFWorld({"games": "alfworld"}, Path())
     assert [len(environment.catalog(split)) for split in ("train", "valid_seen")] == [3553, 140]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.alfworld.engine import Game, Turn
-from distillery.environments.alfworld.environment import ALFWorld
-from distillery.environments.alfworld.games import UnreadableGameError, read_game
+from distillery_alfworld.engine import Game, Turn
+from distillery_alfworld.environment import ALFWorld
+from distillery_alfworld.games import UnreadableGameError, read_game
 
 
 @pytest.fixture
@@ -31,19 +31,19 @@ def play_alone(content: Mapping[str, Any]) -> list[Turn]:
         game.close()
 
 
-def test_a_walkthrough_wins_with_its_last_command(contents: list[dict[str, Any]]) -> None:
+def test_walkthrough_wins_with_its_last_command(contents: list[dict[str, Any]]) -> None:
     for content in contents:
         won = [turn.won for turn in play_alone(content)]
         assert won == [False] * (len(won) - 1) + [True]
 
 
-def test_a_reset_starts_over(contents: list[dict[str, Any]]) -> None:
+def test_reset_starts_over(contents: list[dict[str, Any]]) -> None:
     game = Game(contents[0])
     assert play(game, contents[0]["walkthrough"]) == play(game, contents[0]["walkthrough"])
     game.close()
 
 
-def test_games_played_by_turns_do_not_disturb_one_another(contents: list[dict[str, Any]]) -> None:
+def test_games_keep_their_states_when_played_in_turns(contents: list[dict[str, Any]]) -> None:
     alone = [play_alone(content) for content in contents]
     games = [Game(content) for content in contents]
     together = [[game.reset()] for game in games]
@@ -55,13 +55,13 @@ def test_games_played_by_turns_do_not_disturb_one_another(contents: list[dict[st
         game.close()
 
 
-def test_a_game_plays_the_same_after_another_one_in_its_place(contents: list[dict[str, Any]]) -> None:
+def test_game_plays_the_same_when_it_reuses_a_planner(contents: list[dict[str, Any]]) -> None:
     first = play_alone(contents[0])
     play_alone(contents[1])
     assert play_alone(contents[0]) == first
 
 
-def test_a_command_that_is_not_admissible_changes_nothing(contents: list[dict[str, Any]]) -> None:
+def test_engine_changes_nothing_when_a_command_is_not_admissible(contents: list[dict[str, Any]]) -> None:
     game = Game(contents[0])
     before = game.reset()
     after = game.step("take unicorn 1 from desk 1")
@@ -76,23 +76,22 @@ def damaged(content: dict[str, Any], part: str, old: str, new: str) -> dict[str,
 
 
 @pytest.mark.parametrize(
-    ("part", "old", "new", "complaint"),
+    ("damage", "complaint"),
     [
-        ("pddl_problem", "(:goal", "(:goal)", "PDDL"),
-        ("pddl_problem", "(atLocation agent1", "(holds agent1", "holds"),
-        ("grammar", "{o.indefinite", "{open('f') or o.indefinite", "expression"),
-        ("grammar", "holdsany(a:agent)", "dances(a:agent)", "dances"),
+        (("pddl_problem", "(:goal", "(:goal)"), "PDDL"),
+        (("pddl_problem", "(atLocation agent1", "(holds agent1"), "holds"),
+        (("grammar", "{o.indefinite", "{open('f') or o.indefinite"), "expression"),
+        (("grammar", "holdsany(a:agent)", "dances(a:agent)"), "dances"),
         (
-            "grammar",
-            '\\"open {r}\\"',
-            '\\"open [{r.name | opened(r:receptacle)}]\\"',
+            ("grammar", '\\"open {r}\\"', '\\"open [{r.name | opened(r:receptacle)}]\\"'),
             "depends on what changes: opened",
         ),
     ],
 )
-def test_what_the_engine_does_not_understand_is_refused(
-    generated: Path, tmp_path: Path, part: str, old: str, new: str, complaint: str
+def test_engine_refuses_a_game_that_it_does_not_understand(
+    generated: Path, tmp_path: Path, damage: tuple[str, str, str], complaint: str
 ) -> None:
+    part, old, new = damage
     file = sorted(generated.glob("json_2.1.1/train/*/*/game.tw-pddl"))[0]
     content = damaged(read_game(file), part, old.replace('\\"', '"'), new.replace('\\"', '"'))
     broken = tmp_path / "json_2.1.1" / file.relative_to(generated / "json_2.1.1")

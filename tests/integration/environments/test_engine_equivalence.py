@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.alfworld.engine import Game
-from distillery.environments.alfworld.games import read_game
+from distillery_alfworld.engine import Game
+from distillery_alfworld.games import read_game
 from tests.integration.environments.stock import difference, plays_of, stock_transcripts
 
 
@@ -28,16 +28,16 @@ def assert_same(games: list[Path], data: Path, random_steps: int) -> None:
         game.close()
 
 
-def test_real_games_look_the_same_as_on_the_stock_engine(real_data: Path) -> None:
+def test_real_games_play_as_on_the_stock_engine(real_data: Path) -> None:
     assert_same(games_of(real_data, every=1600), real_data, random_steps=12)
 
 
-def test_generated_games_look_the_same_as_on_the_stock_engine(generated: Path) -> None:
+def test_generated_games_play_as_on_the_stock_engine(generated: Path) -> None:
     assert_same(games_of(generated, every=13), generated, random_steps=12)
 
 
 @pytest.mark.slow
-def test_a_hundred_real_games_look_the_same_as_on_the_stock_engine(real_data: Path) -> None:
+def test_a_hundred_real_games_play_as_on_the_stock_engine(real_data: Path) -> None:
     """124 games, two plays each: some 15 CPU minutes of the stock engine, on two processes."""
     games = games_of(real_data, every=30)
     assert len(games) >= 100

@@ -8,19 +8,17 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.alfworld import generator
-from distillery.environments.alfworld.engine import Game
-from distillery.environments.alfworld.environment import ALFWorldSession
+from distillery_alfworld import game_generator
+from distillery_alfworld.engine import Game
+from distillery_alfworld.environment import ALFWorldSession
 
-PLAYED: dict[str, list[dict[str, Any]]] = json.loads(
-    files("distillery.environments.alfworld").joinpath("examples.json").read_text()
-)
+PLAYED: dict[str, list[dict[str, Any]]] = json.loads(files("distillery_alfworld").joinpath("examples.json").read_text())
 
 
 @pytest.mark.parametrize("category", sorted(PLAYED))
-def test_the_examples_of_a_category_can_be_played_again_and_succeed(category: str) -> None:
+def test_examples_succeed_when_they_are_played_again(category: str) -> None:
     for example in PLAYED[category]:
-        content = json.loads(generator.make(*example["game"]).files["game.tw-pddl"])
+        content = json.loads(game_generator.make_game(*example["game"]).files["game.tw-pddl"])
         session = ALFWorldSession(Game(content))
         assert session.reset().text == example["opening"]
         observations = [session.step(turn["action"]) for turn in example["turns"]]

@@ -17,7 +17,7 @@ import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError, Task
 from distillery.environments.openenv.environment import OpenEnv
-from distillery.environments.pool.pool import EnvironmentFailure, EnvironmentPool
+from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentFailure, EnvironmentPool
 
 ROOT = Path(__file__).parents[3]
 PINS = ROOT / "requirements" / "openenv.txt"
@@ -55,10 +55,12 @@ def server(
 
 
 def pool_of(folder: Path, options: dict[str, Any], *, limit: float = 60, patience: float = 60) -> EnvironmentPool:
-    return EnvironmentPool("openenv", options, folder, processes=1, step_timeout=limit, patience=patience)
+    return EnvironmentPool(
+        EnvironmentConfig("openenv", options, folder), processes=1, step_timeout=limit, patience=patience
+    )
 
 
-async def test_seeds_are_tasks_where_the_server_has_none(interpreter: Path, tmp_path: Path):
+async def test_seeds_are_tasks_when_the_server_has_none(interpreter: Path, tmp_path: Path):
     with server(interpreter, "guess") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 5, "test": 3})
@@ -84,7 +86,7 @@ async def test_seeds_are_tasks_where_the_server_has_none(interpreter: Path, tmp_
             await session.close()
 
 
-async def test_a_servers_own_tasks_are_played_by_split_and_index(interpreter: Path, tmp_path: Path):
+async def test_tasks_of_the_server_are_played_by_split_and_index(interpreter: Path, tmp_path: Path):
     with server(interpreter, "capitals") as options:
         options |= {"goal": "question", "category": "continent", "rewards": [-1, 2], "verbs": ["say"]}
         environment = OpenEnv(options, tmp_path)
@@ -101,14 +103,14 @@ async def test_a_servers_own_tasks_are_played_by_split_and_index(interpreter: Pa
             assert (answer.score, answer.done, answer.success) == (0.0, True, False)
 
 
-def test_a_field_that_tasks_lack_is_told(interpreter: Path, tmp_path: Path):
+def test_prepare_names_the_field_when_tasks_lack_it(interpreter: Path, tmp_path: Path):
     with server(interpreter, "capitals") as options:
         environment = OpenEnv({**options, "goal": "objective"}, tmp_path)
         with pytest.raises(EnvironmentConfigurationError, match=r"no field objective \(option goal\).*question"):
             environment.prepare({"train": 5, "test": 1})
 
 
-async def test_an_action_with_several_fields_is_a_json_object(interpreter: Path, tmp_path: Path):
+async def test_action_is_a_json_object_when_it_has_several_fields(interpreter: Path, tmp_path: Path):
     with server(interpreter, "squares") as options:
         options |= {"reward": "sum", "rewards": [0, 4]}
         environment = OpenEnv(options, tmp_path)
@@ -126,7 +128,7 @@ async def test_an_action_with_several_fields_is_a_json_object(interpreter: Path,
             assert steps[-1].success
 
 
-def test_an_environment_that_ignores_the_seed_is_refused(interpreter: Path, tmp_path: Path):
+def test_prepare_refuses_a_server_when_it_ignores_the_seed(interpreter: Path, tmp_path: Path):
     with (
         server(interpreter, "unseeded") as options,
         pytest.raises(EnvironmentConfigurationError, match="two different openings"),
@@ -148,9 +150,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["guess", "capitals"])
-async def test_a_token_opens_a_server_that_wants_one_and_is_kept_nowhere(
-    kind: str, interpreter: Path, token: Path, tmp_path: Path
-):
+async def test_token_opens_the_server_and_is_stored_nowhere(kind: str, interpreter: Path, token: Path, tmp_path: Path):
     folder = tmp_path / "environment"
     folder.mkdir()
     with server(interpreter, kind, token="sesame-4711") as options:
@@ -166,9 +166,7 @@ async def test_a_token_opens_a_server_that_wants_one_and_is_kept_nowhere(
 
 
 @pytest.mark.parametrize("shown", ["", "sesame-4712"])
-async def test_a_server_that_wants_another_token_is_told_with_the_mend(
-    shown: str, interpreter: Path, token: Path, tmp_path: Path
-):
+async def test_wrong_token_error_names_the_fix(shown: str, interpreter: Path, token: Path, tmp_path: Path):
     with server(interpreter, "guess", token="sesame-4711") as options:
         OpenEnv(options | TOKEN_OPTION, tmp_path).prepare({"train": 1})
         token.write_text(shown)
@@ -181,7 +179,7 @@ async def test_a_server_that_wants_another_token_is_told_with_the_mend(
                 await pool.open(OpenEnv(options, tmp_path).catalog("train")[0])
 
 
-def test_a_server_that_is_not_of_openenv_is_refused(tmp_path: Path):
+def test_prepare_refuses_a_server_when_it_is_not_openenv(tmp_path: Path):
     command = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -191,7 +189,7 @@ def test_a_server_that_is_not_of_openenv_is_refused(tmp_path: Path):
         process.kill()
 
 
-async def test_a_session_outlives_the_servers_patience_with_silent_clients(interpreter: Path, tmp_path: Path):
+async def test_session_stays_open_when_the_client_is_silent(interpreter: Path, tmp_path: Path):
     with server(interpreter, "guess") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 1})
@@ -201,7 +199,7 @@ async def test_a_session_outlives_the_servers_patience_with_silent_clients(inter
             assert (await session.step("1")).text == "Higher."
 
 
-async def test_a_session_leaves_its_room_to_the_next(interpreter: Path, tmp_path: Path):
+async def test_closed_session_frees_its_place_for_the_next(interpreter: Path, tmp_path: Path):
     with server(interpreter, "guess", sessions=1) as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 3})
@@ -222,7 +220,7 @@ async def test_a_session_leaves_its_room_to_the_next(interpreter: Path, tmp_path
         ("hang", "no answer within 5 s"),
     ],
 )
-async def test_a_server_that_lies_costs_one_session(action: str, reason: str, interpreter: Path, tmp_path: Path):
+async def test_invalid_answer_fails_one_session(action: str, reason: str, interpreter: Path, tmp_path: Path):
     with server(interpreter, "liar") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})
@@ -286,7 +284,7 @@ async def test_episodes_continue_when_the_server_restarts(interpreter: Path, tmp
         waiting = [asyncio.create_task(session.step("eight")) for session in opened]
         beginning = asyncio.create_task(pool.open(tasks[2]))
         async with asyncio.timeout(60):
-            while not pool.waiting:  # noqa: ASYNC110 - nobody is told
+            while not pool.waiting:  # noqa: ASYNC110 - nothing signals it
                 await asyncio.sleep(0.05)
         assert not any(task.done() for task in (*waiting, beginning))
         await asyncio.to_thread(again.__enter__)
@@ -298,7 +296,7 @@ async def test_episodes_continue_when_the_server_restarts(interpreter: Path, tmp
         again.__exit__(None, None, None)
 
 
-async def test_sessions_of_one_process_step_at_once(interpreter: Path, tmp_path: Path):
+async def test_sessions_of_one_process_step_concurrently(interpreter: Path, tmp_path: Path):
     with server(interpreter, "slow") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 8})
@@ -309,7 +307,7 @@ async def test_sessions_of_one_process_step_at_once(interpreter: Path, tmp_path:
             assert max(together) >= 4, "most steps of 0.3 s began before the first had ended"
 
 
-async def test_a_step_that_hangs_keeps_no_other_session_waiting(interpreter: Path, tmp_path: Path):
+async def test_other_sessions_continue_when_one_step_hangs(interpreter: Path, tmp_path: Path):
     with server(interpreter, "liar") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 2})

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.alfworld import translation, wheel
-from distillery.environments.alfworld.translation import translate
+from distillery_alfworld import alfworld_assets, translation
+from distillery_alfworld.translation import translate
 
 PROBLEM = """(define (problem tiny) (:domain alfred)
 (:objects agent1 - agent here there - location desk - receptacle)
@@ -31,35 +31,35 @@ def entry_of(translations: Path) -> Path:
     return entry
 
 
-def test_a_game_is_translated_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = translate(wheel.DOMAIN, PROBLEM)
+def test_translation_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = translate(alfworld_assets.DOMAIN, PROBLEM)
     monkeypatch.setattr(translation, "_translate", refuse)
-    assert translate(wheel.DOMAIN, PROBLEM) == first
+    assert translate(alfworld_assets.DOMAIN, PROBLEM) == first
     assert first.startswith("begin_version")
 
 
-def test_another_problem_or_domain_is_another_entry(translations: Path) -> None:
-    translate(wheel.DOMAIN, PROBLEM)
-    translate(wheel.DOMAIN, PROBLEM + "\n")
-    translate(wheel.DOMAIN + "\n", PROBLEM)
+def test_cache_has_an_entry_for_each_problem_and_domain(translations: Path) -> None:
+    translate(alfworld_assets.DOMAIN, PROBLEM)
+    translate(alfworld_assets.DOMAIN, PROBLEM + "\n")
+    translate(alfworld_assets.DOMAIN + "\n", PROBLEM)
     assert len([file for file in translations.rglob("*") if file.is_file()]) == 3
 
 
 @pytest.mark.parametrize("damage", ["cut", "emptied", "flipped", "replaced"])
-def test_a_damaged_entry_is_made_anew(translations: Path, damage: str) -> None:
-    first = translate(wheel.DOMAIN, PROBLEM)
+def test_cache_entry_is_made_again_when_it_is_damaged(translations: Path, damage: str) -> None:
+    first = translate(alfworld_assets.DOMAIN, PROBLEM)
     entry = entry_of(translations)
     whole = entry.read_bytes()
     flipped = whole[:60] + bytes([whole[60] ^ 1]) + whole[61:]
     entry.write_bytes({"cut": whole[:-9], "emptied": b"", "flipped": flipped, "replaced": b"begin_version"}[damage])
-    assert translate(wheel.DOMAIN, PROBLEM) == first
+    assert translate(alfworld_assets.DOMAIN, PROBLEM) == first
     assert entry.read_bytes() == whole
 
 
-def test_a_cache_that_cannot_be_written_to_breaks_nothing(translations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_translation_succeeds_when_the_cache_is_read_only(translations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (translations / "file").touch()
     monkeypatch.setenv("DISTILLERY_CACHE", str(translations / "file"))
-    assert translate(wheel.DOMAIN, PROBLEM).startswith("begin_version")
+    assert translate(alfworld_assets.DOMAIN, PROBLEM).startswith("begin_version")
 
 
 def test_the_cache_drops_its_oldest_entries(translations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,10 +69,10 @@ def test_the_cache_drops_its_oldest_entries(translations: Path, monkeypatch: pyt
     assert sorted(entry.name for entry in (translations / "ab").iterdir()) == ["2", "3", "4"]
 
 
-def test_nothing_is_printed_and_the_arguments_stay(
+def test_translation_prints_nothing_and_keeps_argv(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["program", "--option"])
-    translate(wheel.DOMAIN, PROBLEM)
+    translate(alfworld_assets.DOMAIN, PROBLEM)
     assert sys.argv == ["program", "--option"]
     assert capfd.readouterr() == ("", "")

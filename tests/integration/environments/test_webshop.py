@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import Observation, Task
-from distillery.environments.pool.pool import EnvironmentPool, PooledSession
-from distillery.environments.webshop import prompts
-from distillery.environments.webshop.environment import WebShop
-from distillery.environments.webshop.goals import Goal
-from distillery.environments.webshop.products import CATEGORIES
+from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool, PooledSession
+from distillery_webshop import prompts
+from distillery_webshop.environment import WebShop
+from distillery_webshop.goals import Goal
+from distillery_webshop.products import CATEGORIES
 
 OPTIONS = {"catalog": "generated", "seed": 1}
 SYNTHETIC = OPTIONS | {"goals": "synthetic"}
@@ -75,11 +75,11 @@ def same_kind(goal: Goal, title: str) -> bool:
 
 
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
-async def test_many_sessions_at_once_are_won_through_the_pool(goals: str, shop: Path, synthetic: Path) -> None:
+async def test_pool_wins_many_concurrent_sessions(goals: str, shop: Path, synthetic: Path) -> None:
     folder, options = (shop, OPTIONS) if goals == "human" else (synthetic, SYNTHETIC)
     tasks = WebShop(options, folder).catalog("test")[:50]
     assert {task.category for task in tasks} == set(CATEGORIES.values())
-    async with EnvironmentPool("webshop", options, folder, processes=2, step_timeout=120) as pool:
+    async with EnvironmentPool(EnvironmentConfig("webshop", options, folder), processes=2, step_timeout=120) as pool:
 
         async def win(task: Task) -> Observation:
             session, opening = await pool.open(task)
@@ -93,55 +93,55 @@ async def test_many_sessions_at_once_are_won_through_the_pool(goals: str, shop: 
     assert [(end.score, end.done, end.success) for end in ends] == [(1.0, True, True)] * 50
 
 
-async def test_every_goal_is_reached_by_its_own_product(shop: Path) -> None:
+async def test_goal_is_reached_by_its_own_product(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
     for task in environment.catalog("dev")[:100]:
         goal = goal_of(shop, OPTIONS, task)
         session = environment.open(task)
-        session.step(f"search[{environment._shop.product(goal.product).title}]")
+        session.step(f"search[{environment._shop.read_product(goal.product).title}]")
         session.step(f"click[{goal.asin}]")
         for value in goal.options:
             assert session.step(f"click[{value}]").valid
         assert session.step("click[buy now]").success
 
 
-async def test_a_session_goes_on_after_its_process_was_killed(shop: Path) -> None:
+async def test_session_continues_when_its_process_is_killed(shop: Path) -> None:
     task = WebShop(OPTIONS, shop).catalog("test")[0]
-    async with EnvironmentPool("webshop", OPTIONS, shop, processes=1, step_timeout=120) as pool:
+    async with EnvironmentPool(EnvironmentConfig("webshop", OPTIONS, shop), processes=1, step_timeout=120) as pool:
         session, _ = await pool.open(task)
         results = await session.step(f"search[{task.goal}]")
         await session.step(results.admissible[-1])
-        process = await pool._places[0].process()
+        process = await pool._slots[0].get_process()
         process._process.kill()
         await process._reading
         assert (await session.step("click[buy now]")).done
 
 
-def test_splits_and_ids_are_those_of_the_original(shop: Path) -> None:
+def test_splits_and_ids_are_the_originals(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
     ids = [task.id for split in ("test", "dev", "train") for task in environment.catalog(split)]
     assert [task_id.rpartition("_")[0] for task_id in ids] == [f"fixed_{number}" for number in range(len(ids))]
 
 
-def test_a_task_of_another_shop_is_refused(shop: Path) -> None:
+def test_open_refuses_a_task_of_another_shop(shop: Path) -> None:
     with pytest.raises(LookupError, match="isn't one of generated shop"):
         WebShop(OPTIONS, shop).open(Task("fixed_0_B000000000", "test", "food", ""))
 
 
 @pytest.mark.parametrize("shown", [1, 3])
-def test_fewer_products_are_shown_where_that_is_asked_for(shop: Path, shown: int) -> None:
+def test_option_shown_limits_the_products_of_a_page(shop: Path, shown: int) -> None:
     environment = WebShop(OPTIONS | {"shown": shown}, shop)
     session = environment.open(environment.catalog("test")[0])
     assert session.step("search[lamp shoes coffee]").text.count("$") == shown
 
 
-def test_the_facts_of_a_purchase_agree_with_what_happened(shop: Path) -> None:
+def test_facts_agree_with_the_purchase(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
     task = next(task for task in environment.catalog("train") if len(goal_of(shop, OPTIONS, task).options) == 2)
     goal = goal_of(shop, OPTIONS, task)
     session = environment.open(task)
     opening = session.reset().text
-    title = environment._shop.product(goal.product).title
+    title = environment._shop.read_product(goal.product).title
     commands = [f"search[{title}]", "search[more]", f"click[{goal.asin}]", *(f"click[{v}]" for v in goal.options)]
     turns = [(command, session.step(command).text) for command in [*commands, "click[buy now]"]]
     facts = environment.read(opening, turns)
@@ -163,7 +163,7 @@ def examples_shop(tmp_path_factory: pytest.TempPathFactory) -> WebShop:
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES.values()))
-def test_the_examples_of_a_category_can_be_shopped_again_and_succeed(examples_shop: WebShop, category: str) -> None:
+def test_examples_succeed_when_they_are_shopped_again(examples_shop: WebShop, category: str) -> None:
     goals = [task for split in ("test", "dev", "train") for task in examples_shop.catalog(split)]
     for example in examples_shop.examples(category):
         (task,) = [task for task in goals if f" [SEP] {task.goal} [SEP] " in example.opening]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.webshop.environment import WebShop
+from distillery_webshop.environment import WebShop
 
 REAL_SHOP = "DISTILLERY_TEST_WEBSHOP_DATA"
 
@@ -42,29 +42,27 @@ def shop(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> WebShop:
         return environment
 
 
-def test_the_documents_are_those_that_lucene_indexed(real_data: Path, shop: WebShop) -> None:
+def test_documents_are_those_that_lucene_indexed(real_data: Path, shop: WebShop) -> None:
     lines = (real_data / "indexed_documents.jsonl").read_text().splitlines()
     indexed = {entry["id"]: entry["contents"] for entry in map(json.loads, lines)}
-    products = [shop._shop.product(number) for number in range(len(indexed))]
-    assert {product.asin: product.document() for product in products} == indexed
+    products = [shop._shop.read_product(number) for number in range(len(indexed))]
+    assert {product.asin: product.to_document() for product in products} == indexed
 
 
-def test_the_first_ten_results_are_lucenes(real_data: Path, shop: WebShop) -> None:
+def test_first_ten_results_are_lucenes(real_data: Path, shop: WebShop) -> None:
     queries = [json.loads(line) for line in (real_data / "lucene_top50.jsonl").read_text().splitlines()]
     overlaps = []
     for query in queries:
-        found = {shop._shop.listing(number).asin for number in shop._shop.search(query["query"])[:10]}
+        found = {shop._shop.read_listing(number).asin for number in shop._shop.search(query["query"])[:10]}
         overlaps.append(len(found & set(query["asins"][:10])) / len(query["asins"][:10]))
     assert sum(overlaps) / len(queries) >= 0.99
 
 
-def test_the_goals_are_as_many_as_the_originals(shop: WebShop) -> None:
+def test_goals_are_as_many_as_the_originals(shop: WebShop) -> None:
     assert [len(shop.catalog(split)) for split in ("test", "dev", "train")] == [500, 1000, 5410]
 
 
-def test_instructions_of_people_are_taken_as_they_stand(
-    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_human_instructions_are_not_changed(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(real_data))
     environment = WebShop({}, tmp_path)
     environment.prepare({})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError
-from distillery.environments.webshop.environment import WebShop
+from distillery_webshop.environment import WebShop
 
 OPTIONS: dict[str, Any] = {"catalog": "generated", "seed": 1, "products": 60}
 
@@ -45,9 +45,9 @@ def own(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_a_seed_gives_the_same_bytes_in_every_process(made: Path, tmp_path: Path, hash_seed: str) -> None:
+def test_seed_gives_the_same_bytes_in_every_process(made: Path, tmp_path: Path, hash_seed: str) -> None:
     code = (
-        "import sys, pathlib; from distillery.environments.webshop.environment import WebShop\n"
+        "import sys, pathlib; from distillery_webshop.environment import WebShop\n"
         f"WebShop({OPTIONS}, pathlib.Path(sys.argv[1])).prepare({{'train': 10}})"
     )
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
@@ -55,13 +55,13 @@ def test_a_seed_gives_the_same_bytes_in_every_process(made: Path, tmp_path: Path
     assert tree(tmp_path) == tree(made)
 
 
-def test_another_seed_gives_other_products(made: Path, tmp_path: Path) -> None:
+def test_products_differ_when_the_seed_differs(made: Path, tmp_path: Path) -> None:
     WebShop(OPTIONS | {"seed": 2}, tmp_path).prepare({"train": 10})
     products = "generated/items_shuffle.json"
     assert tree(tmp_path)[products] != tree(made)[products]
 
 
-def test_the_first_products_do_not_depend_on_how_many_there_are(made: Path, tmp_path: Path) -> None:
+def test_first_products_are_the_same_when_there_are_more(made: Path, tmp_path: Path) -> None:
     WebShop(OPTIONS | {"products": 80}, tmp_path).prepare({})
     few, many = (json.loads((folder / "generated/items_shuffle.json").read_text()) for folder in (made, tmp_path))
     assert many[:60] == few
@@ -69,20 +69,20 @@ def test_the_first_products_do_not_depend_on_how_many_there_are(made: Path, tmp_
 
 
 @pytest.mark.parametrize("goals", ["human", "synthetic"])
-def test_enough_is_generated_for_what_is_wanted(tmp_path: Path, goals: str) -> None:
+def test_prepare_generates_enough_products_for_the_tasks(tmp_path: Path, goals: str) -> None:
     environment = WebShop({"catalog": "generated", "goals": goals}, tmp_path)
     environment.prepare({"train": 1200, "test": 300})
     assert len(environment.catalog("train")) >= 1200
     assert len(environment.catalog("test")) >= 300
 
 
-def test_preparing_again_changes_nothing(copy: Path) -> None:
+def test_prepare_changes_nothing_when_repeated(copy: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in copy.rglob("*.bin")}
     WebShop(OPTIONS, copy).prepare({"train": 10})
     assert {file: file.stat().st_mtime_ns for file in copy.rglob("*.bin")} == before
 
 
-def test_preparing_for_more_makes_a_larger_shop(tmp_path: Path) -> None:
+def test_prepare_makes_a_larger_shop_when_more_tasks_are_requested(tmp_path: Path) -> None:
     options = {"catalog": "generated"}
     WebShop(options, tmp_path).prepare({"train": 10})
     environment = WebShop(options, tmp_path)
@@ -90,9 +90,9 @@ def test_preparing_for_more_makes_a_larger_shop(tmp_path: Path) -> None:
     assert len(environment.catalog("train")) >= 900
 
 
-def test_preparing_goes_on_after_it_was_killed(made: Path, tmp_path: Path) -> None:
+def test_prepare_resumes_when_it_was_killed(made: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from distillery.environments.webshop.environment import WebShop\n"
+        "import sys, pathlib; from distillery_webshop.environment import WebShop\n"
         f"WebShop({OPTIONS}, pathlib.Path(sys.argv[1])).prepare({{'train': 10}})"
     )
     folder = tmp_path / "killed"
@@ -109,7 +109,7 @@ def test_preparing_goes_on_after_it_was_killed(made: Path, tmp_path: Path) -> No
     assert tree(folder) == tree(made)
 
 
-def test_what_the_report_raises_ends_the_work(tmp_path: Path) -> None:
+def test_prepare_ends_when_the_report_raises(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -117,31 +117,31 @@ def test_what_the_report_raises_ends_the_work(tmp_path: Path) -> None:
         WebShop(OPTIONS, tmp_path).prepare({"train": 10}, report=stop)
 
 
-def test_progress_ends_with_all_that_was_wanted(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    WebShop(OPTIONS, tmp_path).prepare({"train": 8, "test": 2}, report=lambda *progress: told.append(progress))
-    assert told == sorted(told)
-    assert told[-1] == (10, 10)
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
+    reports: list[tuple[int, int]] = []
+    WebShop(OPTIONS, tmp_path).prepare({"train": 8, "test": 2}, report=lambda *progress: reports.append(progress))
+    assert reports == sorted(reports)
+    assert reports[-1] == (10, 10)
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"goals": "synthetic"}, {"products": 61}])
-def test_a_folder_with_another_shop_is_refused(copy: Path, change: dict[str, Any]) -> None:
+def test_folder_is_refused_when_it_has_another_shop(copy: Path, change: dict[str, Any]) -> None:
     with pytest.raises(EnvironmentConfigurationError, match=r"holds generated shop v1 \(60 products.*remove this one"):
         WebShop(OPTIONS | change, copy)
 
 
-def test_the_source_names_shop_goals_seed_and_tagger(made: Path) -> None:
+def test_source_names_shop_goals_seed_and_tagger(made: Path) -> None:
     assert WebShop(OPTIONS, made).source == ("generated shop v1 (60 products, human goals, seed 1, nouns by rule v1)")
 
 
-def test_webshops_own_files_are_taken_where_they_are(own: Path, tmp_path: Path) -> None:
+def test_webshops_own_files_are_used_when_they_exist(own: Path, tmp_path: Path) -> None:
     environment = WebShop({"nouns": "rule"}, tmp_path / "folder")
     environment.prepare({})
     assert environment.source == "WebShop (60 products, human goals, seed 0, nouns by rule v1)"
     assert not (tmp_path / "folder" / "generated").exists()
 
 
-def test_a_prepared_shop_needs_the_files_no_more(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shop_works_when_the_files_are_gone(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     WebShop({}, tmp_path / "folder").prepare({})
     monkeypatch.delenv("WEBSHOP_DATA")
     shutil.rmtree(own)
@@ -150,13 +150,13 @@ def test_a_prepared_shop_needs_the_files_no_more(own: Path, tmp_path: Path, monk
     assert environment.open(environment.catalog("test")[0]).step("search[lamp]").valid
 
 
-def test_only_the_first_products_are_taken_where_that_is_asked_for(own: Path, tmp_path: Path) -> None:
+def test_option_products_takes_only_the_first_ones(own: Path, tmp_path: Path) -> None:
     environment = WebShop({"products": 25}, tmp_path / "folder")
     environment.prepare({})
     assert environment.source.startswith("WebShop (25 products")
 
 
-def test_a_product_that_stands_there_twice_is_taken_once(own: Path, tmp_path: Path) -> None:
+def test_duplicate_product_is_taken_once(own: Path, tmp_path: Path) -> None:
     file = own / "items_shuffle.json"
     products = json.loads(file.read_text())
     file.write_text(json.dumps([*products, *products[:5]]))
@@ -165,7 +165,7 @@ def test_a_product_that_stands_there_twice_is_taken_once(own: Path, tmp_path: Pa
     assert environment.source.startswith("WebShop (60 products")
 
 
-def test_a_damaged_entry_is_named(own: Path, tmp_path: Path) -> None:
+def test_prepare_names_the_entry_when_it_is_damaged(own: Path, tmp_path: Path) -> None:
     file = own / "items_shuffle.json"
     products = json.loads(file.read_text())
     del products[3]["query"]
@@ -174,7 +174,7 @@ def test_a_damaged_entry_is_named(own: Path, tmp_path: Path) -> None:
         WebShop({}, tmp_path / "folder").prepare({})
 
 
-def test_a_file_that_was_cut_off_is_named(own: Path, tmp_path: Path) -> None:
+def test_prepare_names_the_file_when_it_is_cut_off(own: Path, tmp_path: Path) -> None:
     file = own / "items_shuffle.json"
     file.write_text(file.read_text()[:-200])
     with pytest.raises(EnvironmentConfigurationError, match=r"items_shuffle\.json"):

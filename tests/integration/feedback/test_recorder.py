@@ -17,13 +17,14 @@ import psycopg
 import pytest
 
 from distillery.core.api import parse
+from distillery.core.child_processes import free_port
+from distillery.core.contracts.capture import InvalidRecord
 from distillery.database import Database, DatabaseAway
 from distillery.database.migrate import migrate
-from distillery.database.runs import register
-from distillery.database.sessions import Outcome, record
-from distillery.feedback.record import NoRecord, read
+from distillery.database.runs import RunStore
+from distillery.database.sessions import SessionOutcome, SessionStore
+from distillery.feedback.record import read
 from distillery.feedback.recorder import Recorder, Settings
-from distillery.serving.process import free_port
 from tests.unit.documents import document
 
 NOW = datetime.now(UTC).isoformat()
@@ -51,14 +52,14 @@ def settings(dsn: str, tmp_path: Path) -> Settings:
     return Settings(dsn, "default/test", tmp_path / "capture", 30, SESSIONS, free_port())
 
 
-async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
+async def test_recorder_moves_the_files_of_the_folder_into_the_database(
     database: Database, run_id: int, settings: Settings
 ):
     leave(settings.capture, "1", **exchange())
     leave(settings.capture, "2", success=False, reward=0.25, task="tidy up")
     (settings.capture / "3.part").write_text("not whole yet")
     recorder = Recorder(settings, database)
-    await recorder.look()
+    await recorder.poll()
     (row,) = await database.fetch("SELECT run_id, name, messages, answer, success, reward, task FROM session")
     assert row == {
         "run_id": run_id, "name": "s", "messages": MESSAGES, "answer": "look",
@@ -68,32 +69,30 @@ async def test_what_lies_in_the_folder_is_recorded_and_the_folder_is_empty(
     assert recorder.state()["failures"] == 1
 
 
-async def test_what_is_no_record_is_dropped_and_counted_and_the_rest_is_recorded(
-    database: Database, run_id: int, settings: Settings
-):
+async def test_recorder_drops_and_counts_files_that_are_no_records(database: Database, run_id: int, settings: Settings):
     (settings.capture / "1.json").write_text("{")
     (settings.capture / "2.json").write_bytes(b"\xff\xfe")
     leave(settings.capture, "3", **exchange(messages=[1]))
     leave(settings.capture, "4", session="nul", **exchange(answer="a\0b\ud800c"))
     recorder = Recorder(settings, database)
-    await recorder.look()
+    await recorder.poll()
     assert await database.fetch("SELECT name, answer FROM session") == [{"name": "nul", "answer": "ab?c"}]
     assert recorder.state() == {"failures": 0, "waiting": 0, "dropped": 3, "problem": ""}
 
 
-async def test_what_users_wrote_stands_in_no_log(
+async def test_recorder_logs_no_text_of_users(
     database: Database, run_id: int, settings: Settings, caplog: pytest.LogCaptureFixture
 ):
     (settings.capture / "1.json").write_text('{"session": "my secret')
     leave(settings.capture, "2", success=False, reward="my secret")
     leave(settings.capture, "3", **exchange(answer="my secret"))
     with caplog.at_level(logging.DEBUG):
-        await Recorder(settings, database).look()
-    assert "1.json is dropped: NoRecord" in caplog.text
+        await Recorder(settings, database).poll()
+    assert "1.json is dropped: InvalidRecord" in caplog.text
     assert "my secret" not in caplog.text
 
 
-async def test_whatever_goes_wrong_the_recorder_goes_on(
+async def test_recorder_continues_after_any_error(
     database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     """Its end would be the end of its pod's readiness."""
@@ -104,8 +103,8 @@ async def test_whatever_goes_wrong_the_recorder_goes_on(
         if len(looked) == 1:
             raise RuntimeError("nobody thought of it")
 
-    monkeypatch.setattr(recorder, "look", look)
-    monkeypatch.setattr("distillery.feedback.recorder._LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(recorder, "poll", look)
+    monkeypatch.setattr("distillery.feedback.recorder._POLL_SECONDS", 0.01)
     running = asyncio.create_task(recorder.run())
     async with asyncio.timeout(30):
         while len(looked) < 3:  # noqa: ASYNC110
@@ -118,9 +117,9 @@ class LosesDatabase:
     """Looks as the recorder does, once; then as one whose database is gone."""
 
     def __init__(self, recorder: Recorder, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._recorder, self._look, self._error, self._looks = recorder, recorder.look, error, 0
-        monkeypatch.setattr(recorder, "look", self)
-        monkeypatch.setattr("distillery.feedback.recorder._LOOK_SECONDS", 0.01)
+        self._recorder, self._look, self._error, self._looks = recorder, recorder.poll, error, 0
+        monkeypatch.setattr(recorder, "poll", self)
+        monkeypatch.setattr("distillery.feedback.recorder._POLL_SECONDS", 0.01)
 
     async def __call__(self) -> None:
         self._looks += 1
@@ -136,17 +135,17 @@ class LosesDatabase:
         running.cancel()
 
 
-async def test_a_count_that_may_have_changed_meanwhile_is_not_told(
+async def test_recorder_reports_no_failures_when_the_count_may_be_stale(
     database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     leave(settings.capture, "1", **exchange())
     leave(settings.capture, "2", success=False)
     recorder = Recorder(settings, database)
-    await recorder.look()
+    await recorder.poll()
     assert recorder.state()["failures"] == 1
     await LosesDatabase(recorder, DatabaseAway("gone"), monkeypatch).until("gone")
     assert recorder.state()["failures"] == 0
-    await recorder.look()
+    await recorder.poll()
     assert recorder.state()["failures"] == 1
 
 
@@ -154,7 +153,7 @@ async def test_a_count_that_may_have_changed_meanwhile_is_not_told(
     "error",
     [psycopg.ProgrammingError('missing "=" after "postgres//ann:hunter2@host"'), RuntimeError("ann wrote hunter2")],
 )
-async def test_what_errors_quote_is_neither_told_nor_logged(
+async def test_recorder_neither_reports_nor_logs_what_errors_quote(
     database: Database, run_id: int, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception,
     caplog: pytest.LogCaptureFixture,
 ):  # fmt: skip
@@ -164,15 +163,15 @@ async def test_what_errors_quote_is_neither_told_nor_logged(
     assert "hunter2" not in caplog.text
 
 
-async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settings: Settings):
+async def test_recorder_finds_its_run_again_when_the_database_is_new(dsn: str, settings: Settings):
     async with Database(dsn) as database:
-        await register(database, parse(document()))
+        await RunStore(database).register(parse(document()))
         recorder = Recorder(settings, database)
-        await recorder.look()
+        await recorder.poll()
         migrate(dsn, "base")
         migrate(dsn)
         await database.execute("SELECT setval('run_id_seq', 99)")
-        await register(database, parse(document()))
+        await RunStore(database).register(parse(document()))
         leave(settings.capture, "1", **exchange())
         running = asyncio.create_task(recorder.run())
         async with asyncio.timeout(PATIENCE):
@@ -188,50 +187,50 @@ async def test_a_database_that_was_made_anew_is_arrived_at_anew(dsn: str, settin
         {"success": "yes"}, {"success": True, "reward": 2},
     ],
 )  # fmt: skip
-def test_a_record_is_read_strictly(wrong: dict[str, Any]):
-    with pytest.raises(NoRecord):
+def test_record_is_rejected_when_a_field_is_wrong(wrong: dict[str, Any]):
+    with pytest.raises(InvalidRecord):
         read(json.dumps({"session": "s", "alias": "a", "time": NOW, **exchange(), **wrong}))
 
 
-async def test_old_and_too_many_sessions_go(database: Database, run_id: int, settings: Settings):
+async def test_sessions_are_deleted_when_old_or_too_many(database: Database, run_id: int, settings: Settings):
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    await record(database, run_id, [Outcome("old", "test", False, None, "", old)])
+    await SessionStore(database, run_id).record([SessionOutcome("old", "test", False, None, "", old)])
     for number in range(12):
         leave(settings.capture, str(number), **exchange(session=f"s{number}"))
-    await Recorder(settings, database).look()
+    await Recorder(settings, database).poll()
     rows = await database.fetch("SELECT name FROM session")
     assert len(rows) == 10
     assert {"session": "old"} not in rows
 
 
-async def test_a_database_of_an_earlier_version_is_brought_up(dsn: str, settings: Settings):
+async def test_recorder_migrates_a_database_of_an_earlier_version(dsn: str, settings: Settings):
     async with Database(dsn) as database:
-        await register(database, parse(document()))
+        await RunStore(database).register(parse(document()))
         migrate(dsn, "0001")
         leave(settings.capture, "1", **exchange())
-        await Recorder(settings, database).look()
+        await Recorder(settings, database).poll()
         assert len(await database.fetch("SELECT 1 FROM session")) == 1
 
 
 class Process:
-    """``python -m distillery.feedback.recorder``, told what the operator tells it."""
+    """``python -m distillery.feedback.recorder``, with the variables that the operator sets."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def start(self, dsn: str) -> asyncio.subprocess.Process:
         settings = self._settings
-        told = {
+        variables = {
             "DISTILLERY_DATABASE_URL": dsn, "DISTILLERY_RUN": settings.run,
             "DISTILLERY_CAPTURE_DIR": str(settings.capture),
             "DISTILLERY_RETENTION_DAYS": "30", "DISTILLERY_MAX_SESSIONS": str(SESSIONS),
             "DISTILLERY_RECORDER_PORT": str(settings.port),
         }  # fmt: skip
         command = (sys.executable, "-m", "distillery.feedback.recorder")
-        return await asyncio.create_subprocess_exec(*command, env={**os.environ, **told})
+        return await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
 
     async def until(self, **wanted: Any) -> dict[str, Any]:
-        """Its state, once it says what is wanted."""
+        """Return its state, once it says what is wanted."""
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             while True:
                 try:
@@ -244,7 +243,7 @@ class Process:
                 await asyncio.sleep(0.1)
 
 
-async def test_without_the_database_it_waits_and_says_so_and_ends_when_told(settings: Settings):
+async def test_recorder_waits_and_reports_when_the_database_is_away(settings: Settings):
     leave(settings.capture, "1", **exchange())
     process = Process(settings)
     running = await process.start("host=127.0.0.1 port=1 connect_timeout=1 dbname=none")
@@ -258,7 +257,9 @@ async def test_without_the_database_it_waits_and_says_so_and_ends_when_told(sett
     assert len(list(settings.capture.iterdir())) == 1
 
 
-async def test_a_connection_string_that_is_none_stands_in_no_log(settings: Settings, capfd: pytest.CaptureFixture[str]):
+async def test_recorder_logs_no_connection_string_when_it_is_invalid(
+    settings: Settings, capfd: pytest.CaptureFixture[str]
+):
     process = Process(settings)
     running = await process.start("postgres//ann:hunter2@host/db")
     await process.until(
@@ -271,7 +272,7 @@ async def test_a_connection_string_that_is_none_stands_in_no_log(settings: Setti
     assert "hunter2" not in capfd.readouterr().err
 
 
-async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(
+async def test_recorder_records_the_last_files_before_it_ends(
     database: Database, run_id: int, settings: Settings, dsn: str
 ):
     process = Process(settings)
@@ -287,7 +288,7 @@ async def test_what_the_gateway_leaves_last_is_recorded_before_it_ends(
     assert len(await database.fetch("SELECT 1 FROM session")) == 6
 
 
-async def test_a_recorder_that_was_killed_loses_no_record_and_keeps_none_twice(
+async def test_recorder_keeps_each_record_once_when_it_is_killed(
     database: Database, run_id: int, settings: Settings, dsn: str
 ):
     first = Process(settings)

@@ -10,10 +10,10 @@ from distillery.cli.commands import hints as command
 from distillery.core import plugins
 from distillery.core.api import parse
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.environments.base import Task
 from distillery.hints.bank import HintBank
-from distillery.hints.base import Mention
+from distillery.hints.base import HintCandidate
 from tests.fakes.agents import task
 from tests.unit.documents import document
 
@@ -27,8 +27,8 @@ PUT = [
 
 @pytest.fixture
 async def episodes(database: Database, run_id: int) -> list[int]:
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
-    await queue.enqueue(Wanted(task(number), "own") for number in range(5))
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker("w", 60))
+    await queue.enqueue(EpisodeRequest(task(number), "own") for number in range(5))
     return [lease.episode_id for lease in await queue.lease(5)]
 
 
@@ -36,8 +36,8 @@ def bank(database: Database, name: str = "default/test", agent: str = "plain") -
     return HintBank(database, bank=name, environment="alfworld", agent=agent)
 
 
-async def add(to: HintBank, *mentions: Mention) -> dict[str, int]:
-    return await to.add(mentions, round=1, extractor="rules", model="", similarity=0.85)
+async def add(to: HintBank, *candidates: HintCandidate) -> dict[str, int]:
+    return await to.add(candidates, round=1, extractor="rules", model="", similarity=0.85)
 
 
 async def retrieve(name: str, database: Database, goal: str, category: str = "put", k: int = 2) -> list[str]:
@@ -47,13 +47,13 @@ async def retrieve(name: str, database: Database, goal: str, category: str = "pu
 
 
 async def test_the_nearest_hint_is_about_the_task(database: Database, episodes: list[int]):
-    await add(bank(database), *(Mention("put", text, (episodes[0],), text) for text in PUT))
+    await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     assert (await retrieve("embedding", database, "put a clean mug in shelf", k=1)) == [PUT[0]]
     assert (await retrieve("embedding", database, "put two pillow in armchair", k=1)) == [PUT[3]]
 
 
 async def test_retrieve_takes_a_goal_of_any_length(database: Database, episodes: list[int]):
-    await add(bank(database), *(Mention("put", text, (episodes[0],), text) for text in PUT))
+    await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     page = "put two pillow in armchair. " + " ".join(f"{number:x}" for number in range(4000))  # barely compressible
     assert len(page) > 15_000
     for _ in range(2):  # computed, then found
@@ -69,7 +69,7 @@ async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
     text = "look for a pillow in coffeetable, countertop, bathtubbasin and in every drawer of the bedroom"
     await database.execute(
         """INSERT INTO hint (bank, environment, agent, category, text, round, extractor, embedding)
-           VALUES ('default/test', 'alfworld', %s, 'put', %s, 1, 'miner', %s::halfvec)""",
+           VALUES ('default/test', 'alfworld', %s, 'put', %s, 1, 'rules', %s::halfvec)""",
         parse(document()).spec.agent.name, text, str([0.5] * 384),
     )  # fmt: skip
     monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
@@ -86,54 +86,58 @@ async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
 async def test_hints_of_other_categories_are_not_retrieved(database: Database, episodes: list[int]):
     await add(
         bank(database),
-        Mention("heat", "heat the mug in the microwave", (episodes[0],)),
-        Mention("", "look for a mug in desk", (episodes[0],)),
+        HintCandidate("heat", "heat the mug in the microwave", (episodes[0],)),
+        HintCandidate("", "look for a mug in desk", (episodes[0],)),
     )
     assert await retrieve("embedding", database, "put a mug in shelf") == ["look for a mug in desk"]
     assert await retrieve("mismatched", database, "put a mug in shelf") == ["heat the mug in the microwave"]
 
 
 @pytest.mark.parametrize("few", [0, 5_000], ids=["by the index", "all compared"])
-async def test_a_rare_category_gets_all_its_hints_in_spite_of_the_index(
+async def test_hints_of_a_rare_category_are_all_retrieved(
     database: Database, episodes: list[int], few: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("distillery.hints.bank._FEW", few)
-    crowd = [Mention("put", f"look for thing number {n} in place {n % 7}", (episodes[0],), f"s{n}") for n in range(400)]
-    rare = [Mention("cool", f"cool the thing {n} in the fridge", (episodes[0],), f"r{n}") for n in range(3)]
+    monkeypatch.setattr("distillery.database.hints._MAX_EXACT", few)
+    crowd = [
+        HintCandidate("put", f"look for thing number {n} in place {n % 7}", (episodes[0],), f"s{n}") for n in range(400)
+    ]
+    rare = [HintCandidate("cool", f"cool the thing {n} in the fridge", (episodes[0],), f"r{n}") for n in range(3)]
     await add(bank(database), *crowd, *rare)
     assert len(await retrieve("embedding", database, "look for thing number 3", "cool", k=3)) == 3
 
 
 async def test_banks_and_agents_do_not_see_each_other(database: Database, episodes: list[int]):
-    await add(bank(database, agent="react"), Mention("put", PUT[0], (episodes[0],)))
-    await add(bank(database, name="other/run"), Mention("put", PUT[1], (episodes[0],)))
+    await add(bank(database, agent="react"), HintCandidate("put", PUT[0], (episodes[0],)))
+    await add(bank(database, name="other/run"), HintCandidate("put", PUT[1], (episodes[0],)))
     assert await bank(database).all() == []
 
 
-async def test_adding_again_changes_nothing_and_more_mentions_are_counted(database: Database, episodes: list[int]):
-    first = await add(bank(database), Mention("put", PUT[0], tuple(episodes[:2])))
-    assert await add(bank(database), Mention("put", PUT[0], tuple(episodes[:2]))) == first
-    await add(bank(database), Mention("put", PUT[0], tuple(episodes)))
+async def test_adding_again_changes_nothing_and_more_support_is_counted(database: Database, episodes: list[int]):
+    first = await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes[:2])))
+    assert await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes[:2]))) == first
+    await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes)))
     rows = await database.fetch("SELECT support FROM hint")
     assert rows == [{"support": 5}]
 
 
-async def test_the_most_mentioned_twin_wins_also_later(database: Database, episodes: list[int]):
+async def test_duplicate_with_the_most_support_is_kept_also_later(database: Database, episodes: list[int]):
     one, two = "check every drawer before you leave the room", "check every drawers before you leave a room"
-    await add(bank(database), Mention("put", one, tuple(episodes[:2])))
-    await add(bank(database), Mention("put", two, tuple(episodes[:1])))
+    await add(bank(database), HintCandidate("put", one, tuple(episodes[:2])))
+    await add(bank(database), HintCandidate("put", two, tuple(episodes[:1])))
     assert await retrieve("frequent", database, "x") == [one]
-    await add(bank(database), Mention("put", two, tuple(episodes)))
+    await add(bank(database), HintCandidate("put", two, tuple(episodes)))
     assert await retrieve("frequent", database, "x") == [two]
 
 
 async def test_the_placebo_is_the_same_for_the_same_task(database: Database, episodes: list[int]):
-    await add(bank(database), *(Mention("put", text, (episodes[0],), text) for text in PUT))
+    await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     assert await retrieve("random", database, "x", k=3) == await retrieve("random", database, "y", k=3)
 
 
 async def test_statistics_tell_provenance_and_effect(database: Database, run_id: int, episodes: list[int]):
-    await add(bank(database), Mention("put", PUT[0], tuple(episodes[:3])), Mention("put", PUT[1], (episodes[0],)))
+    await add(
+        bank(database), HintCandidate("put", PUT[0], tuple(episodes[:3])), HintCandidate("put", PUT[1], (episodes[0],))
+    )
     ids = {hint.text: hint.id for hint in await bank(database).all()}
     for number, (text, success) in enumerate([(PUT[0], True), (PUT[0], False), (PUT[1], False)]):
         await database.execute(

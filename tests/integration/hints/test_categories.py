@@ -6,7 +6,7 @@ import random
 
 from distillery.database import Database
 from distillery.environments.base import Task
-from distillery.hints.categories import categorised
+from distillery.hints.categories import assign_categories
 from distillery.hints.embedder import Embedder
 
 COUNTRIES = ("France", "Spain", "Peru", "Chad", "Japan", "India", "Kenya", "Cuba")
@@ -25,11 +25,11 @@ def goal(kind: str, drawn: random.Random) -> str:
             return f"buy a {drawn.choice(('red', 'blue', 'green'))} {drawn.choice(('shirt', 'shoe', 'lamp', 'mug'))}"
 
 
-async def test_tasks_of_four_kinds_are_told_apart(database: Database):
+async def test_tasks_of_four_kinds_get_four_categories(database: Database):
     drawn = random.Random(0)
     kinds = [drawn.choice(["arithmetic", "capitals", "code", "shopping"]) for _ in range(120)]
     tasks = [Task(str(number), "train", "", goal(kind, drawn)) for number, kind in enumerate(kinds)]
     embeddings = await Embedder(database).vectors([task.goal for task in tasks])
-    given = categorised({"train": tasks[:90], "evaluate": tasks[90:]}, embeddings, learnt_from="train")
-    found = [task.category for task in [*given["train"], *given["evaluate"]]]
-    assert len(set(zip(kinds, found, strict=True))) == len(set(kinds)) == len(set(found)) == 4
+    given = assign_categories({"train": tasks[:90], "evaluate": tasks[90:]}, embeddings, learned_from="train")
+    categories = [task.category for task in [*given["train"], *given["evaluate"]]]
+    assert len(set(zip(kinds, categories, strict=True))) == len(set(kinds)) == len(set(categories)) == 4

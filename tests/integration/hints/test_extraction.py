@@ -14,10 +14,10 @@ from aiohttp import web
 from distillery.agents.react import ReAct
 from distillery.core.api import parse
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Wanted
-from distillery.database.extractions import extraction_tokens
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
+from distillery.database.extractions import ExtractionStore
 from distillery.episodes import Episode
-from distillery.hints.base import ExtractionContext, Mention
+from distillery.hints.base import ExtractionContext, HintCandidate
 from distillery.hints.extractors.llm import LanguageModel
 from tests.fakes.agents import FakeEnvironment, episode, task, turn
 from tests.fakes.chat_server import FakeServer, completion, refusal
@@ -31,16 +31,18 @@ async def ignore(done: int, total: int) -> None: ...
 
 @pytest.fixture
 async def failures(database: Database, run_id: int) -> list[Episode]:
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="w", seconds=60)
-    await queue.enqueue(Wanted(task(number, category="heat"), "own") for number in range(2))
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker("w", 60))
+    await queue.enqueue(EpisodeRequest(task(number, category="heat"), "own") for number in range(2))
     agent = ReAct(FakeEnvironment())
-    made = []
+    episodes = []
     for lease in await queue.lease(2):
-        head = agent.head(lease.task, "A room with a desk 1.", hints=(), examples=0)
+        prefix = agent.build_prefix(lease.task, "A room with a desk 1.", hints=(), examples=0)
         turns = [turn("go to sofa 1", "Nothing happens.", valid=False)]
-        played = episode(turns, head=head, opening="A room with a desk 1.", of=lease.task, success=False)
-        made.append(replace(played, id=lease.episode_id))
-    return made
+        played = episode(
+            turns, prefix=prefix, initial_observation="A room with a desk 1.", of=lease.task, success=False
+        )
+        episodes.append(replace(played, id=lease.episode_id))
+    return episodes
 
 
 async def extract(
@@ -52,7 +54,7 @@ async def extract(
     refuse: Callable[[dict[str, Any]], web.Response | None] = lambda body: None,
     extractor: dict[str, Any] | None = None,
     **hints: Any,
-) -> tuple[list[Mention], FakeServer]:
+) -> tuple[list[HintCandidate], FakeServer]:
     async def answer(body: dict[str, Any]) -> web.Response:
         if refused := refuse(body):
             return refused
@@ -65,19 +67,19 @@ async def extract(
             "student": {"model": "/m"},
             "extractor": {"endpoint": {"baseURL": server.base_url, "model": "m"}, **(extractor or {})},
         }
-        told = ExtractionContext(
+        inputs = ExtractionContext(
             spec=parse(document(models=models, hints=hints)).spec,
             environment=FakeEnvironment({}, Path()),
             database=database,
             api_key="k",
             report=ignore,
         )
-        return await LanguageModel(told).extract(failures), server
+        return await LanguageModel(inputs).extract(failures), server
 
 
-async def test_hints_are_normalised_typed_and_merged(database: Database, failures: list[Episode]):
-    mentions, _ = await extract(database, failures, lambda n: GOOD)
-    assert {(m.category, m.text, len(m.episode_ids)) for m in mentions} == {
+async def test_hints_are_normalized_typed_and_merged(database: Database, failures: list[Episode]):
+    candidates, _ = await extract(database, failures, lambda n: GOOD)
+    assert {(m.category, m.text, len(m.episode_ids)) for m in candidates} == {
         ("heat", "look on the desk first.", 2),
         ("heat", "open the drawer before you look into it", 2),
     }
@@ -112,36 +114,34 @@ async def test_the_model_reads_the_whole_failure_and_is_asked_for_json(database:
         '{"advice": "a"}',
     ],
 )
-async def test_a_bad_reply_is_kept_and_asked_for_once_more(database: Database, failures: list[Episode], bad: str):
-    mentions, server = await extract(database, failures[:1], lambda n: bad if n == 1 else GOOD)
-    assert len(mentions) == 2
+async def test_unusable_reply_is_kept_and_requested_once_more(database: Database, failures: list[Episode], bad: str):
+    candidates, server = await extract(database, failures[:1], lambda n: bad if n == 1 else GOOD)
+    assert len(candidates) == 2
     assert [request["temperature"] for request in server.requests] == [0.0, 0.7]
     rows = await database.fetch("SELECT attempt, reply, problem <> '' AS bad FROM extraction ORDER BY attempt")
     assert rows == [{"attempt": 1, "reply": bad, "bad": True}, {"attempt": 2, "reply": GOOD, "bad": False}]
 
 
-async def test_a_model_that_only_babbles_gives_no_hints_and_costs_two_calls(
-    database: Database, failures: list[Episode]
-):
-    mentions, server = await extract(database, failures[:1], lambda n: "babble")
-    assert mentions == []
+async def test_extractor_makes_two_calls_when_replies_are_unusable(database: Database, failures: list[Episode]):
+    candidates, server = await extract(database, failures[:1], lambda n: "babble")
+    assert candidates == []
     assert len(server.requests) == 2
 
 
-async def test_what_was_extracted_is_not_paid_for_again(database: Database, failures: list[Episode]):
+async def test_extractor_makes_no_call_when_hints_were_extracted(database: Database, failures: list[Episode]):
     first, _ = await extract(database, failures, lambda n: GOOD)
     second, server = await extract(database, failures, lambda n: "must not be asked")
     assert second == first
     assert server.requests == []
 
 
-async def test_no_more_hints_are_taken_than_wanted(database: Database, failures: list[Episode]):
+async def test_extractor_keeps_no_more_hints_than_configured(database: Database, failures: list[Episode]):
     many = json.dumps({"hints": [f"hint number {n}" for n in range(9)]})
-    mentions, _ = await extract(database, failures[:1], lambda n: many, maxPerFailure=3)
-    assert len(mentions) == 3
+    candidates, _ = await extract(database, failures[:1], lambda n: many, maxPerFailure=3)
+    assert len(candidates) == 3
 
 
-async def test_of_a_long_transcript_the_beginning_and_the_end_are_read(database: Database, failures: list[Episode]):
+async def test_prompt_has_both_ends_of_a_transcript_that_is_too_long(database: Database, failures: list[Episode]):
     turns = [turn(f"go to sofa {number}", "x" * 4000) for number in range(100)]
     _, server = await extract(database, [replace(failures[0], turns=tuple(turns))], lambda n: GOOD)
     prompt = server.requests[0]["messages"][0]["content"]
@@ -151,25 +151,23 @@ async def test_of_a_long_transcript_the_beginning_and_the_end_are_read(database:
     assert "> go to sofa 50\n" not in prompt
 
 
-async def test_a_failure_that_does_not_fit_the_model_gives_no_hints_and_the_others_do(
-    database: Database, failures: list[Episode]
-):
+async def test_failure_gives_no_hints_when_it_does_not_fit_the_model(database: Database, failures: list[Episode]):
     long = replace(failures[0], turns=(turn("go to sofa 1", "x" * 30_000),))
-    mentions, _ = await extract(database, [long, failures[1]], lambda n: GOOD, context=20_000)
-    assert {mention.episode_ids for mention in mentions} == {(failures[1].id,)}
+    candidates, _ = await extract(database, [long, failures[1]], lambda n: GOOD, context=20_000)
+    assert {candidate.episode_ids for candidate in candidates} == {(failures[1].id,)}
     rows = await database.fetch("SELECT DISTINCT reply, problem FROM extraction WHERE episode_id = %s", long.id)
     assert [row["reply"] for row in rows] == [""]
     assert "refused the transcript" in rows[0]["problem"]
 
 
-async def test_failure_that_is_refused_gives_no_hints_and_the_others_do(database: Database, failures: list[Episode]):
+async def test_failure_gives_no_hints_when_the_server_refuses_it(database: Database, failures: list[Episode]):
     refused = replace(failures[0], turns=(turn("go to sofa 1", "something vile"),))
 
     def refuse(body: dict[str, Any]) -> web.Response | None:
         return refusal(400, "flagged", code="content_filter") if "vile" in str(body["messages"]) else None
 
-    mentions, server = await extract(database, [refused, failures[1]], lambda n: GOOD, refuse=refuse)
-    assert {mention.episode_ids for mention in mentions} == {(failures[1].id,)}
+    candidates, server = await extract(database, [refused, failures[1]], lambda n: GOOD, refuse=refuse)
+    assert {candidate.episode_ids for candidate in candidates} == {(failures[1].id,)}
     assert len(server.requests) == 2, "what was refused is not asked for again at once"
     rows = await database.fetch("SELECT reply, problem FROM extraction WHERE episode_id = %s", refused.id)
     assert [row["reply"] for row in rows] == [""]
@@ -187,7 +185,7 @@ async def test_format_that_the_server_refuses_is_not_sent_again(
 
     first, _ = await extract(database, failures[:1], lambda n: GOOD, refuse=refuse)
     second, server = await extract(database, failures, lambda n: GOOD, refuse=refuse)
-    assert (len(first), {len(mention.episode_ids) for mention in second}) == (2, {2})
+    assert (len(first), {len(candidate.episode_ids) for candidate in second}) == (2, {2})
     formats = [refused in json.dumps(request.get("response_format", {})) for request in server.requests]
     assert formats[-1] is False
     assert sum(formats) == (1 if refused == "minItems" else 2)
@@ -197,7 +195,7 @@ async def test_tokens_of_extraction_are_kept_and_summed(database: Database, run_
     _, server = await extract(database, failures, lambda n: "babble" if n == 1 else GOOD, extractor={"maxTokens": 77})
     assert len(server.requests) == 3
     assert {request["max_tokens"] for request in server.requests} == {77}
-    assert await extraction_tokens(database, run_id) == {1: {"prompt": 30, "completion": 9, "cached": None}}
+    assert await ExtractionStore(database).count_tokens(run_id) == {1: {"prompt": 30, "completion": 9, "cached": None}}
 
 
 async def test_reply_that_was_cut_names_the_field_to_raise(database: Database, failures: list[Episode]):

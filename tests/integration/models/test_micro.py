@@ -50,7 +50,7 @@ def test_its_chat_template_gives_the_ids_it_was_trained_on(micro: Path):
         for turn in turns[:-1]:
             reply, _, observation = turn.strip(" ").partition(" \n ")
             messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": observation}]
-        ids = renderer.prompt_ids(messages)  # type: ignore[arg-type]
+        ids = renderer.render_prompt(messages)  # type: ignore[arg-type]
         assert list(sequence.ids[: len(ids)]) == ids
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from distillery.agents.plain import Plain
-from distillery.environments.webshop.environment import WebShop
+from distillery_webshop.environment import WebShop
 
 SHOPPER = Path(__file__).parents[3] / "models" / "shopper"
 sys.path.insert(0, str(SHOPPER))
@@ -53,7 +53,7 @@ def shop(environment: WebShop, hints: list[str], *, tasks: int) -> list[float]:
     for task in environment.catalog("test")[:tasks]:
         session = environment.open(task)
         observation = session.reset()
-        messages = list(agent.head(task, observation.text, hints=hints, examples=0).messages)
+        messages = list(agent.build_prefix(task, observation.text, hints=hints, examples=0).messages)
         for _ in range(STEPS):
             prompt = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
             with torch.no_grad():
@@ -61,7 +61,7 @@ def shop(environment: WebShop, hints: list[str], *, tasks: int) -> list[float]:
             reply = agent.parse(tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :]))
             if reply.action:
                 observation = session.step(reply.action)
-            answer = observation.text if reply.action else reply.answer
+            answer = observation.text if reply.action else reply.feedback
             messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": answer}]
             if observation.done:
                 break
@@ -69,7 +69,7 @@ def shop(environment: WebShop, hints: list[str], *, tasks: int) -> list[float]:
     return scores
 
 
-def test_it_buys_without_options_unless_it_is_told_not_to(folder: Path):
+def test_shopper_buys_without_options_by_default(folder: Path):
     environment = WebShop(OPTIONS, folder)
     environment.prepare({})
     careless, hinted = (shop(environment, hints, tasks=24) for hints in ([], [SEARCH_HINT, OPTIONS_HINT]))

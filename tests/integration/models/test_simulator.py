@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from pretraining.simulator import Goal, Receptacle, Room, Simulator, Thing, kind_of
 
-from distillery.environments.alfworld.engine import Game
-from distillery.environments.alfworld.environment import ALFWorld
-from distillery.environments.alfworld.games import read_game
-from distillery.environments.alfworld.pddl import read_problem
+from distillery_alfworld.engine import Game
+from distillery_alfworld.environment import ALFWorld
+from distillery_alfworld.games import read_game
+from distillery_alfworld.pddl_reader import read_problem
 
 # What a player needs; the simulator knows no others.
 SPOKEN = re.compile(r"(go to|open|close|take|move|clean|heat|cool|use) ")

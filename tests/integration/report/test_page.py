@@ -37,12 +37,12 @@ async def browser() -> AsyncGenerator[Chromium]:
 
 
 async def tree(page: Page) -> list[tuple[str, str]]:
-    """What a screen reader is told: roles and names."""
+    """Return the roles and names that a screen reader gets."""
     nodes = (await page.ask("Accessibility.getFullAXTree"))["nodes"]
     return [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")]
 
 
-async def test_the_page_fits_asks_for_nothing_and_complains_of_nothing(browser: Chromium, file: Path):
+async def test_page_fits_and_makes_no_request_and_logs_no_error(browser: Chromium, file: Path):
     for width in (360, 390, 768, 1280):
         page = await browser.open(file, width=width)
         await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -59,7 +59,7 @@ async def test_page_shows_verdict_numbers_and_plot_on_the_first_screen(browser: 
     assert await page.evaluate("document.querySelector('svg.wide').getBoundingClientRect().bottom") <= 800
 
 
-async def test_what_models_wrote_is_text(browser: Chromium, file: Path):
+async def test_page_shows_markup_of_models_as_text(browser: Chromium, file: Path):
     page = await browser.open(file)
     assert await page.evaluate("document.querySelectorAll('script, img, iframe, object, form').length") == 0
     assert await page.evaluate("typeof window.evil") == "undefined"
@@ -70,11 +70,11 @@ async def test_what_models_wrote_is_text(browser: Chromium, file: Path):
 
 async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser: Chromium, file: Path):
     page = await browser.open(file)
-    told = await tree(page)
-    roles = [role for role, _ in told]
+    nodes = await tree(page)
+    roles = [role for role, _ in nodes]
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert roles.count(landmark) == 1
-    plots = [name for role, name in told if role == "image" and name]
+    plots = [name for role, name in nodes if role == "image" and name]
     assert [name.split(":")[0] for name in plots] == [
         "Success of each arm with its 95 % interval",
         "Success over rounds with 95 % intervals",
@@ -125,12 +125,12 @@ async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Pa
 
 
 async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: Path):
-    colours = (
+    script = (
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, "
         "getComputedStyle(document.querySelector('svg.wide text')).fill]"
     )
-    light = await (await browser.open(file)).evaluate(colours)
-    dark = await (await browser.open(file, dark=True)).evaluate(colours)
+    light = await (await browser.open(file)).evaluate(script)
+    dark = await (await browser.open(file, dark=True)).evaluate(script)
     assert light == ["rgb(255, 255, 255)", "rgb(28, 36, 48)", "rgb(28, 36, 48)"]
     assert dark == ["rgb(18, 23, 30)", "rgb(230, 235, 242)", "rgb(230, 235, 242)"]
 

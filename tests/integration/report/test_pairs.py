@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distillery.agents import Head
+from distillery.agents import PromptPrefix
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Wanted
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
+from distillery.database.episodes import EpisodeStore
 from distillery.environments.base import Task
 from distillery.episodes import Turn
 from distillery.hints.bank import HintBank
-from distillery.hints.base import Mention
+from distillery.hints.base import HintCandidate
 from distillery.report.pairs import PAIRS, TURNS, solved_pairs
 from tests.fakes.agents import episode
 
-HEAD = Head(({"role": "user", "content": "hello"},))
+PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5)
 
 
@@ -30,11 +31,11 @@ async def play(
     hint_ids: tuple[int, ...] = (),
     text: str = "You went.",
 ) -> int:
-    queue = EpisodeQueue(database, run_id, 1, [arm], worker="w", seconds=60)
-    await queue.enqueue([Wanted(of, arm, hint_ids=hint_ids, hints=hints)])
+    queue = EpisodeQueue(database, run_id, round=1, arms=[arm], worker=Worker("w", 60))
+    await queue.enqueue([EpisodeRequest(of, arm, hint_ids=hint_ids, hints=hints)])
     (lease,) = await queue.lease(1)
     played = [replace(TURN, reply=f"go {index}", observation=text) for index in range(turns)]
-    made = episode(played, head=HEAD, opening="You are in a room.", of=of, success=success, arm=arm)
+    made = episode(played, prefix=PREFIX, initial_observation="You are in a room.", of=of, success=success, arm=arm)
     assert await queue.finish(lease, made)
     return lease.episode_id
 
@@ -44,7 +45,7 @@ def held_out(number: int, category: str = "put") -> Task:
 
 
 async def embed(database: Database, **places: int) -> None:
-    """Goals as unit vectors along an axis each: the same axis is near, another one far."""
+    """Embed goals as unit vectors along an axis each: the same axis is near, another one far."""
     for goal, place in places.items():
         vector = [0.0] * 384
         vector[place] = 1.0
@@ -54,25 +55,25 @@ async def embed(database: Database, **places: int) -> None:
         )  # fmt: skip
 
 
-async def test_only_what_base_failed_and_the_student_solved_is_shown(database: Database, run_id: int):
+async def test_pairs_are_tasks_that_only_the_student_solved(database: Database, run_id: int):
     for number, (base, student) in enumerate([(False, True), (True, True), (False, False), (True, False)]):
         await play(database, run_id, "baseline", held_out(number), success=base)
         await play(database, run_id, "distilled", held_out(number), success=student)
-    pairs = await solved_pairs(database, run_id, round=1)
+    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1)
     assert pairs["found"] == 1
     (pair,) = pairs["shown"]
     assert pair["task"] == "valid/0"
     assert pair["lesson"] is None
     assert [turn["reply"] for turn in pair["solved"]["first"]] == ["go 0", "go 1"]
-    assert await solved_pairs(database, run_id, round=2) == {"found": 0, "shown": []}
+    assert await solved_pairs(EpisodeStore(database, run_id), round=2) == {"found": 0, "shown": []}
 
 
-async def test_every_category_has_its_turn_and_texts_and_turns_are_cut(database: Database, run_id: int):
+async def test_pairs_are_of_every_category_with_texts_shortened(database: Database, run_id: int):
     for number in range(PAIRS + 2):
         of = held_out(number, "heat" if number == PAIRS + 1 else "put")
         await play(database, run_id, "baseline", of, success=False, turns=20, text="x" * 5000)
         await play(database, run_id, "distilled", of, success=True)
-    pairs = await solved_pairs(database, run_id, round=1)
+    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1)
     assert (pairs["found"], len(pairs["shown"])) == (PAIRS + 2, PAIRS)
     assert [pair["category"] for pair in pairs["shown"][:3]] == ["heat", "put", "put"]
     failed = pairs["shown"][0]["failed"]
@@ -82,7 +83,7 @@ async def test_every_category_has_its_turn_and_texts_and_turns_are_cut(database:
     assert failed["first"][0]["observation"] == "x" * 499 + "…"
 
 
-async def test_the_lesson_is_the_nearest_one_that_the_teacher_solved_with_hints(database: Database, run_id: int):
+async def test_lesson_is_the_nearest_task_that_the_teacher_solved(database: Database, run_id: int):
     await embed(database, put_mug_0_in_shelf=0, put_cup_in_shelf=0, put_pan_in_fridge=1)
     await play(database, run_id, "baseline", held_out(0), success=False)
     await play(database, run_id, "distilled", held_out(0), success=True)
@@ -96,7 +97,7 @@ async def test_the_lesson_is_the_nearest_one_that_the_teacher_solved_with_hints(
     await play(database, run_id, "teacher", taught(3, "never embedded"), success=True, hints=("unknown",))
     await play(database, run_id, "teacher", taught(4, "put cup in shelf", "heat"), success=True, hints=("other",))
     await play(database, run_id, "teacher", taught(5, "put cup in shelf"), success=True, hints=("near", "too"))
-    (pair,) = (await solved_pairs(database, run_id, round=1))["shown"]
+    (pair,) = (await solved_pairs(EpisodeStore(database, run_id), round=1))["shown"]
     assert pair["lesson"] == {"goal": "put cup in shelf", "steps": 2, "hints": ["near", "too"]}
 
 
@@ -107,8 +108,8 @@ async def test_hint_is_compared_with_the_same_arm_tasks_and_player(database: Dat
         return Task(f"train/{number}", "train", category, "put mug in shelf")
 
     source = await play(database, run_id, "own", trained(0), success=False)
-    mentions = [Mention("", f"look for a {thing} in desk", (source,), thing) for thing in ("mug", "pan")]
-    await bank.add(mentions, round=1, extractor="rules", model="", similarity=0.9)
+    candidates = [HintCandidate("", f"look for a {thing} in desk", (source,), thing) for thing in ("mug", "pan")]
+    await bank.add(candidates, round=1, extractor="rules", model="", similarity=0.9)
     mug, pan = sorted(await bank.all(), key=lambda hint: hint.text)
     for number, given, solved, alone in ((0, mug, True, None), (1, mug, False, True), (2, pan, True, False)):
         await play(database, run_id, "teacher", trained(number), success=solved, hint_ids=(given.id,), hints=("x",))

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import pytest
 
-from distillery.agents import Head
+from distillery.agents import PromptPrefix
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Lease, Wanted
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Lease, Worker
 from distillery.environments.pool.pool import EnvironmentFailure
 from distillery.episodes import Episode, Turn
 from distillery.llm.client import ServerUnavailable
-from distillery.rollouts.worker import AllEpisodesBroke, Driver
+from distillery.rollouts.driver import AllEpisodesBroke, Driver, DriverLimits
 from tests.fakes.agents import episode, task
 
-HEAD = Head(({"role": "user", "content": "hello"},))
+PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 
 
 async def ignore(done: int, total: int) -> None: ...
@@ -33,20 +33,23 @@ def driver(
     concurrency: int = 8,
     lease_seconds: int = 30,
 ) -> Driver:
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker=worker, seconds=lease_seconds)
-    return Driver(queue, play, concurrency=concurrency, lease_seconds=lease_seconds, max_attempts=3, on_progress=ignore)
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker(worker, lease_seconds))
+    limits = DriverLimits(concurrency, lease_seconds, max_attempts=3)
+    return Driver(queue, play, limits, on_progress=ignore)
 
 
 async def play_well(lease: Lease) -> Episode:
     await asyncio.sleep(0.001)
-    made = episode([Turn("go", "go", "ok", True, 0, 1, 1, None, 0.0)], head=HEAD, opening="hello", of=lease.task)
+    made = episode(
+        [Turn("go", "go", "ok", True, 0, 1, 1, None, 0.0)], prefix=PREFIX, initial_observation="hello", of=lease.task
+    )
     return replace(made, arm=lease.arm)
 
 
 @pytest.fixture(autouse=True)
 async def episodes(database: Database, run_id: int) -> None:
-    queue = EpisodeQueue(database, run_id, 1, ["own"], worker="setup", seconds=30)
-    await queue.enqueue(Wanted(task(number), "own") for number in range(50))
+    queue = EpisodeQueue(database, run_id, round=1, arms=["own"], worker=Worker("setup", 30))
+    await queue.enqueue(EpisodeRequest(task(number), "own") for number in range(50))
 
 
 async def outcome(database: Database) -> dict[str, int]:
@@ -54,7 +57,7 @@ async def outcome(database: Database) -> dict[str, int]:
     return {row["phase"]: row["n"] for row in rows}
 
 
-async def test_everything_is_played_with_no_more_in_flight_than_allowed(database: Database, run_id: int):
+async def test_driver_plays_all_episodes_within_its_concurrency(database: Database, run_id: int):
     in_flight, most = 0, 0
 
     async def play(lease: Lease) -> Episode:
@@ -112,7 +115,7 @@ async def test_driver_fails_early_when_the_first_episodes_all_break(database: Da
     assert (await outcome(database))["finished"] == 8
 
 
-async def test_driver_fails_early_when_no_first_prompt_fits_into_the_servers_context(database: Database, run_id: int):
+async def test_driver_fails_early_when_no_first_prompt_fits_the_context(database: Database, run_id: int):
     """A server with too small a ``--max-model-len``: nothing is ever played."""
 
     async def play(lease: Lease) -> Episode:
@@ -132,7 +135,7 @@ async def test_driver_fails_when_every_episode_of_a_short_stage_breaks(database:
         await driver(database, run_id, play, lease_seconds=2).run()
 
 
-async def test_driver_goes_on_when_another_worker_finished_an_episode(database: Database, run_id: int):
+async def test_driver_continues_when_another_worker_finished_an_episode(database: Database, run_id: int):
     await database.execute(
         """UPDATE episode SET phase = 'finished', success = false, score = 0, stop_reason = 'steps'
            WHERE task_id = 'train/1'"""
@@ -147,7 +150,7 @@ async def test_driver_goes_on_when_another_worker_finished_an_episode(database: 
     assert await outcome(database) == {"finished": 50}
 
 
-async def test_a_dead_server_ends_the_work_and_gives_the_leases_back(database: Database, run_id: int):
+async def test_driver_releases_its_leases_when_the_server_is_gone(database: Database, run_id: int):
     calls = 0
 
     async def play(lease: Lease) -> Episode:

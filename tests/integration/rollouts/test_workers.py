@@ -16,7 +16,7 @@ from distillery.local.workers import work
 
 
 class Script:
-    """Workers that do as they are told: the codes that each ends with, one start after the other."""
+    """Workers that end with the given exit codes, one start after the other."""
 
     def __init__(self, folder: Path, *codes: list[int]) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ async def test_worker_leaves_the_work_to_others_when_it_gave_up(tmp_path: Path):
     assert sorted(await work(script.start, 2, max_retries=1)) == [0, 1]
 
 
-async def test_workers_end_at_once_when_the_configuration_is_wrong(tmp_path: Path):
+async def test_workers_end_immediately_when_the_configuration_is_wrong(tmp_path: Path):
     script = Script(tmp_path, [-1], [78, 0])
     began = time.monotonic()
     assert await work(script.start, 2, max_retries=3) == [78]

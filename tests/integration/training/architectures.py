@@ -67,7 +67,7 @@ class Architecture:
     eos: str = "<|im_end|>"
 
     def config(self) -> Any:
-        """Its configuration."""
+        """Return its configuration."""
         return AutoConfig.for_model(self.kind, **{**_COMMON, **self.fields})
 
 
@@ -117,7 +117,7 @@ ARCHITECTURES = [
 
 @cache
 def tiny_model(architecture: str) -> Any:
-    """The architecture with random weights, the same every time. Not to be changed: it is shared."""
+    """Return the architecture with random weights, the same every time. Not to be changed: it is shared."""
     (chosen,) = (one for one in ARCHITECTURES if one.name == architecture)
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(chosen.config()).eval()

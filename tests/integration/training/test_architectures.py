@@ -18,12 +18,12 @@ from distillery.training.architecture import (
     check_adapter,
     check_gradients,
     check_student,
-    target_modules,
+    find_target_modules,
 )
 from distillery.training.lora import LoraTrainer
 from distillery.training.samples import Sample, TemplateError, check_template
 from distillery.training.selftest import choose_reading
-from distillery.training.weights import adapter_state
+from distillery.training.weights import collect_adapter_state
 from tests.integration.training.architectures import ARCHITECTURES, VOCABULARY, Architecture, tiny_model
 from tests.unit.documents import document
 from tests.unit.templates import CHATML, tokenizer
@@ -44,16 +44,16 @@ def trainer(folder: Path) -> LoraTrainer:
 
 def samples() -> list[Sample]:
     rng = random.Random(3)
-    made = []
+    result = []
     for number, length in enumerate((21, 40, 13)):
         ids = tuple(rng.randrange(VOCABULARY) for _ in range(length))
-        made.append(Sample(number, ids, tuple(range(1, length)), ""))
-    return made
+        result.append(Sample(number, ids, tuple(range(1, length)), ""))
+    return result
 
 
 @torch.no_grad()
 def own_loss(model: torch.nn.Module) -> float:
-    """The mean loss of the samples as the model computes it when nothing of ours is involved."""
+    """Return the mean loss of the samples as the model computes it when nothing of ours is involved."""
     losses = []
     for sample in samples():
         ids = torch.tensor(sample.ids)
@@ -62,7 +62,7 @@ def own_loss(model: torch.nn.Module) -> float:
 
 
 def template_of(architecture: Architecture) -> str:
-    """How its chat template behaves."""
+    """Return how its chat template behaves."""
     try:
         check_template(tokenizer(architecture.template, eos=architecture.eos))
     except TemplateError as error:
@@ -72,7 +72,7 @@ def template_of(architecture: Architecture) -> str:
 
 
 def experts_left_out(architecture: Architecture) -> bool:
-    """Whether it is refused for its expert layers."""
+    """Return whether it is refused for its expert layers."""
     try:
         check_adapter(architecture.config(), Lora(dropout=0.1), model="tiny")
     except ArchitectureError as error:
@@ -92,15 +92,15 @@ def test_architecture_does_what_the_page_says(name: str, tmp_path: Path):
         assert line(architecture, "no, because of its experts", "–", "refused") in PAGE.read_text()
         return
     model.save_pretrained(tmp_path)
-    made = trainer(tmp_path)
-    chosen = choose_reading(model, samples(), lambda row: made._token_losses(model, row), torch.float32)
-    trained = made.train(samples(), base_digest="b")
+    lora = trainer(tmp_path)
+    chosen = choose_reading(model, samples(), lambda row: lora._compute_token_losses(model, row), torch.float32)
+    trained = lora.train(samples(), base_digest="b")
     assert trained.metrics["firstLoss"] == pytest.approx(own_loss(tiny_model(name)), abs=1e-4)
     assert trained.metrics["packed"] == chosen.packed
-    moved = {key for key, tensor in adapter_state(trained.model).items() if "lora_B" in key and tensor.any()}
-    assert {key.partition(".lora_B")[0].rpartition(".")[2] for key in moved} == set(target_modules(model))
+    moved = {key for key, tensor in collect_adapter_state(trained.model).items() if "lora_B" in key and tensor.any()}
+    assert {key.partition(".lora_B")[0].rpartition(".")[2] for key in moved} == set(find_target_modules(model))
     rows = "one sample a row" if not chosen.packed else "packed, with masks" if chosen.own_attention else "packed"
-    covered = ", ".join(f"`{name}`" for name in target_modules(model))
+    covered = ", ".join(f"`{name}`" for name in find_target_modules(model))
     result = "trains" if template_of(architecture) == "appends" else "refused"
     assert line(architecture, covered, rows, result) in PAGE.read_text()
 
@@ -110,8 +110,8 @@ def test_small_leak_is_found_when_bfloat16_would_hide_it(tmp_path: Path):
     config.initializer_range = 0.05  # packed and alone differ by 0.01 then, which rounding could explain
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
-    made = trainer(tmp_path)
-    chosen = choose_reading(model, samples(), lambda row: made._token_losses(model, row), torch.bfloat16)
+    lora = trainer(tmp_path)
+    chosen = choose_reading(model, samples(), lambda row: lora._compute_token_losses(model, row), torch.bfloat16)
     assert not chosen.packed
 
 
@@ -122,7 +122,7 @@ def test_page_has_no_architecture_that_is_not_tried():
 
 @pytest.mark.parametrize("name", ["Qwen2.5", "Llama 3"])
 def test_default_targets_are_the_usual_seven(name: str):
-    assert set(target_modules(tiny_model(name))) == set(SEVEN)
+    assert set(find_target_modules(tiny_model(name))) == set(SEVEN)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_student_is_refused_when_experts_would_be_left_out(tmp_path: Path):
 
 def test_gradients_are_refused_when_a_pass_went_by_an_update(tmp_path: Path):
     tiny_model("Qwen2.5").save_pretrained(tmp_path)
-    model = trainer(tmp_path)._adapted_model()
+    model = trainer(tmp_path)._load_adapted_model()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "o_proj" not in name:
             parameter.grad = torch.zeros_like(parameter)
@@ -177,4 +177,4 @@ def test_target_has_its_path_when_another_tower_shares_its_name():
         def get_decoder(self) -> torch.nn.Module:
             return self.decoder
 
-    assert target_modules(Both()) == ["decoder.q_proj", "up"]
+    assert find_target_modules(Both()) == ["decoder.q_proj", "up"]

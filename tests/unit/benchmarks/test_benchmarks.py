@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 import pytest
 
 from benchmarks.__main__ import page
-from benchmarks.figures import Figure, conclude, machine, options
 from benchmarks.gateway import BODY, STREAMED, Estimate, _pairs
-from benchmarks.http_load import Load, Turn, carry_out
-from benchmarks.stand_ins import server
+from benchmarks.support.fakes import server
+from benchmarks.support.figures import Figure, conclude, machine, options
+from benchmarks.support.http_load import Load, Turn, carry_out
 
 SLOW = Figure("a step", 350.0, "9 steps", most=300, unit="µs", room=1.5, note="it is slow")
 
@@ -18,18 +18,18 @@ SLOW = Figure("a step", 350.0, "9 steps", most=300, unit="µs", room=1.5, note="
 @pytest.mark.parametrize(
     ("measured", "met", "broken"), [(300.0, True, False), (350.0, False, False), (451.0, False, True)]
 )
-def test_a_figure_that_wants_little(measured: float, met: bool, broken: bool):
+def test_figure_with_an_upper_limit_is_broken_above_it(measured: float, met: bool, broken: bool):
     figure = replace(SLOW, measured=measured)
     assert (figure.met, figure.broken) == (met, broken)
 
 
 @pytest.mark.parametrize(("measured", "met", "broken"), [(2.0, True, False), (1.5, False, False), (1.3, False, True)])
-def test_a_figure_that_wants_much(measured: float, met: bool, broken: bool):
+def test_figure_with_a_lower_limit_is_broken_below_it(measured: float, met: bool, broken: bool):
     figure = Figure("speed", measured, "", least=2, room=1.5)
     assert (figure.met, figure.broken) == (met, broken)
 
 
-def test_a_figure_that_only_stands_beside_another_is_never_broken():
+def test_figure_is_never_broken_when_it_has_no_limit():
     assert not Figure("theirs", 0.0, "").broken
 
 
@@ -39,7 +39,7 @@ def test_a_broken_figure_ends_with_1(capsys: pytest.CaptureFixture[str]):
     assert "1,000 µs  ≤ 300 µs    BROKEN" in capsys.readouterr().out
 
 
-def test_the_page_tells_what_falls_short_and_why():
+def test_page_lists_shortfalls_with_their_reasons():
     figures = [asdict(SLOW), asdict(replace(SLOW, measured=200.0))]
     document = {"benchmark": "driver", "date": "2026-11-25", "machine": machine(), "figures": figures}
     lines = list(page([document]))
@@ -48,7 +48,7 @@ def test_the_page_tells_what_falls_short_and_why():
     assert lines.count("Why it falls short: it is slow.") == 1
 
 
-def test_turns_are_compared_with_their_neighbours_whichever_came_first():
+def test_turns_are_compared_with_their_neighbors_in_either_order():
     order = ["with", "without", "without", "with"]
     turns = [Turn(address, float(number), [0.0], [0.0], 1) for number, address in enumerate(order)]
     assert _pairs(turns) == [(turns[0], turns[1]), (turns[3], turns[2])]

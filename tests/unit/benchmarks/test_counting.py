@@ -32,13 +32,13 @@ def test_a_command_is_known_by_its_words(command: Any, kind: str):
     assert counting.kind_of(command) == kind
 
 
-def test_what_a_command_of_a_test_starts_is_counted_once(tmp_path: Path):
+def test_servers_that_a_subprocess_starts_are_counted_once(tmp_path: Path):
     here = str(Path(counting.__file__).parent)
     environment = {**os.environ, counting.FOLDER: str(tmp_path), "PYTHONPATH": here}
     subprocess.run([sys.executable, "-c", START], env=environment, check=True)
     assert [path.name for path in tmp_path.iterdir()] == [counting.MODEL_SERVERS]
     (line,) = (tmp_path / counting.MODEL_SERVERS).read_text().splitlines()
-    assert line.endswith("::test_what_a_command_of_a_test_starts_is_counted_once")
+    assert line.endswith("::test_servers_that_a_subprocess_starts_are_counted_once")
 
 
 SERVERS = """
@@ -46,7 +46,7 @@ import subprocess
 import pytest
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_server(number):
+def test_started_server(number):
     subprocess.run(["true", "initdb"], check=True)
 """
 
@@ -65,4 +65,4 @@ def test_the_tests_fail_when_they_start_too_many_servers(tmp_path: Path):
     assert "5 passed" in done.stdout
     assert "model servers: 0 of at most 5" in done.stdout
     assert "Postgres instances: 5 of at most 4" in done.stdout
-    assert "TOO MANY Postgres instances: test_servers.py::test_a_server[0]" in done.stdout
+    assert "TOO MANY Postgres instances: test_servers.py::test_started_server[0]" in done.stdout

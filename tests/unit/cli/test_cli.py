@@ -19,7 +19,8 @@ from distillery import __version__
 from distillery.cli import main as commands
 from distillery.cli.commands import cluster
 from distillery.cli.errors import EXIT_FAILED
-from distillery.cli.main import main, parser
+from distillery.cli.main import main
+from distillery.cli.parser import build_parser
 from distillery.core.artifacts.folder import FolderStore
 from distillery.core.model_files import ModelNotFound
 from tests.unit.documents import document
@@ -44,7 +45,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_help_shows_every_command_examples_and_exit_codes():
-    text = parser().format_help()
+    text = build_parser().format_help()
     for word in (*COMMANDS, "DISTILLERY_HOME", "exit codes", "examples:"):
         assert word in text
 
@@ -88,13 +89,13 @@ def test_help_loads_nothing_that_is_slow():
         ("status a --watch --json", "not allowed with"),
     ],
 )
-def test_wrong_options_are_2_and_name_a_fix(arguments: str, reported: str, capsys: pytest.CaptureFixture[str]):
+def test_wrong_options_exit_with_2_and_name_a_fix(arguments: str, reported: str, capsys: pytest.CaptureFixture[str]):
     assert call(*arguments.split()) == 2
     assert reported in capsys.readouterr().err
 
 
 def test_serve_takes_a_free_port_when_it_is_0():
-    assert parser().parse_args(["serve", "a", "--port", "0"]).port == 0
+    assert build_parser().parse_args(["serve", "a", "--port", "0"]).port == 0
 
 
 def test_validate_checks_the_document_with_its_changes(file: Path, capsys: pytest.CaptureFixture[str]):
@@ -107,11 +108,11 @@ def test_validate_checks_the_document_with_its_changes(file: Path, capsys: pytes
 
 def test_validate_prints_json_when_a_script_reads_it(file: Path, capsys: pytest.CaptureFixture[str]):
     assert call("validate", "--offline", "--json", str(file)) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["valid"], found["run"], found["problems"]) == (True, "default/test", [])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["valid"], result["run"], result["problems"]) == (True, "default/test", [])
     assert call("validate", "--offline", "--json", str(file), "--set", "spec.rounds.maxRounds=0") == 78
-    found = json.loads(capsys.readouterr().out)
-    assert found["problems"] == [{"path": "spec.rounds.maxRounds", "value": "0", "fix": "write 1 or more"}]
+    result = json.loads(capsys.readouterr().out)
+    assert result["problems"] == [{"path": "spec.rounds.maxRounds", "value": "0", "fix": "write 1 or more"}]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -120,7 +121,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     async def fail(_: object) -> int:
         raise error
 
-    monkeypatch.setattr(commands, "command_of", lambda _: fail)
+    monkeypatch.setattr(commands, "load_command", lambda _: fail)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("server closed")), "failed: server closed; check"),
     ],
 )
-def test_a_failing_system_is_one_line_that_names_a_fix(
+def test_error_is_one_line_with_a_fix_when_the_system_fails(
     error: Exception, reported: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     failing(monkeypatch, error)
@@ -144,7 +145,7 @@ def test_a_failing_system_is_one_line_that_names_a_fix(
     assert reported in line
 
 
-def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+def test_error_keeps_its_traceback_when_the_program_is_wrong(monkeypatch: pytest.MonkeyPatch):
     failing(monkeypatch, KeyError("x"))
     with pytest.raises(KeyError):
         main(["list"])
@@ -158,7 +159,7 @@ def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyP
         ("retry a", "interrupted; to resume: distillery retry a"),
     ],
 )
-def test_an_interruption_says_what_becomes_of_the_run(
+def test_interruption_says_how_to_resume_the_run(
     arguments: str, reported: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     failing(monkeypatch, KeyboardInterrupt())
@@ -166,7 +167,7 @@ def test_an_interruption_says_what_becomes_of_the_run(
     assert capsys.readouterr().err == f"{reported}\n"
 
 
-def test_a_reader_that_leaves_early_is_no_error(file: Path):
+def test_output_is_no_error_when_its_reader_leaves_early(file: Path):
     """As ``distillery ... | head`` does; what is printed last must not fail either."""
     program = "import time; time.sleep(0.5); from distillery.cli.main import main; main()"
     with subprocess.Popen(
@@ -180,7 +181,7 @@ def test_a_reader_that_leaves_early_is_no_error(file: Path):
     assert process.returncode == EXIT_FAILED
 
 
-def test_a_valid_document_is_summed_up(file: Path, capsys: pytest.CaptureFixture[str]):
+def test_validate_sums_up_a_valid_document(file: Path, capsys: pytest.CaptureFixture[str]):
     assert call("validate", "--offline", str(file)) == 0
     assert (
         "is valid: run default/test, alfworld with react, 1200 training and 134 held-out tasks"
@@ -188,19 +189,17 @@ def test_a_valid_document_is_summed_up(file: Path, capsys: pytest.CaptureFixture
     )
 
 
-def test_an_invalid_document_is_a_configuration_error_with_every_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_validate_lists_every_error_of_an_invalid_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     wrong: dict[str, Any] = document(rounds={"maxRounds": 0}, agent={"nmae": "react"})
     path = tmp_path / "wrong.yaml"
     path.write_text(yaml.safe_dump(wrong))
     assert call("validate", str(path)) == 78
-    told = capsys.readouterr().err
-    assert "spec.rounds.maxRounds: 0: write 1 or more" in told
-    assert 'spec.agent.nmae: "react": unknown field; did you mean name?' in told
+    errors = capsys.readouterr().err
+    assert "spec.rounds.maxRounds: 0: write 1 or more" in errors
+    assert 'spec.agent.nmae: "react": unknown field; did you mean name?' in errors
 
 
-def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]):
     assert call("frobnicate") == 2
     assert call("report") == 2
     assert call("status", "--watch") == 2
@@ -209,13 +208,11 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
     assert "not allowed with" in capsys.readouterr().err
 
 
-def test_a_model_that_has_gone_since_is_told_in_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_error_is_one_line_when_a_model_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     async def serve(_: object) -> int:
         raise ModelNotFound("model /gone: there is no such folder")
 
-    monkeypatch.setattr(commands, "command_of", lambda _: serve)
+    monkeypatch.setattr(commands, "load_command", lambda _: serve)
     assert call("serve", "run") == EXIT_FAILED
     assert capsys.readouterr().err == "model /gone: there is no such folder\n"
 
@@ -224,14 +221,14 @@ KIND = "distillationruns.distillery.dev"
 
 
 def answer(kubectl: Path, annotation: str, value: str, phase: str = "Accepted") -> None:
-    """The run as it is once the operator answered."""
+    """Return the run as it is once the operator answered."""
     record = {"name": f"distillery.dev/{annotation}", "value": value, "phase": phase, "message": "what it says"}
     (kubectl / "answer").write_text(json.dumps({"status": {"requests": [record]}}))
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A request's token, and no waiting."""
+    """Fix a request's token, and wait for nothing."""
     monkeypatch.setattr(cluster, "_token", lambda: "now")
     monkeypatch.setattr(cluster, "_POLL_SECONDS", 0.0)
     return "now"
@@ -309,8 +306,8 @@ def test_verb_claims_no_request_when_it_is_interrupted_before(kubectl: Path):
     press_ctrl_c(kubectl, "annotate")
     done = in_a_process("abort", "team/a")
     assert done.returncode == 130
-    told = "interrupted; the request may not be set: kubectl describe drun a --namespace=team shows it\n"
-    assert done.stderr == told
+    message = "interrupted; the request may not be set: kubectl describe drun a --namespace=team shows it\n"
+    assert done.stderr == message
 
 
 def press_ctrl_c(kubectl: Path, verb: str) -> None:
@@ -390,13 +387,13 @@ def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
     assert capsys.readouterr().err == "The connection was refused\n"
     (kubectl / "runs" / "default" / "house").mkdir(parents=True)
     assert call("promote", "house") == 1
-    refusal, told = capsys.readouterr().err.splitlines()
+    refusal, remark = capsys.readouterr().err.splitlines()
     assert refusal == "The connection was refused"
-    assert told.startswith("house is a run of this machine, and promote is for runs on a cluster")
+    assert remark.startswith("house is a run of this machine, and promote is for runs on a cluster")
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("DISTILLERY_HOME", "file", "DISTILLERY_HOME: {folder}/file is a file; name a folder"),
         ("DISTILLERY_HOME", "file/below", "DISTILLERY_HOME: {folder}/file"),
@@ -407,7 +404,7 @@ def test_promote_shows_no_log_lines_and_names_a_run_of_this_machine(
     ],
 )
 def test_status_names_the_variable_when_it_is_unusable(
-    variable: str, value: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ):
     (tmp_path / "file").write_text("")
     for name in ("DISTILLERY_HOME", "DISTILLERY_DATABASE_URL", "DISTILLERY_DATABASE_URL_FILE"):
@@ -415,17 +412,17 @@ def test_status_names_the_variable_when_it_is_unusable(
     monkeypatch.setenv(variable, value if variable == "DISTILLERY_DATABASE_URL" else str(tmp_path / value))
     assert call("status") == 78
     (line,) = capsys.readouterr().err.splitlines()
-    assert told.format(folder=tmp_path) in line
+    assert message.format(folder=tmp_path) in line
 
 
-def test_an_artifact_that_has_gone_is_told_in_one_line(
+def test_error_is_one_line_when_an_artifact_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     async def report(_: object) -> int:
         FolderStore(tmp_path).manifest("prepare")
         return 0
 
-    monkeypatch.setattr(commands, "command_of", lambda _: report)
+    monkeypatch.setattr(commands, "load_command", lambda _: report)
     monkeypatch.setenv("DISTILLERY_HOME", str(tmp_path))
     assert call("report", "run") == 78
     (line,) = capsys.readouterr().err.splitlines()
@@ -433,7 +430,7 @@ def test_an_artifact_that_has_gone_is_told_in_one_line(
     assert f"DISTILLERY_HOME ({tmp_path})" in line
 
 
-def test_without_kubectl_that_is_said(
+def test_error_names_kubectl_when_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("PATH", str(tmp_path))

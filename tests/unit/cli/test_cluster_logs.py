@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from distillery.cli.commands import cluster_logs
-from distillery.cli.commands.cluster_logs import LogStream, newest_pods, stage_of_interest, streams_of
+from distillery.cli.commands.cluster_logs import LogStream, choose_stage, find_newest_pods, list_streams
 from distillery.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("nothing_here")
@@ -40,11 +40,11 @@ def record(name: str, phase: str, start: str = "") -> dict[str, Any]:
     ],
 )
 def test_stage_of_interest_runs_or_failed_or_started_last(records: list[dict[str, Any]], chosen: str | None):
-    assert stage_of_interest(records) == chosen
+    assert choose_stage(records) == chosen
 
 
 def pod(name: str, job: str = "job-1", index: int = 0, created: str = "2026-11-30T10:00:00Z", **more: Any) -> Any:
-    """A pod of a stage, of a worker without a model server."""
+    """Return a pod of a stage, of a worker without a model server."""
     labels = {"batch.kubernetes.io/job-name": job, "batch.kubernetes.io/job-completion-index": str(index)}
     metadata = {"name": name, "creationTimestamp": created, "labels": labels}
     state = {"terminated": {"exitCode": 0}}
@@ -59,8 +59,8 @@ def test_newest_pods_are_of_the_last_job_one_for_each_worker():
         pod("second", "job-2", 1, created="2026-11-30T11:00:00Z"),
         pod("first-again", "job-2", created="2026-11-30T11:05:00Z"),
     ]
-    assert [one["metadata"]["name"] for one in newest_pods(pods)] == ["first-again", "second"]
-    assert newest_pods([]) == []
+    assert [one["metadata"]["name"] for one in find_newest_pods(pods)] == ["first-again", "second"]
+    assert find_newest_pods([]) == []
 
 
 RUNNING, WAITING = {"running": {}}, {"waiting": {"reason": "PodInitializing"}}
@@ -78,24 +78,24 @@ DONE, FAILED = {"terminated": {"exitCode": 0}}, {"terminated": {"exitCode": 1}}
         ({"fetch": WAITING, "server": WAITING, "worker": WAITING}, []),
     ],
 )
-def test_streams_are_of_started_containers_without_downloads_that_succeeded(
+def test_streams_are_of_started_containers_without_finished_downloads(
     states: dict[str, dict[str, Any]], chosen: list[str]
 ):
     one = pod("p")
     one["spec"] = {"initContainers": [{"name": "fetch"}, {"name": "server", "restartPolicy": "Always"}]}
     statuses = [{"name": name, "state": state} for name, state in states.items()]
     one["status"] = {"phase": "Running", "initContainerStatuses": statuses[:2], "containerStatuses": statuses[2:]}
-    assert streams_of(one) == [LogStream("p", name) for name in chosen]
+    assert list_streams(one) == [LogStream("p", name) for name in chosen]
 
 
 def test_streams_include_a_container_that_restarts():
     statuses = [{"name": "worker", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 2}]
-    assert streams_of(pod("p", containerStatuses=statuses)) == [LogStream("p", "worker")]
+    assert list_streams(pod("p", containerStatuses=statuses)) == [LogStream("p", "worker")]
 
 
 @pytest.fixture
 def cluster(kubectl: Path) -> Path:
-    """A run whose stage r1-rollout has two workers."""
+    """Return a run whose stage r1-rollout has two workers."""
     stages = [record("prepare", "Succeeded", "1"), record("r1-rollout", "Running", "2")]
     (kubectl / "answer").write_text(json.dumps({"status": {"stages": stages}}))
     (kubectl / "pods").write_text(json.dumps({"items": [pod("p0"), pod("p1", index=1)]}))

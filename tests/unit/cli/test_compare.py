@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from distillery.cli.commands.compare import compare_arms, different_settings
+from distillery.cli.commands.compare import compare_arms, compare_settings
 from distillery.core.api import parse
 from distillery.core.api.problems import flatten
-from distillery.evaluation.arms import ArmOutcomes
+from distillery.evaluation.arms import ArmResults
 from tests.unit.documents import document
 
 
-def test_settings_differ_by_values_not_by_their_being_written_out():
+def test_settings_are_compared_by_value_when_some_are_defaults():
     default = parse(document())
     written = parse(document(rounds={"maxRounds": default.spec.rounds.max_rounds}))
-    assert different_settings(default, written) == []
+    assert compare_settings(default, written) == []
     other = parse(document(rounds={"maxRounds": 3}, evaluation={"arms": ["baseline", "distilled"]}))
-    found = {path: (first, second) for path, first, second in different_settings(default, other)}
-    assert found["spec.rounds.maxRounds"] == (1, 3)
-    assert found["spec.evaluation.arms"][1] == ["baseline", "distilled"]
-    assert len(found) == 2
+    differences = {path: (first, second) for path, first, second in compare_settings(default, other)}
+    assert differences["spec.rounds.maxRounds"] == (1, 3)
+    assert differences["spec.evaluation.arms"][1] == ["baseline", "distilled"]
+    assert len(differences) == 2
 
 
 def test_flatten_keeps_lists_and_empty_mappings_as_values():
     assert flatten({"a": {"b": [1], "c": {}}, "d": None}, "spec") == {"spec.a.b": [1], "spec.a.c": {}, "spec.d": None}
 
 
-def outcomes(**success: bool) -> ArmOutcomes:
+def outcomes(**success: bool) -> ArmResults:
     rows: list[dict[str, Any]] = [{"task_id": task, "success": won} for task, won in success.items()]
-    return ArmOutcomes(rows)
+    return ArmResults(rows)
 
 
-def test_arms_are_compared_over_the_tasks_that_both_runs_were_judged_on():
+def test_arms_are_compared_over_the_tasks_that_both_runs_share():
     first = {"baseline": outcomes(a=False, b=False), "rag": outcomes(a=True, b=True)}
     second = {"baseline": outcomes(a=True, b=True, c=True)}
     base, rag = compare_arms(first, second, same_tasks=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillery.cli.commands import init
-from distillery.cli.commands.init import STUDENT, STUDENT_COMMIT, InitError, Student, run_name, student_of
+from distillery.cli.commands.init import STUDENT, STUDENT_COMMIT, InitError, Student, derive_run_name, resolve_student
 from distillery.cli.main import main
 from distillery.core import plugins
 from distillery.core.api import DistillationRun, InvalidRun, load
@@ -25,14 +25,14 @@ def call(*arguments: str) -> int:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder without a network."""
+    """Return an empty folder without a network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(init, "newest_commit", lambda model: None)
     return tmp_path
 
 
 def uncommented(file: Path) -> DistillationRun:
-    """The run of a file whose commented fields are fields."""
+    """Return the run of a file whose commented fields are fields."""
     lines = file.read_text().splitlines()
     file.write_text("\n".join(re.sub(r"^( +)# ( *\w+:( |$))", r"\1\2", line) for line in lines))
     return load(file)
@@ -138,30 +138,30 @@ def test_init_refuses_with_a_fix(
     ],
 )
 def test_run_is_named_after_its_file(file: str, name: str):
-    assert run_name(Path(file)) == name
+    assert derive_run_name(Path(file)) == name
 
 
 @pytest.mark.parametrize("file", ["007.yaml", "true.yaml", "1e5.yaml", "null.yaml", "new/folder/a.yaml", "qwen-2.5"])
 def test_init_writes_names_that_yaml_would_read_otherwise(file: str, here: Path):
     assert call("init", file) == 0
     (written,) = here.rglob("*.yaml")
-    assert load(written).metadata.name == run_name(written)
+    assert load(written).metadata.name == derive_run_name(written)
 
 
 def test_student_is_a_folder_as_seen_from_the_file(here: Path):
     (here / "models" / "micro").mkdir(parents=True)
-    assert student_of("models/micro", here) == Student("./models/micro", None)
-    assert student_of("./models/micro", Path("runs")) == Student("../models/micro", None)
-    assert student_of("/opt/models/micro", here) == Student("/opt/models/micro", None)
+    assert resolve_student("models/micro", here) == Student("./models/micro", None)
+    assert resolve_student("./models/micro", Path("runs")) == Student("../models/micro", None)
+    assert resolve_student("/opt/models/micro", here) == Student("/opt/models/micro", None)
     with pytest.raises(InitError, match="there is no such folder"):
-        student_of("../micro", here)
+        resolve_student("../micro", here)
 
 
 def test_student_is_pinned_to_the_commit_that_is_given_or_newest(monkeypatch: pytest.MonkeyPatch, here: Path):
     monkeypatch.setattr(init, "newest_commit", lambda model: COMMIT)
-    assert student_of("x/y", here) == Student("x/y", COMMIT)
-    assert student_of(f"x/y@{STUDENT_COMMIT}", here) == Student("x/y", STUDENT_COMMIT)
-    assert student_of(STUDENT, here) == Student(STUDENT, STUDENT_COMMIT)
+    assert resolve_student("x/y", here) == Student("x/y", COMMIT)
+    assert resolve_student(f"x/y@{STUDENT_COMMIT}", here) == Student("x/y", STUDENT_COMMIT)
+    assert resolve_student(STUDENT, here) == Student(STUDENT, STUDENT_COMMIT)
 
 
 def test_init_says_how_to_pin_a_student_when_the_hub_does_not(here: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""Which log a user sees, and how much of it."""
+"""The log that a user sees, and how much of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distillery.cli.commands.logs import print_end, print_from, stage_of_interest, start_of_end
+from distillery.cli.commands.logs import choose_stage, find_start_of_end, print_end, print_from
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from distillery.cli.commands.logs import print_end, print_from, stage_of_interes
 )
 def test_log_of_interest_is_of_the_failed_or_the_last_stage(phases: dict[str, str], known: list[str], chosen: str):
     stages = [{"name": name, "phase": phase} for name, phase in phases.items()]
-    assert stage_of_interest(stages, known) == chosen
+    assert choose_stage(stages, known) == chosen
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_end_of_a_log_has_as_many_lines_as_asked_for(
     assert capfd.readouterr().out == shown
 
 
-def test_log_continues_where_it_ended_and_starts_over_when_it_began_again(log: Path, capfd: pytest.CaptureFixture[str]):
+def test_log_continues_where_it_ended_or_starts_over_when_replaced(log: Path, capfd: pytest.CaptureFixture[str]):
     position = print_end(log, lines=0)
     with log.open("a") as file:
         file.write("four\n")
@@ -76,7 +76,7 @@ class CountingFile(io.FileIO):
 
 @pytest.fixture
 def large_log(tmp_path: Path) -> Path:
-    """A log of 64 GiB, most of it a hole, with 10,000 lines at its end."""
+    """Return a log of 64 GiB, most of it a hole, with 10,000 lines at its end."""
     path = tmp_path / "vllm.log"
     with path.open("wb") as file:
         file.truncate(64 << 30)
@@ -88,7 +88,7 @@ def large_log(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("lines", "most"), [(0, 0), (10, 1 << 16), (9_000, 1 << 17)])
 def test_end_of_a_large_log_is_found_in_its_last_blocks(large_log: Path, lines: int, most: int):
     with CountingFile(large_log) as file:
-        start = start_of_end(file, lines)
+        start = find_start_of_end(file, lines)
     assert start == large_log.stat().st_size - 10 * lines
     assert file.count <= most
 

@@ -26,7 +26,7 @@ def test_an_example_is_valid(path: Path, tmp_path: Path):
         assert "_DATA isn't set" in str(error)  # noqa: PT017 - it may also be set, and then nothing is raised
 
 
-def test_the_production_example_shows_what_a_cluster_of_ones_own_needs():
+def test_production_example_sets_what_a_cluster_needs():
     spec = load(FOLDER / "kubernetes" / "production.yaml").spec
     assert warning_of(spec) == ""
     given = spec.model_dump(by_alias=True, exclude_defaults=True)

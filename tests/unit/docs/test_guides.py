@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distillery.cli.parser import parser
+from distillery.cli.parser import build_parser
 from distillery.core.api import parse
 from tests.unit.documents import document
 
@@ -48,7 +48,7 @@ def merged(base: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_a_command_of_a_guide_is_one_of_the_command_line(page: str, line: str):
-    parser().parse_args(shlex.split(line, comments=True)[1:])
+    build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize(("page", "part"), runs())

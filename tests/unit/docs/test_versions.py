@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from hack.testbed import schemas
+from hack.testbed.client import schemas
 
 ROOT = Path(__file__).parents[3]
 SAYS = re.compile(r"Kubernetes (\d+\.\d+) or later")

@@ -24,14 +24,14 @@ class FakeLeast(Environment):
         raise NotImplementedError
 
 
-def test_the_rest_has_defaults() -> None:
+def test_environment_has_defaults_for_optional_members() -> None:
     environment = FakeLeast({}, Path())
     environment.prepare({"train": 1})
     assert (environment.source, environment.verbs, environment.thoughts) == ("least", (), True)
     assert (environment.examples("any"), environment.read("opening", [("go", "gone")])) == ((), [])
 
 
-def test_options_are_refused_where_there_are_none() -> None:
+def test_options_are_refused_when_the_environment_has_none() -> None:
     with pytest.raises(EnvironmentConfigurationError, match="least has no options; leave out games, seed"):
         FakeLeast({"games": 1, "seed": 2}, Path())
 

@@ -25,7 +25,7 @@ TASK = Task("train/seed-7", "train", "", "count")
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({}, "needs the option url"),
         ({"url": "127.0.0.1:8000"}, "option url is a server's, such as"),
@@ -43,13 +43,13 @@ TASK = Task("train/seed-7", "train", "", "count")
         ({**URL, "tokenSecretRef": "sesame"}, r"option tokenSecretRef is given by spec\.environment\.tokenSecretRef"),
     ],
 )
-def test_a_wrong_option_is_told_by_name(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(EnvironmentConfigurationError, match=told):
+def test_option_error_names_the_option(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=message):
         OpenEnv(options, Path())
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, r"openenv's token: secret games, key token: no such file \S+/games/token; put the value there"),
         ("", "secret games, key token, is empty or has characters"),
@@ -57,20 +57,20 @@ def test_a_wrong_option_is_told_by_name(options: dict[str, Any], told: str) -> N
         ("gehe\u00efm-4711", "secret games, key token, is empty or has characters"),
     ],
 )
-def test_a_token_that_can_not_be_sent_is_told_without_it(
-    content: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_token_error_does_not_contain_the_token(
+    content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTILLERY_SECRETS", str(tmp_path))
     (tmp_path / "games").mkdir()
     if content is not None:
         (tmp_path / "games" / "token").write_text(content)
     environment = OpenEnv({**URL, "tokenSecretRef": {"name": "games", "key": "token"}}, tmp_path)
-    with pytest.raises(EnvironmentConfigurationError, match=told) as refused:
+    with pytest.raises(EnvironmentConfigurationError, match=message) as refused:
         environment.prepare({"train": 1})
     assert "4711" not in str(refused.value)
 
 
-def test_a_token_is_not_carried_to_where_a_server_redirects() -> None:
+def test_token_is_not_sent_when_the_server_redirects() -> None:
     seen: list[tuple[Any, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,14 +92,14 @@ def test_a_token_is_not_carried_to_where_a_server_redirects() -> None:
         assert seen == [(first.server_port, "Bearer a"), (second.server_port, None)]
 
 
-def test_what_was_not_prepared_says_so(tmp_path: Path) -> None:
+def test_environment_reports_that_it_is_not_prepared(tmp_path: Path) -> None:
     environment = OpenEnv(URL, tmp_path)
     assert environment.source == "OpenEnv: not prepared at http://127.0.0.1:8000"
     with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
         environment.catalog("train")
 
 
-def test_a_server_that_is_not_there_is_told_at_preparation(tmp_path: Path) -> None:
+def test_prepare_fails_when_the_server_is_not_reachable(tmp_path: Path) -> None:
     environment = OpenEnv({"url": "http://127.0.0.1:1"}, tmp_path)
     with pytest.raises(EnvironmentConfigurationError, match=r"http://127\.0\.0\.1:1 can't be used: .*refused"):
         environment.prepare({"train": 1})
@@ -137,7 +137,7 @@ def stepping(answer: str | bytes | None) -> Callable[[dict[str, Any]], str | byt
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         ("no JSON", "Expecting value"),
         ("[]", r"answered with \[\], not with an object"),
@@ -154,16 +154,16 @@ def stepping(answer: str | bytes | None) -> Callable[[dict[str, Any]], str | byt
         (None, "received 1000"),
     ],
 )
-def test_a_step_that_the_server_lies_about_raises_what_is_wrong(answer: str | bytes | None, told: str) -> None:
+def test_step_raises_when_the_answer_is_invalid(answer: str | bytes | None, message: str) -> None:
     with fake_server(stepping(answer)) as options:
         played = session(options)
         played.reset()
-        with pytest.raises((ValueError, plugin.ServerError, ConnectionClosed), match=told):
+        with pytest.raises((ValueError, plugin.ServerError, ConnectionClosed), match=message):
             played.step("go")
         played.close()
 
 
-def test_a_message_that_is_too_long_ends_the_connection() -> None:
+def test_connection_ends_when_a_message_is_too_long() -> None:
     with fake_server(stepping(observation("x" * 20_000_000))) as options:
         played = session(options)
         played.reset()
@@ -171,7 +171,7 @@ def test_a_message_that_is_too_long_ends_the_connection() -> None:
             played.step("go")
 
 
-def test_rewards_make_a_score() -> None:
+def test_score_is_computed_from_rewards() -> None:
     rewards = iter([-1, None, 2.0, True])
 
     def answer(message: dict[str, Any]) -> str:
@@ -185,7 +185,7 @@ def test_rewards_make_a_score() -> None:
 
 
 @pytest.mark.parametrize(("done", "success"), [(True, True), (False, False)])
-def test_success_is_a_good_score_at_the_end(done: bool, success: bool) -> None:
+def test_success_needs_a_good_score_at_the_end(done: bool, success: bool) -> None:
     with fake_server(stepping(observation(reward=0.8, done=done))) as options:
         played = session(options, success=0.8)
         played.reset()
@@ -196,7 +196,7 @@ def test_success_is_a_good_score_at_the_end(done: bool, success: bool) -> None:
 FULL = '{"type": "error", "data": {"message": "at capacity", "code": "CAPACITY_REACHED"}}'
 
 
-def test_a_full_server_is_away_for_now_and_told_with_the_fix() -> None:
+def test_reset_raises_away_with_a_fix_when_the_server_is_full() -> None:
     with (
         fake_server(lambda message: FULL) as options,
         pytest.raises(EnvironmentAway, match=r"took no episode: .* at capacity .*spec\.rollout\.concurr"),
@@ -204,12 +204,12 @@ def test_a_full_server_is_away_for_now_and_told_with_the_fix() -> None:
         session(options).reset()
 
 
-def test_a_server_that_is_not_there_is_away_for_now() -> None:
+def test_reset_raises_away_when_the_server_is_not_reachable() -> None:
     with pytest.raises(EnvironmentAway, match=r"at http://127\.0\.0\.1:1 took no episode: ConnectionRefusedError"):
         session({"url": "http://127.0.0.1:1"}).reset()
 
 
-def test_a_session_that_waits_is_ended_when_it_is_closed() -> None:
+def test_waiting_session_ends_when_it_is_closed() -> None:
     stepping_now = threading.Event()
 
     def answer(message: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from distillery.environments.pool import wire
 
 
 @pytest.mark.parametrize("score", [0, 1, 0.25, True])
-def test_a_score_from_0_to_1_arrives_as_a_float(score: Any) -> None:
+def test_score_arrives_as_a_float(score: Any) -> None:
     arrived = wire.decode(wire.encode(Observation("a", score=score)))
     assert arrived == Observation("a", score=float(score))
     assert type(arrived.score) is float
@@ -32,7 +32,7 @@ def test_a_score_from_0_to_1_arrives_as_a_float(score: Any) -> None:
         ("admissible", ("go", 3)),
     ],
 )
-def test_what_no_statistic_can_use_is_refused_by_name(part: str, value: Any) -> None:
+def test_encode_names_the_value_when_it_is_unusable(part: str, value: Any) -> None:
     parts: dict[str, Any] = {"text": "a", part: value}
     with pytest.raises(ValueError, match=part):
         wire.encode(Observation(**parts))

@@ -1,4 +1,4 @@
-"""How much a number of tasks can show, against simulated rounds judged by the gate's own test."""
+"""The power of a number of tasks, against simulated rounds judged by the gate's own test."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scipy import stats
 from distillery.core.api.spec.promotion import Gate
 from distillery.evaluation.gate import judge
 from distillery.evaluation.power import LOST, min_tasks, power, smallest_difference, tasks_needed
-from distillery.evaluation.statistics import Difference, paired
+from distillery.evaluation.statistics import Difference, compare_paired
 
 DRAWS = 20_000
 
 
 def simulated(tasks: int, difference: float, discordant: float, confidence: float) -> float:
-    """The share of simulated rounds in which the exact McNemar test shows the better student to be better."""
+    """Return the share of simulated rounds in which the exact McNemar test shows the better student to be better."""
     won, lost = (discordant + difference) / 2, (discordant - difference) / 2
     outcomes = np.random.default_rng(0).multinomial(tasks, [won, lost, 1 - won - lost], DRAWS)
     only_a, only_b = outcomes[:, 0], outcomes[:, 1]
@@ -27,9 +27,11 @@ def simulated(tasks: int, difference: float, discordant: float, confidence: floa
     ("tasks", "difference", "discordant", "confidence"),
     [(134, 0.12, 0.22, 0.95), (40, 0.2, 0.45, 0.95), (30, 0.3, 0.3, 0.99)],
 )
-def test_power_is_the_share_of_simulated_rounds(tasks: int, difference: float, discordant: float, confidence: float):
-    found = power(tasks, difference=difference, discordant=discordant, confidence=confidence)
-    assert found == pytest.approx(simulated(tasks, difference, discordant, confidence), abs=0.01)
+def test_power_equals_the_share_of_simulated_verdicts(
+    tasks: int, difference: float, discordant: float, confidence: float
+):
+    probability = power(tasks, difference=difference, discordant=discordant, confidence=confidence)
+    assert probability == pytest.approx(simulated(tasks, difference, discordant, confidence), abs=0.01)
 
 
 def test_smallest_difference_is_the_first_that_reaches_the_power():
@@ -43,7 +45,7 @@ def test_smallest_difference_is_the_first_that_reaches_the_power():
 def test_min_tasks_are_the_fewest_with_a_significant_p(confidence: float, least: int):
     def all_won(tasks: int) -> Difference:
         names = [str(number) for number in range(tasks)]
-        return paired({name: [1.0] for name in names}, {name: [0.0] for name in names})
+        return compare_paired({name: [1.0] for name in names}, {name: [0.0] for name in names})
 
     assert min_tasks(confidence) == least
     gate = Gate(confidence=confidence)
@@ -51,7 +53,7 @@ def test_min_tasks_are_the_fewest_with_a_significant_p(confidence: float, least:
     assert judge(gate, all_won(least - 1)).verdict == "Inconclusive"
 
 
-def test_too_few_tasks_show_no_difference_at_all():
+def test_smallest_difference_is_none_when_tasks_are_too_few():
     assert smallest_difference(5, confidence=0.95) is None
     assert smallest_difference(6, confidence=0.95) is None
 
@@ -64,5 +66,5 @@ def test_tasks_needed_reach_the_power_and_one_less_does_not():
 
 
 @pytest.mark.parametrize("difference", [-0.1, 0.0, 0.001])
-def test_no_number_of_tasks_is_named_when_none_would_do(difference: float):
+def test_tasks_needed_is_none_when_no_number_is_enough(difference: float):
     assert tasks_needed(difference=difference, discordant=0.45, confidence=0.95) is None

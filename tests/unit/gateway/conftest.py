@@ -12,14 +12,15 @@ import aiohttp
 import pytest
 import uvicorn
 
-from distillery.serving.process import free_port
-from distillery_gateway.auth.api_keys import KeyRing
-from distillery_gateway.auth.rate_limits import Limits
+from distillery.core.child_processes import free_port
+from distillery.core.contracts.routing import Adapter, RoutingConfig, Target
+from distillery_gateway.auth.api_keys import ApiKeyStore
+from distillery_gateway.auth.rate_limits import Limits, RateLimiter
+from distillery_gateway.capture.capture_folder import CaptureLimits
 from distillery_gateway.capture.redaction import Redactor
-from distillery_gateway.capture.writer import Capture, Room
+from distillery_gateway.capture.writer import Capture
 from distillery_gateway.metrics import Metrics
-from distillery_gateway.proxy.app import Gateway
-from distillery_gateway.routing.document import Adapter, Desired, Target
+from distillery_gateway.proxy.app import Gateway, Services
 from distillery_gateway.routing.table import Routes
 from tests.fakes.vllm import FakeVllm
 
@@ -58,10 +59,10 @@ class Served:
 Serve = Callable[..., Awaitable[Served]]
 
 
-def desired(generation: int = 1, **aliases: tuple[Target, ...]) -> Desired:
+def routing_config(generation: int = 1, **aliases: tuple[Target, ...]) -> RoutingConfig:
     names = {t.model for targets in aliases.values() for t in targets if t.model != "base"}
     adapters = tuple(Adapter(name, "r1-train-distilled", "0") for name in sorted(names))
-    return Desired(generation, adapters, {alias.replace("_", "-"): targets for alias, targets in aliases.items()})
+    return RoutingConfig(generation, adapters, {alias.replace("_", "-"): targets for alias, targets in aliases.items()})
 
 
 @pytest.fixture
@@ -80,23 +81,29 @@ async def serve(vllm: FakeVllm) -> AsyncGenerator[Serve]:
         keys: Path | None = None,
         denied: frozenset[str] = frozenset(),
         capture: Path | None = None,
-        room: Room | None = None,
+        capture_limits: CaptureLimits | None = None,
         per_key_limits: bool = True,
         **limits: Any,
     ) -> Served:
         upstream, client = aiohttp.ClientSession(), aiohttp.ClientSession()
         routes, metrics = Routes(), Metrics()
-        routes.offer(desired(bot=(Target("base"),)), {"base"})
-        kept = Capture(capture, Redactor([r"ORD-\d+"]), metrics, room=room) if capture else None
-        app = Gateway(
-            *(upstream, vllm.url, routes, KeyRing(keys), Limits(**limits), metrics),
+        routes.try_apply(routing_config(bot=(Target("base"),)), {"base"})
+        kept = Capture(capture, Redactor([r"ORD-\d+"]), metrics, limits=capture_limits) if capture else None
+        services = Services(
+            client=upstream,
+            upstream=vllm.url,
+            routes=routes,
+            api_keys=ApiKeyStore(keys),
+            rate_limiter=RateLimiter(Limits(**limits), per_key=per_key_limits),
+            metrics=metrics,
             denied=denied,
             capture=kept,
-            per_key_limits=per_key_limits,
         )
         writing = asyncio.create_task(kept.run()) if kept else None
         port = free_port()
-        config = uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="off", log_config=None, ws="none")
+        config = uvicorn.Config(
+            Gateway(services), host="127.0.0.1", port=port, lifespan="off", log_config=None, ws="none"
+        )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve())
         while not server.started:  # noqa: ASYNC110

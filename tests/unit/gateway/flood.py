@@ -1,4 +1,4 @@
-"""A flood of sockets without a key, as a process of its own: it takes no time from whoever measures.
+"""A flood of sockets without a key, as a process of its own: it takes no time from the process that measures.
 
     python -m tests.unit.gateway.flood PORT SOCKETS SECONDS
 

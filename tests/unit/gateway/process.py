@@ -1,4 +1,4 @@
-"""A gateway as a process, in front of a fake vLLM; with a key where one is asked for."""
+"""A gateway as a process, in front of a fake vLLM; with a key if requests need one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from distillery.serving.process import free_port
+from distillery.core.child_processes import free_port
 from distillery_gateway.auth.api_keys import digest_of
 from tests.fakes.vllm import FakeVllm
 
@@ -57,7 +57,7 @@ class Process:
             return answer.status, time.monotonic() - started
 
     async def ready(self) -> bool:
-        """What the kubelet is told at the readiness probe."""
+        """Return the result of the readiness probe."""
         return await is_ready(self.session, self.admin)
 
     async def until_ready(self, *, ready: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Sockets that cost the gateway something before it knows who they are: bounded, on real sockets of a real process."""
+"""Connections without a key take limited memory, on real sockets of a real process."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ async def under_flood(process: Process, sockets: int, seconds: float) -> tuple[d
     before, most, times = process.megabytes(), 0.0, list[float]()
     command = [sys.executable, "-m", "tests.unit.gateway.flood", *map(str, (process.port, sockets, seconds))]
     flooding = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    told = asyncio.create_task(flooding.communicate())
-    while not told.done():
+    report = asyncio.create_task(flooding.communicate())
+    while not report.done():
         # every second request on a connection of its own
         status, took = await process.ask(headers={"Connection": "close"} if len(times) % 2 else {})
         assert status == 200
         times.append(took)
         most = max(most, process.megabytes() - before)
         await asyncio.sleep(0.01)
-    return json.loads((await told)[0]), times, most
+    return json.loads((await report)[0]), times, most
 
 
-async def test_a_flood_without_a_key_costs_bounded_memory_and_a_keyed_client_nothing(vllm: FakeVllm, tmp_path: Path):
+async def test_flood_without_a_key_costs_bounded_memory(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path, headSeconds=2) as process:
         await process.ask()
         seen, times, megabytes = await under_flood(process, 200, 6)
@@ -63,7 +63,7 @@ async def test_a_flood_without_a_key_costs_bounded_memory_and_a_keyed_client_not
 
 
 @pytest.mark.slow
-async def test_a_flood_of_2000_sockets_leaves_a_keyed_client_its_p99(vllm: FakeVllm, tmp_path: Path):
+async def test_keyed_client_keeps_its_p99_during_a_flood_of_2000_sockets(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path) as process:
         idle = []
         for _ in range(1000):
@@ -85,14 +85,14 @@ async def test_a_flood_of_2000_sockets_leaves_a_keyed_client_its_p99(vllm: FakeV
         b"GET /?" + b"x" * 64_000 + b" HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_a_head_that_is_too_large_is_refused_with_431(vllm: FakeVllm, tmp_path: Path, data: bytes):
+async def test_head_is_refused_with_431_when_it_is_too_large(vllm: FakeVllm, tmp_path: Path, data: bytes):
     async with gateway(vllm, tmp_path) as process:
         answer = await send(process, data)
         assert answer.startswith(b"HTTP/1.1 431 "), answer
         assert 'connections_closed_total{reason="head_too_large"} 1.0' in await process.metrics()
 
 
-async def test_trailers_of_a_body_are_bounded_like_headers(vllm: FakeVllm, tmp_path: Path):
+async def test_trailers_of_a_body_are_limited_as_headers_are(vllm: FakeVllm, tmp_path: Path):
     head = b"POST /v1/outcomes HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
     async with gateway(vllm, tmp_path) as process:
         for trailers in (b"a: b\r\n" * 101, b"a: " + b"b" * 64_000):
@@ -101,18 +101,20 @@ async def test_trailers_of_a_body_are_bounded_like_headers(vllm: FakeVllm, tmp_p
 
 
 @pytest.mark.parametrize(("data", "answered"), [(b"", b""), (REQUEST, b"HTTP/1.1 408 "), (b"\r\n", b"")])
-async def test_a_head_has_so_many_seconds(vllm: FakeVllm, tmp_path: Path, data: bytes, answered: bytes):
+async def test_connection_is_closed_when_its_head_is_too_slow(
+    vllm: FakeVllm, tmp_path: Path, data: bytes, answered: bytes
+):
     async with gateway(vllm, tmp_path, headSeconds=1) as process:
         assert (await send(process, data))[:13] == answered
 
 
-async def test_a_connection_that_was_refused_a_key_does_not_wait_for_another_request(vllm: FakeVllm, tmp_path: Path):
+async def test_connection_is_closed_when_its_key_was_rejected(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path, headSeconds=1) as process:
         answer = await send(process, REQUEST + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_requests_in_one_packet_are_bounded(vllm: FakeVllm, tmp_path: Path):
+async def test_requests_in_one_packet_are_limited(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path) as process:
         before = process.megabytes()
         await send(process, b"GET / HTTP/1.1\r\n\r\n" * 100_000)
@@ -120,7 +122,7 @@ async def test_requests_in_one_packet_are_bounded(vllm: FakeVllm, tmp_path: Path
         assert 'connections_closed_total{reason="pipelined"} 1.0' in await process.metrics()
 
 
-async def test_the_oldest_socket_that_waits_makes_room(vllm: FakeVllm, tmp_path: Path):
+async def test_oldest_waiting_connection_is_closed_when_there_are_too_many(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path, waitingConnections=5) as process:
         first = asyncio.create_task(send(process, REQUEST))
         await asyncio.sleep(0.3)
@@ -133,7 +135,7 @@ async def test_the_oldest_socket_that_waits_makes_room(vllm: FakeVllm, tmp_path:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-async def test_connections_of_an_address_are_limited_and_others_are_not(vllm: FakeVllm, tmp_path: Path):
+async def test_connections_are_limited_per_address(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path, maxConnectionsPerAddress=3) as process:
         held = [await asyncio.open_connection("127.0.0.1", process.port, local_addr=("127.0.0.2", 0)) for _ in range(3)]
         assert (await send(process, REQUEST)).startswith(b"HTTP/1.1 503 ")
@@ -146,7 +148,7 @@ async def test_connections_of_an_address_are_limited_and_others_are_not(vllm: Fa
             writer.transport.abort()
 
 
-async def test_a_keyed_connection_stays_open_between_requests(vllm: FakeVllm, tmp_path: Path):
+async def test_connection_stays_open_between_requests_with_a_key(vllm: FakeVllm, tmp_path: Path):
     async with gateway(vllm, tmp_path, headSeconds=1) as process:
         request = REQUEST + b"Authorization: Bearer dk-client\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
@@ -163,13 +165,13 @@ async def test_a_keyed_connection_stays_open_between_requests(vllm: FakeVllm, tm
         writer.close()
 
 
-async def test_a_long_answer_outlives_the_time_of_a_head(vllm: FakeVllm, tmp_path: Path):
+async def test_long_response_outlives_the_timeout_of_a_head(vllm: FakeVllm, tmp_path: Path):
     vllm.pause = 1.0
     async with gateway(vllm, tmp_path, headSeconds=1) as process:
         assert (await process.ask(stream=True))[0] == 200
 
 
-async def test_a_client_that_stops_reading_loses_its_connection(vllm: FakeVllm, tmp_path: Path):
+async def test_connection_is_closed_when_its_client_stops_reading(vllm: FakeVllm, tmp_path: Path):
     vllm.chunks = [b"x" * 1_000_000] * 60
     async with gateway(vllm, tmp_path, sendSeconds=1) as process:
         body = json.dumps({"model": "bot", "messages": [], "stream": True}).encode()
@@ -185,7 +187,7 @@ async def test_a_client_that_stops_reading_loses_its_connection(vllm: FakeVllm, 
         writer.transport.abort()
 
 
-async def test_a_stream_that_breaks_behind_breaks_without_a_traceback(vllm: FakeVllm, tmp_path: Path):
+async def test_log_has_no_traceback_when_a_stream_breaks(vllm: FakeVllm, tmp_path: Path):
     vllm.breaks = True
     async with gateway(vllm, tmp_path) as process:
         with pytest.raises(aiohttp.ClientError):

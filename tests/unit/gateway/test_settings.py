@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from distillery_gateway.main import Settings
+from distillery_gateway.settings import Settings
 
 
-def test_nothing_has_to_be_set():
+def test_settings_have_defaults_when_no_variable_is_set():
     assert Settings.from_environment({}) == Settings()
 
 
-def test_what_is_set_counts():
+def test_settings_are_read_from_variables():
     variables = {
         "DISTILLERY_UPSTREAM_URL": "http://127.0.0.1:9000/",
         "DISTILLERY_PORT": "80",
@@ -25,7 +25,7 @@ def test_what_is_set_counts():
         "DISTILLERY_PER_KEY_LIMITS": "false",
     }
     settings = Settings.from_environment(variables)
-    assert (settings.upstream, settings.port, settings.keys) == ("http://127.0.0.1:9000", 80, Path("/keys"))
+    assert (settings.upstream, settings.port, settings.api_keys) == ("http://127.0.0.1:9000", 80, Path("/keys"))
     assert settings.denied == {"seed", "n"}
     assert settings.limits.max_tokens == 64
     assert (settings.per_key_limits, Settings().per_key_limits) == (False, True)
@@ -33,13 +33,13 @@ def test_what_is_set_counts():
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "expected"),
     [
         ({"DISTILLERY_PORT": "eighty"}, "eighty"),
         ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: maxBodyBytes"),
         ({"DISTILLERY_REDACT_PATTERNS": '["(x"]'}, "DISTILLERY_REDACT_PATTERNS: missing"),
     ],
 )
-def test_what_is_wrong_is_told(variables: dict[str, str], told: str):
-    with pytest.raises(ValueError, match=told):
+def test_settings_name_the_variable_that_is_wrong(variables: dict[str, str], expected: str):
+    with pytest.raises(ValueError, match=expected):
         Settings.from_environment(variables)

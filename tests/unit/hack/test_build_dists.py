@@ -14,7 +14,13 @@ from packaging.version import Version
 from distillery import __version__
 from hack.build_dists import PACKAGES, ROOT, build
 
-NAMES = {"pipeline": "distillery-agents", "operator": "distillery-operator", "gateway": "distillery-gateway"}
+NAMES = {
+    "pipeline": "distillery-agents",
+    "operator": "distillery-operator",
+    "gateway": "distillery-gateway",
+    "environments/alfworld": "distillery-alfworld",
+    "environments/webshop": "distillery-webshop",
+}
 VERSION = Version(__version__)
 
 
@@ -61,11 +67,24 @@ def test_metadata_is_what_an_index_shows(dist: Path, package: str):
     assert metadata.license_files == ["LICENSE"]
 
 
-@pytest.mark.parametrize("package", ["operator", "gateway"])
+@pytest.mark.parametrize("package", [package for package in PACKAGES if package != "pipeline"])
 def test_package_requires_the_pipeline_of_its_own_version(dist: Path, package: str):
     (pin,) = (need for need in read_metadata(dist, package).requires_dist or [] if need.name == NAMES["pipeline"])
     assert pin.specifier.contains(VERSION, prereleases=True)
     assert [one.operator for one in pin.specifier] == ["=="]
+
+
+@pytest.mark.parametrize("name", ["alfworld", "webshop"])
+def test_extra_of_the_pipeline_names_the_environment_of_its_version(dist: Path, name: str):
+    requirements = read_metadata(dist, "pipeline").requires_dist or []
+    (pin,) = (need for need in requirements if need.name == NAMES[f"environments/{name}"])
+    assert str(pin.marker) == f'extra == "{name}"'
+    assert pin.specifier.contains(VERSION, prereleases=True)
+
+
+def test_gpl_requirement_is_only_that_of_alfworld(dist: Path):
+    needs = {package: {need.name for need in read_metadata(dist, package).requires_dist or []} for package in PACKAGES}
+    assert [package for package in PACKAGES if "fast-downward-textworld" in needs[package]] == ["environments/alfworld"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -29,7 +29,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_readme_of_the_chart_is_what_its_values_say():
+def test_chart_readme_matches_the_values():
     assert (CHART / "README.md").read_text() == generate(CHART), "run `make chart-readme`"
 
 

@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 
-# It notes what it is asked. Digests are made of names, so that each is told from the others.
+# It records its arguments. Digests are made of names, so that all differ.
 FAKE_DOCKER = f"""#!{sys.executable}
 import hashlib, json, os, sys
 asked = sys.argv[1:]
@@ -25,11 +25,11 @@ def digest(name):
 if asked[1] == "imagetools":
     print(json.dumps(digest(asked[3])))
 else:
-    told = dict(word[2:].split("=", 1) for word in asked if "=" in word)
-    if told["tag"].endswith(os.environ.get("BROKEN", "nothing")):
+    options = dict(word[2:].split("=", 1) for word in asked if "=" in word)
+    if options["tag"].endswith(os.environ.get("BROKEN", "nothing")):
         sys.exit("no space left")
-    with open(told["metadata-file"], "w") as file:
-        json.dump({{"containerimage.digest": digest(told["tag"])}}, file)
+    with open(options["metadata-file"], "w") as file:
+        json.dump({{"containerimage.digest": digest(options["tag"])}}, file)
 """
 
 

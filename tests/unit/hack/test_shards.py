@@ -16,7 +16,7 @@ FAILS = "def test_it():\n    raise AssertionError\n"
 
 def test_every_end_to_end_test_is_in_one_shard():
     files = [file for shard in shards.SHARDS.values() for file in shard if file.startswith("tests/e2e/")]
-    there = [f"tests/e2e/{path.name}" for path in (shards.ROOT / "tests" / "e2e").glob("test_*.py")]
+    there = [str(path.relative_to(shards.ROOT)) for path in (shards.ROOT / "tests" / "e2e").rglob("test_*.py")]
     assert Counter(files) == Counter(there)
 
 
@@ -46,7 +46,7 @@ def test_a_shard_that_failed_is_run_again(shard: Path, tmp_path: Path):
     assert shards.run("it", tmp_path).passed
 
 
-def test_the_tree_changes_with_every_file_that_git_does_not_ignore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tree_id_changes_with_every_file_that_git_does_not_ignore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
         subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
@@ -68,11 +68,11 @@ def test_the_tree_changes_with_every_file_that_git_does_not_ignore(tmp_path: Pat
     assert len(set(trees)) == 3
 
 
-def test_another_cluster_is_another_key():
+def test_key_differs_when_the_cluster_does():
     assert shards.key("tree", {}) != shards.key("tree", {"E2E_CONTEXT": "kind/a"})
 
 
-def test_a_cap_counts_and_names_what_is_too_much():
+def test_cap_fails_and_names_all_when_exceeded():
     cap = caps.Cap("runs", 1, limited=True)
     cap.count("first")
     with pytest.raises(AssertionError, match="at most 1 runs: first, second"):

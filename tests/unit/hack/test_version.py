@@ -97,7 +97,7 @@ def test_check_names_file_and_line_when_one_mention_differs(copy: Path):
 
 
 @pytest.mark.parametrize("version", ["", "v1.2.3", "1.2", "1.2.3rc1", "1.2.3-dev", "1.2.3\n"])
-def test_set_version_refuses_what_python_or_helm_would(copy: Path, version: str):
+def test_set_version_rejects_versions_that_python_or_helm_reject(copy: Path, version: str):
     done = run(version, "--root", copy)
     assert done.returncode == 2
     assert "write it as 0.2.0 or 0.2.0-rc.1" in done.stderr

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillery.environments.base import Task
-from distillery.hints.categories import categorised, cluster
+from distillery.hints.categories import assign_categories, cluster
 
 
 def points(*directions: int, n: int = 20, spread: float = 0.1) -> NDArray[np.float32]:
     """Unit vectors around axes: ``n`` around each."""
     drawn = np.random.default_rng(0)
-    centres = np.repeat(np.eye(16)[list(directions)], n, axis=0)
-    vectors = centres + spread * drawn.standard_normal(centres.shape)
+    centers = np.repeat(np.eye(16)[list(directions)], n, axis=0)
+    vectors = centers + spread * drawn.standard_normal(centers.shape)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -22,7 +22,7 @@ def tasks(count: int, *, category: str = "", split: str = "train") -> list[Task]
 
 
 def notation(vectors: NDArray[np.float32]) -> dict[str, str]:
-    """As pgvector writes it."""
+    """Return vectors as pgvector writes them."""
     return {f"goal {number}": str([float(value) for value in vector]) for number, vector in enumerate(vectors)}
 
 
@@ -36,7 +36,7 @@ def test_goals_without_structure_are_of_one_category():
     assert len(cluster(noise / np.linalg.norm(noise, axis=1, keepdims=True))) == 1
 
 
-def test_one_goal_two_goals_and_the_same_vector_many_times_are_of_one_category():
+def test_goals_are_of_one_category_when_they_are_few_or_equal():
     for vectors in (points(0, n=1), points(0, 1, n=1), points(0, spread=0)):
         assert len(cluster(vectors)) == 1
 
@@ -44,7 +44,7 @@ def test_one_goal_two_goals_and_the_same_vector_many_times_are_of_one_category()
 def test_a_task_gets_the_category_of_those_like_it():
     vectors = points(0, 1, 2)
     pinned = {"train": tasks(40), "evaluate": [*tasks(60, split="test")[:10], *tasks(60, split="test")[30:]]}
-    given = categorised(pinned, notation(vectors), learnt_from="train")
+    given = assign_categories(pinned, notation(vectors), learned_from="train")
     names = [task.category for task in given["train"]]
     assert len(set(names[:20])) == len(set(names[20:])) == 1
     assert names[0] != names[20]
@@ -54,7 +54,7 @@ def test_a_task_gets_the_category_of_those_like_it():
 
 def test_a_category_is_named_by_its_most_typical_goal():
     vectors = points(0, 1)
-    given = categorised({"train": tasks(40)}, notation(vectors), learnt_from="train")["train"]
+    given = assign_categories({"train": tasks(40)}, notation(vectors), learned_from="train")["train"]
     for first in (0, 20):
         own = vectors[first : first + 20]
         typical = first + int((own @ own.mean(axis=0)).argmax())
@@ -63,20 +63,20 @@ def test_a_category_is_named_by_its_most_typical_goal():
 
 def test_the_same_goals_give_the_same_categories():
     vectors = points(0, 1, 2, 3, spread=0.3)
-    once, again = (categorised({"train": tasks(80)}, notation(vectors), learnt_from="train") for _ in range(2))
+    once, again = (assign_categories({"train": tasks(80)}, notation(vectors), learned_from="train") for _ in range(2))
     assert once == again
 
 
-def test_what_the_environment_says_stays():
+def test_category_of_the_environment_is_kept():
     pinned = {"train": [*tasks(40)[:20], *tasks(40, category="odd")[20:]]}
-    given = categorised(pinned, notation(points(0, 1)), learnt_from="train")["train"]
+    given = assign_categories(pinned, notation(points(0, 1)), learned_from="train")["train"]
     assert {task.category for task in given[20:]} == {"odd"}
     assert all(task.category for task in given)
     known = {"train": tasks(3, category="odd")}
-    assert categorised(known, {}, learnt_from="train") == known
+    assert assign_categories(known, {}, learned_from="train") == known
 
 
 def test_a_long_goal_is_shortened_in_a_name():
     long = Task("train/0", "train", "", "word " * 100)
-    (given,) = categorised({"train": [long]}, {long.goal: "[1, 0]"}, learnt_from="train")["train"]
+    (given,) = assign_categories({"train": [long]}, {long.goal: "[1, 0]"}, learned_from="train")["train"]
     assert len(given.category) <= 64

@@ -1,10 +1,10 @@
-"""Which replies hold hints, and which only look as if they did."""
+"""Replies that hold hints, and replies that only look as if they did."""
 
 from __future__ import annotations
 
 import pytest
 
-from distillery.hints.extractors.replies import hints_in
+from distillery.hints.extractors.replies import find_hints
 
 AB = ["look on the desk", "open the drawer: it may be shut"]
 
@@ -25,7 +25,7 @@ AB = ["look on the desk", "open the drawer: it may be shut"]
     ],
 )
 def test_hints_are_found_when_a_reply_is_wrapped(reply: str):
-    assert hints_in(reply) == AB
+    assert find_hints(reply) == AB
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_hints_are_found_when_a_reply_is_wrapped(reply: str):
     ],
 )
 def test_no_hints_are_found_when_a_reply_has_none(reply: str):
-    assert hints_in(reply) is None
+    assert find_hints(reply) is None

@@ -1,4 +1,4 @@
-"""What servers' refusals mean, in the words that they are known to use."""
+"""The meaning of refusals, in the words of known servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillery.llm.refusals import Cause, parameter_fix, read_refusal
+from distillery.llm.refusals import Cause, parse_refusal, suggest_parameter_fix
 
 SENT = {"temperature": 0.0, "max_tokens": 100, "stop": ["\n"]}
 
@@ -90,9 +90,9 @@ TOO_LONG: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize("server", TOO_LONG)
-def test_refusal_is_of_length_in_the_words_of(server: str):
+def test_refusal_is_of_length_in_the_words_of_each_server(server: str):
     status, answer = TOO_LONG[server]
-    assert read_refusal(status, answer, SENT).cause == Cause.LENGTH
+    assert parse_refusal(status, answer, SENT).cause == Cause.LENGTH
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_refusal_is_of_length_in_the_words_of(server: str):
         (400, None),
     ],
 )  # fmt: skip
-def test_refusal_is_of_the_prompt_unless_all_would_meet_it(status: int, answer: Any):
-    assert read_refusal(status, answer, SENT).cause == Cause.PROMPT
+def test_refusal_is_of_the_prompt_when_others_may_pass(status: int, answer: Any):
+    assert parse_refusal(status, answer, SENT).cause == Cause.PROMPT
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ def test_refusal_is_of_the_prompt_unless_all_would_meet_it(status: int, answer: 
         (400, openai("no such model", code="model_not_found")),
     ],
 )
-def test_refusal_is_of_every_request_by_status_or_code(status: int, answer: Any):
-    assert read_refusal(status, answer, SENT).cause == Cause.REQUEST
+def test_refusal_is_of_every_request_when_status_or_code_says_so(status: int, answer: Any):
+    assert parse_refusal(status, answer, SENT).cause == Cause.REQUEST
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_refusal_is_of_every_request_by_status_or_code(status: int, answer: Any)
     ],
 )
 def test_refusal_names_the_parameter_to_blame(answer: Any, parameter: str):
-    refusal = read_refusal(400, answer, {**SENT, "response_format": {}})
+    refusal = parse_refusal(400, answer, {**SENT, "response_format": {}})
     assert (refusal.cause, refusal.parameter) == (Cause.PARAMETER, parameter)
 
 
-def test_fix_of_a_parameter_is_what_to_write():
+def test_suggest_parameter_fix_says_what_to_write():
     field = "spec.models.teacher.endpoint"
-    assert parameter_fix(field, "max_tokens", SENT) == (
+    assert suggest_parameter_fix(field, "max_tokens", SENT) == (
         "spec.models.teacher.endpoint.parameters: write {max_tokens: null, max_completion_tokens: 100}"
     )
-    assert parameter_fix(field, "stop", SENT).endswith(".parameters: write {stop: null}")
+    assert suggest_parameter_fix(field, "stop", SENT).endswith(".parameters: write {stop: null}")

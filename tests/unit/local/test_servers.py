@@ -12,10 +12,10 @@ import pytest
 
 from distillery.core.api import parse
 from distillery.core.artifacts.folder import FolderStore
-from distillery.core.vllm_arguments import ServedModel
+from distillery.core.child_processes import free_port, is_free
+from distillery.core.model_servers import ServedModel
 from distillery.local.servers import Servers
 from distillery.serving import vllm
-from distillery.serving.process import free_port, is_free
 from distillery.serving.vllm import ServerFailed, VllmServer
 from tests.unit.documents import document
 
@@ -46,7 +46,7 @@ async def test_start_refuses_a_port_where_another_server_is_healthy(taken: int, 
         await server.start()
 
 
-def test_a_port_is_free_once_its_listener_is_gone():
+def test_port_is_free_when_its_listener_is_gone():
     port = free_port()
     assert is_free(port)
     with socket.create_server(("127.0.0.1", port)):
@@ -54,15 +54,15 @@ def test_a_port_is_free_once_its_listener_is_gone():
     assert is_free(port)
 
 
-def test_a_free_port_is_none_that_the_kernel_gives_to_connections():
+def test_free_port_is_outside_of_the_range_for_connections():
     low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split())
     ports = {free_port() for _ in range(100)}
     assert len(ports) > 90, "two processes that start together would get one port"
     assert not [port for port in ports if low <= port <= high]
 
 
-def test_a_server_without_gpu_binds_its_threads_to_no_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(vllm, "has_gpu", lambda: False)
+def test_server_binds_threads_to_no_core_when_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vllm, "machine_has_gpu", lambda: False)
     monkeypatch.setattr(vllm.os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     environment = VllmServer(MODEL, tmp_path / "vllm.log")._environment()
@@ -72,20 +72,20 @@ def test_a_server_without_gpu_binds_its_threads_to_no_core(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(("sharing", "threads"), [(1, "7"), (2, "3"), (9, "1")])
-def test_servers_of_several_runs_share_the_threads(
+def test_server_takes_its_share_of_threads_when_several_runs_share(
     sharing: int, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vllm, "has_gpu", lambda: False)
+    monkeypatch.setattr(vllm, "machine_has_gpu", lambda: False)
     monkeypatch.setattr(vllm.os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert VllmServer(MODEL, tmp_path / "vllm.log", sharing=sharing)._environment()["OMP_NUM_THREADS"] == threads
 
 
-def test_who_waits_for_a_server_reads_its_log_and_the_last_line(tmp_path: Path):
+def test_describe_start_names_the_log_and_its_last_line(tmp_path: Path):
     log = tmp_path / "vllm.log"
     servers = Servers(parse(document()).spec, FolderStore(tmp_path), log)
     assert servers.describe_start() == f"waiting for the model server, log {log}"
     log.write_text("one\nloading " + "weights " * 30 + "\n")
-    told = servers.describe_start()
-    assert told.startswith(f"waiting for the model server, log {log}: loading weights")
-    assert told.endswith(" ...")
+    message = servers.describe_start()
+    assert message.startswith(f"waiting for the model server, log {log}: loading weights")
+    assert message.endswith(" ...")

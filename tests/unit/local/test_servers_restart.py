@@ -14,7 +14,7 @@ import pytest
 
 from distillery.core.api import parse
 from distillery.core.artifacts import Store
-from distillery.core.vllm_arguments import ServedModel
+from distillery.core.model_servers import ServedModel
 from distillery.local.servers import _MAX_RESTARTS, Servers
 from distillery.serving.vllm import ServerFailed, VllmServer
 from tests.unit.documents import document

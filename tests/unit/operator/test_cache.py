@@ -1,4 +1,4 @@
-"""What the watches told, and what is listed over it."""
+"""The cache of watched objects, and lists of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillery_operator.cache import Cache
-from distillery_operator.manifests.names import RUN_LABEL
+from distillery_operator.model.names import RUN_LABEL
 from distillery_operator.model.objects import Manifest
 from tests.fakes.cluster import UID, owned_by
 
@@ -20,7 +20,7 @@ def child(kind: str, name: str, *, owners: list[dict[str, Any]] | None = None, *
     return {"kind": kind, "metadata": {**metadata, "ownerReferences": run if owners is None else owners}, **more}
 
 
-def test_what_watches_tell_while_objects_are_listed_is_newer_than_the_list():
+def test_cache_keeps_events_that_arrive_during_a_list():
     cache = Cache()
     for name in ("changed", "deleted", "missed"):
         cache.keep(child("Job", name, status={}))
@@ -35,7 +35,7 @@ def test_what_watches_tell_while_objects_are_listed_is_newer_than_the_list():
     assert jobs["changed"]["status"] == {"succeeded": 1}
 
 
-def test_list_is_taken_over_when_watches_told_of_nothing_since():
+def test_cache_keeps_the_list_when_no_event_arrives():
     cache = Cache()
     cache.keep(child("Job", "missed"))
     cache.replace(KEY, [child("Job", "found")], since=cache.moment)
@@ -52,7 +52,7 @@ def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
         deployment,
         child("Pod", "worker", owners=owned_by("Job", job)),
         child("Pod", "server", owners=replica_set),
-        child("Pod", "labelled", owners=[]),
+        child("Pod", "labeled", owners=[]),
         child("Pod", "foreign", owners=other),
     ):
         cache.keep(thing)
@@ -69,4 +69,4 @@ def test_nothing_is_kept_of_a_run_when_it_and_its_objects_are_gone(first: str):
             cache.drop_run(run)
         else:
             cache.drop(job)
-    assert (cache.runs, cache._children, cache._told) == ({}, {}, {})
+    assert (cache.runs, cache._children, cache._reported) == ({}, {}, {})

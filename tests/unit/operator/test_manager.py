@@ -11,15 +11,15 @@ from distillery_operator import main
 from distillery_operator.cache import CHILDREN, UNKEPT, owner_of
 from distillery_operator.kube.client import KubeClient
 from distillery_operator.manager import Manager
-from distillery_operator.manifests.names import MANAGED_BY, RUN_LABEL
 from distillery_operator.metrics import Metrics
+from distillery_operator.model.names import MANAGED_BY, RUN_LABEL
 from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.reconcile import Reconciler
 from distillery_operator.settings import Settings
 from tests.fakes.cluster import FakeCluster, run_object
 
 
-async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
+async def test_manager_reconciles_few_runs_when_many_are_due(monkeypatch: pytest.MonkeyPatch):
     names = {f"run-{number}" for number in range(500)}
     looking, most, seen, all_seen = 0, 0, set[str](), asyncio.Event()
 
@@ -44,7 +44,7 @@ async def test_many_runs_are_looked_at_a_few_at_a_time(monkeypatch: pytest.Monke
     assert 1 < most <= 32
 
 
-async def test_runs_of_a_namespace_leave_room_for_others_when_they_take_long(monkeypatch: pytest.MonkeyPatch):
+async def test_manager_reconciles_other_namespaces_when_one_is_slow(monkeypatch: pytest.MonkeyPatch):
     looked_at = asyncio.Event()
 
     async def look(self: Reconciler) -> None:
@@ -65,7 +65,9 @@ async def test_runs_of_a_namespace_leave_room_for_others_when_they_take_long(mon
 
 
 @pytest.mark.parametrize(("gone", "dying"), [(True, False), (False, True), (False, False)])
-async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyPatch, gone: bool, dying: bool):
+async def test_reconciler_forgets_an_object_when_it_is_deleted(
+    monkeypatch: pytest.MonkeyPatch, gone: bool, dying: bool
+):
     forgotten: list[ObjectRef] = []
     monkeypatch.setattr(Reconciler, "forget", lambda self, reference: forgotten.append(reference))
     manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
@@ -79,18 +81,18 @@ async def test_a_reconciler_forgets_what_was_deleted(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("version", "kind"), [(version, kind) for version, kind, _ in UNKEPT])
-async def test_a_run_is_looked_at_when_an_object_that_is_not_kept_was_deleted(
+async def test_manager_wakes_a_run_when_an_unkept_object_is_deleted(
     monkeypatch: pytest.MonkeyPatch, version: str, kind: str
 ):
-    told = list[object]()
-    monkeypatch.setattr(Reconciler, "forget", lambda self, reference: told.append(reference))
+    calls = list[object]()
+    monkeypatch.setattr(Reconciler, "forget", lambda self, reference: calls.append(reference))
     manager = Manager(KubeClient(), FakeCluster(run_object()).settings, Metrics())
     manager.run_changed(run_object())
-    monkeypatch.setattr(Reconciler, "wake", lambda self: told.append("looked at"))
+    monkeypatch.setattr(Reconciler, "wake", lambda self: calls.append("looked at"))
     metadata = {"name": "test", "namespace": "team", "labels": {RUN_LABEL: "test"}}
     manager.unkept_gone({"apiVersion": version, "kind": kind, "metadata": metadata})
     await manager.stop()
-    assert told == [ObjectRef(version, kind, "team", "test"), "looked at"]
+    assert calls == [ObjectRef(version, kind, "team", "test"), "looked at"]
 
 
 @pytest.mark.parametrize(("version", "kind", "plural"), UNKEPT)

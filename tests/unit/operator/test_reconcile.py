@@ -14,24 +14,24 @@ import pytest
 
 from distillery_operator import reconcile
 from distillery_operator.cache import Cache
-from distillery_operator.decide.canary import canary
+from distillery_operator.decide.canary.plan import POLL_INTERVAL_SECONDS
 from distillery_operator.kube.client import ApiError, KubeClient
 from distillery_operator.manifests.gateway import GENERATION
-from distillery_operator.manifests.names import STAGE_LABEL
 from distillery_operator.metrics import Metrics
 from distillery_operator.model.decision import Decision
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.model.objects import Manifest, ObjectRef, rfc3339
 from distillery_operator.pods import serving
 from distillery_operator.reconcile import Reconciler
 from tests.fakes.cluster import FakeCluster, owned_by, run_object
-from tests.unit.operator.decide.canary.test_canary import BAD, GOOD, NEW, OLD, on_trial
+from tests.unit.operator.decide.canary.scenario import BAD, GOOD, NEW, OLD, CanaryScenario
 
 
 class FakeKube(KubeClient):
     """Notes what is asked of it, and keeps annotations and what was applied.
 
     Attributes:
-        generation: of what serving pods are told.
+        generation: of the routing document of serving pods.
         down: no Job can be created, for the API server does not work.
         refuses: what it says to an object, by kind.
         present: what others have there, or what a test says is there, by kind and name.
@@ -100,17 +100,17 @@ def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What gateways say, and whom they were asked."""
     state: dict[str, Any] = {"generation": 0, "asked": [], "live": {}}
 
-    async def ask(pods: Iterable[Manifest], *, port: int = 0) -> dict[str, serving.Said]:
+    async def poll_pods(pods: Iterable[Manifest], *, port: int = 0) -> dict[str, serving.PodReport]:
         names = [pod["metadata"]["name"] for pod in pods]
         state["asked"].append(names)
-        word = serving.Said(state["generation"], live=state["live"])
+        word = serving.PodReport(state["generation"], live=state["live"])
         return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
 
-    monkeypatch.setattr(serving, "ask", ask)
+    monkeypatch.setattr(serving, "poll_pods", poll_pods)
     return state
 
 
-async def test_pods_are_told_after_the_document_changed_and_asked_until_they_serve_it(said: dict[str, Any]):
+async def test_pods_are_polled_until_they_serve_a_new_document(said: dict[str, Any]):
     cluster = FakeCluster(run_object(promotion={"weights": "adapter"}))
     assert cluster.run() == "Complete"
     for _ in range(2):
@@ -126,14 +126,14 @@ async def test_pods_are_told_after_the_document_changed_and_asked_until_they_ser
     reconciler = Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore())
 
     assert await reconciler._reconcile() == 1.0
-    assert said["asked"] == [["test-0"]], "an operator that started anew asks everybody once"
+    assert said["asked"] == [["test-0"]], "an operator that restarted polls every pod once"
     order = [ask for ask in kube.asked if ask[1] in ("ConfigMap", "Pod")]
     assert order == [("apply", "ConfigMap", "test-serving"), ("annotate", "Pod", "test-0")]
     serving = kube.statuses[-1]["serving"]
     assert (serving["student"], serving["readyReplicas"]) == ("base", 0)
 
     assert await reconciler._reconcile() == 1.0
-    assert len(said["asked"]) == 2, "what it was told last it did not say yet"
+    assert len(said["asked"]) == 2, "it did not report the last document yet"
     pod = cache.observed(("team", "test"), body["metadata"]["uid"]).pods
     (annotation,) = (p["metadata"]["annotations"][GENERATION] for p in pod if p["metadata"]["name"] == "test-0")
     assert annotation != str(before)
@@ -148,14 +148,12 @@ async def test_pods_are_told_after_the_document_changed_and_asked_until_they_ser
 
     asked = len(said["asked"])
     assert await reconciler._reconcile() == pytest.approx(30, abs=10)
-    assert len(said["asked"]) == asked, "who said what it was told is left alone"
+    assert len(said["asked"]) == asked, "a pod that reported the last document is not polled"
     assert [ask for ask in kube.asked if ask[0] == "annotate"] == [("annotate", "Pod", "test-0")]
 
 
-async def test_pods_are_asked_every_few_seconds_as_long_as_a_newcomer_is_on_trial(
-    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-):
-    cluster = on_trial(weights="merged")
+async def test_pods_are_polled_every_few_seconds_during_a_canary(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    cluster = CanaryScenario.start(weights="merged")
     cluster.status["serving"]["canary"]["stepStartTime"] = rfc3339(datetime.now(UTC))
     said["generation"] = cluster.desired()["generation"]
     cache = Cache()
@@ -195,8 +193,8 @@ def reconciler_of(cluster: FakeCluster) -> tuple[Reconciler, FakeKube, Cache]:
     return Reconciler(("team", "test"), kube, cache, cluster.settings, Metrics(), asyncio.Semaphore()), kube, cache
 
 
-async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest(said: dict[str, Any]):
-    cluster = on_trial(rounds=3)
+async def test_canary_verdict_is_stored_when_later_writes_fail(said: dict[str, Any]):
+    cluster = CanaryScenario.start(rounds=3)
     for job in cluster.running_jobs():
         del cluster.objects["Job", job["metadata"]["name"]]
     said["generation"] = cluster.desired()["generation"]
@@ -206,8 +204,8 @@ async def test_what_was_found_of_a_newcomer_is_kept_whatever_becomes_of_the_rest
     with pytest.raises(ApiError, match="etcd"):
         await reconciler._reconcile()
     assert kube.statuses[-1]["serving"]["canary"]["phase"] == "Failed"
-    told = [ask for ask in kube.asked if ask[0] == "status" or ask[1] == "ConfigMap"]
-    assert [ask[0] for ask in told] == ["status", "apply", "create"]
+    written = [ask for ask in kube.asked if ask[0] == "status" or ask[1] == "ConfigMap"]
+    assert [ask[0] for ask in written] == ["status", "apply", "create"]
     said["generation"] = 0
     with pytest.raises(ApiError, match="etcd"):
         await reconciler._reconcile()
@@ -218,7 +216,7 @@ def condition_of(kube: FakeKube, kind: str) -> dict[str, Any]:
     return next((c for c in kube.statuses[-1]["conditions"] if c["type"] == kind), {"status": "False"})
 
 
-async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: dict[str, Any]):
+async def test_refused_object_is_reported_and_stops_nothing_else(said: dict[str, Any]):
     reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
     kube.refuses["PersistentVolumeClaim"] = "exceeded quota: team, requested: requests.storage=50Gi, limited: 10Gi"
     assert await reconciler._reconcile() == 15.0
@@ -232,7 +230,7 @@ async def test_what_the_api_server_refuses_is_told_and_stops_nothing_else(said: 
 
     writes = len(kube.statuses)
     assert await reconciler._reconcile() == 15.0
-    assert len(kube.statuses) == writes, "it is told once"
+    assert len(kube.statuses) == writes, "it is written once"
     kube.refuses.clear()
     await reconciler._reconcile()
     assert condition_of(kube, "Stalled")["status"] == "False"
@@ -282,11 +280,11 @@ async def test_nothing_of_another_owner_is_deleted(said: dict[str, Any], theirs:
         (ObjectRef("v1", "Service", "team", "test-canary"), ""),
         (ObjectRef("v1", "ConfigMap", "team", "no"), ""),
     )
-    await reconciler._act(cluster.body, Decision(delete=deleted, status=reconciler._status))
+    await reconciler._act(cluster.body, Decision(delete=deleted, status=reconciler._status.fields))
     assert [ask for ask in kube.asked if ask[0] == "delete"] == [("delete", "Service", "test-canary")] * (not theirs)
 
 
-async def test_nothing_is_applied_onto_an_object_that_is_on_its_way_out(said: dict[str, Any]):
+async def test_nothing_is_applied_when_the_object_is_being_deleted(said: dict[str, Any]):
     reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
     kube.present = present("Service", "test-database", deletionTimestamp="2026-11-25T12:00:00Z")
     await reconciler._reconcile()
@@ -297,7 +295,7 @@ async def test_nothing_is_applied_onto_an_object_that_is_on_its_way_out(said: di
     assert ("apply", "Service", "test-database") in kube.asked
 
 
-async def test_a_claim_that_outlived_an_earlier_run_is_taken_over(said: dict[str, Any]):
+async def test_claim_is_applied_when_it_outlived_an_earlier_run(said: dict[str, Any]):
     cluster = FakeCluster(run_object(storage={"retain": True}))
     cluster.reconcile()
     claim = cluster.objects["PersistentVolumeClaim", "test-artifacts"]
@@ -308,7 +306,7 @@ async def test_a_claim_that_outlived_an_earlier_run_is_taken_over(said: dict[str
     assert ("apply", "PersistentVolumeClaim", "test-artifacts") in kube.asked
 
 
-async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dict[str, Any]):
+async def test_deployment_of_an_ended_run_returns_when_it_was_deleted(said: dict[str, Any]):
     """At once, and within ten minutes where a watch missed it."""
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
@@ -328,8 +326,8 @@ async def test_what_serves_an_ended_run_comes_back_when_it_was_deleted(said: dic
     assert kube.asked.count(deployment) == applied + 1
 
 
-async def test_a_restart_does_not_tell_that_a_served_run_is_down(said: dict[str, Any]):
-    """The run is told of by its watch before the watches of its objects tell anything."""
+async def test_status_of_a_served_run_stays_when_the_operator_restarts(said: dict[str, Any]):
+    """The watch of runs reports the run before the watches of its objects report anything."""
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
     for _ in range(3):
@@ -367,7 +365,7 @@ async def test_no_job_is_created_when_its_configuration_is_refused(said: dict[st
     assert [kind for _, kind, _ in kube.asked if kind in ("ConfigMap", "Job")] == ["ConfigMap", "Job"]
 
 
-async def test_what_serves_an_ended_run_is_refused_by_name(said: dict[str, Any]):
+async def test_ended_run_is_stalled_when_its_service_is_refused(said: dict[str, Any]):
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
     reconciler, kube, _ = reconciler_of(cluster)
@@ -379,7 +377,7 @@ async def test_what_serves_an_ended_run_is_refused_by_name(said: dict[str, Any])
     assert condition_of(kube, "Stalled")["status"] == "False"
 
 
-async def test_status_is_written_again_when_somebody_else_wrote_it(
+async def test_status_is_written_again_when_another_writer_changed_it(
     said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     now = 1000.0
@@ -395,14 +393,14 @@ async def test_status_is_written_again_when_somebody_else_wrote_it(
     before = len(kube.statuses)
     cache.keep_run({**earlier, "status": {**written, "phase": "Failed"}})
     await reconciler._reconcile()
-    assert len(kube.statuses) == before, "not at once: two writers would go on for ever"
+    assert len(kube.statuses) == before, "not at once: two writers would continue forever"
     now += 61
     await reconciler._reconcile()
     assert len(kube.statuses) == before + 1
     assert kube.statuses[-1]["phase"] != "Failed"
 
 
-async def test_events_of_many_pods_are_listed_at_once(said: dict[str, Any]):
+async def test_events_are_listed_once_when_many_pods_are_pending(said: dict[str, Any]):
     cluster = FakeCluster(run_object())
     reconciler, kube, cache = reconciler_of(cluster)
     labels = {"distillery.dev/run": "test"}
@@ -417,12 +415,10 @@ async def test_events_of_many_pods_are_listed_at_once(said: dict[str, Any]):
     assert kube.listed.count("Event") == 1
 
 
-async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
-    said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-):
-    clock = itertools.count(1000.0, canary.LOOK_SECONDS)
+async def test_deleted_object_is_applied_when_it_is_needed_again(said: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    clock = itertools.count(1000.0, POLL_INTERVAL_SECONDS)
     monkeypatch.setattr(reconcile.time, "monotonic", lambda: next(clock))
-    cluster = on_trial(weights="merged")
+    cluster = CanaryScenario.start(weights="merged")
     said["generation"] = cluster.desired()["generation"]
     reconciler, kube, cache = reconciler_of(cluster)
     service, deleted = ("apply", "Service", "test-canary"), ("delete", "Service", "test-canary")
@@ -439,7 +435,7 @@ async def test_what_was_deleted_is_applied_again_when_it_is_wanted_again(
 
 
 @pytest.mark.parametrize(("status", "harmless"), [(404, True), (403, False)])
-async def test_a_pod_that_is_gone_needs_no_annotation(status: int, harmless: bool, monkeypatch: pytest.MonkeyPatch):
+async def test_annotation_is_skipped_when_the_pod_is_gone(status: int, harmless: bool, monkeypatch: pytest.MonkeyPatch):
     sent: list[tuple[str, str, Any, str]] = []
 
     async def request(_: KubeClient, method: str, path: str, *, body: Any, content: str) -> Manifest:

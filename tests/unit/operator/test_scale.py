@@ -1,4 +1,4 @@
-"""Who decides on the number of servers: the run, or an autoscaler. tests/e2e/test_scale.py asks an API server."""
+"""Who decides on the number of servers: the run, or an autoscaler. tests/e2e/api/test_scale.py asks an API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from distillery.core.api import InvalidRun
 from distillery_operator.cache import Cache
 from distillery_operator.crd.generate import crd
-from distillery_operator.decide.replicas import HANDOVER, hand_over
+from distillery_operator.decide.replicas import HANDOVER, replicas_to_keep
 from distillery_operator.kube.client import CONTROLLER
 from distillery_operator.metrics import Metrics
 from distillery_operator.model.objects import Manifest
@@ -101,7 +101,7 @@ def first_deployment(cluster: FakeCluster) -> Manifest | None:
 def test_another_manager_holds_replicas_when_the_last_gives_them_up(
     managers: tuple[str, ...], spec: dict[str, Any], first: bool
 ):
-    manifest = hand_over(wanted(**spec), managed(*managers), CONTROLLER)
+    manifest = replicas_to_keep(wanted(**spec), managed(*managers), CONTROLLER)
     named = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "test", "namespace": "team"}}
     assert manifest == ({**named, "spec": {"replicas": 4}} if first else None)
 

@@ -31,8 +31,8 @@ def tasks(**fields: Any) -> dict[str, Any]:
     return {"name": "house", "tasks": {"train": 200, "evaluate": 100} | fields}
 
 
-def problems(found: EnvironmentFacts = HOUSE, *, gpu: bool | None = None, **spec: Any) -> list[str]:
-    facts = Facts(INSTALLED, PluginFacts({}, found), gpu=gpu)
+def problems(findings: EnvironmentFacts = HOUSE, *, gpu: bool | None = None, **spec: Any) -> list[str]:
+    facts = Facts(INSTALLED, PluginFacts({}, findings), gpu=gpu)
     return [str(problem) for problem in check(parse(document(**{"environment": tasks()} | spec)).spec, facts)]
 
 
@@ -101,12 +101,12 @@ def test_preflight_requires_an_extractor_when_the_miner_would_find_nothing():
 
 @pytest.mark.parametrize(("gpu", "refused"), [(False, True), (True, False), (None, False)])
 def test_preflight_refuses_nf4_when_this_machine_has_no_gpu(gpu: bool | None, refused: bool):
-    found = problems(
+    findings = problems(
         gpu=gpu,
         training={"quantization": "nf4"},
         stages={"train": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
     )
-    assert [problem.split(":")[0] for problem in found] == ["spec.training.quantization"] * refused
+    assert [problem.split(":")[0] for problem in findings] == ["spec.training.quantization"] * refused
 
 
 def test_gather_finds_missing_models_and_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -127,7 +127,7 @@ def test_gather_finds_missing_models_and_secrets(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("environment", "field", "told"),
+    ("environment", "field", "message"),
     [
         ({"name": "fake", "options": {"broken": "configuration"}}, "spec.environment.options", "no good"),
         ({"name": "fake", "options": {"broken": "constructor"}}, "spec.environment.name", "ZeroDivisionError: oh"),
@@ -135,25 +135,25 @@ def test_gather_finds_missing_models_and_secrets(tmp_path: Path, monkeypatch: py
         ({"name": "alfworld", "options": {"size": 3}}, "spec.environment.options", "no option 'size'"),
     ],
 )
-def test_inspect_turns_what_plugins_raise_into_errors(environment: dict[str, Any], field: str, told: str):
-    found = inspect(parse(document(environment=environment)).spec, trainer=False)
-    assert found.environment is None
-    assert told in found.errors[field]
+def test_inspect_turns_what_plugins_raise_into_errors(environment: dict[str, Any], field: str, message: str):
+    findings = inspect(parse(document(environment=environment)).spec, trainer=False)
+    assert findings.environment is None
+    assert message in findings.errors[field]
 
 
 def test_inspect_counts_the_tasks_when_nothing_has_to_be_prepared():
-    found = inspect(parse(document(environment={"name": "counted"})).spec, trainer=False)
-    assert found.environment is not None
-    assert found.environment.splits == {"train": 10}
-    assert "there is no split 'held'; there is train" in found.environment.split_errors["held"]
-    assert not found.environment.reads_facts
+    findings = inspect(parse(document(environment={"name": "counted"})).spec, trainer=False)
+    assert findings.environment is not None
+    assert findings.environment.splits == {"train": 10}
+    assert "there is no split 'held'; there is train" in findings.environment.split_errors["held"]
+    assert not findings.environment.reads_facts
 
 
 def test_inspect_knows_alfworlds_splits_before_prepare():
-    found = inspect(parse(document(environment={"options": {"games": "generated"}})).spec, trainer=False)
-    assert found.environment is not None
-    assert found.environment.splits == {"train": None, "valid_seen": None, "valid_unseen": None}
-    assert (found.environment.held_out_split, found.environment.reads_facts) == ("valid_unseen", True)
+    findings = inspect(parse(document(environment={"options": {"games": "generated"}})).spec, trainer=False)
+    assert findings.environment is not None
+    assert findings.environment.splits == {"train": None, "valid_seen": None, "valid_unseen": None}
+    assert (findings.environment.held_out_split, findings.environment.reads_facts) == ("valid_unseen", True)
 
 
 def test_power_line_says_what_the_tasks_can_show():

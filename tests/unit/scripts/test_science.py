@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from distillery.core.api import parse
-from distillery.evaluation.arms import ArmOutcomes, compare, pooled
+from distillery.evaluation.arms import ArmResults, compare, pool_runs
 from scripts.science import conclude, markdown, seeded
 from tests.unit.documents import document
 
 
-def arm(prefix: str, *outcomes: int) -> ArmOutcomes:
+def arm(prefix: str, *outcomes: int) -> ArmResults:
     rows: list[dict[str, Any]] = [
         {
             "task_id": f"{prefix}{number}", "seed": 0, "success": bool(success), "score": float(success),
@@ -21,10 +21,10 @@ def arm(prefix: str, *outcomes: int) -> ArmOutcomes:
         }
         for number, success in enumerate(outcomes)
     ]  # fmt: skip
-    return ArmOutcomes(rows)
+    return ArmResults(rows)
 
 
-def two_seeds(*, shared: bool) -> dict[str, dict[str, ArmOutcomes]]:
+def two_seeds(*, shared: bool) -> dict[str, dict[str, ArmResults]]:
     first, second = ("t", "t") if shared else ("a", "b")
     return {
         "seed-0": {"baseline": arm(first, 0, 0, 0, 1), "sft": arm(first, 1, 1, 1, 1), "rag": arm(first, 1, 1, 1, 1)},
@@ -32,7 +32,7 @@ def two_seeds(*, shared: bool) -> dict[str, dict[str, ArmOutcomes]]:
     }
 
 
-def test_tasks_of_their_own_are_pooled_for_an_exact_test():
+def test_tasks_are_pooled_for_an_exact_test_when_each_seed_has_its_own():
     found = conclude(two_seeds(shared=False), ["generated"], "success")
     (comparison,) = found["comparisons"]
     assert (comparison["tasks"], comparison["onlyA"], comparison["onlyB"]) == (8, 5, 0)
@@ -48,11 +48,11 @@ def test_shared_tasks_are_not_counted_twice():
     assert comparison["difference"] == pytest.approx(5 / 8)
 
 
-def test_an_arm_that_a_seed_has_not_is_left_out():
-    assert list(pooled(list(two_seeds(shared=False).values()))) == ["baseline", "sft"]
+def test_arm_is_left_out_when_a_seed_lacks_it():
+    assert list(pool_runs(list(two_seeds(shared=False).values()))) == ["baseline", "sft"]
 
 
-def test_the_page_tells_every_seed():
+def test_page_lists_every_seed():
     page = "\n".join(markdown(conclude(two_seeds(shared=False), ["generated"], "success")))
     assert "| sft | 8 | 87.5 |" in page
     assert "100.0, 75.0 |" in page
@@ -71,7 +71,7 @@ def test_no_pair_counts_twice_when_a_student_stands_for_another():
     assert found == [("sft", "baseline"), ("distilled", "baseline"), ("distilled", "sft")]
 
 
-def test_matched_students_are_compared_with_matched_ones_only():
+def test_matched_students_are_compared_only_with_matched_students():
     arms = {name: arm("t", 1, 0) for name in ("baseline", "sft", "placebo-distilled", "distilled-matched")}
     assert {c["b"] for c in compare(arms, "success") if c["a"] == "distilled-matched"} == {"baseline"}
 

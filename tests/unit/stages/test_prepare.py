@@ -1,4 +1,4 @@
-"""Pinning tasks, also those of an environment that gets its catalog wrong."""
+"""The pinning of tasks, also of an environment whose catalog is wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from distillery.core.api import parse
 from distillery.environments.base import Task
 from distillery.stages.prepare import Pinned, pin
-from distillery.stages.runtime.runner import StageFailure
+from distillery.stages.runtime.failures import StageFailure
 from tests.fakes.agents import FakeEnvironment, task
 from tests.unit.documents import document
 
@@ -34,7 +34,7 @@ SPEC = parse(document(environment={"tasks": {"train": 2, "evaluate": 2, "evaluat
 GOOD = [task(number) for number in range(4)]
 
 
-def test_tasks_are_learnt_from_or_judged_on():
+def test_pin_puts_a_task_into_one_list_only():
     pinned = pin(having(GOOD), SPEC)
     assert sorted(task.id for tasks in pinned.tasks.values() for task in tasks) == [task.id for task in GOOD]
     assert pinned.left_out == {"train": 0, "evaluate": 0}
@@ -76,7 +76,7 @@ def test_fewer_tasks_are_learned_from_when_some_are_held_out():
     assert (len(pinned.tasks["train"]), pinned.left_out["train"]) == (2, 1)
 
 
-def test_all_that_was_pinned_stays_when_the_held_out_tasks_become_more():
+def test_pin_keeps_all_tasks_when_the_number_of_held_out_tasks_grows():
     before = pinned_of(["a", "b", "c", "d"], ["x", "y"], numbers=(3, 2))
     learned = [task.goal for task in before.tasks["train"]]
     # the split grew, was put in another order, and has one of the training tasks, and one of its own, again
@@ -95,7 +95,7 @@ def test_pinning_fails_when_there_are_no_more_held_out_tasks():
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "told"),
+    ("train", "test", "message"),
     [
         (
             ["a", "b", "c", "d"],
@@ -105,13 +105,13 @@ def test_pinning_fails_when_there_are_no_more_held_out_tasks():
         (["a", "b", "c", "d"], ["x", "x", "x", "x"], r"tasks\.evaluate: 4: .* only 1 are different"),
     ],
 )
-def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[str], told: str):
-    with pytest.raises(StageFailure, match=told):
+def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[str], message: str):
+    with pytest.raises(StageFailure, match=message):
         pinned_of(train, test, numbers=(4, 4))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ("train/9", "'train/9' stands where a Task should"),
         (GOOD[0], f"two tasks with the id '{GOOD[0].id}'"),
@@ -122,6 +122,6 @@ def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[
         (Task("a", "train", None, "a"), "task's category is None"),  # type: ignore[arg-type]
     ],
 )
-def test_a_task_that_is_none_is_told(wrong: Any, told: str):
-    with pytest.raises(StageFailure, match=f"the split train of made up.*{told}"):
+def test_pin_fails_when_a_catalog_holds_what_is_no_task(wrong: Any, message: str):
+    with pytest.raises(StageFailure, match=f"the split train of made up.*{message}"):
         pin(having([*GOOD, wrong]), SPEC)

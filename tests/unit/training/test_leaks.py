@@ -10,8 +10,8 @@ from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
 from distillery.core.api import parse
 from distillery.core.planner import Dataset
-from distillery.training.dataset import build, choose, keep
-from distillery.training.leaks import LeakError, Quotations, Recitation, check_leaks, quoted_hint
+from distillery.training.dataset import EpisodeFilter, SampleBuilder, choose_for_dataset
+from distillery.training.leaks import ForbiddenTexts, LeakError, NgramIndex, Recitation, check_leaks, find_quoted_hint
 from distillery.training.samples import Sample
 from tests.fakes.agents import FakeEnvironment, episode, task, turn
 from tests.unit.documents import document
@@ -19,16 +19,18 @@ from tests.unit.training.test_samples import renderer
 
 OPENING = "You see a shelf 1 and a desk 1.\nYour task is to: put mug 1 in shelf."
 HINT = "Before you heat the {object}, open the {container} and look whether it is empty."
-SPEC = parse(document()).spec
+SETTINGS = parse(document()).spec.data_filter
 
 
 def played(
     *replies: str, agent: Plain | ReAct | None = None, number: int = 1, success: bool = True, valid: bool = True
 ):
     agent = agent or ReAct(FakeEnvironment())
-    head = agent.head(task(number), OPENING, hints=[HINT], examples=0)
+    prefix = agent.build_prefix(task(number), OPENING, hints=[HINT], examples=0)
     turns = [turn(reply, "Nothing special.", valid=valid) for reply in replies]
-    return episode(turns, head=head, opening=OPENING, of=task(number), number=number, success=success, hints=[HINT])
+    return episode(
+        turns, prefix=prefix, initial_observation=OPENING, of=task(number), number=number, success=success, hints=[HINT]
+    )
 
 
 def check(sample_text: str) -> None:
@@ -37,8 +39,7 @@ def check(sample_text: str) -> None:
         of,
         ({"role": "user", "content": OPENING},),
         [Sample(of.id, (1, 2), (1,), sample_text)],
-        hints=Quotations([HINT]),
-        examples=None,
+        forbidden=ForbiddenTexts(NgramIndex([HINT]), None),
         instructions="",
     )
 
@@ -54,27 +55,27 @@ def test_eight_words_of_a_hint_are_a_leak_and_seven_are_not():
     check("you open the container and look whether it")
 
 
-def test_what_the_environment_says_itself_is_no_leak():
-    of = replace(played("go to desk 1"), opening=HINT)
-    assert Quotations([HINT]).find(HINT, allowed=[of.opening]) is None
+def test_quotation_is_allowed_when_the_environment_wrote_it():
+    of = replace(played("go to desk 1"), initial_observation=HINT)
+    assert NgramIndex([HINT]).find(HINT, allowed=[of.initial_observation]) is None
 
 
-def test_a_short_hint_counts_as_a_whole():
-    found = Quotations(["look in drawers"]).find("first I look in drawers of course")
-    assert found is not None
-    assert found.words == "look in drawers"
+def test_short_hint_is_found_as_a_whole():
+    match = NgramIndex(["look in drawers"]).find("first I look in drawers of course")
+    assert match is not None
+    assert match.words == "look in drawers"
 
 
-def test_two_words_say_nothing():
-    assert Quotations(["go on"]).find("go on") is None
+def test_hint_of_two_words_is_never_a_quotation():
+    assert NgramIndex(["look around"]).find("look around") is None
 
 
-def test_an_agent_that_quotes_its_hint_is_found_out():
-    assert quoted_hint(played(f"think: the hint says: {HINT}"), Quotations([HINT]))
-    assert quoted_hint(played("think: I had better check the desk"), Quotations([HINT])) is None
+def test_quoted_hint_is_found_in_the_agents_replies():
+    assert find_quoted_hint(played(f"think: the hint says: {HINT}"), NgramIndex([HINT]))
+    assert find_quoted_hint(played("think: I had better check the desk"), NgramIndex([HINT])) is None
 
 
-def test_what_is_dropped_is_counted_by_reason():
+def test_dropped_episodes_are_counted_by_reason():
     episodes = [
         played("go to desk 1", number=1),
         played("go to desk 1", number=2, success=False),
@@ -82,19 +83,20 @@ def test_what_is_dropped_is_counted_by_reason():
         played(f"think: {HINT}", number=4),
         replace(played(number=5), turns=()),
     ]
-    selection = keep(episodes, SPEC, Quotations([HINT]), filtered=True)
+    selection = EpisodeFilter(SETTINGS, NgramIndex([HINT])).select(episodes, filtered=True)
     assert [e.id for e in selection.kept] == [1]
     assert selection.dropped == {"failed": 1, "invalid actions": 1, "quotes a hint": 1, "broken": 1}
 
 
 def test_the_unfiltered_control_keeps_failures_but_no_quotations():
     episodes = [played("go to desk 1", number=2, success=False), played(f"think: {HINT}", number=4)]
-    assert [e.id for e in keep(episodes, SPEC, Quotations([HINT]), filtered=False).kept] == [2]
+    assert [e.id for e in EpisodeFilter(SETTINGS, NgramIndex([HINT])).select(episodes, filtered=False).kept] == [2]
 
 
-def test_keep_counts_an_episode_when_its_sample_is_too_long():
+def test_episode_is_dropped_when_its_sample_is_too_long():
     episodes = [played("go to desk 1", number=1), played("go to desk 1", number=2)]
-    selection = keep(episodes, SPEC, Quotations([]), filtered=True, too_long=lambda episode: episode.id == 2)
+    long_ones = EpisodeFilter(SETTINGS, NgramIndex([]), is_too_long=lambda episode: episode.id == 2)
+    selection = long_ones.select(episodes, filtered=True)
     assert [e.id for e in selection.kept] == [1]
     assert selection.dropped == {"too long": 1}
 
@@ -102,9 +104,10 @@ def test_keep_counts_an_episode_when_its_sample_is_too_long():
 def test_matched_datasets_have_equally_many_episodes_of_each_task():
     teacher = [played("go to desk 1", number=n) for n in (1, 2, 2, 2, 3)]
     own = [played("go to desk 1", number=n) for n in (2, 2, 3, 3, 4)]
-    arms = {name: keep(es, SPEC, Quotations([]), filtered=True) for name, es in (("teacher", teacher), ("own", own))}
+    episode_filter = EpisodeFilter(SETTINGS, NgramIndex([]))
+    arms = {name: episode_filter.select(es, filtered=True) for name, es in (("teacher", teacher), ("own", own))}
     for arm in arms:
-        one, two = (choose(arms, Dataset(arm, matched=True), seed=1) for _ in range(2))
+        one, two = (choose_for_dataset(arms, Dataset(arm, matched=True), seed=1) for _ in range(2))
         assert [e.task.id for e in one] == ["train/2", "train/2", "train/3"]
         assert one == two
 
@@ -112,15 +115,9 @@ def test_matched_datasets_have_equally_many_episodes_of_each_task():
 def test_a_hint_left_in_the_prompt_fails_the_build():
     agent = ReAct(FakeEnvironment())
     of = played("go to desk 1", agent=agent)
+    builder = SampleBuilder(agent, FakeEnvironment(), renderer(), NgramIndex([HINT]), keep_examples=False)
     with pytest.raises(AssertionError, match="does not give the student's prompt"):
-        build(
-            [replace(of, head=replace(of.head, spans={}))],
-            spec=SPEC,
-            agent=agent,
-            environment=FakeEnvironment(),
-            renderer=renderer(),
-            hints=Quotations([HINT]),
-        )
+        builder.build([replace(of, prompt_prefix=replace(of.prompt_prefix, spans={}))])
 
 
 def test_a_worked_example_in_the_students_prompt_is_a_leak():
@@ -131,8 +128,7 @@ def test_a_worked_example_in_the_students_prompt_is_a_leak():
             of,
             ({"role": "user", "content": f"{example}\n{OPENING}"},),
             [Sample(of.id, (1, 2), (1,), "nothing")],
-            hints=Quotations([]),
-            examples=Quotations([example]),
+            forbidden=ForbiddenTexts(NgramIndex([]), NgramIndex([example])),
             instructions="",
         )
 
@@ -156,7 +152,7 @@ def test_a_worked_example_in_the_students_prompt_is_a_leak():
     ],
 )
 def test_a_quotation_is_found_in_every_script(hint: str, quoting: str):
-    assert Quotations([hint]).find(quoting)
+    assert NgramIndex([hint]).find(quoting)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +163,8 @@ def test_a_quotation_is_found_in_every_script(hint: str, quoting: str):
         ("sésame ouvre toi", "sé same ouvre toi"),
     ],
 )
-def test_less_than_a_quotation_is_none_in_any_script(hint: str, innocent: str):
-    assert Quotations([hint]).find(innocent) is None
+def test_shorter_passage_is_no_quotation_in_any_script(hint: str, innocent: str):
+    assert NgramIndex([hint]).find(innocent) is None
 
 
 PLACES = "look for a clock in dresser, sidetable, desk, shelf"
@@ -201,7 +197,7 @@ def test_a_thought_that_repeats_the_environment_recites_nothing():
     assert not recites("dresser sidetable go to dresser 1", seen="You see a dresser, a sidetable.")
 
 
-def test_the_rate_is_of_all_episodes_and_own_play_has_the_teachers_hints():
+def test_recitation_rate_of_own_play_uses_the_teachers_hints():
     thought = turn("dresser sidetable go to desk 1", "Nothing.", action="go to desk 1")
     hinted = [replace(played("go to desk 1", number=n), hints=(PLACES,)) for n in range(3)]
     hinted[0] = replace(hinted[0], turns=(thought,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from distillery.training.packing import order, pack
+from distillery.training.packing import pack_rows, plan_batches
 from distillery.training.samples import Sample
 
 
@@ -16,37 +16,37 @@ SAMPLES = [sample(number, length) for number, length in enumerate([5, 30, 12, 18
 
 
 def test_every_token_stands_in_exactly_one_row():
-    rows = pack(SAMPLES, 50)
+    rows = pack_rows(SAMPLES, 50)
     assert sorted(token for row in rows for token in row.ids) == sorted(t for s in SAMPLES for t in s.ids)
     assert all(len(row.ids) <= 50 for row in rows)
 
 
 def test_rows_are_nearly_full():
-    rows = pack(SAMPLES, 50)
+    rows = pack_rows(SAMPLES, 50)
     assert len(rows) == 3  # 115 tokens
 
 
-def test_positions_begin_anew_in_each_sample():
-    (row,) = pack(SAMPLES[:1] + SAMPLES[2:3], 50)
+def test_positions_begin_at_0_in_each_sample():
+    (row,) = pack_rows(SAMPLES[:1] + SAMPLES[2:3], 50)
     assert row.positions == [*range(12), *range(5)]
 
 
 def test_each_label_follows_its_predictor():
-    for row in pack(SAMPLES, 50):
+    for row in pack_rows(SAMPLES, 50):
         assert [row.ids[place + 1] for place in row.predictors] == row.labels
         assert all(row.positions[place + 1] > 0 for place in row.predictors)
 
 
 def test_pack_gives_a_sample_longer_than_a_row_a_row_of_its_own():
-    rows = pack(SAMPLES, 20)
+    rows = pack_rows(SAMPLES, 20)
     assert [len(row.ids) for row in rows][:2] == [40, 30]
     assert all(len(row.ids) <= 20 for row in rows[2:])
     assert sorted(token for row in rows for token in row.ids) == sorted(t for s in SAMPLES for t in s.ids)
 
 
 def test_every_epoch_sees_every_sample_once_in_a_new_order():
-    batches = order(10, batch_size=4, epochs=2, seed=1)
+    batches = plan_batches(10, batch_size=4, epochs=2, seed=1)
     epochs = [list(chain.from_iterable(half)) for half in (batches[:3], batches[3:])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 2
     assert epochs[0] != epochs[1]
-    assert batches == order(10, batch_size=4, epochs=2, seed=1)
+    assert batches == plan_batches(10, batch_size=4, epochs=2, seed=1)

@@ -1,4 +1,4 @@
-"""Training ids are the prompt's ids, and exactly the agent's own tokens are learnt."""
+"""Training ids are the prompt's ids, and exactly the agent's own tokens are learned."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import replace
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from distillery.agents import Message
 from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
-from distillery.core.vllm_arguments import ServedModel, server_arguments
-from distillery.episodes import history
-from distillery.training.samples import ChatRenderer, TemplateError, longest_sample, samples_of, student_head
+from distillery.core.contracts.messages import Message, read_text
+from distillery.core.model_servers import ServedModel, server_arguments
+from distillery.episodes import build_history
+from distillery.training.samples import (
+    ChatRenderer,
+    TemplateError,
+    build_samples,
+    build_student_prefix,
+    count_longest_sample,
+)
 from tests.fakes.agents import FakeEnvironment, episode, task, turn
 from tests.unit.templates import (
     CHATML,
@@ -54,9 +60,11 @@ TURNS = [
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 def test_cut_reply_is_history_and_not_learned(reason: str):
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=(), examples=0)
+    prefix = agent.build_prefix(task(), OPENING, hints=(), examples=0)
     turns = [TURNS[0], replace(TURNS[1], finish_reason=reason), replace(TURNS[2], finish_reason="stop")]
-    (sample,) = samples_of(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False)
+    (sample,) = build_samples(
+        renderer(), agent, episode(turns, prefix=prefix, initial_observation=OPENING), keep_examples=False
+    )
     assert "go to desk 1" in sample.text
     learned = texts(tokenizer(CHATML), sample.ids, sample.targets)
     assert learned == "think: hm<|im_end|>take mug 1 from desk 1<|im_end|>"
@@ -64,18 +72,19 @@ def test_cut_reply_is_history_and_not_learned(reason: str):
 
 def test_no_sample_is_made_when_every_reply_was_cut():
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=(), examples=0)
+    prefix = agent.build_prefix(task(), OPENING, hints=(), examples=0)
     turns = [replace(turn, finish_reason="length") for turn in TURNS]
-    assert samples_of(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False) == []
+    played = episode(turns, prefix=prefix, initial_observation=OPENING)
+    assert build_samples(renderer(), agent, played, keep_examples=False) == []
 
 
-def test_only_replies_and_their_ends_are_learnt():
+def test_only_replies_and_their_ends_are_learned():
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=["look on the desk first"], examples=1)
-    played = episode(TURNS, head=head, opening=OPENING, examples=1)
-    (sample,) = samples_of(renderer(), agent, played, keep_examples=False)
-    learnt = texts(tokenizer(CHATML), sample.ids, sample.targets)
-    assert learnt == "think: hm<|im_end|>go to desk 1<|im_end|>take mug 1 from desk 1<|im_end|>"
+    prefix = agent.build_prefix(task(), OPENING, hints=["look on the desk first"], examples=1)
+    played = episode(TURNS, prefix=prefix, initial_observation=OPENING, examples=1)
+    (sample,) = build_samples(renderer(), agent, played, keep_examples=False)
+    learned = texts(tokenizer(CHATML), sample.ids, sample.targets)
+    assert learned == "think: hm<|im_end|>go to desk 1<|im_end|>take mug 1 from desk 1<|im_end|>"
 
 
 CHAT: list[Message] = [
@@ -101,20 +110,20 @@ CHAT: list[Message] = [
 )
 def test_targets_end_with_the_turn_when_eos_is_another(template: str, eos: str, end: str):
     made = tokenizer(template, eos=eos)
-    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    sample = ChatRenderer(made).render_sample(1, CHAT, range(4))
     assert texts(made, sample.ids, sample.targets) == f"go to desk 1{end}look{end}"
 
 
 def test_targets_hold_the_space_when_a_template_puts_it_first():
     made = tokenizer(MISTRAL, eos="</s>")
-    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    sample = ChatRenderer(made).render_sample(1, CHAT, range(4))
     assert texts(made, sample.ids, sample.targets) == " go to desk 1</s> look</s>"
 
 
 @pytest.mark.parametrize("template", [QWEN3, QWEN3_5])
 def test_template_is_refused_when_it_drops_thoughts(template: str):
     with pytest.raises(TemplateError, match="choose a model whose template only appends"):
-        renderer(template).sample(1, CHAT, range(4))
+        renderer(template).render_sample(1, CHAT, range(4))
 
 
 def test_template_is_refused_when_it_always_writes_todays_date():
@@ -124,30 +133,30 @@ def test_template_is_refused_when_it_always_writes_todays_date():
 
 def test_prompt_has_the_servers_date_when_the_template_takes_one():
     made = tokenizer(LLAMA3, eos="<|eot_id|>")
-    sample = ChatRenderer(made).sample(1, CHAT, range(4))
+    sample = ChatRenderer(made).render_sample(1, CHAT, range(4))
     assert "Today Date: 26 Jul 2024" in sample.text
     arguments = server_arguments(ServedModel("base", "base"), port=1, gpu=False, load_adapter=False)
     sent = json.loads(arguments[arguments.index("--default-chat-template-kwargs") + 1])
-    chat = [{"role": str(message["role"]), "content": message["content"]} for message in CHAT]
+    chat = [{"role": str(message["role"]), "content": read_text(message)} for message in CHAT]
     assert made.apply_chat_template(chat, tokenize=False, **sent) == sample.text
 
 
 @pytest.mark.parametrize("template", [CHATML, "{% for m in messages %}{{ m.content }}\n{% endfor %}"])
 def test_the_sample_begins_with_every_prompt_that_was_seen(template: str):
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=(), examples=0)
-    played = episode(TURNS, head=head, opening=OPENING)
-    (sample,) = samples_of(renderer(template), agent, played, keep_examples=False)
+    prefix = agent.build_prefix(task(), OPENING, hints=(), examples=0)
+    played = episode(TURNS, prefix=prefix, initial_observation=OPENING)
+    (sample,) = build_samples(renderer(template), agent, played, keep_examples=False)
     for count in range(len(TURNS)):
-        prompt = renderer(template).prompt_ids(history(head.messages, TURNS[:count]))
+        prompt = renderer(template).render_prompt(build_history(prefix.messages, TURNS[:count]))
         assert list(sample.ids[: len(prompt)]) == prompt
 
 
 def test_hints_and_examples_are_gone_from_the_sample():
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=["look on the desk first"], examples=1)
-    (sample,) = samples_of(
-        renderer(), agent, episode(TURNS, head=head, opening=OPENING, examples=1), keep_examples=False
+    prefix = agent.build_prefix(task(), OPENING, hints=["look on the desk first"], examples=1)
+    (sample,) = build_samples(
+        renderer(), agent, episode(TURNS, prefix=prefix, initial_observation=OPENING, examples=1), keep_examples=False
     )
     assert "look on the desk first" not in sample.text
     assert "quill" not in sample.text
@@ -156,30 +165,34 @@ def test_hints_and_examples_are_gone_from_the_sample():
 
 def test_kept_examples_stay():
     agent = ReAct(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=["look on the desk first"], examples=1)
-    (sample,) = samples_of(
-        renderer(), agent, episode(TURNS, head=head, opening=OPENING, examples=1), keep_examples=True
+    prefix = agent.build_prefix(task(), OPENING, hints=["look on the desk first"], examples=1)
+    (sample,) = build_samples(
+        renderer(), agent, episode(TURNS, prefix=prefix, initial_observation=OPENING, examples=1), keep_examples=True
     )
     assert "look on the desk first" not in sample.text
     assert "quill" in sample.text
 
 
-def test_an_episode_whose_oldest_turns_were_dropped_is_learnt_as_it_was_seen():
+def test_samples_are_as_seen_when_the_oldest_turns_were_dropped():
     agent = Plain(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=(), examples=0)
+    prefix = agent.build_prefix(task(), OPENING, hints=(), examples=0)
     turns = [
         turn("a go to desk 1", "first"),
         turn("b go to desk 2", "second"),
         turn("c go to desk 3", "third", first_turn=1),
         turn("d go to desk 4", "fourth", first_turn=1),
     ]
-    before, after = samples_of(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False)
+    before, after = build_samples(
+        renderer(), agent, episode(turns, prefix=prefix, initial_observation=OPENING), keep_examples=False
+    )
     made = tokenizer(CHATML)
     assert texts(made, before.ids, before.targets) == "a go to desk 1<|im_end|>b go to desk 2<|im_end|>"
     assert texts(made, after.ids, after.targets) == "c go to desk 3<|im_end|>d go to desk 4<|im_end|>"
     assert "first" not in after.text
     assert "b go to desk 2" in after.text
-    longest = longest_sample(renderer(), agent, episode(turns, head=head, opening=OPENING), keep_examples=False)
+    longest = count_longest_sample(
+        renderer(), agent, episode(turns, prefix=prefix, initial_observation=OPENING), keep_examples=False
+    )
     assert longest == max(len(before.ids), len(after.ids))
 
 
@@ -191,7 +204,7 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
         {"role": "assistant", "content": "d"},
     ]
     with pytest.raises(TemplateError, match="choose a model whose template only appends"):
-        renderer(FORGETFUL).sample(1, chat, range(4))
+        renderer(FORGETFUL).render_sample(1, chat, range(4))
 
 
 def test_a_model_without_a_template_is_refused():
@@ -199,10 +212,10 @@ def test_a_model_without_a_template_is_refused():
         renderer("")
 
 
-def test_a_head_that_was_tampered_with_is_never_trained_on():
+def test_sample_is_refused_when_the_prefix_is_not_the_agents():
     agent = Plain(FakeEnvironment())
-    head = agent.head(task(), OPENING, hints=["look on the desk first"], examples=0)
-    stray = head.spans["hints"]
-    wrong = type(head)(head.messages, {"hints": type(stray)(stray.message, stray.start + 1, stray.end)})
+    prefix = agent.build_prefix(task(), OPENING, hints=["look on the desk first"], examples=0)
+    stray = prefix.spans["hints"]
+    wrong = type(prefix)(prefix.messages, {"hints": type(stray)(stray.message, stray.start + 1, stray.end)})
     with pytest.raises(AssertionError, match="does not give the student's prompt"):
-        student_head(agent, episode(TURNS, head=wrong, opening=OPENING), keep_examples=False)
+        build_student_prefix(agent, episode(TURNS, prefix=wrong, initial_observation=OPENING), keep_examples=False)

@@ -1,7 +1,7 @@
 """The verdict on a canary: no worse than allowed, worse, or not known yet, by the counts of live traffic. Pure.
 
-Requests and sessions of the two sides are not paired, so rates are compared. The operator looks every few seconds, so
-it compares them by a confidence sequence (``proportions``), whose error holds over any number of looks.
+Requests and sessions of the two sides are not paired, so rates are compared. The operator polls every few seconds, so
+it compares them by a confidence sequence (``proportions``), whose error holds over any number of polls.
 
 The level, 1 - ``confidence``, bounds two mistakes over a whole canary:
 
@@ -13,62 +13,38 @@ The level, 1 - ``confidence``, bounds two mistakes over a whole canary:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from enum import StrEnum
 
 from distillery.core.api.spec.canary import CanaryAnalysis
+from distillery.core.contracts.traffic import Counts
 from distillery_operator.decide.canary.proportions import Comparison
 
-RUNNING, SUCCESSFUL, FAILED, INCONCLUSIVE, ERROR = "Running", "Successful", "Failed", "Inconclusive", "Error"
-"""Argo Rollouts' words."""
-
-ABORTED = "Aborted"
-"""The user ended the canary, whatever the counts say."""
-
 _MIN_EVENTS = 5  # the first requests of a server that has just started are not independent
-_MOST = 2**53  # what a pod says is not trusted; so much JSON holds exactly
+
+
+class Outcome(StrEnum):
+    """The outcomes of an analysis, in the words of Argo Rollouts."""
+
+    RUNNING = "Running"
+    """Neither of the others is shown yet."""
+    SUCCESSFUL = "Successful"
+    """The canary is no worse than allowed."""
+    FAILED = "Failed"
+    """The canary is worse than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """The traffic counts of one side of a canary, as ``distillery_gateway.routing.traffic`` counts them."""
-
-    requests: int = 0
-    errors: int = 0
-    outcomes: int = 0
-    successes: int = 0
-    slow: int = 0
-
-    @classmethod
-    def read(cls, said: Mapping[str, Any]) -> Self:
-        """Return the counts that a pod reports. Raises ValueError, TypeError or KeyError if they are impossible."""
-        told = {"slow": 0, **said}  # a gateway of an earlier release counts no slow requests
-        counts = cls(**{field.name: int(told[field.name]) for field in fields(cls)})
-        possible = 0 <= counts.errors <= counts.requests and 0 <= counts.successes <= counts.outcomes
-        possible = possible and 0 <= counts.slow <= counts.requests
-        if not possible or max(counts.requests, counts.outcomes) > _MOST:
-            raise ValueError(f"no counts: {counts}")
-        return counts
-
-    @classmethod
-    def sum(cls, several: Iterable[Counts]) -> Self:
-        """Return the sum of the counts of all pods."""
-        parts = [asdict(counts) for counts in several]
-        return cls(**{field.name: sum(part[field.name] for part in parts) for field in fields(cls)})
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Verdict:
     """The result of an analysis.
 
     Attributes:
-        outcome: ``Running`` if neither is shown yet.
-        message: one sentence.
+        outcome: of the analysis.
+        message: one sentence; empty while the outcome is ``Running``.
     """
 
-    outcome: str
-    message: str
+    outcome: Outcome
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,108 +52,119 @@ class _Metric:
     """One way for a canary to be worse.
 
     Attributes:
-        what: goes up or down.
+        name: of what goes up or down.
         comparison: of the rates of what must not become more.
         allowed: the difference of the rates that may be.
         down: the message names the complement, which goes down.
     """
 
-    what: str
+    name: str
     comparison: Comparison
     allowed: float
     down: bool = False
 
     @property
-    def way(self) -> str:
+    def direction(self) -> str:
         return "down" if self.down else "up"
 
+    def is_worse(self, level: float) -> bool:
+        """Return whether the canary is shown to be worse than allowed."""
+        return self.comparison.events >= _MIN_EVENTS and self.comparison.is_above(self.allowed, level)
 
-def judge(
-    newcomer: Counts,
-    incumbent: Counts,
-    asked: CanaryAnalysis,
-    *,
-    shadow: bool,
-    over: bool,
-    steps: int = 1,
-    explain: bool = True,
-) -> Finding:
-    """Return the finding that the counts of a step support.
+    def is_acceptable(self, level: float) -> bool:
+        """Return whether the canary is shown to be no worse than allowed."""
+        return self.comparison.is_below(self.allowed, level)
 
-    Args:
-        newcomer: the canary's counts.
-        incumbent: the stable student's counts.
-        asked: the bounds, and how much evidence they need.
+    def describe_harm(self, level: float) -> str:
+        return f"{self.name} are {self.direction} by at least {100 * self.comparison.lower(level):.1f} points"
+
+    def describe_success(self, level: float) -> str:
+        most = 100 * max(0.0, self.comparison.upper(level))
+        return f"{self.name} are {self.direction} by at most {most:.1f} points"
+
+    def describe_doubt(self, level: float) -> str:
+        """Return why there is no verdict, and how much evidence one takes: the power that goes with the level."""
+        text = f"{self.name} may be {self.direction} by {100 * self.comparison.upper(level):.1f} points"
+        text += f", and {100 * self.allowed:g} are allowed"
+        needed = self.comparison.needed(self.allowed, level)
+        if needed is None:
+            return text
+        unit = "sessions" if self.down else "requests"
+        return f"{text}; equal rates take about {needed:.0f} {unit} of the canary to show"
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnalysis:
+    """The analysis of one step of a canary.
+
+    Attributes:
+        canary: the canary's counts.
+        stable: the stable student's counts.
+        bounds: what is allowed, and how much evidence it needs.
         shadow: nobody sees the canary's answers, so no session has an outcome.
-        over: the shortest duration of the step has passed: the step may end.
         steps: how many steps the canary has, which share the level of a rollback.
-        explain: say why there is no verdict yet, which takes longer than to find that there is none.
     """
-    sessions = 0 if shadow else asked.min_sessions
-    metrics = _metrics(newcomer, incumbent, asked, sessions=bool(sessions))
-    counts = _told(newcomer, incumbent, bool(sessions))
-    level = 1.0 - asked.confidence
-    shared = level / (steps * len(metrics))
-    for metric in metrics:
-        compared = metric.comparison
-        if compared.events >= _MIN_EVENTS and compared.is_above(metric.allowed, shared):
-            least = 100 * compared.lower(shared)
-            shown = f"{metric.what} are {metric.way} by at least {least:.1f} points"
-            return Finding(FAILED, f"{_capitalized(shown)} ({counts}).")
-    if lacks := _lacks(newcomer, incumbent, asked.min_requests, sessions):
-        return Finding(RUNNING, lacks)
-    for metric in metrics:
-        if not metric.comparison.is_below(metric.allowed, level):
-            return Finding(RUNNING, _undecided(metric, level) if explain else "")
-    shown = ", ".join(
-        f"{m.what} are {m.way} by at most {100 * max(0.0, m.comparison.upper(level)):.1f} points" for m in metrics
-    )
-    return Finding(SUCCESSFUL if over else RUNNING, f"{_capitalized(shown)} ({counts}).")
 
+    canary: Counts
+    stable: Counts
+    bounds: CanaryAnalysis
+    shadow: bool = False
+    steps: int = 1
 
-def _metrics(newcomer: Counts, incumbent: Counts, asked: CanaryAnalysis, *, sessions: bool) -> tuple[_Metric, ...]:
-    errors = Comparison(newcomer.errors, newcomer.requests, incumbent.errors, incumbent.requests)
-    slow = Comparison(newcomer.slow, newcomer.requests, incumbent.slow, incumbent.requests)
-    metrics = (
-        _Metric("errors", errors, asked.max_error_rate_increase),
-        _Metric("slow requests", slow, asked.max_slow_rate_increase),
-    )
-    if not sessions:
-        return metrics
-    failed, failed_before = newcomer.outcomes - newcomer.successes, incumbent.outcomes - incumbent.successes
-    failures = Comparison(failed, newcomer.outcomes, failed_before, incumbent.outcomes)
-    return (*metrics, _Metric("successes", failures, asked.max_success_rate_drop, down=True))
+    def judge(self) -> Verdict:
+        """Return the verdict that the counts support."""
+        metrics = self._metrics()
+        level = 1.0 - self.bounds.confidence
+        shared = level / (self.steps * len(metrics))
+        for metric in metrics:
+            if metric.is_worse(shared):
+                return Verdict(Outcome.FAILED, self._sentence(metric.describe_harm(shared)))
+        if self._missing() or not all(metric.is_acceptable(level) for metric in metrics):
+            return Verdict(Outcome.RUNNING)
+        success = ", ".join(metric.describe_success(level) for metric in metrics)
+        return Verdict(Outcome.SUCCESSFUL, self._sentence(success))
 
+    def explain(self) -> str:
+        """Return why no success is shown, which takes longer than :meth:`judge`; empty if one is shown."""
+        if missing := self._missing():
+            return missing
+        level = 1.0 - self.bounds.confidence
+        return next((m.describe_doubt(level) for m in self._metrics() if not m.is_acceptable(level)), "")
 
-def _undecided(metric: _Metric, level: float) -> str:
-    """Why there is no verdict, and how much evidence one takes: the power that goes with the level."""
-    compared = metric.comparison
-    text = f"{metric.what} may be {metric.way} by {100 * compared.upper(level):.1f} points"
-    text += f", and {100 * metric.allowed:g} are allowed"
-    needed = compared.needed(metric.allowed, level)
-    if needed is None:
-        return text
-    unit = "sessions" if metric.down else "requests"
-    return f"{text}; equal rates take about {needed:.0f} {unit} of the canary to show"
+    @property
+    def _min_sessions(self) -> int:
+        return 0 if self.shadow else self.bounds.min_sessions
 
+    def _metrics(self) -> tuple[_Metric, ...]:
+        canary, stable, bounds = self.canary, self.stable, self.bounds
+        errors = Comparison(canary.errors, canary.requests, stable.errors, stable.requests)
+        slow = Comparison(canary.slow, canary.requests, stable.slow, stable.requests)
+        metrics = (
+            _Metric("errors", errors, bounds.max_error_rate_increase),
+            _Metric("slow requests", slow, bounds.max_slow_rate_increase),
+        )
+        if not self._min_sessions:
+            return metrics
+        failed, failed_stable = canary.outcomes - canary.successes, stable.outcomes - stable.successes
+        failures = Comparison(failed, canary.outcomes, failed_stable, stable.outcomes)
+        return (*metrics, _Metric("successes", failures, bounds.max_success_rate_drop, down=True))
 
-def _capitalized(text: str) -> str:
-    return text[0].upper() + text[1:]
+    def _missing(self) -> str:
+        """Return what is missing before anything but harm can be shown; empty for nothing."""
+        if self.canary.requests < self.bounds.min_requests:
+            return f"the canary answered {self.canary.requests} of {self.bounds.min_requests} requests"
+        reported = min(self.canary.outcomes, self.stable.outcomes)
+        if reported < self._min_sessions:
+            return f"clients reported outcomes of {reported} of {self._min_sessions} sessions"
+        return ""
 
-
-def _lacks(newcomer: Counts, incumbent: Counts, requests: int, sessions: int) -> str:
-    if newcomer.requests < requests:
-        return f"the canary answered {newcomer.requests} of {requests} requests"
-    told = min(newcomer.outcomes, incumbent.outcomes)
-    return f"clients reported outcomes of {told} of {sessions} sessions" if told < sessions else ""
-
-
-def _told(newcomer: Counts, incumbent: Counts, sessions: bool) -> str:
-    """The counts, the newcomer's first."""
-    told = f"{newcomer.errors} of {newcomer.requests} requests, before {incumbent.errors} of {incumbent.requests}"
-    if newcomer.slow or incumbent.slow:
-        told += f"; slow {newcomer.slow}, before {incumbent.slow}"
-    if sessions:
-        told += f"; {newcomer.successes} of {newcomer.outcomes} sessions, before {incumbent.successes} of "
-        told += f"{incumbent.outcomes}"
-    return told
+    def _sentence(self, text: str) -> str:
+        """Return a sentence with the counts, the canary's first."""
+        canary, stable = self.canary, self.stable
+        counts = f"{canary.errors} of {canary.requests} requests, before {stable.errors} of {stable.requests}"
+        if canary.slow or stable.slow:
+            counts += f"; slow {canary.slow}, before {stable.slow}"
+        if self._min_sessions:
+            counts += f"; {canary.successes} of {canary.outcomes} sessions, before {stable.successes} of "
+            counts += f"{stable.outcomes}"
+        return f"{text[0].upper()}{text[1:]} ({counts})."

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from distillery.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, complain, describe_command, scope
+from distillery.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, build_describe_command, build_scope, complain
 from distillery.core.api import CANARY_ANNOTATION, GROUP, RETRY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from distillery.core.api.problems import lookup
 from distillery.core.api.requests import ABORT, LATEST, PAUSE, PREVIOUS, RESUME
@@ -25,7 +25,7 @@ _LOG_LINE = re.compile(r"[EWIF]\d{4} ")
 
 
 class AnswerPending(Exception):
-    """A person interrupted the wait for the operator's answer; the message names the request and the answer's place."""
+    """An interrupted wait for the operator's answer; the message names the request and the answer's place."""
 
 
 async def request(options: argparse.Namespace) -> int:
@@ -109,12 +109,12 @@ def retry(run: str, *, context: str | None = None) -> str:
     Raises:
         RuntimeError: the run is complete; or kubectl is not there, or says no.
     """
-    found = read_run(run, context=context)
-    phase = lookup(found, "status.phase")
+    document = read_run(run, context=context)
+    phase = lookup(document, "status.phase")
     if phase == "Complete":
         raise RuntimeError(f"run {run} is complete: no stage of it failed")
     _annotate(run, RETRY_ANNOTATION, _token(), context=context)
-    return f"the failed stages of run {run} start again; {describe_command(run, context)} shows how they do"
+    return f"the failed stages of run {run} start again; {build_describe_command(run, context)} shows how they do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +139,21 @@ class Deletion:
         return f"run {self.run} is deleted{self.stays}"
 
 
-def deletion(run: str, *, context: str | None = None) -> Deletion:
+def plan_deletion(run: str, *, context: str | None = None) -> Deletion:
     """Return what deleting a run removes and keeps. Raises RuntimeError: there is no such run, or no kubectl."""
-    found = read_run(run, context=context)
-    uri, secret = lookup(found, "spec.storage.uri"), lookup(found, "spec.database.dsnSecretRef")
+    document = read_run(run, context=context)
+    uri, secret = lookup(document, "spec.storage.uri"), lookup(document, "spec.database.dsnSecretRef")
     kept = list[str]()
     if uri:
         kept.append(f"its artifacts at {uri}")
-    elif lookup(found, "spec.storage.retain"):
+    elif lookup(document, "spec.storage.retain"):
         kept.append("its volume claim with the artifacts (spec.storage.retain)")
     if secret:
         kept.append(f"its rows in the database of Secret {secret['name']}")
     stays = f"; what stays: {', '.join(kept)}" if kept else ""
-    takes = ["what it serves"] if lookup(found, "status.serving") else []
+    takes = ["what it serves"] if lookup(document, "status.serving") else []
     takes += [] if secret else ["its database"]
-    takes += [] if kept and (uri or lookup(found, "spec.storage.retain")) else ["its artifacts"]
+    takes += [] if kept and (uri or lookup(document, "spec.storage.retain")) else ["its artifacts"]
     where = f" of context {context}" if context else ""
     question = f"delete run {run} on the cluster{where} with {' and '.join(takes) or 'its Jobs'}{stays}"
     return Deletion(run, context, question, stays)
@@ -168,7 +168,7 @@ def _request(run: str, annotation: str, word: str, *, context: str | None) -> st
     """Annotate a run, and wait for the operator's answer. Raises RuntimeError and AnswerPending."""
     value = f"{word}@{_token()}"
     _annotate(run, annotation, value, context=context)
-    describe = describe_command(run, context)
+    describe = build_describe_command(run, context)
     try:
         return _answer(run, annotation, value, context=context)
     except TimeoutError as error:
@@ -187,10 +187,10 @@ def _answer(run: str, annotation: str, value: str, *, context: str | None) -> st
     """Wait for the operator's answer. Raises TimeoutError, and RuntimeError if the operator refuses."""
     for _ in range(_POLLS):
         answers = lookup(read_run(run, context=context), "status.requests") or []
-        if given := next((one for one in answers if (one["name"], one["value"]) == (annotation, value)), None):
-            if given["phase"] == "Rejected":
-                raise RuntimeError(given["message"])
-            return str(given["message"])
+        if reply := next((one for one in answers if (one["name"], one["value"]) == (annotation, value)), None):
+            if reply["phase"] == "Rejected":
+                raise RuntimeError(reply["message"])
+            return str(reply["message"])
         time.sleep(_POLL_SECONDS)
     raise TimeoutError
 
@@ -208,10 +208,10 @@ def _annotate(run: str, annotation: str, value: str, *, context: str | None) -> 
 
 def _kubectl(run: str, verb: str, *arguments: str, context: str | None) -> str:
     _, _, name = run.rpartition("/")
-    return kubectl(verb, _KIND, name, *arguments, *scope(run, context))
+    return run_kubectl(verb, _KIND, name, *arguments, *build_scope(run, context))
 
 
-def kubectl(*arguments: str) -> str:
+def run_kubectl(*arguments: str) -> str:
     """Return the output of kubectl. Raises RuntimeError: it is not installed, or reports an error."""
     try:
         done = subprocess.run(["kubectl", *arguments], capture_output=True, text=True, check=False)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.cli.commands import cluster
-from distillery.cli.errors import EXIT_FAILED, complain, describe_command, scope
+from distillery.cli.errors import EXIT_FAILED, build_describe_command, build_scope, complain
 from distillery.core.api import RUN_LABEL, STAGE_LABEL
-from distillery.core.api.problems import lookup, near
+from distillery.core.api.problems import lookup, suggest_name
 
 _JOB_LABEL, _INDEX_LABEL = "batch.kubernetes.io/job-name", "batch.kubernetes.io/job-completion-index"
 _POLL_SECONDS = 2.0
@@ -37,11 +37,11 @@ async def show_logs(options: argparse.Namespace) -> int:
     Raises:
         RuntimeError: there is no such run, or no kubectl.
     """
-    found = cluster.read_run(options.run, context=options.context)
-    records = {record["name"]: record for record in lookup(found, "status.stages") or []}
-    stage = options.stage or stage_of_interest(records.values())
+    document = cluster.read_run(options.run, context=options.context)
+    records = {record["name"]: record for record in lookup(document, "status.stages") or []}
+    stage = options.stage or choose_stage(records.values())
     if stage is None:
-        describe = describe_command(options.run, options.context)
+        describe = build_describe_command(options.run, options.context)
         return complain(f"no stage of run {options.run} has started; {describe} shows why", EXIT_FAILED)
     viewer = _Viewer(options, stage)
     pods = viewer.pods()
@@ -53,13 +53,13 @@ async def show_logs(options: argparse.Namespace) -> int:
     print(f"log of {stage}, pod{'s' * (len(names) > 1)} {', '.join(names)}{more}", file=sys.stderr)
     if options.follow:
         return await viewer.follow(pods)
-    if not any(map(streams_of, pods)):
-        describe = " ".join(["kubectl describe pod", names[0], *scope(options.run, options.context)])
+    if not any(map(list_streams, pods)):
+        describe = " ".join(["kubectl describe pod", names[0], *build_scope(options.run, options.context)])
         return complain(f"no container of pod {names[0]} has started; {describe} shows why", EXIT_FAILED)
     return await viewer.print(pods)
 
 
-def stage_of_interest(records: Iterable[_Object]) -> str | None:
+def choose_stage(records: Iterable[_Object]) -> str | None:
     """Return the stage whose log a user wants who names none: it runs, else it failed, else it started last."""
     started = sorted((record for record in records if record.get("startTime")), key=lambda one: one["startTime"])
     for phase in ("Running", "Failed"):
@@ -68,7 +68,7 @@ def stage_of_interest(records: Iterable[_Object]) -> str | None:
     return started[-1]["name"] if started else None
 
 
-def newest_pods(pods: Iterable[_Object]) -> list[_Object]:
+def find_newest_pods(pods: Iterable[_Object]) -> list[_Object]:
     """Return the pods of a stage's last Job, and of each worker the last one, in the order of workers."""
     ordered = sorted(pods, key=lambda pod: pod["metadata"]["creationTimestamp"])
     workers = dict[int, _Object]()
@@ -79,7 +79,7 @@ def newest_pods(pods: Iterable[_Object]) -> list[_Object]:
     return [workers[index] for index in sorted(workers)]
 
 
-def streams_of(pod: _Object) -> list[LogStream]:
+def list_streams(pod: _Object) -> list[LogStream]:
     """Return the logs that a pod has, without those of init containers that succeeded. The worker's is the last."""
     sidecars = {
         container["name"]
@@ -101,35 +101,36 @@ def streams_of(pod: _Object) -> list[LogStream]:
 
 def _without_pods(options: argparse.Namespace, stage: str, records: Mapping[str, _Object]) -> str:
     if stage not in records:
-        known = f"; {near(stage, list(records))}" if records else ""
-        return f"there are no pods of a stage {stage} of run {options.run}{known}"
+        names = f"; {suggest_name(stage, list(records))}" if records else ""
+        return f"there are no pods of a stage {stage} of run {options.run}{names}"
     if job := records[stage].get("job"):
-        describe = " ".join(["kubectl describe job", job, *scope(options.run, options.context)])
+        describe = " ".join(["kubectl describe job", job, *build_scope(options.run, options.context)])
         return (
             f"stage {stage} of run {options.run} has no pods: they wait for quota, or were deleted with their Job; "
             f"{describe} shows its events"
         )
-    describe = describe_command(options.run, options.context)
+    describe = build_describe_command(options.run, options.context)
     return f"stage {stage} of run {options.run} has not started; {describe} shows why"
 
 
 class _Viewer:
-    """Prints the logs of one stage of a run."""
+    """A printer of the logs of one stage of a run."""
 
     def __init__(self, options: argparse.Namespace, stage: str) -> None:
         self._options = options
         self._stage = stage
-        self._scope = scope(options.run, options.context)
+        self._scope = build_scope(options.run, options.context)
 
     def pods(self) -> list[_Object]:
-        """The pods of the newest attempt. Raises RuntimeError."""
+        """Return the pods of the newest attempt. Raises RuntimeError."""
         _, _, name = self._options.run.rpartition("/")
         selector = f"--selector={RUN_LABEL}={name},{STAGE_LABEL}={self._stage}"
-        return newest_pods(json.loads(cluster.kubectl("get", "pods", selector, "--output=json", *self._scope))["items"])
+        output = cluster.run_kubectl("get", "pods", selector, "--output=json", *self._scope)
+        return find_newest_pods(json.loads(output)["items"])
 
     async def print(self, pods: Sequence[_Object]) -> int:
         """Print one log after the other."""
-        streams = [stream for pod in pods for stream in streams_of(pod)]
+        streams = [stream for pod in pods for stream in list_streams(pod)]
         prefix = ["--prefix"] if len(streams) > 1 else []
         codes = [await _wait(await self._start(stream, prefix)) for stream in streams]
         return EXIT_FAILED if any(codes) else 0
@@ -139,7 +140,7 @@ class _Viewer:
         processes = dict[LogStream, Process]()
         try:
             while True:
-                for stream in (stream for pod in pods for stream in streams_of(pod) if stream not in processes):
+                for stream in (stream for pod in pods for stream in list_streams(pod) if stream not in processes):
                     processes[stream] = await self._start(stream, ["--prefix", "--follow"])
                 if all(pod["status"].get("phase") in ("Succeeded", "Failed") for pod in pods):
                     codes = [await _wait(process) for process in processes.values()]

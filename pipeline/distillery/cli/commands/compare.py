@@ -12,15 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from distillery.cli.display.display import plain_console
-from distillery.cli.display.overview import Overview, overview_of
+from distillery.cli.display.overview import Overview, read_overview
 from distillery.cli.errors import EXIT_FAILED, complain
 from distillery.core.api import DistillationRun, canonical
-from distillery.core.api.problems import flatten, shown
+from distillery.core.api.problems import flatten, format_value
 from distillery.database import Database
-from distillery.database.runs import find
-from distillery.evaluation.arms import ArmOutcomes, outcomes_of
-from distillery.evaluation.statistics import Difference, paired
-from distillery.formatting import p_value, percent, points
+from distillery.database.episodes import EpisodeStore
+from distillery.database.runs import RunStore
+from distillery.evaluation.arms import ArmResults, read_results
+from distillery.evaluation.statistics import Difference, compare_paired
+from distillery.formatting import format_p_value, format_percent, format_points
 from distillery.local import workspace
 
 
@@ -45,13 +46,14 @@ async def show_comparison(options: argparse.Namespace) -> int:
     """Print the settings in which two runs differ, and the success of their arms."""
     with workspace.database() as (dsn, _):
         async with Database(dsn) as database:
-            first, second = [await overview_of(database, await find(database, name)) for name in options.runs]
+            runs = RunStore(database)
+            first, second = [await read_overview(database, await runs.find(name)) for name in options.runs]
             if first.progress is None or second.progress is None:
                 unreadable = second if first.progress else first
                 return complain(f"{unreadable.row['key']}: {unreadable.message}", EXIT_FAILED)
-            played = [await _outcomes(database, one) for one in (first, second)]
-    settings = different_settings(first.progress.run, second.progress.run)
-    same_tasks = _task_source(first) == _task_source(second)
+            played = [await _read_last_results(database, one) for one in (first, second)]
+    settings = compare_settings(first.progress.run, second.progress.run)
+    same_tasks = _read_task_source(first) == _read_task_source(second)
     arms = compare_arms(*played, same_tasks=same_tasks)
     if options.json:
         print(json.dumps(_to_json(first, second, settings, arms), indent=1))
@@ -60,35 +62,35 @@ async def show_comparison(options: argparse.Namespace) -> int:
     for number, one in enumerate((first, second), 1):
         console.print(f"run {number}: {one.row['key']}  {one.phase}. {one.message}", highlight=False, markup=False)
     console.print()
-    console.print(settings_table(settings) if settings else "all settings are the same")
+    console.print(build_settings_table(settings) if settings else "all settings are the same")
     console.print()
     if not arms:
         console.print("a round has to end in both runs before their success can be compared")
         return 0
-    console.print(arms_table(arms))
+    console.print(build_arms_table(arms))
     note = "DIFFERENCE is run 2 minus run 1, in points, over the tasks that both were judged on."
     different = "The runs were judged on different tasks, so no difference is computed."
     console.print(note if same_tasks else different, highlight=False)
     return 0
 
 
-async def _outcomes(database: Database, one: Overview) -> dict[str, ArmOutcomes]:
-    """The outcomes of the last round that ended, by arm."""
+async def _read_last_results(database: Database, one: Overview) -> dict[str, ArmResults]:
+    """Return the results of the last round that ended, by arm."""
     assert one.progress is not None
     if not one.verdicts:
         return {}
     arms = one.progress.run.spec.evaluation.arms
-    return await outcomes_of(database, one.row["id"], one.verdicts[-1]["round"], arms)
+    return await read_results(EpisodeStore(database, one.row["id"]), one.verdicts[-1]["round"], arms)
 
 
-def _task_source(one: Overview) -> Any:
-    """The origin of a run's tasks: equal ids name equal tasks where it is the same."""
+def _read_task_source(one: Overview) -> Any:
+    """Return the origin of a run's tasks: equal ids name equal tasks where it is the same."""
     assert one.progress is not None
     prepared = next((row["result"] for row in one.progress.rows if row["name"] == "prepare"), None) or {}
     return prepared.get("environment")
 
 
-def different_settings(first: DistillationRun, second: DistillationRun) -> list[tuple[str, Any, Any]]:
+def compare_settings(first: DistillationRun, second: DistillationRun) -> list[tuple[str, Any, Any]]:
     """Return the fields of the spec in which two runs differ, with both values; defaults count as values."""
     left, right = (flatten(canonical(run)["spec"], "spec") for run in (first, second))
     return [
@@ -99,7 +101,7 @@ def different_settings(first: DistillationRun, second: DistillationRun) -> list[
 
 
 def compare_arms(
-    first: Mapping[str, ArmOutcomes], second: Mapping[str, ArmOutcomes], *, same_tasks: bool
+    first: Mapping[str, ArmResults], second: Mapping[str, ArmResults], *, same_tasks: bool
 ) -> list[ArmPair]:
     """Compare every arm that either run played; return none if one of the runs has played nothing."""
     if not (first and second):
@@ -107,30 +109,30 @@ def compare_arms(
     pairs = list[ArmPair]()
     for arm in dict.fromkeys([*first, *second]):
         one, other = first.get(arm), second.get(arm)
-        difference = _difference(one, other) if one and other and same_tasks else None
+        difference = _compare_arm(one, other) if one and other and same_tasks else None
         pairs.append(
             ArmPair(arm, one.mean("success") if one else None, other.mean("success") if other else None, difference)
         )
     return pairs
 
 
-def _difference(first: ArmOutcomes, second: ArmOutcomes) -> Difference | None:
+def _compare_arm(first: ArmResults, second: ArmResults) -> Difference | None:
     a, b = second.of("success"), first.of("success")
     shared = a.keys() & b.keys()
-    return paired({task: a[task] for task in shared}, {task: b[task] for task in shared}) if shared else None
+    return compare_paired({task: a[task] for task in shared}, {task: b[task] for task in shared}) if shared else None
 
 
-def settings_table(settings: Sequence[tuple[str, Any, Any]]) -> Table:
+def build_settings_table(settings: Sequence[tuple[str, Any, Any]]) -> Table:
     """Return a table with a line for each field in which two runs differ."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("SETTING", "RUN 1", "RUN 2"):
         grid.add_column(name, overflow="fold")
     for path, one, other in settings:
-        grid.add_row(*(Text(cell) for cell in (path, shown(one), shown(other))))
+        grid.add_row(*(Text(cell) for cell in (path, format_value(one), format_value(other))))
     return grid
 
 
-def arms_table(arms: Sequence[ArmPair]) -> Table:
+def build_arms_table(arms: Sequence[ArmPair]) -> Table:
     """Return a table with a line for each arm, with its success in both runs."""
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("ARM", "RUN 1 %", "RUN 2 %", "DIFFERENCE", "95 % INTERVAL", "P", "TASKS"):
@@ -138,9 +140,16 @@ def arms_table(arms: Sequence[ArmPair]) -> Table:
     for pair in arms:
         d = pair.difference
         compared = (
-            [points(d.difference), f"{points(d.low)} to {points(d.high)}", p_value(d.p), str(d.tasks)] if d else []
+            [
+                format_points(d.difference),
+                f"{format_points(d.low)} to {format_points(d.high)}",
+                format_p_value(d.p),
+                str(d.tasks),
+            ]
+            if d
+            else []
         )
-        grid.add_row(pair.arm, percent(pair.first), percent(pair.second), *compared)
+        grid.add_row(pair.arm, format_percent(pair.first), format_percent(pair.second), *compared)
     return grid
 
 

@@ -16,7 +16,7 @@ import yaml
 from distillery.cli.errors import EXIT_CONFIGURATION, EXIT_FAILED, complain
 from distillery.core import plugins
 from distillery.core.api import RESERVED
-from distillery.core.api.problems import near
+from distillery.core.api.problems import suggest_name
 from distillery.core.model_files import newest_commit
 from distillery.environments.base import Environment
 
@@ -88,13 +88,13 @@ async def init(options: argparse.Namespace) -> int:
         given if given.suffix in (".yaml", ".yml") else given.with_name(f"{given.name}.yaml") if given.name else given
     )
     try:
-        name = run_name(file)
+        name = derive_run_name(file)
         if file.exists():  # before anything is looked up; "x" below decides
             raise FileExistsError
         environment = _known("environment", options.environment)
         agent = _known("agent", options.agent)
-        student = student_of(options.model, file.parent) if options.model else Student(STUDENT, STUDENT_COMMIT)
-        text = run_file(file, name, environment=environment, agent=agent, student=student)
+        student = resolve_student(options.model, file.parent) if options.model else Student(STUDENT, STUDENT_COMMIT)
+        text = render_run_file(file, name, environment=environment, agent=agent, student=student)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as target:
             target.write(text)
@@ -109,7 +109,7 @@ async def init(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_name(file: Path) -> str:
+def derive_run_name(file: Path) -> str:
     """Return the name of a run that a file's name stands for. Raises InitError: it stands for none."""
     stem = file.name.removesuffix(file.suffix)
     name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:_NAME_LENGTH].rstrip("-")
@@ -124,11 +124,11 @@ def run_name(file: Path) -> str:
 def _known(kind: str, name: str) -> str:
     installed = plugins.installed(f"{kind}s")
     if name not in installed:
-        raise InitError(f"--{kind} {name}: no {kind} of this name is installed; {near(name, installed)}")
+        raise InitError(f"--{kind} {name}: no {kind} of this name is installed; {suggest_name(name, installed)}")
     return name
 
 
-def student_of(text: str, folder: Path) -> Student:
+def resolve_student(text: str, folder: Path) -> Student:
     """Return the student that an argument names: a folder, a repository, or ``REPOSITORY@COMMIT``.
 
     Args:
@@ -155,7 +155,7 @@ def student_of(text: str, folder: Path) -> Student:
     return Student(model, revision)
 
 
-def run_file(file: Path, name: str, *, environment: str, agent: str, student: Student) -> str:
+def render_run_file(file: Path, name: str, *, environment: str, agent: str, student: Student) -> str:
     """Return the text of a run file."""
     part = ENVIRONMENTS.get(environment) or _inspect(environment)
     command = shlex.quote(file.name)
@@ -219,12 +219,12 @@ def _extractor_lines(*, has_rules: bool) -> str:
 def _inspect(environment: str) -> EnvironmentPart:
     """Return the lines of an environment that others wrote, from its class; one that fails is left to `validate`."""
     try:
-        found = plugins.load("environments", environment)
+        plugin = plugins.load("environments", environment)
     except (Exception, SystemExit):
-        found = None
-    own_split = getattr(found, "held_out_split", "")
+        plugin = None
+    own_split = getattr(plugin, "held_out_split", "")
     tasks = f"train: 200, evaluate: 100{'' if own_split else ', evaluateSplit: test'}"
-    has_rules = inspect.getattr_static(found, "read", Environment.read) is not Environment.read
+    has_rules = inspect.getattr_static(plugin, "read", Environment.read) is not Environment.read
     return EnvironmentPart(50, tasks, "", has_rules=has_rules)
 
 

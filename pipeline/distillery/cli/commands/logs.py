@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 from distillery.cli.commands import cluster_logs
 from distillery.cli.errors import EXIT_FAILED, complain
-from distillery.core.api.problems import near
+from distillery.core.api.problems import suggest_name
 from distillery.database import Database
-from distillery.database.runs import UnknownRun, find, stage_rows
+from distillery.database.runs import RunStore, UnknownRun
+from distillery.database.stages import StageStore
 from distillery.local import workspace
 
 _POLL_SECONDS = 0.5
@@ -41,11 +42,11 @@ async def show_logs(options: argparse.Namespace) -> int:
 async def _show_logs_here(options: argparse.Namespace) -> int:
     with workspace.database() as (dsn, _):
         async with Database(dsn) as database:
-            row = await find(database, options.run)
-            stages = await stage_rows(database, row["id"])
+            row = await RunStore(database).find(options.run)
+            stages = await StageStore(database, row["id"]).read()
     folder = workspace.folder_of_key(row["key"]) / "logs"
     known = sorted(path.stem for path in folder.glob("*.log"))
-    name = options.stage or stage_of_interest(stages, known)
+    name = options.stage or choose_stage(stages, known)
     if name not in known:
         return complain(_missing(row["key"], options.stage, known, folder), EXIT_FAILED)
     if not options.stage:
@@ -59,20 +60,20 @@ async def _show_logs_here(options: argparse.Namespace) -> int:
     return 0
 
 
-def stage_of_interest(stages: Iterable[Mapping[str, Any]], known: Sequence[str]) -> str | None:
+def choose_stage(stages: Iterable[Mapping[str, Any]], logged: Sequence[str]) -> str | None:
     """Return the stage whose log to show by default: one that failed, else the one that started last."""
-    with_log = [row for row in stages if row["name"] in known]
+    with_log = [row for row in stages if row["name"] in logged]
     failed = [row for row in with_log if row["phase"] == "failed"]
     chosen = failed or with_log
     return chosen[-1]["name"] if chosen else None
 
 
-def _missing(key: str, stage: str | None, known: Sequence[str], folder: Path) -> str:
-    if not known:
+def _missing(key: str, stage: str | None, logged: Sequence[str], folder: Path) -> str:
+    if not logged:
         return f"run {key} has no logs in {folder} yet; see distillery status {key}"
     if stage is None:
-        return f"no stage of run {key} has a log yet; there are logs of {', '.join(known)}"
-    return f"there is no log of {stage} in {folder}; {near(stage, known)}"
+        return f"no stage of run {key} has a log yet; there are logs of {', '.join(logged)}"
+    return f"there is no log of {stage} in {folder}; {suggest_name(stage, logged)}"
 
 
 def print_end(path: Path, *, lines: int | None) -> int:
@@ -80,11 +81,11 @@ def print_end(path: Path, *, lines: int | None) -> int:
     if lines is None:
         return print_from(path, 0)
     with path.open("rb") as file:
-        position = start_of_end(file, lines)
+        position = find_start_of_end(file, lines)
     return print_from(path, position)
 
 
-def start_of_end(file: BinaryIO, lines: int) -> int:
+def find_start_of_end(file: BinaryIO, lines: int) -> int:
     """Return the position of a file's last lines. It reads blocks from the end, and no more of them than it needs."""
     position = size = file.seek(0, os.SEEK_END)
     while position and lines:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from distillery.cli.errors import EXIT_CONFIGURATION
 from distillery.core.api import CannotRun, DistillationRun, InvalidRun, load
 from distillery.core.api.rules import warning_of
+from distillery.core.contracts.messages import read_text
 
 if TYPE_CHECKING:  # what follows takes a second to import, and most commands don't need it
     from distillery.preflight.trial import Trial
@@ -24,16 +25,16 @@ async def validate(options: argparse.Namespace) -> int:
     except InvalidRun as error:
         if not options.json:
             raise
-        problems = [{"path": one.path, "value": one.value, "fix": one.mend} for one in error.problems]
+        problems = [{"path": one.path, "value": one.value, "fix": one.fix} for one in error.problems]
         print(json.dumps({"file": where, "valid": False, "problems": problems}, indent=1))
         return EXIT_CONFIGURATION
     if options.json:
-        found = {"file": where, "valid": True, "problems": [], "run": run.key, "remarks": remarks(run)}
-        print(json.dumps(found, indent=1))
+        result = {"file": where, "valid": True, "problems": [], "run": run.key, "remarks": list_remarks(run)}
+        print(json.dumps(result, indent=1))
         return 0
-    print("\n".join([summary(run, where), *remarks(run)]))
+    print("\n".join([summarize(run, where), *list_remarks(run)]))
     if trial:
-        print(f"\n{shown(trial)}")
+        print(f"\n{format_trial(trial)}")
     return 0
 
 
@@ -49,19 +50,19 @@ async def check_here(run: DistillationRun, where: str, *, endpoints: bool, play:
     Raises:
         CannotRun: with every problem.
     """
-    from distillery.core.served_models import has_gpu
+    from distillery.core.devices import machine_has_gpu
     from distillery.preflight.checks import check
     from distillery.preflight.facts import gather
     from distillery.preflight.probe import probe
 
-    found = await probe(run, endpoints=endpoints, play=play)
-    problems = [*check(run.spec, gather(run.spec, found.plugins, gpu=has_gpu())), *found.problems]
+    result = await probe(run, endpoints=endpoints, play=play)
+    problems = [*check(run.spec, gather(run.spec, result.plugins, gpu=machine_has_gpu())), *result.problems]
     if problems:
         raise CannotRun(problems, where)
-    return found.trial
+    return result.trial
 
 
-def summary(run: DistillationRun, where: str) -> str:
+def summarize(run: DistillationRun, where: str) -> str:
     """Return a sentence that describes a valid run."""
     spec = run.spec
     return (
@@ -72,17 +73,17 @@ def summary(run: DistillationRun, where: str) -> str:
     )
 
 
-def remarks(run: DistillationRun) -> list[str]:
+def list_remarks(run: DistillationRun) -> list[str]:
     """Return remarks about a run that can start."""
     from distillery.preflight.checks import power_line
 
     return [line for line in (power_line(run.spec), warning_of(run.spec)) if line]
 
 
-def shown(trial: Trial) -> str:
+def format_trial(trial: Trial) -> str:
     """Format a played task for a person."""
     parts = [f"--- task {trial.task}: {trial.goal}"]
-    parts += [f"--- prompt, {message['role']}\n{message['content']}" for message in trial.prompt]
+    parts += [f"--- prompt, {message['role']}\n{read_text(message)}" for message in trial.prompt]
     answer = "observation" if trial.valid else "observation (the environment refused the command)"
     parts += [f"--- command\n{trial.action}", f"--- {answer}\n{trial.observation}"]
     if trial.facts:

@@ -16,15 +16,17 @@ from rich.console import Console
 from distillery.cli.commands import cluster, preflight
 from distillery.cli.commands.report import print_report
 from distillery.cli.display.display import Display, plain_console
-from distillery.cli.display.overview import stored_run
-from distillery.cli.errors import EXIT_CONFIGURATION, EXIT_FAILED, complain, how_to_resume
+from distillery.cli.display.overview import parse_stored_run
+from distillery.cli.errors import EXIT_CONFIGURATION, EXIT_FAILED, complain, describe_resumption
 from distillery.core.api import DistillationRun, load
 from distillery.core.api.problems import lookup
 from distillery.core.artifacts import Identity
+from distillery.core.planner import PlanPhase
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
-from distillery.database.runs import RunLock, UnknownRun, delete, find, observe
-from distillery.database.sessions import gathered
+from distillery.database.runs import RunLock, RunStore, UnknownRun
+from distillery.database.sessions import SessionStore
+from distillery.database.stages import StageStore
 from distillery.local import workspace
 from distillery.local.executor import LocalExecutor
 
@@ -46,7 +48,7 @@ async def retry(options: argparse.Namespace) -> int:
         _stop_on_signals(console)
         with workspace.database() as (dsn, embedded):
             if row := await find_here(dsn, options.run):
-                return await _execute(stored_run(row), dsn, embedded, console, options)
+                return await _execute(parse_stored_run(row), dsn, embedded, console, options)
     print(cluster.retry(options.run, context=options.context))
     return 0
 
@@ -70,16 +72,18 @@ async def _execute(
     """Drive a run to its end."""
     with Display(console) as display:
         end = await LocalExecutor(run, dsn, embedded, show=display).execute()
-    if end.phase == "Failed":
+    if end.phase is PlanPhase.FAILED:
         async with Database(dsn) as database:
-            states = await observe(database, (await find(database, run.key))["id"])
+            states = await StageStore(database, (await RunStore(database).find(run.key))["id"]).read_states()
         permanent = any(state.permanent for state in states.values())
-        message = f"\n{end.message}\nFix the cause{how_to_resume(options)}"
+        message = f"\n{end.message}\nFix the cause{describe_resumption(options)}"
         return complain(message, EXIT_CONFIGURATION if permanent else EXIT_FAILED)
     await print_report(plain_console(), dsn, run)
-    if end.phase == "Waiting":
+    if end.phase is PlanPhase.WAITING:
         async with Database(dsn) as database:
-            count = await gathered(database, (await find(database, run.key))["id"])
+            count = await SessionStore(
+                database, (await RunStore(database).find(run.key))["id"]
+            ).count_pending_failures()
         print(f"{end.message} {count} are there: run it again once enough have gathered.")
     return 0
 
@@ -88,7 +92,7 @@ async def find_here(dsn: str, name: str) -> Row | None:
     """Return the row of a run if this machine's database has it, else None."""
     async with Database(dsn) as database:
         with contextlib.suppress(UnknownRun):
-            return await find(database, name)
+            return await RunStore(database).find(name)
     return None
 
 
@@ -98,7 +102,7 @@ async def delete_run(options: argparse.Namespace) -> int:
         with workspace.database() as (dsn, _):
             if row := await find_here(dsn, options.run):
                 return await _delete_here(dsn, row, sure=options.yes)
-    there = cluster.deletion(options.run, context=options.context)
+    there = cluster.plan_deletion(options.run, context=options.context)
     if not (options.yes or _confirm(there.question)):
         return 1
     print(there.carry_out())
@@ -107,15 +111,11 @@ async def delete_run(options: argparse.Namespace) -> int:
 
 async def _delete_here(dsn: str, row: Row, *, sure: bool) -> int:
     async with RunLock(dsn, row["id"]), Database(dsn) as database:
-        counts = await database.fetch(
-            """SELECT (SELECT count(*) FROM episode WHERE run_id = %s) AS episodes,
-                      (SELECT count(*) FROM hint WHERE bank = %s) AS hints""",
-            row["id"], row["key"],
-        )  # fmt: skip
+        episodes, hints = await RunStore(database).count_rows(row["id"], row["key"])
         folders, stays = _folders(row)
-        found = ", ".join(f"the folder {folder}" for folder in folders) or "no folder"
-        what = f"{counts[0]['episodes']:,} episodes, {counts[0]['hints']:,} hints, {found}"
-        if not (sure or _confirm(f"delete run {row['key']} for good: {what}")):
+        folder_names = ", ".join(f"the folder {folder}" for folder in folders) or "no folder"
+        contents = f"{episodes:,} episodes, {hints:,} hints, {folder_names}"
+        if not (sure or _confirm(f"delete run {row['key']} for good: {contents}")):
             return 1
         # the rows go last: a deletion that was interrupted can be repeated, and no later run finds what this one left
         for folder in folders:
@@ -123,13 +123,13 @@ async def _delete_here(dsn: str, row: Row, *, sure: bool) -> int:
                 shutil.rmtree(folder)
             except OSError as error:
                 raise RuntimeError(f"{folder} could not be deleted, and the run stays: {error}") from error
-        await delete(database, row["id"])
-    print(f"run {row['key']} is deleted: {what}{stays}")
+        await RunStore(database).delete(row["id"])
+    print(f"run {row['key']} is deleted: {contents}{stays}")
     return 0
 
 
 def _folders(row: Row) -> tuple[list[Path], str]:
-    """A run's folders on this machine, and what stays elsewhere. An earlier run of a name has none that bears it."""
+    """Return a run's folders on this machine, and what stays elsewhere."""
     name, _, former = row["key"].partition("@")
     uri = str(lookup(row["document"], "spec.storage.uri") or "")
     stays = f"; its artifacts stay at {uri}/{name}" if uri.startswith("s3:") else ""

@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import signal
 
-from distillery.cli.display.overview import stored_run
+from distillery.cli.display.overview import parse_stored_run
 from distillery.cli.errors import EXIT_FAILED, complain
 from distillery.database import Database
-from distillery.database.runs import find, stage_rows, states_of
+from distillery.database.runs import RunStore
+from distillery.database.stages import StageStore, states_of
 from distillery.local import workspace
-from distillery.local.servers import model_to_serve, served_to_users
+from distillery.local.servers import find_model_for_users, select_model
 from distillery.serving.vllm import ServerFailed, VllmServer
 
 
@@ -19,12 +20,12 @@ async def serve(options: argparse.Namespace) -> int:
     """Serve a student until a signal comes."""
     with workspace.database() as (dsn, _):
         async with Database(dsn) as database:
-            row = await find(database, options.run)
-            run = stored_run(row)
-            stages = await stage_rows(database, row["id"])
-    chosen = model_to_serve(run, states_of(stages), options.round)
+            row = await RunStore(database).find(options.run)
+            run = parse_stored_run(row)
+            stages = await StageStore(database, row["id"]).read()
+    chosen = select_model(run, states_of(stages), options.round)
     store = workspace.store_of(run, str(row["uid"]), stages)
-    model = served_to_users(chosen, run, store)
+    model = find_model_for_users(chosen, run, store)
     task = asyncio.current_task()
     assert task is not None
     for sign in (signal.SIGINT, signal.SIGTERM):
@@ -50,7 +51,7 @@ async def serve(options: argparse.Namespace) -> int:
         return complain(f"vLLM ended with code {code}; see {server.log}", EXIT_FAILED)
     except ServerFailed as error:
         return complain(str(error), EXIT_FAILED)
-    except asyncio.CancelledError:  # told to stop, as a server is
+    except asyncio.CancelledError:  # asked to stop, as a server is
         return 0
     finally:
         await server.stop()

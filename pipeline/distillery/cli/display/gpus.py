@@ -13,7 +13,7 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU's figures; None where the driver does not tell.
+    """One GPU's figures; None where the driver does not report them.
 
     Attributes:
         busy: percent of the last sampling period in which a kernel ran.
@@ -30,17 +30,17 @@ class Gpu:
     watts: float | None
 
     def __str__(self) -> str:
-        told = [f"GPU {self.index}  {self.name}"]
+        parts = [f"GPU {self.index}  {self.name}"]
         if self.busy is not None:
-            told.append(f"{self.busy:.0f} % busy")
+            parts.append(f"{self.busy:.0f} % busy")
         if self.used is not None and self.total is not None:
-            told.append(f"{self.used / 1024:.1f}/{self.total / 1024:.1f} GiB")
+            parts.append(f"{self.used / 1024:.1f}/{self.total / 1024:.1f} GiB")
         if self.watts is not None:
-            told.append(f"{self.watts:.0f} W")
-        return "  ".join(told)
+            parts.append(f"{self.watts:.0f} W")
+        return "  ".join(parts)
 
 
-async def gpus() -> list[Gpu]:
+async def read_gpus() -> list[Gpu]:
     """Return the present figures; none if nvidia-smi is not there, fails or hangs."""
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -59,20 +59,21 @@ async def gpus() -> list[Gpu]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         return []
-    return read(output.decode(errors="replace")) if process.returncode == 0 else []
+    return parse_gpus(output.decode(errors="replace")) if process.returncode == 0 else []
 
 
-def read(told: str) -> list[Gpu]:
+def parse_gpus(output: str) -> list[Gpu]:
     """Parse the lines that nvidia-smi prints."""
-    found = []
-    for line in told.splitlines():
+    result = []
+    for line in output.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) == len(_FIELDS.split(",")):
-            found.append(Gpu(cells[0], cells[1], *map(_number, cells[2:])))
-    return found
+            result.append(Gpu(cells[0], cells[1], *map(_number, cells[2:])))
+    return result
 
 
 def _number(cell: str) -> float | None:
+    """Return a cell as a number; None if it is not one."""
     try:
         return float(cell)
     except ValueError:  # [N/A], [Not Supported]

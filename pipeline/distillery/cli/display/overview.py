@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.cli.display.display import pending_names, stages_as_seen
+from distillery.cli.display.stage_table import list_pending, list_stages
 from distillery.cli.display.watch import describe
 from distillery.core.api import DistillationRun, InvalidRun, parse
 from distillery.core.api.problems import Problem
 from distillery.core.planner import plan
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery.database import Database, Row
-from distillery.database.runs import is_driven, stage_rows, states_of
-from distillery.database.sessions import gathered
+from distillery.database.runs import RunStore
+from distillery.database.sessions import SessionStore
+from distillery.database.stages import StageStore, states_of
 from distillery.local.executor import Progress
 from distillery.local.workspace import folder_of_key
 
@@ -47,7 +48,7 @@ class Overview:
     @property
     def pending(self) -> list[str]:
         """The stages of the round that have not started."""
-        return pending_names(self.progress) if self.progress else []
+        return list_pending(self.progress) if self.progress else []
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ class Overview:
             "round": progress.plan.round if progress else None,
             "maxRounds": spec.rounds.max_rounds if spec else None,
             "verdicts": self.verdicts,
-            "stages": [_stage_to_json(row) for row in (stages_as_seen(progress) if progress else ())],
+            "stages": [_stage_to_json(row) for row in (list_stages(progress) if progress else ())],
             "pending": self.pending,
         }
 
@@ -103,21 +104,21 @@ def _stage_to_json(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def overview_of(database: Database, row: Row) -> Overview:
+async def read_overview(database: Database, row: Row) -> Overview:
     """Return the overview of a run by its row of the table ``run``."""
     try:
-        run = stored_run(row)
+        run = parse_stored_run(row)
     except InvalidRun as error:
         problem = f"this version of Distillery does not accept its stored document: {error.problems[0]}"
         return Overview(row, UNREADABLE, f"{problem}. To delete the run: distillery delete {row['key']}", None)
-    rows = await stage_rows(database, row["id"])
-    current = plan(run.spec, states_of(rows), failures=await gathered(database, row["id"]))
-    driven = await is_driven(database, row["id"])
+    rows = await StageStore(database, row["id"]).read()
+    current = plan(run.spec, states_of(rows), failures=await SessionStore(database, row["id"]).count_pending_failures())
+    driven = await RunStore(database).is_driven(row["id"])
     phase, message = describe(run, current, driven=driven)
     return Overview(row, phase, message, Progress(run, current, rows, driven=driven))
 
 
-def stored_run(row: Row) -> DistillationRun:
+def parse_stored_run(row: Row) -> DistillationRun:
     """Return the resource that a row of the table ``run`` holds.
 
     Raises:

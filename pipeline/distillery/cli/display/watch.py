@@ -1,4 +1,4 @@
-"""Watching a run that another process drives, to its end."""
+"""The watch over a run that another process runs, until it ends."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from distillery.cli.display.display import Display, Tokens
-from distillery.cli.display.gpus import gpus
+from distillery.cli.display.display import Display
+from distillery.cli.display.gpus import read_gpus
+from distillery.cli.display.stage_table import Tokens
 from distillery.core.api import DistillationRun, Spec, parse
-from distillery.core.planner import Plan, plan
+from distillery.core.planner import Plan, PlanPhase, plan
 from distillery.core.planner.graph import BASE, round_stages
 from distillery.database import Database, Row
-from distillery.database.runs import is_driven, stage_rows, states_of
-from distillery.database.sessions import gathered
+from distillery.database.episodes import EpisodeStore
+from distillery.database.runs import RunStore
+from distillery.database.sessions import SessionStore
+from distillery.database.stages import StageStore, states_of
 from distillery.local.executor import Progress
 
 _SECONDS = 2.0
@@ -30,13 +33,15 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
     """
     run, run_id = parse(row["document"]), row["id"]
     while True:
-        rows = await stage_rows(database, run_id)
-        current = plan(run.spec, states_of(rows), failures=await gathered(database, run_id))
+        rows = await StageStore(database, run_id).read()
+        current = plan(
+            run.spec, states_of(rows), failures=await SessionStore(database, run_id).count_pending_failures()
+        )
         tokens = await tokens_of(database, run_id, run.spec)
-        driven = await is_driven(database, run_id)
-        ended = current.phase != "Running" and not (driven and current.running)
+        driven = await RunStore(database).is_driven(run_id)
+        ended = current.phase is not PlanPhase.RUNNING and not (driven and current.running)
         shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
-        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await gpus())
+        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await read_gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)
@@ -44,21 +49,16 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
 
 def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str, str]:
     """Return the phase of a run and a sentence for a person, with how to resume it if no process drives it."""
-    if driven or current.phase not in ("Running", "Failed"):
+    if driven or current.phase not in (PlanPhase.RUNNING, PlanPhase.FAILED):
         return current.phase, current.message
-    if current.phase == "Failed":
+    if current.phase is PlanPhase.FAILED:
         return current.phase, f"{current.message.rstrip('.')}. To try again: distillery retry {run.key}"
     return "Interrupted", f"{current.message} It is not running; to resume: distillery retry {run.key}"
 
 
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:
     """Return the token counts of each stage's finished episodes, by the stage's name."""
-    rows = await database.fetch(
-        """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
-                  CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached
-           FROM episode WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL GROUP BY round, arm""",
-        run_id,
-    )
+    rows = await EpisodeStore(database, run_id).count_tokens()
     found: dict[str, Tokens] = {}
     for number in {row["round"] for row in rows}:
         for stage in round_stages(spec, number, BASE):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 
-class Part(BaseModel):
+class SpecModel(BaseModel):
     """A part of the resource. Unknown fields are refused; values are never coerced ("50" is not 50)."""
 
     model_config = ConfigDict(
@@ -40,14 +40,14 @@ Seconds = Annotated[int, Field(ge=1, le=31 * 24 * 3600)]
 SecretNameText = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
-class SecretName(Part):
+class SecretName(SpecModel):
     """A Secret in the run's namespace, all of its keys. The operator never reads it."""
 
     name: SecretNameText
     """name is the name of the Secret."""
 
 
-class SecretKey(Part):
+class SecretKey(SpecModel):
     """One key of a Secret in the run's namespace.
 
     On Kubernetes it is mounted as a file into the pods that need it; the operator never reads it. Without a cluster

@@ -84,7 +84,7 @@ class Change:
     new: Any
 
 
-def learned(run: DistillationRun) -> dict[str, Any]:
+def extract_learned(run: DistillationRun) -> dict[str, Any]:
     """Return the part of the specification that decides what is learned, without fields at their defaults.
 
     A release that adds a field with a default therefore leaves the digests of existing runs as they were.
@@ -94,15 +94,15 @@ def learned(run: DistillationRun) -> dict[str, Any]:
 
 
 def digest_of_learned(run: DistillationRun) -> str:
-    """Return the SHA-256 of :func:`learned`."""
-    return digest_of(learned(run))
+    """Return the SHA-256 of :func:`extract_learned`."""
+    return digest_of(extract_learned(run))
 
 
 def learned_changes(old: DistillationRun, new: DistillationRun) -> list[Change]:
     """Return the fields in which two runs learn differently, and numbers that shrank although they can only grow."""
     documents = [run.model_dump(mode="json", by_alias=True)["spec"] for run in (old, new)]
     first, second = (_without_mutable(document, "") for document in documents)
-    return [*_changes(first, second, "spec"), *_shrunk(*documents)]
+    return [*_find_changes(first, second, "spec"), *_find_shrunk(*documents)]
 
 
 def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,34 +111,35 @@ def without_mutable(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_mutable(value: Any, path: str, *, prune: bool = False) -> Any:
-    """A value without mutable fields; to ``prune`` leaves out what had nothing else in it."""
+    """Return a value without mutable fields; to ``prune`` is to leave out mappings that had nothing else in them."""
     if path == ARGUMENTS:
-        return _fixed_arguments(value)
+        return _drop_mutable_arguments(value)
     if not isinstance(value, Mapping):
         return value
-    kept = dict[str, Any]()
+    result = dict[str, Any]()
     for key, below in value.items():
         field = f"{path}.{key}" if path else key
         if field in MUTABLE or field in GROWING:
             continue
         rest = _without_mutable(below, field, prune=prune)
         if not (prune and below and rest in ({}, [])):
-            kept[key] = rest
-    return kept
+            result[key] = rest
+    return result
 
 
-def _fixed_arguments(arguments: Sequence[str]) -> list[str]:
-    """Arguments without the mutable ones and their values, written ``--name=value`` or ``--name value``."""
-    kept, skipped = list[str](), False
+def _drop_mutable_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return arguments without the mutable ones and their values, written ``--name=value`` or ``--name value``."""
+    result, skipped = list[str](), False
     for argument in arguments:
         if argument.startswith("-"):
             skipped = argument.partition("=")[0] in MUTABLE_ARGUMENTS
         if not skipped:
-            kept.append(argument)
-    return kept
+            result.append(argument)
+    return result
 
 
-def _shrunk(old: Any, new: Any) -> Iterable[Change]:
+def _find_shrunk(old: Any, new: Any) -> Iterable[Change]:
+    """Yield the numbers that may only grow, and have shrunk."""
     for path in GROWING:
         before, now = old, new
         for part in path.split("."):
@@ -147,9 +148,10 @@ def _shrunk(old: Any, new: Any) -> Iterable[Change]:
             yield Change(f"spec.{path}", before, now)
 
 
-def _changes(old: Any, new: Any, path: str) -> Iterable[Change]:
+def _find_changes(old: Any, new: Any, path: str) -> Iterable[Change]:
+    """Yield the fields below a path in which two documents differ."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*old, *new]):
-            yield from _changes(old.get(key), new.get(key), f"{path}.{key}")
+            yield from _find_changes(old.get(key), new.get(key), f"{path}.{key}")
     elif old != new:
         yield Change(path, old, new)

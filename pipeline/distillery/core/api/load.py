@@ -1,4 +1,4 @@
-"""Reading a DistillationRun from a file."""
+"""The loading of a DistillationRun from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.composer import ComposerError
 
-from distillery.core.api.problems import InvalidRun, Problem, explain, lookup, shown
+from distillery.core.api.problems import InvalidRun, Problem, explain, format_value, lookup
 from distillery.core.api.rules import RULES
 from distillery.core.api.run import DistillationRun
 
@@ -81,7 +81,7 @@ def _replace_field(document: Any, change: str) -> None:
         value = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())
-        raise InvalidRun([Problem(path, shown(text), f"is not YAML: {reason}")], "--set") from error
+        raise InvalidRun([Problem(path, format_value(text), f"is not YAML: {reason}")], "--set") from error
     *above, name = (part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", path))
     holder = document
     for depth, part in enumerate(above, 1):
@@ -90,17 +90,19 @@ def _replace_field(document: Any, change: str) -> None:
         holder = holder.get(part) if isinstance(holder, dict) else None
         if not isinstance(holder, dict):
             parent = ".".join(above[:depth])
-            raise InvalidRun([Problem(path, shown(value), f"{parent} has no fields: set {parent} as a whole")], "--set")
+            raise InvalidRun(
+                [Problem(path, format_value(value), f"{parent} has no fields: set {parent} as a whole")], "--set"
+            )
     holder[name] = value
 
 
 def _folders_without_a_dot(document: Any, folder: Path) -> list[Problem]:
-    """Models that look like repositories, and are folders beside the document."""
+    """Models that look like repositories, and are folders next to the document."""
     problems = list[Problem]()
     for role in ("student", "teacher"):
         model = lookup(document, f"spec.models.{role}.model") if isinstance(document, dict) else None
         if isinstance(model, str) and not model.startswith(("/", ".")) and (folder / model).is_dir():
-            problems.append(Problem(f"spec.models.{role}.model", shown(model), f"a folder is written ./{model}"))
+            problems.append(Problem(f"spec.models.{role}.model", format_value(model), f"a folder is written ./{model}"))
     return problems
 
 
@@ -126,7 +128,7 @@ def parse(document: Any, *, where: str = "") -> DistillationRun:
     except ValidationError as error:
         raise InvalidRun(explain(error, DistillationRun), where) from error
     broken = [
-        Problem(rule.path, "" if (value := lookup(document, rule.path)) is None else shown(value), rule.mend)
+        Problem(rule.path, "" if (value := lookup(document, rule.path)) is None else format_value(value), rule.fix)
         for rule in RULES
         if not rule.holds(run.spec)
     ]
@@ -140,18 +142,18 @@ def parse_known(document: Any) -> DistillationRun:
 
     Raises :class:`InvalidRun` for everything else.
     """
-    known: Any = json.loads(json.dumps(document, default=str))
+    readable: Any = json.loads(json.dumps(document, default=str))
     try:
-        DistillationRun.model_validate_json(json.dumps(known))
+        DistillationRun.model_validate_json(json.dumps(readable))
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             if detail["type"] == "extra_forbidden":
                 *folders, name = detail["loc"]
-                holder = known
+                holder = readable
                 for part in folders:
                     holder = holder[part]
                 del holder[name]
-    return parse(known)
+    return parse(readable)
 
 
 def without_defaults(run: DistillationRun) -> dict[str, Any]:

@@ -19,17 +19,17 @@ class Problem:
     Attributes:
         path: the field, such as ``spec.rollout.concurrency``.
         value: the field's value, shortened; empty if it has none.
-        mend: the fix: a value or a change that would be accepted.
+        fix: a value or a change that would be accepted.
         unknown: this version knows no such field; another version may.
     """
 
     path: str
     value: str
-    mend: str
+    fix: str
     unknown: bool = False
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.value + ': ' if self.value else ''}{self.mend}"
+        return f"{self.path}: {self.value + ': ' if self.value else ''}{self.fix}"
 
 
 class InvalidRun(Exception):
@@ -55,7 +55,7 @@ class CannotRun(InvalidRun):
     complaint = "can't run here"
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value as JSON on one line, cut to 80 characters."""
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
@@ -72,8 +72,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     return [
         Problem(
             _path(detail["loc"]),
-            "" if detail["type"] == "missing" else shown(detail["input"]),
-            _mend(detail, model),
+            "" if detail["type"] == "missing" else format_value(detail["input"]),
+            _fix(detail, model),
             unknown=detail["type"] == "extra_forbidden",
         )
         for detail in details
@@ -81,6 +81,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
+    """Return a location as a dotted path."""
     path = ""
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -104,51 +105,56 @@ _PATTERNS = {
 }
 
 
-def _mend(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    kind, context, loc = detail["type"], detail.get("ctx", {}), detail["loc"]
-    match kind:
-        case "missing":
-            return "is missing; it is required"
+_FIXES = {
+    "missing": "is missing; it is required",
+    "literal_error": "write one of {expected}",
+    "string_type": "write a string (in quotes)",
+    "int_type": "write a whole number, without quotes or unit",
+    "int_from_float": "write a whole number, without quotes or unit",
+    "float_type": "write a number, without quotes or unit",
+    "bool_type": "write true or false",
+    "model_type": "write a mapping of fields",
+    "model_attributes_type": "write a mapping of fields",
+    "dict_type": "write a mapping of fields",
+    "tuple_type": "write a list",
+    "greater_than_equal": "write {ge} or more",
+    "greater_than": "write more than {gt}",
+    "less_than_equal": "write {le} or less",
+    "less_than": "write less than {lt}",
+}
+"""The fixes of Pydantic's types of errors, to be completed from an error's context."""
+
+
+def _fix(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """Return the fix of an error: for some types it depends on the field and its value."""
+    context = detail.get("ctx", {})
+    match detail["type"]:
         case "extra_forbidden":
-            return _unknown_field(loc, model)
-        case "literal_error":
-            return f"write one of {context['expected']}"
-        case "string_type":
-            if "resources" in loc:
-                number = isinstance(detail["input"], int | float)
-                return f'write a Kubernetes quantity in quotes: "{detail["input"]}"' if number else _QUANTITY_HINT
-            return "write a string (in quotes)"
-        case "int_type" | "int_from_float":
-            return "write a whole number, without quotes or unit"
+            return _fix_unknown_field(detail["loc"], model)
+        case "string_type" if "resources" in detail["loc"]:
+            return _fix_quantity(detail["input"])
         case "float_type" if _is_number(detail["input"]):
             return "YAML takes this for a text: write it with a point, as 2.0e-4 or 0.0002"
-        case "float_type":
-            return "write a number, without quotes or unit"
-        case "bool_type":
-            return "write true or false"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "write a mapping of fields"
-        case "tuple_type":
-            return "write a list"
-        case "greater_than_equal":
-            return f"write {context['ge']} or more"
-        case "greater_than":
-            return f"write more than {context['gt']}"
-        case "less_than_equal":
-            return f"write {context['le']} or less"
-        case "less_than":
-            return f"write less than {context['lt']}"
         case "string_pattern_mismatch":
-            pattern = context["pattern"]
-            return next(
-                (text for start, text in _PATTERNS.items() if pattern.startswith(start)), f"must match {pattern}"
-            )
+            return _fix_pattern(context["pattern"])
+        case kind if kind in _FIXES:
+            return _FIXES[kind].format(**context)
         case _:
             return detail["msg"][0].lower() + detail["msg"][1:]
 
 
+def _fix_quantity(value: Any) -> str:
+    """Return the fix of a quantity that is no string: itself in quotes, if it is a number."""
+    return f'write a Kubernetes quantity in quotes: "{value}"' if isinstance(value, int | float) else _QUANTITY_HINT
+
+
+def _fix_pattern(pattern: str) -> str:
+    """Return the meaning of a pattern that a string does not match."""
+    return next((text for start, text in _PATTERNS.items() if pattern.startswith(start)), f"must match {pattern}")
+
+
 def _is_number(text: Any) -> bool:
-    """Whether a text is a number to everybody but YAML, which wants a point in 2e-4."""
+    """Return whether a text is a number to everybody but YAML, which wants a point in 2e-4."""
     try:
         float(text)
     except (ValueError, TypeError):
@@ -156,20 +162,22 @@ def _is_number(text: Any) -> bool:
     return "e" in str(text).lower()
 
 
-def _unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+def _fix_unknown_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    """Return the fix of a field that the model does not have."""
     names = _field_names(loc[:-1], model)
-    return f"unknown field; {near(str(loc[-1]), names)}"
+    return f"unknown field; {suggest_name(str(loc[-1]), names)}"
 
 
-def near(name: str, known: Sequence[str]) -> str:
+def suggest_name(name: str, names: Sequence[str]) -> str:
     """Return the fix for an unknown name: a known name that is similar to it, or else the list of all."""
-    for candidate in difflib.get_close_matches(name, known, n=3, cutoff=_RELATED):
+    for candidate in difflib.get_close_matches(name, names, n=3, cutoff=_RELATED):
         if candidate[0] == name[:1] or difflib.SequenceMatcher(None, name, candidate).ratio() >= _CLOSE:
             return f"did you mean {candidate}?"
-    return f"known here: {', '.join(known)}"
+    return f"known here: {', '.join(names)}"
 
 
 def _field_names(loc: Sequence[int | str], model: type[BaseModel]) -> list[str]:
+    """Return the names of the fields at a location, as documents spell them; none if it holds no model."""
     current: Any = model
     for part in loc:
         field = next((f for f in current.model_fields.values() if f.alias == part), None)
@@ -181,9 +189,10 @@ def _field_names(loc: Sequence[int | str], model: type[BaseModel]) -> list[str]:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that an annotation names, such as those of ``tuple[Model, ...] | None``."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for argument in getattr(annotation, "__args__", ()) for found in _models_in(argument)]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
 
 
 def flatten(value: Any, path: str) -> dict[str, Any]:

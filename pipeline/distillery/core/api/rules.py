@@ -23,22 +23,26 @@ class Rule:
     path: str
     holds: Callable[[Spec], bool]
     cel: str
-    mend: str
+    fix: str
 
 
 def _is_folder(model: str) -> bool:
+    """Return whether a model is written as a folder."""
     return model.startswith(("/", "./", "../"))
 
 
-def _pinned(model: str, revision: str | None) -> bool:
+def _is_pinned(model: str, revision: str | None) -> bool:
+    """Return whether a repository has a revision, or a folder none."""
     return _is_folder(model) != (revision is not None)
 
 
-def _in_s3(spec: Spec) -> bool:
+def _stores_in_s3(spec: Spec) -> bool:
+    """Return whether artifacts are stored in S3."""
     return spec.storage.uri is not None and spec.storage.uri.startswith("s3://")
 
 
-def _steps(spec: Spec) -> tuple[CanaryStep, ...]:
+def _canary_steps(spec: Spec) -> tuple[CanaryStep, ...]:
+    """Return the steps of the canary; none if there is no canary."""
     return spec.serving.canary.steps if spec.serving.canary else ()
 
 
@@ -51,8 +55,8 @@ _PIN = (
 )
 
 
-def _abbreviations(option: str) -> str:
-    """An expression for an option of vLLM and what its parser takes for it: beginnings, and ``_`` for ``-``."""
+def _match_abbreviations(option: str) -> str:
+    """Return an expression for what vLLM's parser takes for an option: its beginnings, and ``_`` for ``-``."""
     expression = ""
     for letter in reversed(option[2:]):
         expression = f"({letter}{expression})?"
@@ -60,13 +64,13 @@ def _abbreviations(option: str) -> str:
 
 
 _RESERVED_OPTIONS = ("host", "port", "uds", "grpc-port", "api-key", "root-path", "middleware")
-_RESERVED_ARGUMENT = f"(?s)^--({'|'.join(map(_abbreviations, _RESERVED_OPTIONS))}|ssl[-_a-z]*|config)(=.*)?$"
+_RESERVED_ARGUMENT = f"(?s)^--({'|'.join(map(_match_abbreviations, _RESERVED_OPTIONS))}|ssl[-_a-z]*|config)(=.*)?$"
 """Arguments of vLLM, in the syntax of Python's re and of RE2, that decide where it listens and whom it answers."""
 
 RULES: tuple[Rule, ...] = (
     Rule(
         "spec.models.student.revision",
-        lambda s: _pinned(s.models.student.model, s.models.student.revision),
+        lambda s: _is_pinned(s.models.student.model, s.models.student.revision),
         f"self.models.student.model.matches('{_FOLDER}') != has(self.models.student.revision)",
         _PIN,
     ),
@@ -83,7 +87,7 @@ RULES: tuple[Rule, ...] = (
             or (
                 s.models.teacher.revision is None
                 if s.models.teacher.model is None
-                else _pinned(s.models.teacher.model, s.models.teacher.revision)
+                else _is_pinned(s.models.teacher.model, s.models.teacher.revision)
             )
         ),
         "!has(self.models.teacher) || (has(self.models.teacher.model)"
@@ -189,19 +193,19 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.serving.canary.steps",
-        lambda s: all((step.weight > 0) != step.shadow for step in _steps(s)),
+        lambda s: all((step.weight > 0) != step.shadow for step in _canary_steps(s)),
         "!has(self.serving.canary) || self.serving.canary.steps.all(s, (s.weight > 0) != s.shadow)",
         "give each step a weight from 1 to 99, or shadow: true, and not both",
     ),
     Rule(
         "spec.serving.canary.steps",
-        lambda s: all(earlier.weight <= later.weight for earlier, later in pairwise(_steps(s))),
+        lambda s: all(earlier.weight <= later.weight for earlier, later in pairwise(_canary_steps(s))),
         "!has(self.serving.canary) || self.serving.canary.steps.map(s, s.weight).isSorted()",
         "weights must not fall from step to step; steps with shadow: true come first",
     ),
     Rule(
         "spec.serving.canary.steps",
-        lambda s: all(step.progress_deadline_seconds >= step.min_duration_seconds for step in _steps(s)),
+        lambda s: all(step.progress_deadline_seconds >= step.min_duration_seconds for step in _canary_steps(s)),
         "!has(self.serving.canary) || "
         "self.serving.canary.steps.all(s, s.progressDeadlineSeconds >= s.minDurationSeconds)",
         "progressDeadlineSeconds (default: 3600) must be at least the step's minDurationSeconds",
@@ -215,13 +219,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.storage.endpointURL",
-        lambda s: s.storage.endpoint_url is None or _in_s3(s),
+        lambda s: s.storage.endpoint_url is None or _stores_in_s3(s),
         "!has(self.storage.endpointURL) || (has(self.storage.uri) && self.storage.uri.startsWith('s3://'))",
         "is for S3 only; give spec.storage.uri as s3://bucket/prefix, or leave it out",
     ),
     Rule(
         "spec.storage.credentialsSecretRef",
-        lambda s: s.storage.credentials_secret_ref is None or _in_s3(s),
+        lambda s: s.storage.credentials_secret_ref is None or _stores_in_s3(s),
         "!has(self.storage.credentialsSecretRef) || (has(self.storage.uri) && self.storage.uri.startsWith('s3://'))",
         "is for S3 only; give spec.storage.uri as s3://bucket/prefix, or leave it out",
     ),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from distillery.core.api.base import Name, Part
+from distillery.core.api.base import Name, SpecModel
 from distillery.core.api.spec.agent import Agent
 from distillery.core.api.spec.environment import Environment
 from distillery.core.api.spec.evaluation import Evaluation, Rounds
@@ -28,31 +28,32 @@ RETRY_ANNOTATION = f"{GROUP}/retry-requested"
 
 RUN_LABEL = f"{GROUP}/run"
 STAGE_LABEL = f"{GROUP}/stage"
-"""On what belongs to a run of a cluster, and to one of its stages: their names."""
+"""Labels of the objects of a run, and of one of its stages: their names."""
 
 RESERVED = ("-canary", "-database")
-"""How no run's name may end: what belongs to another run is named so, and the two would take it from each other."""
+"""The endings that no run's name may have: objects of other runs are named so."""
 
 
-def _free(name: str) -> str:
+def _check_name(name: str) -> str:
+    """Return a name that no object of another run can take."""
     if name.endswith(RESERVED):
         raise PydanticCustomError("reserved", "choose a name that does not end in " + " or ".join(RESERVED))
     return name
 
 
-class Metadata(Part):
+class Metadata(SpecModel):
     """The part of Kubernetes' object metadata that Distillery reads; the rest is accepted and left alone."""
 
-    model_config = Part.model_config | {"extra": "ignore"}
+    model_config = SpecModel.model_config | {"extra": "ignore"}
 
-    name: Annotated[Name, StringConstraints(max_length=40), AfterValidator(_free)]
+    name: Annotated[Name, StringConstraints(max_length=40), AfterValidator(_check_name)]
     """name is the name of the run. At most 40 characters leave room for the names derived from it."""
 
     namespace: Name = "default"
     """namespace is the namespace of the run. Runs of the same name in two namespaces are two runs."""
 
 
-class Spec(Part):
+class Spec(SpecModel):
     """spec is what a run does. All of it can change until a stage other than prepare has started. From then on the
     fields that decide what is learned are immutable. Other fields can change at any time. They are ``suspend``,
     ``ttlSecondsAfterFinished``, ``queueName``, ``podTemplate``, ``gpuPodTemplate``, ``stages`` and ``serving``. They
@@ -131,7 +132,7 @@ class Spec(Part):
     its database and its Service stay. Default: never. It has no effect without a cluster."""
 
 
-class DistillationRun(Part):
+class DistillationRun(SpecModel):
     """A run of the loop: play, learn from the failures, teach, train, judge, promote."""
 
     api_version: Literal["distillery.dev/v1alpha1"]

@@ -148,6 +148,6 @@ def check(name: str, folder: Path, files: Mapping[str, Mapping[str, Any]]) -> No
 
 def check_student(name: str, manifest: Mapping[str, Any], student: str) -> None:
     """Raise :class:`ArtifactError` unless an artifact holds the adapter that was asked for."""
-    held = manifest.get("student")
-    if student and held != student:
-        raise ArtifactError(f"artifact {name} holds a student with the digest {str(held)[:12]}, not {student[:12]}")
+    digest = manifest.get("student")
+    if student and digest != student:
+        raise ArtifactError(f"artifact {name} holds a student with the digest {str(digest)[:12]}, not {student[:12]}")

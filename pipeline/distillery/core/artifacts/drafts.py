@@ -81,6 +81,7 @@ class Drafts:
         ]
 
     def _remove_orphaned(self, lock: Path, idle_seconds: float) -> bool:
+        """Remove a lock and its draft if their owner died; return whether it did."""
         try:
             if idle_seconds and self._now() - lock.stat().st_mtime < idle_seconds:
                 return False
@@ -101,11 +102,12 @@ class Drafts:
             return False
 
     def _now(self) -> float:
-        """The time by the clock of the file system, which is that of the locks' times."""
+        """Return the time by the clock of the file system, which is that of the locks' times."""
         with tempfile.TemporaryFile(dir=self._root) as file:
             return os.fstat(file.fileno()).st_mtime
 
     def _beat(self) -> None:
+        """Touch the locks of this process's drafts, as long as there are any."""
         while not self._stop.wait(HEARTBEAT_SECONDS):
             for draft in list(self._held):
                 with contextlib.suppress(OSError):

@@ -118,6 +118,7 @@ class FolderStore:
 
 
 def _sync(path: Path) -> None:
+    """Write a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

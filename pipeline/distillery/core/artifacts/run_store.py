@@ -72,7 +72,7 @@ class RunStore:
         self._own.forget(name)
 
     def _find(self, name: str, student: str) -> tuple[Store, dict[str, Any]]:
-        """Which of the two stores has an artifact of this run, and its manifest."""
+        """Return the one of the two stores that has an artifact of this run, and its manifest."""
         try:
             manifest = self._own.manifest(name)
             if "run" in manifest:
@@ -91,6 +91,7 @@ class RunStore:
             return self._former, manifest
 
     def _check_run(self, name: str, manifest: Mapping[str, Any]) -> None:
+        """Raise :class:`ArtifactError` if another run wrote a manifest."""
         if manifest.get("run") != str(self._run):
             raise ArtifactError(
                 f"artifact {name} was written by the run {manifest.get('run')}, and this is {self._run}: "
@@ -98,7 +99,7 @@ class RunStore:
             )
 
     def _is_recorded(self, name: str, manifest: Mapping[str, Any], student: str) -> bool:
-        """Whether a manifest that names no run is one that this run wrote."""
+        """Return whether a manifest that names no run is one that this run wrote."""
         if "run" in manifest:
             return False
         return manifest == self._recorded.get(name) or bool(student and manifest.get("student") == student)

@@ -130,26 +130,27 @@ class S3Store:
     def keep(self, name: str, folder: Path) -> None:
         """Upload a folder's files. Each is replaced at once. Raises :class:`StoreUnavailable`."""
         with self._keeping:  # of two at once the later one has the newer files
-            self._keep(_work_of(name), folder)
+            self._upload_work(_name_work(name), folder)
 
-    def _keep(self, work: str, folder: Path) -> None:
+    def _upload_work(self, work: str, folder: Path) -> None:
+        """Upload a folder's files, except for hidden ones."""
         for path in sorted(folder.glob("[!.]*")):
-            held = folder / f".{path.name}.kept"  # the parts of an upload are read by name, and the name may move on
-            held.unlink(missing_ok=True)
-            self._try(work, lambda held=held, path=path: os.link(path, held))
+            link = folder / f".{path.name}.kept"  # the parts of an upload are read by name, and the name may move on
+            link.unlink(missing_ok=True)
+            self._try(work, lambda link=link, path=path: os.link(path, link))
             try:
                 self._transfer(
                     work,
                     {path.name: self._key(work, path.name)},
-                    lambda _, key, held=held: self._client.upload_file(str(held), self._bucket, key),
+                    lambda _, key, link=link: self._client.upload_file(str(link), self._bucket, key),
                 )
             finally:
-                held.unlink()
+                link.unlink()
 
     def restore(self, name: str, folder: Path) -> None:
         """Download what was kept, but for files that are here. Raises :class:`StoreUnavailable`."""
-        work = _work_of(name)
-        for key in self._kept(work):
+        work = _name_work(name)
+        for key in self._list_kept(work):
             path = folder / key.rsplit("/", 1)[1]
             if not path.exists():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -159,11 +160,12 @@ class S3Store:
 
     def forget(self, name: str) -> None:
         """Delete what was kept. Raises :class:`StoreUnavailable`."""
-        work = _work_of(name)
-        for key in self._kept(work):
+        work = _name_work(name)
+        for key in self._list_kept(work):
             self._try(work, lambda key=key: self._client.delete_object(Bucket=self._bucket, Key=key))
 
-    def _kept(self, work: str) -> list[str]:
+    def _list_kept(self, work: str) -> list[str]:
+        """Return the keys of the files that were kept."""
         prefix = self._key(work, "")
         answer = self._try(work, lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix))
         return [entry["Key"] for entry in answer.get("Contents", [])]
@@ -196,6 +198,7 @@ class S3Store:
             os.close(handle)
 
     def _download(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
+        """Download an artifact's files into a folder, and check them."""
         try:
             self._transfer(
                 name,
@@ -228,7 +231,7 @@ class S3Store:
         return True
 
     def _keys(self, name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
-        """The keys of an artifact's files. With digests in them, workers that publish at once never mix their files."""
+        """Return the keys of an artifact's files, by file."""
         by_digest = manifest.get("keys") == _BY_DIGEST
         return {
             file: self._key(name, f"{entry['sha256']}/{file}" if by_digest else file)
@@ -236,6 +239,7 @@ class S3Store:
         }
 
     def _key(self, name: str, file: str) -> str:
+        """Return the key of a file of an artifact."""
         return "/".join(part for part in (self._prefix, name) if part) + f"/{file}"
 
     def _transfer(self, name: str, keys: Mapping[str, str], move: Callable[[str, str], None]) -> None:
@@ -245,7 +249,7 @@ class S3Store:
                 pass
 
     def _try(self, name: str, work: Callable[[], T]) -> T:
-        """Whatever goes wrong with the server, or with the local disk, is one kind of error that names the artifact."""
+        """Call the server; turn its errors, and those of the local disk, into one that names the artifact."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -255,6 +259,7 @@ class S3Store:
             raise self._failure(name, error) from error
 
     def _failure(self, name: str, error: Exception) -> ArtifactError:
+        """Return the error of an artifact for an error of the server or of the local disk."""
         message = f"artifact {name} in s3://{self._bucket}/{self._prefix}: {error}"
         response: Mapping[str, Any] = getattr(error, "response", None) or {}
         code = response.get("Error", {}).get("Code")
@@ -265,6 +270,6 @@ class S3Store:
         return StoreUnavailable(message)
 
 
-def _work_of(name: str) -> str:
-    """What a stage's folder of work is called in the store; no stage has a name like it."""
+def _name_work(name: str) -> str:
+    """Return the name of a stage's folder of work in the store; no stage has a name like it."""
     return f".work/{name}"

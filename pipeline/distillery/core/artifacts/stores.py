@@ -1,4 +1,4 @@
-"""From a URI to a store."""
+"""The store at a URI."""
 
 from __future__ import annotations
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from distillery.core.api import DistillationRun, parse, without_defaults
 from distillery.core.api.spec.models import Endpoint
 from distillery.core.artifacts.identity import Identity
-from distillery.core.planner import Model, Stage, StageId
+from distillery.core.planner import Stage, StageId
 from distillery.core.planner.graph import artifact_of
 
 
 class Server(BaseModel):
-    """The OpenAI-compatible server that plays."""
+    """The OpenAI-compatible server whose model plays."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -47,7 +47,7 @@ class Server(BaseModel):
 
     @classmethod
     def of(cls, endpoint: Endpoint, *, field: str) -> Self:
-        """Return somebody else's server, named by a field of the specification."""
+        """Return the server of an endpoint, named by a field of the specification."""
         key = endpoint.api_key_secret_ref
         return cls(
             base_url=endpoint.base_url,
@@ -58,21 +58,16 @@ class Server(BaseModel):
         )
 
 
-def endpoint_field(player: Model) -> str:
-    """Return the field of the specification that names the endpoint of a player that has one."""
-    return f"spec.models.{'teacher' if player.kind == 'teacher' else 'student'}.endpoint"
-
-
 class StageConfig(BaseModel):
     """The document that a stage module reads."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_by_name=True, serialize_by_alias=True)
 
-    records_itself: bool = False
-    """The stage records its own status in the database: on Kubernetes the operator has no access to it."""
+    persist_status: bool = Field(default=False, alias="records_itself")  # images of older releases read this key
+    """The stage writes its own status to the database, to which the operator has no access on Kubernetes."""
 
     retry: str = ""
-    """The request to retry that the run answered last. What failed before it is not answered from memory."""
+    """The request to retry that the run answered last. Cached failures from before it are not reused."""
 
     document: dict[str, Any]
     """The DistillationRun, without the fields that have their defaults."""
@@ -84,7 +79,7 @@ class StageConfig(BaseModel):
     """The arms to play."""
 
     student: bool = False
-    """The player is a trained student, whose prompt holds worked examples only if they are kept."""
+    """The player is a trained student; its prompt has worked examples only if the specification keeps them."""
 
     dataset: tuple[str, bool, bool] | None = None
     """For training: learning arm, matched, filtered."""
@@ -93,7 +88,7 @@ class StageConfig(BaseModel):
     """For training: whether the student is also written as merged weights."""
 
     server: Server | None = None
-    """Who plays."""
+    """The server whose model plays."""
 
     identity: str
     """The run's :class:`distillery.core.artifacts.Identity`, which its artifacts name."""
@@ -108,7 +103,7 @@ class StageConfig(BaseModel):
     """A local folder for artifacts that come from elsewhere."""
 
     work: Path
-    """A folder of this stage's own, kept between attempts: checkpoints."""
+    """A folder of this stage alone that stays between attempts, for checkpoints."""
 
     outcome: Path
     """The file in which the stage leaves its result for the executor: :mod:`distillery.core.contracts.stage_result`."""
@@ -144,5 +139,5 @@ class StageConfig(BaseModel):
 
     @property
     def stage_id(self) -> StageId:
-        """The stage's name, taken apart."""
+        """The stage's name, parsed."""
         return StageId.parse(self.stage)

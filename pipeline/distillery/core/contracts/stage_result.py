@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery.core.planner import StageState
+from distillery.core.planner import StagePhase, StageState
 
 CONFIGURATION_ERROR = 78
 """The exit code of a stage that can't succeed until its configuration is fixed: EX_CONFIG of sysexits.h."""
@@ -26,13 +26,13 @@ _ARM_KEYS = ("n", "success", "ci")
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a result that is reported to the executor."""
-    told = {key: result[key] for key in _KEYS if key in result}
+    short = {key: result[key] for key in _KEYS if key in result}
     if "environment" in result:
-        told["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}
+        short["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}
     if "gate" in result:
-        told["gate"] = {key: _bounded(text) for key, text in result["gate"].items()}
-        told["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
-    return told
+        short["gate"] = {key: _bounded(text) for key, text in result["gate"].items()}
+        short["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
+    return short
 
 
 def write_success(path: Path, result: Mapping[str, Any]) -> None:
@@ -42,7 +42,7 @@ def write_success(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def _bounded(value: Any) -> Any:
-    """The value; of a text that is too long its beginning. Environments and servers write what they like."""
+    """Return the value, or the beginning of a text that is too long: environments and servers write any text."""
     while isinstance(value, str) and len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) > _MAX_TEXT:
         value = value[: len(value) * 9 // 10]
     return value
@@ -56,11 +56,13 @@ def write_failure(path: Path, message: str, *, permanent: bool) -> None:
 
 
 def read(text: str, *, attempt: int) -> StageState | None:
-    """Parse what a stage left as a result or a failure; None if it is neither."""
+    """Parse the result or the failure that a stage left; None if it is neither."""
     try:
-        left = json.loads(text)
-        if "result" in left:
-            return StageState("succeeded", attempt, result=left["result"])
-        return StageState("failed", attempt, permanent=bool(left["permanent"]), message=str(left["message"]))
+        document = json.loads(text)
+        if "result" in document:
+            return StageState(StagePhase.SUCCEEDED, attempt, result=document["result"])
+        return StageState(
+            StagePhase.FAILED, attempt, permanent=bool(document["permanent"]), message=str(document["message"])
+        )
     except (ValueError, KeyError, TypeError):
         return None

@@ -194,11 +194,12 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
     """
 
     def sid(kind: Kind, variant: str = "") -> StageId:
+        """Return the name of a stage of this round."""
         return StageId(number, kind, variant)
 
     arms = spec.evaluation.arms
     students = list(dict.fromkeys(s for arm in arms if (s := student_of(arm))))
-    learnt_from = {_STUDENTS[s].arm for s in students}
+    trained_on = {_STUDENTS[s].arm for s in students}
     teacher = player if spec.models.teacher is None else Model("teacher")
 
     rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), player, (OWN,))
@@ -207,7 +208,7 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
 
     plays = {OWN: rollout.id}
     for arm in (TEACHER, PLACEBO_TEACHER):
-        if arm in learnt_from:
+        if arm in trained_on:
             stage = Stage(sid(Kind.TEACH, "" if arm == TEACHER else "placebo"), (PREPARE, hints.id), teacher, (arm,))
             plays[arm] = stage.id
             stages.append(stage)

@@ -28,9 +28,9 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
-LONGEST_MESSAGE = 16 * 1024 * 1024  # bytes
-_CLOSING = 10.0  # seconds for a server to let go of a session
-_TASKS_A_REQUEST = 500
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+_CLOSE_SECONDS = 10.0  # seconds for a server to let go of a session
+_TASKS_PER_REQUEST = 500
 
 
 class ServerError(Exception):
@@ -61,7 +61,7 @@ class Server:
     """
 
     def __init__(self, url: str, *, patience: float, headers: Mapping[str, str] | None = None) -> None:
-        self._url = _with_scheme(url, {"ws": "http", "wss": "https"})
+        self._url = _replace_scheme(url, {"ws": "http", "wss": "https"})
         self._patience = patience
         self._headers = headers or {}
         handlers = [urllib.request.ProxyHandler({})] if _is_loopback(url) else []
@@ -69,11 +69,11 @@ class Server:
 
     def metadata(self) -> Mapping[str, Any]:
         """Return ``name`` and ``description``, among others."""
-        return _mapping(self._ask("/metadata"))
+        return _check_mapping(self._ask("/metadata"))
 
     def schema(self) -> Mapping[str, Any]:
         """Return the JSON schemas ``action`` and ``observation``, among others."""
-        return _mapping(self._ask("/schema"))
+        return _check_mapping(self._ask("/schema"))
 
     def splits(self) -> tuple[str, list[str]]:
         """Return the name that tasks are requested by, and the splits; both empty on a server without tasks."""
@@ -90,22 +90,22 @@ class Server:
         number = self._ask(f"/{name}/num_tasks", {"split": split})["num_tasks"]
         tasks: list[Any] = []
         while len(tasks) < number:
-            bounds = {"start": len(tasks), "stop": min(number, len(tasks) + _TASKS_A_REQUEST)}
-            some = self._ask(f"/{name}/task_range", {"split": split, **bounds})["tasks"]
-            if not some:
+            bounds = {"start": len(tasks), "stop": min(number, len(tasks) + _TASKS_PER_REQUEST)}
+            page = self._ask(f"/{name}/task_range", {"split": split, **bounds})["tasks"]
+            if not page:
                 raise ValueError(f"the server has {number} tasks in the split {split}, and shows {len(tasks)}")
-            tasks += some
+            tasks += page
         return tasks
 
     def _ask(self, path: str, body: Any = None) -> Any:
-        """Raises OSError where there is no answer, ServerError, ValueError."""
+        """Return the server's answer. Raises OSError without an answer, ServerError, ValueError."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, {"Content-Type": "application/json"})  # noqa: S310
         for name, value in self._headers.items():
             request.add_unredirected_header(name, value)
         try:
             with self._opener.open(request, timeout=self._patience) as response:
-                return json.loads(response.read(LONGEST_MESSAGE))
+                return json.loads(response.read(MAX_MESSAGE_BYTES))
         except urllib.error.HTTPError as error:
             raise ServerError(f"{path}: {error.reason}", error.code) from error
 
@@ -125,10 +125,10 @@ class Connection:
         self._stack = ExitStack()
         self._socket = self._stack.enter_context(
             connect(
-                _with_scheme(url, {"http": "ws", "https": "wss"}) + "/ws",
+                _replace_scheme(url, {"http": "ws", "https": "wss"}) + "/ws",
                 open_timeout=patience,
-                close_timeout=_CLOSING,
-                max_size=LONGEST_MESSAGE,
+                close_timeout=_CLOSE_SECONDS,
+                max_size=MAX_MESSAGE_BYTES,
                 additional_headers=dict(headers or {}),
                 **options,
             )
@@ -156,17 +156,17 @@ class Connection:
         """
         with suppress(ConnectionClosed, TimeoutError, ConcurrencyError):
             self._socket.send(json.dumps({"type": "close"}))
-            self._socket.recv(timeout=_CLOSING)
+            self._socket.recv(timeout=_CLOSE_SECONDS)
         self._stack.close()
 
     def _ask(self, message: Mapping[str, Any]) -> Result:
         with suppress(ConnectionClosed):  # a server without room says so before it closes
             self._socket.send(json.dumps(message))
-        answer = _mapping(json.loads(self._socket.recv(decode=True)))
-        data = _mapping(answer.get("data"))
+        answer = _check_mapping(json.loads(self._socket.recv(decode=True)))
+        data = _check_mapping(answer.get("data"))
         match answer.get("type"):
             case "observation":
-                return _result(data)
+                return _read_result(data)
             case "error":
                 problems = [str(problem.get("msg")) for problem in data.get("errors", ()) if isinstance(problem, dict)]
                 raise ServerError("; ".join([str(data.get("message")), *problems]), str(data.get("code")))
@@ -181,7 +181,7 @@ def is_gone(error: ConnectionClosed) -> bool:
     return error.sent is None or error.sent.code == CloseCode.INTERNAL_ERROR  # no answer to a ping
 
 
-def _result(data: Mapping[str, Any]) -> Result:
+def _read_result(data: Mapping[str, Any]) -> Result:
     observation, reward, done = data.get("observation"), data.get("reward"), data.get("done")
     if isinstance(reward, bool):
         reward = float(reward)
@@ -194,19 +194,19 @@ def _result(data: Mapping[str, Any]) -> Result:
     return Result(observation, reward, done)
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def _check_mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"the server answered with {value!r:.200}, not with an object")
     return value
 
 
-def _with_scheme(url: str, schemes: Mapping[str, str]) -> str:
+def _replace_scheme(url: str, schemes: Mapping[str, str]) -> str:
     parts = urlsplit(url)
     return urlunsplit((schemes.get(parts.scheme, parts.scheme), parts.netloc, parts.path.rstrip("/"), "", ""))
 
 
 def _is_loopback(url: str) -> bool:
-    """A server on this machine is not asked for through a proxy."""
+    """Return whether a server is on this machine, where no proxy is used."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

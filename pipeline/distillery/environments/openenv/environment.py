@@ -26,7 +26,7 @@ from distillery.environments.openenv.options import Options
 _FILE = "openenv.json"
 _PATIENCE = 30.0
 """Seconds for a connection, and for what a server says of itself: less than a step may take."""
-_TOKEN_MEND = "; name the token that it takes in spec.environment.tokenSecretRef"  # noqa: S105
+_TOKEN_FIX = "; name the token that it takes in spec.environment.tokenSecretRef"  # noqa: S105
 _SEEDS_APART = 1_000_000
 """The first seed of every split but ``train``, on servers without tasks of their own."""
 
@@ -91,26 +91,26 @@ class OpenEnv:
         try:
             metadata, schema = server.metadata(), server.schema()
             name, splits = server.splits()
-            action = self._options.action or _only_text(schema["action"])
-            text = self._options.text or _only_text(schema["observation"])
+            action = self._options.action or _find_only_text(schema["action"])
+            text = self._options.text or _find_only_text(schema["observation"])
             prepared = {
                 "server": " ".join(str(metadata[key]) for key in ("name", "version") if metadata.get(key)),
                 "description": str(metadata.get("description") or ""),
                 "action": action,
                 "text": text,
-                "schema": _essential(schema["action"]),
+                "schema": _reduce_schema(schema["action"]),
                 "splits": splits,
             }
             if splits:
                 tasks = {
-                    split: self._described(split, server.tasks(name, split)) for split in wanted if split in splits
+                    split: self._describe_tasks(split, server.tasks(name, split)) for split in wanted if split in splits
                 }
             else:
-                tasks = self._seeded(wanted, text, report)
+                tasks = self._seed_tasks(wanted, text, report)
         except (OSError, InvalidHandshake, ServerError, LookupError, TypeError, ValueError) as error:
-            mend = _TOKEN_MEND if _wants_token(error) else ""
+            fix = _TOKEN_FIX if _wants_token(error) else ""
             raise EnvironmentConfigurationError(
-                f"the server at {self._options.url} can't be used: {type(error).__name__}: {error}{mend}"
+                f"the server at {self._options.url} can't be used: {type(error).__name__}: {error}{fix}"
             ) from error
         prepared["tasks"] = {split: [asdict(task) for task in some] for split, some in tasks.items()}
         self._file.write_text(json.dumps(prepared), encoding="utf-8")
@@ -120,8 +120,8 @@ class OpenEnv:
         """Return the server's tasks of a split, or the seeds that :meth:`prepare` was to have."""
         tasks = self._prepared["tasks"]
         if split not in tasks:
-            known = ", ".join(self._prepared["splits"] or tasks)
-            raise EnvironmentConfigurationError(f"there is no split {split!r} of {self.source}; there are {known}")
+            splits = ", ".join(self._prepared["splits"] or tasks)
+            raise EnvironmentConfigurationError(f"there is no split {split!r} of {self.source}; there are {splits}")
         return [Task(**task) for task in tasks[split]]
 
     def load(self) -> None:
@@ -153,26 +153,26 @@ class OpenEnv:
         except FileNotFoundError as error:
             raise EnvironmentConfigurationError(f"there is no {self._file}: run prepare first") from error
 
-    def _described(self, split: str, specs: Sequence[Any]) -> list[Task]:
+    def _describe_tasks(self, split: str, specs: Sequence[Any]) -> list[Task]:
         options = self._options
 
         def task(index: int, spec: Any) -> Task:
             goal = spec if isinstance(spec, str) else json.dumps(spec, ensure_ascii=False, sort_keys=True)
             if options.goal:
-                goal = _field(spec, options.goal, "goal")
-            category = _field(spec, options.category, "category") if options.category else ""
+                goal = _read_field(spec, options.goal, "goal")
+            category = _read_field(spec, options.category, "category") if options.category else ""
             return Task(f"{split}/{index}", split, category, goal.rstrip("."))
 
         return [task(index, spec) for index, spec in enumerate(specs)]
 
-    def _seeded(self, wanted: Mapping[str, int], text: str, report: Report) -> dict[str, list[Task]]:
+    def _seed_tasks(self, wanted: Mapping[str, int], text: str, report: Report) -> dict[str, list[Task]]:
         total, tasks = sum(wanted.values()), dict[str, list[Task]]()
         for split, number in wanted.items():
             first = 0 if split == "train" else _SEEDS_APART
             tasks[split] = []
             for seed in range(first, first + number):
-                opening = self._opening(seed, text)
-                if seed == first and self._opening(seed, text) != opening:
+                opening = self._read_opening(seed, text)
+                if seed == first and self._read_opening(seed, text) != opening:
                     raise ValueError(
                         f"reset(seed={seed}) led to two different openings: arms are compared on the same tasks, so "
                         "that the environment has to take the seed, and to draw nothing without it"
@@ -181,10 +181,10 @@ class OpenEnv:
                 report(sum(map(len, tasks.values())), total)
         return tasks
 
-    def _opening(self, seed: int, text: str) -> str:
+    def _read_opening(self, seed: int, text: str) -> str:
         connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
         try:
-            return _text_of(connection.reset({"seed": seed}), text, required=bool(self._options.text))
+            return _read_text(connection.reset({"seed": seed}), text, required=bool(self._options.text))
         finally:
             connection.close()
 
@@ -209,8 +209,8 @@ class OpenEnvSession:
         self._parameters = {"seed": int(seed)} if seed != index else {"split": task.split, "index": int(index)}
         self._connection: Connection | None = None
         self._closed = False
-        self._earned = 0.0
-        self._rewarded = False
+        self._total_reward = 0.0
+        self._has_reward = False
 
     def reset(self) -> Observation:
         """Start over, in a new session.
@@ -220,9 +220,9 @@ class OpenEnvSession:
             EnvironmentConfigurationError: it wants another token.
         """
         self._disconnect()
-        self._earned = 0.0
-        self._rewarded = False
-        return self._observation(self._begin())
+        self._total_reward = 0.0
+        self._has_reward = False
+        return self._to_observation(self._connect())
 
     def step(self, action: str) -> Observation:
         """Carry out one action; one that the server's schema doesn't allow is refused and changes nothing.
@@ -239,16 +239,16 @@ class OpenEnvSession:
             except ValueError:
                 fields = None
             if not isinstance(fields, dict):
-                return self._refusal("a command is a JSON object")
+                return self._refuse("a command is a JSON object")
         try:
-            return self._observation(self._connection.step(fields))
+            return self._to_observation(self._connection.step(fields))
         except ServerError as error:
             if error.code == "VALIDATION_ERROR":
-                return self._refusal(error.message)
+                return self._refuse(error.message)
             raise
         except ConnectionClosed as error:
             if is_gone(error):
-                raise EnvironmentAway(f"the server at {self._options.url} went away: {_told(error)}") from error
+                raise EnvironmentAway(f"the server at {self._options.url} went away: {_format_error(error)}") from error
             raise
 
     def close(self) -> None:
@@ -261,7 +261,7 @@ class OpenEnvSession:
             connection, self._connection = self._connection, None
             connection.close()
 
-    def _begin(self) -> Result:
+    def _connect(self) -> Result:
         fix = ""
         try:
             connection = Connection(self._options.url, patience=_PATIENCE, headers=self._options.headers())
@@ -281,18 +281,20 @@ class OpenEnvSession:
         except (OSError, InvalidHandshake) as error:
             if _wants_token(error):
                 raise EnvironmentConfigurationError(
-                    f"the server at {self._options.url} took no episode: {error}{_TOKEN_MEND}"
+                    f"the server at {self._options.url} took no episode: {error}{_TOKEN_FIX}"
                 ) from error
             problem = error
-        raise EnvironmentAway(f"the server at {self._options.url} took no episode: {_told(problem)}{fix}") from problem
+        raise EnvironmentAway(
+            f"the server at {self._options.url} took no episode: {_format_error(problem)}{fix}"
+        ) from problem
 
-    def _observation(self, result: Result) -> Observation:
+    def _to_observation(self, result: Result) -> Observation:
         if result.reward is not None:
-            self._earned = result.reward + (self._earned if self._options.reward == "sum" else 0.0)
-            self._rewarded = True
+            self._total_reward = result.reward + (self._total_reward if self._options.reward == "sum" else 0.0)
+            self._has_reward = True
         score = self._score
         return Observation(
-            _text_of(result, self._text, required=bool(self._options.text)),
+            _read_text(result, self._text, required=bool(self._options.text)),
             score=score,
             done=result.done,
             success=result.done and score >= self._options.success,
@@ -300,20 +302,20 @@ class OpenEnvSession:
 
     @property
     def _score(self) -> float:
-        """What was earned as a share of the best; not checked here, for everybody's scores are."""
-        if not self._rewarded:
+        """The reward as a share of the best one."""
+        if not self._has_reward:
             return 0.0
         worst, best = self._options.rewards
-        score = (self._earned - worst) / (best - worst)
+        score = (self._total_reward - worst) / (best - worst)
         if not 0 <= score <= 1:
-            raise ValueError(f"the reward is {self._earned:g}, and the option rewards says {worst:g} to {best:g}")
+            raise ValueError(f"the reward is {self._total_reward:g}, and the option rewards says {worst:g} to {best:g}")
         return score
 
-    def _refusal(self, why: str) -> Observation:
+    def _refuse(self, why: str) -> Observation:
         return Observation(f"This is no valid action: {why}", score=self._score, valid=False)
 
 
-def _told(error: Exception) -> str:
+def _format_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
@@ -322,7 +324,7 @@ def _wants_token(error: Exception) -> bool:
     return code in (401, 403)
 
 
-def _text_of(result: Result, field: str, *, required: bool) -> str:
+def _read_text(result: Result, field: str, *, required: bool) -> str:
     value = result.observation.get(field)
     if isinstance(value, str):
         return value
@@ -332,14 +334,14 @@ def _text_of(result: Result, field: str, *, required: bool) -> str:
     return json.dumps(rest, ensure_ascii=False)
 
 
-def _only_text(schema: Mapping[str, Any]) -> str:
-    """The one text field of an action or an observation that has no other fields; else empty."""
-    names = _essential(schema)["properties"]
+def _find_only_text(schema: Mapping[str, Any]) -> str:
+    """Return the one text field of an action or an observation that has no other fields; else an empty text."""
+    names = _reduce_schema(schema)["properties"]
     return next(iter(names)) if [field.get("type") for field in names.values()] == ["string"] else ""
 
 
-def _essential(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A schema without what all actions and observations have, and without titles."""
+def _reduce_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without titles and without what all actions and observations have."""
     common = ("metadata", "reward", "done")
     properties = {
         name: {key: value for key, value in field.items() if key != "title"}
@@ -350,7 +352,7 @@ def _essential(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"properties": properties, **kept}
 
 
-def _field(spec: Any, name: str, option: str) -> str:
+def _read_field(spec: Any, name: str, option: str) -> str:
     value = spec.get(name) if isinstance(spec, dict) else None
     if not isinstance(value, str | int):
         raise ValueError(f"a task has no field {name} (option {option}); it is {spec!r:.200}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,36 +53,7 @@ class Options:
         check_names("openenv", options, [field.name for field in fields(cls)])
         if "url" not in options:
             raise EnvironmentConfigurationError("openenv needs the option url, such as http://127.0.0.1:8000")
-        values = dict(options)
-        for name, value in options.items():
-            match name:
-                case "url":
-                    _check_url(value)
-                case "verbs":
-                    if not isinstance(value, list) or not all(isinstance(verb, str) and verb for verb in value):
-                        raise _wrong(name, "a list of words", value)
-                    values[name] = tuple(value)
-                case "reward":
-                    if value not in ("last", "sum"):
-                        raise _wrong(name, "last or sum", value)
-                case "rewards":
-                    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
-                        raise _wrong(name, "a list of two numbers, the worst and the best", value)
-                    if value[0] >= value[1]:
-                        raise _wrong(name, "the worst reward and then the best", value)
-                    values[name] = (float(value[0]), float(value[1]))
-                case "success":
-                    if not _is_number(value) or not 0 < value <= 1:
-                        raise _wrong(name, "a number above 0, and 1 at most", value)
-                case "tokenSecretRef":
-                    if not isinstance(value, dict) or value.keys() != {"name", "key"}:
-                        raise EnvironmentConfigurationError(
-                            "openenv's option tokenSecretRef is given by spec.environment.tokenSecretRef"
-                        )
-                    values[name] = (str(value["name"]), str(value["key"]))
-                case _:
-                    if not isinstance(value, str):
-                        raise _wrong(name, "a text", value)
+        values = {name: _READERS.get(name, _read_text)(name, value) for name, value in options.items()}
         return cls(**values)
 
     def headers(self) -> dict[str, str]:
@@ -105,21 +76,71 @@ class Options:
         return {"Authorization": f"Bearer {token}"}
 
 
-def _check_url(url: Any) -> None:
+def _read_text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong(name, "a text", value)
+    return value
+
+
+def _read_url(name: str, value: Any) -> str:
     try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
     except (ValueError, AttributeError, TypeError):
-        parts, right = None, False
-    if not right:
-        raise _wrong("url", "a server's, such as http://127.0.0.1:8000", url)
+        parts, valid = None, False
+    if not valid:
+        raise _wrong(name, "a server's, such as http://127.0.0.1:8000", value)
     if parts and (parts.username or parts.password):
         raise EnvironmentConfigurationError("openenv's option url holds a password, and options are not kept secret")
+    return value
+
+
+def _read_verbs(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(verb, str) and verb for verb in value):
+        raise _wrong(name, "a list of words", value)
+    return tuple(value)
+
+
+def _read_reward(name: str, value: Any) -> str:
+    if value not in ("last", "sum"):
+        raise _wrong(name, "last or sum", value)
+    return value
+
+
+def _read_rewards(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
+        raise _wrong(name, "a list of two numbers, the worst and the best", value)
+    if value[0] >= value[1]:
+        raise _wrong(name, "the worst reward and then the best", value)
+    return float(value[0]), float(value[1])
+
+
+def _read_success(name: str, value: Any) -> float:
+    if not _is_number(value) or not 0 < value <= 1:
+        raise _wrong(name, "a number above 0, and 1 at most", value)
+    return value
+
+
+def _read_secret_reference(name: str, value: Any) -> tuple[str, str]:
+    if not isinstance(value, dict) or value.keys() != {"name", "key"}:
+        raise EnvironmentConfigurationError(f"openenv's option {name} is given by spec.environment.tokenSecretRef")
+    return str(value["name"]), str(value["key"])
+
+
+_READERS: Mapping[str, Callable[[str, Any], Any]] = {
+    "url": _read_url,
+    "verbs": _read_verbs,
+    "reward": _read_reward,
+    "rewards": _read_rewards,
+    "success": _read_success,
+    "tokenSecretRef": _read_secret_reference,
+}
+"""The checks of single options, which return their values; all others are texts."""
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _wrong(name: str, right: str, value: Any) -> EnvironmentConfigurationError:
-    return EnvironmentConfigurationError(f"openenv's option {name} is {right}, not {value!r}")
+def _wrong(name: str, expected: str, value: Any) -> EnvironmentConfigurationError:
+    return EnvironmentConfigurationError(f"openenv's option {name} is {expected}, not {value!r}")

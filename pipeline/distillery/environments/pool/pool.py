@@ -1,6 +1,7 @@
 """A pool of worker processes that plays many sessions at once, for a driver that runs in one asyncio loop.
 
-    async with EnvironmentPool("alfworld", options, folder, processes=4, step_timeout=60) as pool:
+    config = EnvironmentConfig("alfworld", options, folder)
+    async with EnvironmentPool(config, processes=4, step_timeout=60) as pool:
         session, observation = await pool.open(task)
         observation = await session.step("go to desk 1")
         await session.close()
@@ -21,7 +22,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -36,38 +37,48 @@ from distillery.environments.pool.waiting import WaitingRoom
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class EnvironmentConfig:
+    """The plain data from which each worker process builds the environment.
+
+    Attributes:
+        name: the name under which the environment is registered.
+        options: ``spec.environment.options``.
+        folder: the folder with the files that its ``prepare`` wrote.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    folder: Path
+
+    def to_request(self) -> dict[str, Any]:
+        """Return the first request to a worker process."""
+        return {"environment": self.name, "options": dict(self.options), "folder": str(self.folder)}
+
+
 class EnvironmentPool:
     """Worker processes of one environment. An async context manager: enter it to start them, leave it to end them."""
 
     def __init__(
-        self,
-        name: str,
-        options: Mapping[str, Any],
-        folder: Path,
-        *,
-        processes: int,
-        step_timeout: float,
-        patience: float = 1800.0,
+        self, config: EnvironmentConfig, *, processes: int, step_timeout: float, patience: float = 1800.0
     ) -> None:
         """Describe the pool.
 
         Args:
-            name: under which the environment is registered.
-            options: the environment's, as plain data.
-            folder: the environment's.
-            processes: how many workers.
+            config: the environment.
+            processes: the number of workers.
             step_timeout: seconds for one step, and for opening a session.
             patience: seconds to wait for a server that is away or full, while it answers to no session.
         """
-        build = {"environment": name, "options": dict(options), "folder": str(folder)}
-        self._places = [_Place(partial(WorkerProcess.start, build, step_timeout)) for _ in range(processes)]
+        start = partial(WorkerProcess.start, config.to_request(), step_timeout)
+        self._slots = [_WorkerSlot(start) for _ in range(processes)]
         self._numbers = itertools.count()
-        self._room = WaitingRoom(patience)
+        self._waiting_room = WaitingRoom(patience)
 
     @property
     def waiting(self) -> bool:
         """True if sessions wait for a server now."""
-        return self._room.waiting > 0
+        return self._waiting_room.waiting > 0
 
     async def __aenter__(self) -> Self:
         """Start the workers.
@@ -77,7 +88,7 @@ class EnvironmentPool:
             EnvironmentFailure: it can't be built for another reason.
         """
         try:
-            results = await asyncio.gather(*(place.process() for place in self._places), return_exceptions=True)
+            results = await asyncio.gather(*(slot.get_process() for slot in self._slots), return_exceptions=True)
             for error in results:
                 if isinstance(error, BaseException):
                     raise error
@@ -99,15 +110,15 @@ class EnvironmentPool:
             EnvironmentFailure: this session can't be opened.
             EnvironmentConfigurationError: none can.
         """
-        session = PooledSession(min(self._places, key=lambda place: place.load), next(self._numbers), self._room)
+        session = PooledSession(min(self._slots, key=lambda slot: slot.load), next(self._numbers), self._waiting_room)
         return session, await session._ask({"open": session._number, "task": asdict(task)})
 
     async def _stop(self) -> None:
-        await asyncio.gather(*(place.stop() for place in self._places))
+        await asyncio.gather(*(slot.stop() for slot in self._slots))
 
 
-class _Place:
-    """Where there is one process at a time, and ``load`` sessions."""
+class _WorkerSlot:
+    """A slot for one process at a time, with ``load`` sessions."""
 
     def __init__(self, start: Callable[[], Awaitable[WorkerProcess]]) -> None:
         self.load = 0
@@ -115,8 +126,8 @@ class _Place:
         self._lock = asyncio.Lock()
         self._process: WorkerProcess | None = None
 
-    async def process(self) -> WorkerProcess:
-        """The process that is here, a new one if it ended."""
+    async def get_process(self) -> WorkerProcess:
+        """Return the process of this slot, a new one if it ended."""
         async with self._lock:
             if self._process is None or not self._process.alive:
                 await self._clear()
@@ -137,17 +148,17 @@ class _Place:
 class PooledSession:
     """A session in a worker process, from :meth:`EnvironmentPool.open`. Its steps must follow one another."""
 
-    def __init__(self, place: _Place, number: int, room: WaitingRoom) -> None:
-        """Take a place."""
-        self._place = place
-        self._room = room
+    def __init__(self, slot: _WorkerSlot, number: int, waiting_room: WaitingRoom) -> None:
+        """Take up a slot."""
+        self._slot = slot
+        self._waiting_room = waiting_room
         self._number = number
         self._process: WorkerProcess | None = None
-        """That has played what was played."""
+        """The process in which the requests so far were played."""
         self._played: list[tuple[Mapping[str, Any], str]] = []
         """The requests so far, each with the text that answered it."""
         self._open = True
-        place.load += 1
+        slot.load += 1
 
     async def step(self, action: str) -> Observation:
         """Carry out one action.
@@ -161,7 +172,7 @@ class PooledSession:
         """Free what the session holds. Harmless for one that is lost or closed."""
         if not self._open:
             return
-        self._leave()
+        self._release()
         if self._process:
             try:
                 await self._process.ask({"close": self._number})
@@ -169,7 +180,7 @@ class PooledSession:
                 pass  # and all it held
             except EnvironmentFailure as failure:
                 _log.warning("a session failed when it was closed: %s", failure)
-        self._room.leave()
+        self._waiting_room.mark_left()
 
     async def _ask(self, request: Mapping[str, Any]) -> Observation:
         if not self._open:
@@ -178,7 +189,7 @@ class PooledSession:
         try:
             while True:  # the process is lost at most once to each of the sessions that share it
                 try:
-                    observation = await self._observe(await self._restored(), request)
+                    observation = await self._observe(await self._restore_process(), request)
                     break
                 except ProcessLost:
                     continue
@@ -187,18 +198,18 @@ class PooledSession:
                         raise EnvironmentFailure(f"lost twice at one step: {error}") from error
                     lost, self._process = True, None  # played again, once the server is back
         except Exception:
-            self._leave()
+            self._release()
             raise
-        self._room.alive()
+        self._waiting_room.mark_alive()
         self._played.append((request, observation.text))
         return observation
 
-    async def _restored(self) -> WorkerProcess:
-        """The process, in which the session was played again if it was lost with another one."""
+    async def _restore_process(self) -> WorkerProcess:
+        """Return the process, after playing the session again if it was lost with another one."""
         process = self._process
         if process and process.alive:
             return process
-        self._process = process = await self._place.process()
+        self._process = process = await self._slot.get_process()
         for request, text in self._played:
             again = (await self._observe(process, request)).text
             if again != text:
@@ -213,9 +224,9 @@ class PooledSession:
         async def ask() -> Observation:
             return wire.decode((await process.ask(request))["observation"])
 
-        return await (self._room.enter(ask) if "open" in request else ask())
+        return await (self._waiting_room.enter(ask) if "open" in request else ask())
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         if self._open:
             self._open = False
-            self._place.load -= 1
+            self._slot.load -= 1

@@ -1,4 +1,4 @@
-"""One worker process as the pool sees it: started, asked, ended."""
+"""One worker process as the pool sees it: it is started, asked and ended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from distillery.environments.base import EnvironmentAway, EnvironmentConfigurationError
 
-_START_LIMIT = 120.0  # seconds until a new process has imported and built the environment
-_STOP_LIMIT = 5.0  # seconds for a process to end by itself when its input does
-_LONGEST_ANSWER = 16 * 1024 * 1024  # bytes
+_START_SECONDS = 120.0  # seconds until a new process has imported and built the environment
+_STOP_SECONDS = 5.0  # seconds for a process to end by itself when its input does
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class EnvironmentFailure(Exception):
@@ -36,8 +36,8 @@ _KINDS: Mapping[str, type[Exception]] = {
 
 
 @dataclass
-class _Asked:
-    """A request that is not answered.
+class _PendingRequest:
+    """A request without an answer so far.
 
     Attributes:
         answered: set with the answer.
@@ -58,7 +58,7 @@ class _Asked:
             self.answered.set_result(answer)
 
     def fail(self, error: Exception) -> None:
-        """Pass on that there is none."""
+        """Pass an error on in its place."""
         self._stop_clock()
         if not self.answered.done():
             self.answered.set_exception(error)
@@ -69,7 +69,7 @@ class _Asked:
 
 
 class WorkerProcess:
-    """A running process, from :meth:`start`. It works on one request after the other, in the order they were asked in.
+    """A running process, from :meth:`start`. It works on one request after the other, in their order.
 
     A busy loop passes it many requests at once. The clock of a request runs from when the one before it was answered.
     Whatever keeps the process from answering one ends the process.
@@ -88,10 +88,10 @@ class WorkerProcess:
         self._loop = asyncio.get_running_loop()
         self._concurrent = False
         self._numbers = itertools.count()
-        self._asked: dict[int, _Asked] = {}
-        """Requests that are not answered, by number; unless it is concurrent, the process works on the first."""
+        self._pending: dict[int, _PendingRequest] = {}
+        """Requests without an answer, by number; unless it is concurrent, the process works on the first."""
         self._unsent: list[str] = []
-        """Those of this turn of the loop, which are written together."""
+        """Requests of this turn of the loop, which are written together."""
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -110,16 +110,16 @@ class WorkerProcess:
             EnvironmentFailure: it can't be built for another reason.
         """
         command = (sys.executable, "-m", "distillery.environments.pool.worker")
-        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_LONGEST_ANSWER)
-        made = cls(process, step_limit)
+        process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=_MAX_ANSWER_BYTES)
+        worker = cls(process, step_limit)
         try:
-            answer = await made.ask(build, limit=_START_LIMIT)
-            made._concurrent = answer["concurrent"]
+            answer = await worker.ask(build, limit=_START_SECONDS)
+            worker._concurrent = answer["concurrent"]
         except BaseException:
-            made._lose()
-            await made.stop()
+            worker._end()
+            await worker.stop()
             raise
-        return made
+        return worker
 
     @property
     def alive(self) -> bool:
@@ -137,24 +137,24 @@ class WorkerProcess:
         """
         if self._ended:
             raise ProcessLost
-        number = self._post(request)
-        asked = _Asked(
+        number = self._queue(request)
+        pending = _PendingRequest(
             self._loop.create_future(),
             self._step_limit if limit is None else limit,
             request.get("open", request.get("step")),
         )
-        self._asked[number] = asked
+        self._pending[number] = pending
         if self._concurrent:
-            asked.timer = self._loop.call_later(asked.limit, self._give_up, number)
-        elif len(self._asked) == 1:
+            pending.timer = self._loop.call_later(pending.limit, self._give_up, number)
+        elif len(self._pending) == 1:
             self._set_clock()
         try:
-            answer = await asked.answered
+            answer = await pending.answered
         except asyncio.CancelledError:
             if self._concurrent:
                 self._give_up(number)
             else:
-                self._lose()  # it may hang, and would answer a question that nobody asks any more
+                self._end()  # it may hang, and would answer a question that nobody asks any more
             raise
         if "error" in answer:
             raise _KINDS[answer["kind"]](answer["error"])
@@ -163,13 +163,13 @@ class WorkerProcess:
     async def stop(self) -> None:
         """End the process by ending its input, or else by force."""
         self._input.close()
-        await asyncio.wait([self._reading], timeout=_STOP_LIMIT)
-        self._lose()
+        await asyncio.wait([self._reading], timeout=_STOP_SECONDS)
+        self._end()
         await self._wait()
         self._reading.cancel()  # where a child of the process still holds its output
 
-    def _post(self, request: Mapping[str, Any]) -> int:
-        """Write a request at the end of this turn of the loop; its number."""
+    def _queue(self, request: Mapping[str, Any]) -> int:
+        """Write a request at the end of this turn of the loop, and return its number."""
         number = next(self._numbers)
         if not self._unsent:
             self._loop.call_soon(self._send)
@@ -178,12 +178,12 @@ class WorkerProcess:
 
     def _give_up(self, number: int) -> None:
         """Wait no longer for an answer of a concurrent process, and close the session of the request."""
-        asked = self._asked.pop(number, None)
-        if asked is None or self._ended:
+        pending = self._pending.pop(number, None)
+        if pending is None or self._ended:
             return
-        asked.fail(EnvironmentFailure(f"no answer within {asked.limit:g} s"))
-        if asked.session is not None:
-            self._post({"close": asked.session})
+        pending.fail(EnvironmentFailure(f"no answer within {pending.limit:g} s"))
+        if pending.session is not None:
+            self._queue({"close": pending.session})
 
     def _send(self) -> None:
         lines = "".join(f"{request}\n" for request in self._unsent)
@@ -198,58 +198,58 @@ class WorkerProcess:
                 answer: Any = json.loads(line)
                 if not isinstance(answer, dict) or not isinstance(answer.get("request"), int):
                     raise ValueError("not an answer")
-                if not self._concurrent and answer["request"] != next(iter(self._asked), None):
+                if not self._concurrent and answer["request"] != next(iter(self._pending), None):
                     raise ValueError("not an answer to what was asked")
-                asked = self._asked.pop(answer["request"], None)
-                if not self._concurrent and self._asked:
+                pending = self._pending.pop(answer["request"], None)
+                if not self._concurrent and self._pending:
                     self._set_clock()
-                if asked is not None:  # else nobody waits for it any more
-                    asked.finish(answer)
+                if pending is not None:  # else nobody waits for it any more
+                    pending.finish(answer)
             self._ended = True
-            reason = f"the worker process died: {await self._cause()}"
+            reason = f"the worker process died: {await self._find_cause()}"
         except ValueError as error:  # of the JSON, or of a line that is too long
             reason = f"the worker process answered with garbage: {error}"
-        self._lose(reason)
+        self._end(reason)
         await self._wait()
 
     def _set_clock(self) -> None:
-        """The first of the requests that were asked is worked on from now on."""
+        """Start the clock of the first pending request, which the process works on from now on."""
         self._due = self._loop.time() + self._first.limit
         if self._timer is None or self._timer.when() > self._due:
-            self._look_when_due()
+            self._schedule_check()
 
-    def _look_when_due(self) -> None:
+    def _schedule_check(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._due, self._look)
+        self._timer = self._loop.call_at(self._due, self._check_due)
 
-    def _look(self) -> None:
-        """End the process if it is late."""
+    def _check_due(self) -> None:
+        """End the process if it is late with an answer."""
         self._timer = None
-        if self._asked and self._loop.time() < self._due:  # others were answered since the timer was set
-            self._look_when_due()
-        elif self._asked:
-            self._lose(f"no answer within {self._first.limit:g} s; the worker process was ended")
+        if self._pending and self._loop.time() < self._due:  # others were answered since the timer was set
+            self._schedule_check()
+        elif self._pending:
+            self._end(f"no answer within {self._first.limit:g} s; the worker process was ended")
 
     @property
-    def _first(self) -> _Asked:
-        return next(iter(self._asked.values()))
+    def _first(self) -> _PendingRequest:
+        return next(iter(self._pending.values()))
 
-    def _lose(self, reason: str = "") -> None:
-        """End the process, and tell everyone who waits for it; those it worked for, if there is a reason, with it."""
+    def _end(self, reason: str = "") -> None:
+        """End the process and fail its pending requests, those that it worked on for the given reason."""
         self._ended = True
         if self._timer:
             self._timer.cancel()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        asked = list(self._asked.values())
-        self._asked.clear()
-        blamed = 0 if not reason else len(asked) if self._concurrent else 1
-        for place, one in enumerate(asked):
-            one.fail(EnvironmentFailure(reason) if place < blamed else ProcessLost())
+        pending = list(self._pending.values())
+        self._pending.clear()
+        blamed = 0 if not reason else len(pending) if self._concurrent else 1
+        for position, request in enumerate(pending):
+            request.fail(EnvironmentFailure(reason) if position < blamed else ProcessLost())
 
-    async def _cause(self) -> str:
-        """Why the process died whose output ended."""
+    async def _find_cause(self) -> str:
+        """Return why the process died whose output ended."""
         code = await self._wait()
         if code is None:
             return "it closed its output"
@@ -259,7 +259,7 @@ class WorkerProcess:
         return f"killed by {signal.Signals(-code).name}{hint}"
 
     async def _wait(self) -> int | None:
-        """The exit code; None if the process doesn't end."""
+        """Return the exit code; None if the process doesn't end."""
         with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._process.wait(), _STOP_LIMIT)
+            return await asyncio.wait_for(self._process.wait(), _STOP_SECONDS)
         return None

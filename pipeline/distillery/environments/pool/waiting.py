@@ -31,20 +31,20 @@ class WaitingRoom:
         self.waiting = 0
         self._patience = patience
         self._turn = asyncio.Lock()
-        self._left = asyncio.Event()
+        self._somebody_left = asyncio.Event()
         self._alive_at = float("-inf")
         self._logged_at = float("-inf")
 
-    def alive(self) -> None:
+    def mark_alive(self) -> None:
         """Note that the server answered."""
         self._alive_at = time.monotonic()
 
-    def leave(self) -> None:
+    def mark_left(self) -> None:
         """Note that a session was closed, which may have left room."""
-        self._left.set()
+        self._somebody_left.set()
 
     async def enter(self, attempt: Callable[[], Awaitable[Observation]]) -> Observation:
-        """Return what an attempt to open a session leads to, once it leads to anything.
+        """Return the observation of an attempt to open a session, repeated until it succeeds.
 
         Raises:
             EnvironmentFailure: patience is over.
@@ -52,31 +52,31 @@ class WaitingRoom:
         if not self.waiting:
             with contextlib.suppress(EnvironmentAway):
                 return await attempt()
-        began = time.monotonic()
+        started_at = time.monotonic()
         self.waiting += 1
         try:
             async with self._turn:
-                return await self._wait(attempt, began)
+                return await self._wait(attempt, started_at)
         finally:
             self.waiting -= 1
 
-    async def _wait(self, attempt: Callable[[], Awaitable[Observation]], began: float) -> Observation:
+    async def _wait(self, attempt: Callable[[], Awaitable[Observation]], started_at: float) -> Observation:
         pause = _FIRST_PAUSE
         while True:
-            self._left.clear()
+            self._somebody_left.clear()
             try:
                 observation = await attempt()
             except EnvironmentAway as error:
                 now = time.monotonic()
-                if now - max(began, self._alive_at) >= self._patience:
+                if now - max(started_at, self._alive_at) >= self._patience:
                     raise EnvironmentFailure(f"{error} (for {self._patience:g} s)") from error
                 if now - self._logged_at >= _LOG_SECONDS:
                     self._logged_at = now
                     _log.warning("%s; waiting for it up to %.0f s", error, self._patience)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
-                        await self._left.wait()
+                        await self._somebody_left.wait()
                 pause = min(_MAX_PAUSE, 2 * pause)
             else:
-                self.alive()
+                self.mark_alive()
                 return observation

@@ -17,7 +17,6 @@ also ends what its session is doing. The process ends when its input does, or wh
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -28,11 +27,11 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from distillery.core import plugins
+from distillery.core.child_processes import die_with_parent
 from distillery.environments.base import Environment, EnvironmentAway, EnvironmentConfigurationError, Session, Task
 from distillery.environments.pool import wire
 
 _CONFIGURATION = (EnvironmentConfigurationError, plugins.UnknownPlugin)
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Answer = dict[str, Any]
 
@@ -43,19 +42,19 @@ def main() -> None:
     _end_with_parent()
     requests, pipe = claim_pipes()
     answers = _Answers(pipe)
-    desk: _Desk | None = None
+    dispatcher: _Dispatcher | None = None
     for line in requests:
         request = json.loads(line)
         number = request.pop("request")
-        if desk is not None:
-            desk.serve(number, request)
+        if dispatcher is not None:
+            dispatcher.serve(number, request)
             continue
         try:
             environment = _build(**request)
-            desk = _Desk(environment, answers)
-            answer: Answer = {"concurrent": desk.concurrent}
+            dispatcher = _Dispatcher(environment, answers)
+            answer: Answer = {"concurrent": dispatcher.concurrent}
         except (Exception, SystemExit) as error:
-            answer = _problem(error, opening=True)
+            answer = _to_error_answer(error, opening=True)
         answers.send(number, answer)
 
 
@@ -67,59 +66,60 @@ class _Answers:
         self._lock = threading.Lock()
 
     def send(self, number: int, answer: Answer) -> None:
+        """Write the answer to a request."""
         line = json.dumps({"request": number, **answer})
         with self._lock:
             self._pipe.write(line + "\n")
             self._pipe.flush()
 
 
-class _Desk:
-    """Where requests are handed to their sessions."""
+class _Dispatcher:
+    """Hands requests to their sessions."""
 
     def __init__(self, environment: Environment, answers: _Answers) -> None:
         self.concurrent = bool(getattr(environment, "concurrent", False))
         self._environment = environment
         self._answers = answers
-        self._seats: dict[int, _Seat] = {}
+        self._slots: dict[int, _SessionSlot] = {}
 
     def serve(self, number: int, request: dict[str, Any]) -> None:
         """Carry out a request and answer it, here or in the thread of its session."""
-        of = next((request[key] for key in ("open", "step", "close") if key in request), -1)
+        session = next((request[key] for key in ("open", "step", "close") if key in request), -1)
         closing = "close" in request
-        seat = self._seats.pop(of, None) if closing else self._seats.get(of)
-        known = seat is not None or "open" in request
-        if seat is None:
-            seat = _Seat(self._environment)
+        slot = self._slots.pop(session, None) if closing else self._slots.get(session)
+        exists = slot is not None or "open" in request
+        if slot is None:
+            slot = _SessionSlot(self._environment)
             if "open" in request:
-                self._seats[of] = seat
-        work = (self, of, seat, number, request)
-        if not self.concurrent or not known:
+                self._slots[session] = slot
+        work = (self, session, slot, number, request)
+        if not self.concurrent or not exists:
             _carry_out(*work)
         elif closing:
-            seat.queue.put(None)
+            slot.queue.put(None)
             threading.Thread(target=_carry_out, args=work, daemon=True).start()
         else:
-            if seat.thread is None:
-                seat.thread = threading.Thread(target=_work_off, args=(seat.queue,), daemon=True)
-                seat.thread.start()
-            seat.queue.put(work)
+            if slot.thread is None:
+                slot.thread = threading.Thread(target=_play_session, args=(slot.queue,), daemon=True)
+                slot.thread.start()
+            slot.queue.put(work)
 
-    def answer(self, of: int, number: int, answer: Answer) -> None:
+    def answer(self, session: int, number: int, answer: Answer) -> None:
         """Send an answer; a session whose request failed is gone."""
-        if "error" in answer and (seat := self._seats.pop(of, None)):
-            seat.queue.put(None)
+        if "error" in answer and (slot := self._slots.pop(session, None)):
+            slot.queue.put(None)
         self._answers.send(number, answer)
 
 
-class _Seat:
-    """The place of one session."""
+class _SessionSlot:
+    """One session, and the thread that plays it where the environment is concurrent."""
 
     def __init__(self, environment: Environment) -> None:
         self.queue: SimpleQueue[Any] = SimpleQueue()
         self.thread: threading.Thread | None = None
         self._environment = environment
         self._session: Session | None = None
-        self._left = False
+        self._closed = False
         self._lock = threading.Lock()
 
     def serve(self, request: dict[str, Any]) -> Answer:
@@ -131,58 +131,58 @@ class _Seat:
                         raise ValueError("the session is not open")
                     return {"observation": wire.encode(self._session.step(action))}
                 case {"open": _, "task": task}:
-                    return {"observation": wire.encode(self._opened(Task(**task)).reset())}
+                    return {"observation": wire.encode(self._open(Task(**task)).reset())}
                 case {"close": _}:
-                    self._leave()
+                    self._close()
                     return {}
                 case _:
                     raise ValueError(f"not a request: {request}")
         except (Exception, SystemExit) as error:
-            answer = _problem(error, opening="open" in request)
+            answer = _to_error_answer(error, opening="open" in request)
             try:
-                self._leave()
-            except (Exception, SystemExit) as again:
-                print(f"a session that had failed couldn't be closed: {describe(again)}", file=sys.stderr)
+                self._close()
+            except (Exception, SystemExit) as second:
+                print(f"a session that had failed couldn't be closed: {describe(second)}", file=sys.stderr)
             return answer
 
-    def _opened(self, task: Task) -> Session:
+    def _open(self, task: Task) -> Session:
         session = self._environment.open(task)
         with self._lock:
-            if not self._left:
+            if not self._closed:
                 self._session = session
                 return session
         session.close()
         raise ValueError("the session was closed while it was opened")
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         with self._lock:
-            self._left = True
+            self._closed = True
             session, self._session = self._session, None
         if session is not None:
             session.close()
 
 
-def _carry_out(desk: _Desk, of: int, seat: _Seat, number: int, request: dict[str, Any]) -> None:
-    desk.answer(of, number, seat.serve(request))
+def _carry_out(dispatcher: _Dispatcher, session: int, slot: _SessionSlot, number: int, request: dict[str, Any]) -> None:
+    dispatcher.answer(session, number, slot.serve(request))
 
 
-def _work_off(queue: SimpleQueue[Any]) -> None:
+def _play_session(queue: SimpleQueue[Any]) -> None:
     """Carry out the requests of one session, in their order."""
     while work := queue.get():
         _carry_out(*work)
 
 
 def _build(environment: str, options: dict[str, Any], folder: str) -> Environment:
-    made: Environment = plugins.load("environments", environment)(options, Path(folder))
-    made.load()
-    return made
+    plugin: Environment = plugins.load("environments", environment)(options, Path(folder))
+    plugin.load()
+    return plugin
 
 
-def _problem(error: BaseException, *, opening: bool) -> Answer:
+def _to_error_answer(error: BaseException, *, opening: bool) -> Answer:
     kind = "away" if isinstance(error, EnvironmentAway) else "failure"
     if isinstance(error, _CONFIGURATION) and opening:  # in the middle of an episode there is nothing to configure
         kind = "configuration"
-    return {"error": wire.storable(describe(error)), "kind": kind}
+    return {"error": wire.to_storable(describe(error)), "kind": kind}
 
 
 def describe(error: BaseException) -> str:
@@ -202,9 +202,9 @@ def claim_pipes() -> tuple[IO[str], IO[str]]:
 
 
 def _end_with_parent() -> None:
-    """On Linux, die with the parent even in the middle of a request; elsewhere the end of the input has to do."""
+    """Die with the parent on Linux, even in the middle of a request; elsewhere when the input ends."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent(signal.SIGKILL)
 
 
 if __name__ == "__main__":

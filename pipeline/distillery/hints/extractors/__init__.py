@@ -1,1 +1,1 @@
-"""The extractors: from failed episodes to hints."""
+"""The extractors, which turn failed episodes into hints."""

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from distillery.database.extractions import Extraction, add_extraction, read_extractions
+from distillery.database.extractions import Extraction, ExtractionStore
 from distillery.episodes import REPORTED, Episode
-from distillery.hints.base import ExtractionContext, Mention, normalise
-from distillery.hints.extractors.replies import hints_in
-from distillery.llm.client import ChatClient, Completion, ParameterRefused, PromptRefused
+from distillery.hints.base import ExtractionContext, HintCandidate, normalize
+from distillery.hints.extractors.replies import find_hints
+from distillery.llm.client import ChatClient, Completion, ParameterRefused, PromptRefused, RequestSettings
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ The agent stopped here without success ({stop}). Answer with JSON: {{"hints": ["
 
 
 class LanguageModel:
-    """One call per failure. A bad reply is kept, counted and asked for once more."""
+    """An extractor with one call per failure. A bad reply is kept and counted, and the model is called once more."""
 
     name: ClassVar[str] = "llm"
 
@@ -50,7 +50,7 @@ class LanguageModel:
         assert context.spec.models.extractor is not None, "the resource's rules see to it"
         self._endpoint = context.spec.models.extractor.endpoint
         self._max_tokens = context.spec.models.extractor.max_tokens
-        self._formats = response_formats(context.spec.hints.max_per_failure)
+        self._formats = list_response_formats(context.spec.hints.max_per_failure)
         """How JSON is asked for, the strictest first; what the server refuses is dropped for all later requests."""
 
     @property
@@ -58,76 +58,78 @@ class LanguageModel:
         """The model's name at its endpoint."""
         return self._endpoint.model
 
-    async def extract(self, failures: Sequence[Episode]) -> list[Mention]:
+    async def extract(self, failures: Sequence[Episode]) -> list[HintCandidate]:
         """Return the hints of all failures; those already extracted are read back from the database."""
-        done, room = 0, asyncio.Semaphore(_IN_FLIGHT)
+        done, semaphore = 0, asyncio.Semaphore(_IN_FLIGHT)
 
-        async def one(episode: Episode) -> list[Mention]:
+        async def one(episode: Episode) -> list[HintCandidate]:
             nonlocal done
-            async with room:
+            async with semaphore:
                 hints = await self._extract(client, episode)
             done += 1
             await self._context.report(done, len(failures))
-            return [Mention(episode.task.category, text, (episode.id,)) for text in hints]
+            return [HintCandidate(episode.task.category, text, (episode.id,)) for text in hints]
 
         rollout = self._context.spec.rollout
         async with ChatClient(
             self._endpoint.base_url,
             self._endpoint.model,
-            api_key=self._context.api_key,
-            parameters=self._endpoint.parameters,
-            field="spec.models.extractor.endpoint",
-            timeout=rollout.request_timeout_seconds,
-            patience=rollout.patience_seconds,
+            RequestSettings(
+                api_key=self._context.api_key,
+                parameters=self._endpoint.parameters,
+                field="spec.models.extractor.endpoint",
+                timeout=rollout.request_timeout_seconds,
+                patience=rollout.patience_seconds,
+            ),
         ) as client:
-            found = await asyncio.gather(*map(one, failures))
+            of_failures = await asyncio.gather(*map(one, failures))
         merged: dict[tuple[str, str], list[int]] = {}
-        for mention in (mention for mentions in found for mention in mentions):
-            merged.setdefault((mention.category, mention.text), []).extend(mention.episode_ids)
-        return [Mention(category, text, tuple(ids)) for (category, text), ids in merged.items()]
+        for candidate in (candidate for candidates in of_failures for candidate in candidates):
+            merged.setdefault((candidate.category, candidate.text), []).extend(candidate.episode_ids)
+        return [HintCandidate(category, text, tuple(ids)) for (category, text), ids in merged.items()]
 
     async def _extract(self, client: ChatClient, episode: Episode) -> list[str]:
-        database = self._context.database
-        made = await read_extractions(database, episode.id, self.name)
-        while not made or (made[-1].problem and len(made) < _TRIES):
+        store = ExtractionStore(self._context.database)
+        extractions = await store.read(episode.id, self.name)
+        while not extractions or (extractions[-1].problem and len(extractions) < _TRIES):
             try:
                 # the same again would be as bad: a retry is warmer
-                completion = await self._ask(client, episode, temperature=_RETRY_TEMPERATURE if made else 0.0)
+                completion = await self._ask(client, episode, temperature=_RETRY_TEMPERATURE if extractions else 0.0)
             except PromptRefused as refusal:
                 extraction = Extraction("", f"the model's server refused the transcript: {refusal}")
-                await add_extraction(database, episode.id, self.name, len(made) + 1, extraction)
+                await store.add(episode.id, self.name, len(extractions) + 1, extraction)
                 return []  # it would be refused again, until another start of the stage
-            made.append(
+            extractions.append(
                 Extraction(
                     completion.text,
-                    self._problem(completion),
+                    self._find_problem(completion),
                     completion.prompt_tokens,
                     completion.completion_tokens,
                     completion.cached_tokens,
                 )
             )
-            await add_extraction(database, episode.id, self.name, len(made), made[-1])
-        return [] if made[-1].problem else self.read(made[-1].reply)[0]
+            await store.add(episode.id, self.name, len(extractions), extractions[-1])
+        return [] if extractions[-1].problem else self.read(extractions[-1].reply)[0]
 
     async def _ask(self, client: ChatClient, episode: Episode, *, temperature: float) -> Completion:
-        """The model's reply; asks less strictly for JSON where the server does not take the stricter way."""
+        """Return the model's reply; ask less strictly for JSON where the server refuses the stricter way."""
         while True:
-            asked = self._formats[0]
+            response_format = self._formats[0]
             try:
                 return await client.complete(
-                    [{"role": "user", "content": self._prompt(episode)}],
+                    [{"role": "user", "content": self._build_prompt(episode)}],
                     temperature=temperature,
                     max_tokens=self._max_tokens,
-                    **({"response_format": asked} if asked else {}),
+                    **({"response_format": response_format} if response_format else {}),
                 )
             except ParameterRefused as refusal:
-                if refusal.parameter != "response_format" or asked is None:
+                if refusal.parameter != "response_format" or response_format is None:
                     raise
-                if asked is self._formats[0]:  # else another request found out already
+                if response_format is self._formats[0]:  # else another request found out already
                     self._formats.pop(0)
                     _log.warning("the extractor's server refuses this response_format, trying another: %s", refusal)
 
-    def _problem(self, completion: Completion) -> str:
+    def _find_problem(self, completion: Completion) -> str:
         problem = self.read(completion.text)[1]
         if problem and completion.finish_reason == "length":
             return f"{problem}; it was cut at spec.models.extractor.maxTokens ({self._max_tokens})"
@@ -136,18 +138,18 @@ class LanguageModel:
     def read(self, reply: str) -> tuple[list[str], str]:
         """Return a reply's hints, normalized, and the problem with the reply (empty if there is none)."""
         settings = self._context.spec.hints
-        found = hints_in(reply)
-        if found is None:
+        hints = find_hints(reply)
+        if hints is None:
             return [], "not the JSON that was asked for"
-        texts = [normalise(text, max_length=settings.max_length) for text in found]
+        texts = [normalize(text, max_length=settings.max_length) for text in hints]
         usable = list(dict.fromkeys(filter(None, texts)))[: settings.max_per_failure]
         if not usable:
             return [], f"no hint of 1 to {settings.max_length} characters"
         return usable, ""
 
-    def _prompt(self, episode: Episode) -> str:
+    def _build_prompt(self, episode: Episode) -> str:
         settings = self._context.spec.hints
-        lines = [episode.opening]
+        lines = [episode.initial_observation]
         for turn in episode.turns:
             lines += [f"> {turn.reply}", turn.observation]
         return _PROMPT.format(
@@ -157,28 +159,28 @@ class LanguageModel:
             category=episode.task.category,
             placeholders=", ".join(self._context.environment.placeholders),
             goal=episode.task.goal,
-            transcript=_shortened("\n".join(lines)),
+            transcript=_shorten("\n".join(lines)),
             stop=_STOPS.get(episode.stop, episode.stop),
         )
 
 
-def response_formats(most: int) -> list[dict[str, Any] | None]:
+def list_response_formats(max_hints: int) -> list[dict[str, Any] | None]:
     """Return response formats to try in turn: a schema, one without bounds that more servers know, and none.
 
     Args:
-        most: hints that are wanted at most.
+        max_hints: hints that a reply may have.
     """
-    return [_response_format({"minItems": 1, "maxItems": most}), _response_format({}), None]
+    return [_build_response_format({"minItems": 1, "maxItems": max_hints}), _build_response_format({}), None]
 
 
-def _response_format(bounds: dict[str, int]) -> dict[str, Any]:
+def _build_response_format(bounds: dict[str, int]) -> dict[str, Any]:
     hints = {"type": "array", "items": {"type": "string"}, **bounds}
     schema = {"type": "object", "properties": {"hints": hints}, "required": ["hints"], "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "hints", "schema": schema, "strict": True}}
 
 
-def _shortened(transcript: str) -> str:
-    """A transcript that is too long without its middle: what was to be done, and how it ended, is what teaches."""
+def _shorten(transcript: str) -> str:
+    """Return a transcript without its middle if it is too long: the task and the end are what teaches."""
     if len(transcript) <= _MAX_TRANSCRIPT:
         return transcript
     half = _MAX_TRANSCRIPT // 2
@@ -196,6 +198,6 @@ _STOPS = {
 }
 
 
-def dumps(hints: Sequence[str]) -> str:
+def format_reply(hints: Sequence[str]) -> str:
     """Format a good reply, for tests and fakes."""
     return json.dumps({"hints": list(hints)})

@@ -10,48 +10,48 @@ from typing import Any
 import yaml
 
 _MAX_BEGINNINGS = 30
-"""Brackets at which JSON is looked for: a reply of nothing but brackets must not take a minute."""
+"""The brackets at which JSON is tried: a reply of nothing but brackets must not take a minute."""
 
 _THOUGHTS_END = "</think>"
 _BRACKET = re.compile(r"[{\[]")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,2}[.)])\s+(\S.*)")
 
 
-def hints_in(reply: str) -> list[str] | None:
+def find_hints(reply: str) -> list[str] | None:
     """Return the hints of a reply, or None if there is no way to find them.
 
     In this order: an object with a list ``hints``, whatever else it has, stands around it or follows an item (fences,
     text, a trailing comma); a bare list of texts; lines that are all items of one list (a sentence may come before).
     """
     text = reply.rpartition(_THOUGHTS_END)[2]
-    values = [*_json_values(text), *_almost_json(text)]
+    values = [*_find_json_values(text), *_read_as_yaml(text)]
     for value in values:
-        if isinstance(value, dict) and (hints := _texts(value.get("hints"))):
+        if isinstance(value, dict) and (hints := _require_texts(value.get("hints"))):
             return hints
     for value in values:
-        if hints := _texts(value):
+        if hints := _require_texts(value):
             return hints
-    return _items(text)
+    return _read_list(text)
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """The JSON objects and lists in a text, each where it begins first; those inside another are left out."""
+def _find_json_values(text: str) -> Iterator[Any]:
+    """Yield the JSON objects and lists of a text, each where it begins first, without those inside another."""
     decoder, position = json.JSONDecoder(strict=False), 0
     for _ in range(_MAX_BEGINNINGS):
-        found = _BRACKET.search(text, position)
-        if not found:
+        match = _BRACKET.search(text, position)
+        if not match:
             return
         try:
-            value, position = decoder.raw_decode(text, found.start())
+            value, position = decoder.raw_decode(text, match.start())
             yield value
         except (ValueError, RecursionError):
-            position = found.start() + 1
+            position = match.start() + 1
 
 
-def _almost_json(text: str) -> Iterator[Any]:
-    """The text from its first bracket to its last as YAML, which JSON with a trailing comma is."""
-    for opening, closing in ("{}", "[]"):
-        start, end = text.find(opening), text.rfind(closing)
+def _read_as_yaml(text: str) -> Iterator[Any]:
+    """Yield the text from its first bracket to its last as YAML, which JSON with a trailing comma is."""
+    for left, right in ("{}", "[]"):
+        start, end = text.find(left), text.rfind(right)
         if 0 <= start < end:
             try:
                 yield yaml.safe_load(text[start : end + 1])
@@ -59,15 +59,16 @@ def _almost_json(text: str) -> Iterator[Any]:
                 continue
 
 
-def _texts(value: Any) -> list[str]:
-    """A list that holds nothing but texts; else an empty one."""
+def _require_texts(value: Any) -> list[str]:
+    """Return a value that is a list of texts; else an empty list."""
     return value if isinstance(value, list) and all(isinstance(text, str) for text in value) else []
 
 
-def _items(text: str) -> list[str] | None:
+def _read_list(text: str) -> list[str] | None:
+    """Return the items of a text that is one list; else None."""
     lines = [line for line in text.splitlines() if line.strip()]
     if lines and lines[0].rstrip().endswith(":") and not _ITEM.fullmatch(lines[0]):
         lines = lines[1:]
-    found = [_ITEM.fullmatch(line) for line in lines]
-    items = [match[1] for match in found if match]
-    return items if items and len(items) == len(found) else None
+    matches = [_ITEM.fullmatch(line) for line in lines]
+    items = [match[1] for match in matches if match]
+    return items if items and len(items) == len(matches) else None

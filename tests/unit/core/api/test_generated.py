@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from distillery.core.api import DistillationRun, InvalidRun, parse
 from distillery.core.api.problems import lookup
 from distillery.core.api.rules import RULES
-from tests.e2e.generated import (
+from tests.e2e.support.generated import (
     KNOWN_DIFFERENCES,
     NAMES_TO_REFUSE,
     NAMES_TO_TAKE,
@@ -43,30 +43,30 @@ def fields_to_blame(run: dict[str, Any]) -> set[str]:
     return set()
 
 
-def test_a_third_of_the_runs_is_accepted_and_a_third_refused(runs: list[dict[str, Any]]):
+def test_runs_are_accepted_and_refused_by_a_third_each(runs: list[dict[str, Any]]):
     accepted = sum(not refuses(run) for run in runs)
     assert len(runs) >= 500
     assert len(runs) / 3 <= accepted <= len(runs) * 2 / 3
 
 
-def test_the_same_runs_are_made_each_time():
+def test_documents_are_the_same_when_generated_again():
     assert documents(20) == documents(20)
 
 
-def test_every_rule_between_fields_is_held_and_broken(runs: list[dict[str, Any]]):
+def test_runs_hold_and_break_every_rule_between_fields(runs: list[dict[str, Any]]):
     specs = [run.spec for run in map(read, runs) if run]
     for rule in RULES:
         assert {rule.holds(spec) for spec in specs} == {True, False}, rule.path
 
 
 @pytest.mark.parametrize(("rule", "cases"), list(zip(RULES, RULE_CASES, strict=True)), ids=[r.path for r in RULES])
-def test_a_case_of_a_rule_breaks_that_rule_alone(rule: Any, cases: tuple[dict[str, Any], dict[str, Any]]):
+def test_rule_case_breaks_that_rule_alone(rule: Any, cases: tuple[dict[str, Any], dict[str, Any]]):
     broken = [read(document(environment={"maxSteps": 15}, **{**case})) for case in cases]
     assert all(broken)
     assert [[r for r in RULES if run and not r.holds(run.spec)] for run in broken] == [[rule], []]
 
 
-def test_every_rule_of_a_field_is_held_and_broken(runs: list[dict[str, Any]]):
+def test_runs_hold_and_break_every_rule_of_a_field(runs: list[dict[str, Any]]):
     for path, _ in rules_of_fields():
         with_it = [run for run in runs if lookup(run, f"spec.{path}") is not None]
         blamed = [{field[: len(path) + 5] for field in fields_to_blame(run)} for run in with_it]
@@ -74,7 +74,7 @@ def test_every_rule_of_a_field_is_held_and_broken(runs: list[dict[str, Any]]):
         assert any(fields == {f"spec.{path}"} for fields in blamed), path
 
 
-def test_every_name_is_judged(runs: list[dict[str, Any]]):
+def test_names_are_accepted_or_refused_as_listed(runs: list[dict[str, Any]]):
     judged = {run["metadata"]["name"]: "metadata.name" not in fields_to_blame(run) for run in runs}
     assert judged == {**dict.fromkeys(NAMES_TO_TAKE, True), **dict.fromkeys(NAMES_TO_REFUSE, False)}
 

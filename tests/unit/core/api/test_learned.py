@@ -1,4 +1,4 @@
-"""Which changes of a specification change what is learned."""
+"""The changes of a specification that change what is learned."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ENDPOINT = {"baseURL": "http://llm/v1", "model": "m"}
 
 def run(**spec: Any) -> DistillationRun:
     """A run with parts of its spec replaced."""
-    made = document()
+    body = document()
     for path, value in spec.items():
-        target = made["spec"]
+        target = body["spec"]
         *folders, name = path.split("__")
         for folder in folders:
             target = target.setdefault(folder, {})
         target[name] = value
-    return parse(made)
+    return parse(body)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def run(**spec: Any) -> DistillationRun:
         {"suspend": True, "serving__pinnedRound": 1},
     ],
 )
-def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
+def test_digest_stays_the_same_when_only_mutable_fields_change(change: dict[str, Any]):
     assert digest_of_learned(run(**change)) == digest_of_learned(run())
     assert learned_changes(run(), run(**change)) == []
 
@@ -62,13 +62,13 @@ def test_digest_stays_when_only_the_how_changes(change: dict[str, Any]):
         ),
     ],
 )
-def test_digest_differs_when_what_is_learned_changes(change: dict[str, Any], expected: Change):
+def test_digest_differs_when_learned_fields_change(change: dict[str, Any], expected: Change):
     assert digest_of_learned(run(**change)) != digest_of_learned(run())
-    (found,) = learned_changes(run(), run(**change))
-    assert found == expected
+    (difference,) = learned_changes(run(), run(**change))
+    assert difference == expected
 
 
-def test_held_out_tasks_can_only_become_more():
+def test_learned_changes_report_held_out_tasks_when_they_shrink():
     few, many = run(environment__tasks={"evaluate": 100}), run(environment__tasks={"evaluate": 200})
     assert digest_of_learned(few) == digest_of_learned(many) == digest_of_learned(run())
     assert learned_changes(few, many) == []
@@ -82,12 +82,12 @@ def test_digest_is_the_same_when_a_default_is_written_out():
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "released").glob("*.json")), ids=lambda path: path.stem
 )
-def test_defaults_of_what_is_learned_mean_the_same_in_every_version(path: Path):
+def test_defaults_of_learned_fields_are_the_same_in_every_version(path: Path):
     """A version that is released adds its canonical minimal document to the folder."""
     assert learned_changes(parse(json.loads(path.read_text())), run()) == []
 
 
-def test_every_mutable_field_exists_in_the_specification():
+def test_mutable_fields_exist_in_the_specification():
     schema = DistillationRun.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
 

@@ -21,7 +21,7 @@ def published(store: FolderStore, name: str = "r1-train", content: str = "weight
     return store.root / name
 
 
-def test_a_published_artifact_can_be_opened(tmp_path: Path):
+def test_open_returns_an_artifact_when_it_was_published(tmp_path: Path):
     store = FolderStore(tmp_path)
     published(store)
     folder, manifest = store.open("r1-train")
@@ -29,7 +29,7 @@ def test_a_published_artifact_can_be_opened(tmp_path: Path):
     assert manifest["student"] == "abc"
 
 
-def test_a_draft_is_no_artifact(tmp_path: Path):
+def test_open_finds_nothing_when_only_a_draft_exists(tmp_path: Path):
     store = FolderStore(tmp_path)
     (store.draft("r1-train") / "half").write_text("ha")
     with pytest.raises(ArtifactError, match="no readable manifest"):
@@ -37,7 +37,7 @@ def test_a_draft_is_no_artifact(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["change", "cut", "remove"])
-def test_a_damaged_file_is_found(tmp_path: Path, damage: str):
+def test_open_reports_damage_when_a_file_was_changed(tmp_path: Path, damage: str):
     store = FolderStore(tmp_path)
     path = published(store) / "adapter" / "model.safetensors"
     if damage == "change":
@@ -50,21 +50,21 @@ def test_a_damaged_file_is_found(tmp_path: Path, damage: str):
         store.open("r1-train")
 
 
-def test_the_first_result_counts(tmp_path: Path):
+def test_publish_keeps_the_first_result_when_called_again(tmp_path: Path):
     store = FolderStore(tmp_path)
     published(store, content="first")
     published(store, content="second")
     assert (store.open("r1-train")[0] / "adapter" / "model.safetensors").read_text() == "first"
 
 
-def test_a_broken_one_is_replaced(tmp_path: Path):
+def test_publish_replaces_an_artifact_when_it_is_damaged(tmp_path: Path):
     store = FolderStore(tmp_path)
     (published(store) / "adapter" / "model.safetensors").write_text("broken")
     published(store, content="whole")
     assert (store.open("r1-train")[0] / "adapter" / "model.safetensors").read_text() == "whole"
 
 
-def test_a_full_disk_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_publish_leaves_nothing_behind_when_a_write_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     store = FolderStore(tmp_path)
 
     def full(path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_full_disk_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small file system")
-def test_a_file_system_that_is_really_full_leaves_nothing_half(tmp_path: Path):
+def test_publish_leaves_nothing_behind_when_the_disk_is_full(tmp_path: Path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", tmp_path], check=True)
     try:
         store = FolderStore(tmp_path)
@@ -92,7 +92,7 @@ def test_a_file_system_that_is_really_full_leaves_nothing_half(tmp_path: Path):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path):
+def test_open_refuses_a_manifest_when_it_names_a_file_elsewhere(tmp_path: Path):
     store = FolderStore(tmp_path)
     manifest = published(store) / "result.json"
     manifest.write_text(manifest.read_text().replace("adapter/model.safetensors", "../../etc/passwd"))
@@ -100,7 +100,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(tmp_path: Path):
         store.open("r1-train")
 
 
-def test_a_manifest_that_is_cut_short_is_none(tmp_path: Path):
+def test_manifest_is_damaged_when_it_is_cut_short(tmp_path: Path):
     store = FolderStore(tmp_path)
     manifest = published(store) / "result.json"
     manifest.write_text(manifest.read_text()[:-5])
@@ -108,5 +108,5 @@ def test_a_manifest_that_is_cut_short_is_none(tmp_path: Path):
         store.manifest("r1-train")
 
 
-def test_digests_do_not_depend_on_the_order_of_keys():
+def test_digest_stays_the_same_when_keys_have_another_order():
     assert digest_of({"a": 1, "b": 2}) == digest_of(json.loads('{"b": 2, "a": 1}'))

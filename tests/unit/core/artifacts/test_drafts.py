@@ -44,7 +44,7 @@ def age(folder: Path, seconds: float) -> None:
         os.utime(lock, (then, then))
 
 
-def test_two_workers_with_one_process_id_keep_their_drafts(tmp_path: Path):
+def test_drafts_stay_apart_when_two_workers_have_one_process_id(tmp_path: Path):
     """As two pods have one: each is the first process of its container."""
     first, second = FolderStore(tmp_path), FolderStore(tmp_path)
     mine, theirs = first.draft("r1-rollout"), second.draft("r1-rollout")
@@ -56,14 +56,14 @@ def test_two_workers_with_one_process_id_keep_their_drafts(tmp_path: Path):
 
 
 @pytest.mark.parametrize("idle", [0, 300])
-def test_a_draft_stays_while_its_owner_lives(tmp_path: Path, idle: float):
+def test_sweep_keeps_a_draft_when_its_owner_lives(tmp_path: Path, idle: float):
     with owner(tmp_path) as (_, draft):
         age(tmp_path, 1000)  # a lock that is held outweighs a heart that does not seem to beat
         assert Drafts(tmp_path).sweep(idle) == []
         assert (draft / "weights").exists()
 
 
-def test_a_draft_goes_when_its_owner_was_killed(tmp_path: Path):
+def test_sweep_removes_a_draft_when_its_owner_was_killed(tmp_path: Path):
     with owner(tmp_path) as (process, draft):
         process.kill()
         process.wait()
@@ -75,7 +75,7 @@ def test_a_draft_goes_when_its_owner_was_killed(tmp_path: Path):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_draft_goes_at_once_when_nobody_else_writes_there(tmp_path: Path):
+def test_sweep_removes_a_draft_when_nobody_else_writes_there(tmp_path: Path):
     with owner(tmp_path) as (process, draft):
         process.kill()
         process.wait()
@@ -83,7 +83,7 @@ def test_a_draft_goes_at_once_when_nobody_else_writes_there(tmp_path: Path):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_heart_beats_as_long_as_a_draft_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_draft_is_touched_when_it_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(drafts, "HEARTBEAT_SECONDS", 0.01)
     writing = Drafts(tmp_path)
     lock = writing.make("r1-train").with_suffix(".lock")

@@ -59,20 +59,20 @@ def verdict(store: Store, **asked: str) -> str:
 
 
 @pytest.mark.parametrize("other", [SECOND, RESEEDED], ids=["another-uid", "another-digest"])
-def test_runs_of_one_name_hold_results_of_their_own(opened: Opened, other: Identity):
+def test_stores_stay_apart_when_runs_have_one_name(opened: Opened, other: Identity):
     first = published(opened(FIRST), "run 1: +40 points")
     second = published(opened(other), "run 2: -3 points")
     assert (first["run"], second["run"]) == (str(FIRST), str(other))
     assert (verdict(opened(FIRST)), verdict(opened(other))) == ("run 1: +40 points", "run 2: -3 points")
 
 
-def test_the_first_result_counts_when_the_same_run_publishes_twice(opened: Opened):
+def test_publish_keeps_the_first_result_when_the_run_publishes_again(opened: Opened):
     first = published(opened(FIRST), "first")
     assert published(opened(FIRST), "second") == first
     assert verdict(opened(FIRST)) == "first"
 
 
-def test_an_artifact_of_another_run_is_refused_and_stays(tmp_path: Path):
+def test_open_refuses_an_artifact_when_another_run_wrote_it(tmp_path: Path):
     store = store_at(tmp_path.as_uri(), FIRST, cache=tmp_path)
     published(store, "mine")
     path = tmp_path / FIRST.key / "r1-promote" / "result.json"
@@ -84,39 +84,39 @@ def test_an_artifact_of_another_run_is_refused_and_stays(tmp_path: Path):
     assert path.read_text() == before
 
 
-def test_the_old_form_is_read_when_the_records_hold_its_manifest(opened: Opened):
+def test_open_reads_the_old_form_when_records_hold_its_manifest(opened: Opened):
     written = json.loads(json.dumps(published_before_identities(opened(FIRST), "old", metric=0.1)))
     assert verdict(opened(FIRST, recorded={"r1-promote": written})) == "old"
 
 
 @pytest.mark.parametrize("recorded", [{}, {"r1-promote": {"metric": 0.1}}])
-def test_the_old_form_is_not_read_when_nothing_proves_it(opened: Opened, recorded: dict[str, Any]):
+def test_open_refuses_the_old_form_when_nothing_proves_it(opened: Opened, recorded: dict[str, Any]):
     published_before_identities(opened(FIRST), "old", metric=0.1)
     with pytest.raises(ArtifactNotFound):
         opened(FIRST, recorded).open("r1-promote")
 
 
-def test_the_old_form_stays_as_it_is_when_a_run_publishes(opened: Opened):
+def test_publish_leaves_the_old_form_when_it_exists(opened: Opened):
     written = published_before_identities(opened(FIRST), "old", metric=0.1)
     assert published(opened(FIRST), "new")["run"] == str(FIRST)
     assert verdict(opened(FIRST)) == "new"
     assert verdict(opened(SECOND, recorded={"r1-promote": written})) == "old"
 
 
-def test_the_old_form_is_read_when_the_very_adapter_is_asked_for(opened: Opened):
+def test_open_reads_the_old_form_when_it_holds_the_adapter_asked_for(opened: Opened):
     published_before_identities(opened(FIRST), "old", student="d" * 64)
     assert verdict(opened(FIRST), student="d" * 64) == "old"
     with pytest.raises(ArtifactNotFound):
         verdict(opened(FIRST), student="e" * 64)
 
 
-def test_an_artifact_is_refused_when_it_holds_another_adapter(opened: Opened):
+def test_open_refuses_an_artifact_when_it_holds_another_adapter(opened: Opened):
     published(opened(FIRST), "new", student="d" * 64)
     with pytest.raises(ArtifactError, match="holds a student with the digest dddddddddddd, not eeeeeeeeeeee"):
         verdict(opened(FIRST), student="e" * 64)
 
 
-def test_a_link_to_the_old_form_needs_its_proof_too(tmp_path: Path):
+def test_open_refuses_a_link_to_the_old_form_when_nothing_proves_it(tmp_path: Path):
     """As ``distillery.serving.fetch`` leaves one for servers."""
     published(FolderStore(tmp_path), "old", student="d" * 64)
     (tmp_path / FIRST.key).mkdir()
@@ -127,14 +127,14 @@ def test_a_link_to_the_old_form_needs_its_proof_too(tmp_path: Path):
         verdict(store)
 
 
-def test_an_identity_is_read_as_it_is_written():
+def test_identity_parses_its_own_text():
     assert Identity.parse(str(FIRST)) == FIRST
     assert FIRST.key == "11111111-aaaaaaaaaaaa"
     with pytest.raises(ValueError, match="UID-DIGEST"):
         Identity.parse("11111111")
 
 
-def test_place_of_an_artifact_is_a_path_or_a_uri(opened: Opened, tmp_path: Path):
+def test_place_is_a_path_or_a_uri(opened: Opened, tmp_path: Path):
     store = opened(FIRST)
     with pytest.raises(ArtifactNotFound):
         store.place("r1-promote")

@@ -64,7 +64,9 @@ def answering(status: int, code: bytes) -> Generator[tuple[str, list[str]]]:
         (500, b"InternalError", StoreUnavailable),
     ],
 )
-def test_only_a_key_that_is_not_there_is_absent(tmp_path: Path, status: int, code: bytes, error: type[Exception]):
+def test_s3_store_reports_an_absent_artifact_when_the_key_is_missing(
+    tmp_path: Path, status: int, code: bytes, error: type[Exception]
+):
     with answering(status, code) as (url, _):
         store = S3Store("runs", "x", cache=tmp_path, endpoint_url=url)
         with pytest.raises(error) as raised:
@@ -73,14 +75,14 @@ def test_only_a_key_that_is_not_there_is_absent(tmp_path: Path, status: int, cod
     assert ("s3:ListBucket" in str(raised.value)) == (status == 403)
 
 
-def test_a_server_that_is_away_has_an_artifact_or_not(tmp_path: Path):
+def test_s3_store_is_unavailable_when_the_server_is_away(tmp_path: Path):
     with answering(200, b"") as (url, _):
         pass
     with pytest.raises(StoreUnavailable, match="prepare"):
         S3Store("runs", "x", cache=tmp_path, endpoint_url=url).open("prepare")
 
 
-def test_nothing_is_put_when_the_store_refuses_to_say_what_is_there(tmp_path: Path):
+def test_s3_store_puts_nothing_when_reading_is_refused(tmp_path: Path):
     with answering(403, b"AccessDenied") as (url, asked):
         store = S3Store("runs", "x", cache=tmp_path, endpoint_url=url)
         draft = store.draft("prepare")
@@ -98,7 +100,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
         yield url
 
 
-def test_workers_of_one_machine_open_and_publish_side_by_side(url: str, tmp_path: Path):
+def test_s3_stores_open_and_publish_when_several_workers_share_a_cache(url: str, tmp_path: Path):
     def worker(number: int) -> None:
         store = S3Store(s3_server.BUCKET, "side", cache=tmp_path, endpoint_url=url)
         draft = store.draft("r1-rollout")
@@ -120,7 +122,7 @@ def test_workers_of_one_machine_open_and_publish_side_by_side(url: str, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["r1-rollout"]
 
 
-def test_open_leaves_the_folder_that_another_worker_brought_meanwhile(
+def test_open_keeps_the_folder_when_another_worker_was_quicker(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     publisher, late, quick = (
@@ -141,18 +143,18 @@ def test_open_leaves_the_folder_that_another_worker_brought_meanwhile(
     assert [path.name for path in (tmp_path / "shared").iterdir()] == ["r1-rollout"]
 
 
-def test_an_artifact_whose_keys_hold_no_digests_is_read(url: str, tmp_path: Path):
+def test_open_reads_an_artifact_when_its_keys_hold_no_digests(url: str, tmp_path: Path):
     """As an earlier version put them."""
     store = S3Store(s3_server.BUCKET, "former", cache=tmp_path, endpoint_url=url)
     digest = hashlib.sha256(b"[]").hexdigest()
     manifest = {"stage": "prepare", "files": {"tasks.json": {"bytes": 2, "sha256": digest}}}
     for file, body in (("tasks.json", b"[]"), ("result.json", json.dumps(manifest).encode())):
         store._client.put_object(Bucket=s3_server.BUCKET, Key=f"former/prepare/{file}", Body=body)
-    folder, found = store.open("prepare")
-    assert ((folder / "tasks.json").read_text(), found) == ("[]", manifest)
+    folder, opened = store.open("prepare")
+    assert ((folder / "tasks.json").read_text(), opened) == ("[]", manifest)
 
 
-def test_an_artifact_that_lacks_a_file_is_put_again(url: str, tmp_path: Path):
+def test_publish_uploads_again_when_an_artifact_lacks_a_file(url: str, tmp_path: Path):
     def published(cache: str) -> S3Store:
         store = S3Store(s3_server.BUCKET, "lacks", cache=tmp_path / cache, endpoint_url=url)
         draft = store.draft("prepare")
@@ -169,7 +171,7 @@ def test_an_artifact_that_lacks_a_file_is_put_again(url: str, tmp_path: Path):
     assert (store.open("prepare")[0] / "tasks.json").read_text() == "[]"
 
 
-def test_a_checkpoint_is_there_for_a_pod_on_another_node(url: str, tmp_path: Path):
+def test_restore_brings_a_checkpoint_when_a_pod_moves_to_another_node(url: str, tmp_path: Path):
     def pod(name: str) -> tuple[S3Store, Path]:
         cache = tmp_path / name
         return S3Store(s3_server.BUCKET, "kept", cache=cache, endpoint_url=url), cache / "work" / "checkpoint"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillery.environments.alfworld.actions import normalise
+from distillery_alfworld.actions import normalize_action
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from distillery.environments.alfworld.actions import normalise
         ("move mug 2 to desk 1", "move mug 2 to desk 1"),
     ],
 )
-def test_spelling_and_the_older_put_are_understood(action: str, command: str) -> None:
-    assert normalise(action) == command
+def test_normalize_action_understands_case_blanks_and_put(action: str, command: str) -> None:
+    assert normalize_action(action) == command
 
 
 @pytest.mark.parametrize(
     "action", ["put mug 2", "put mug 2 onto desk 1", "take mug 2 in desk 1", "input mug in desk", ""]
 )
-def test_other_words_are_left_to_the_engine(action: str) -> None:
-    assert normalise(action) == action
+def test_normalize_action_keeps_other_words(action: str) -> None:
+    assert normalize_action(action) == action

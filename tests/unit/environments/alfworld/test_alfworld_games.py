@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.alfworld.environment import ALFWorld
 from distillery.environments.base import EnvironmentConfigurationError, Task
+from distillery_alfworld.environment import ALFWorld
 
 GRAMMAR = 'grammar :: """{"task": [{"rhs": "Your task is to: put a clean mug in desk."}]}"""'
 
@@ -34,7 +34,7 @@ def catalog() -> list[Task]:
     return list(ALFWorld({}, Path()).catalog("train"))
 
 
-def test_a_game_becomes_a_task_with_its_category_and_goal(train: Path) -> None:
+def test_game_becomes_a_task_with_category_and_goal(train: Path) -> None:
     add(train, "pick_clean_then_place_in_recep-Mug-None-Desk-301")
     task_id = "train/pick_clean_then_place_in_recep-Mug-None-Desk-301/trial_1"
     assert catalog() == [Task(task_id, "train", "clean", "put a clean mug in desk")]
@@ -51,7 +51,7 @@ def test_a_game_becomes_a_task_with_its_category_and_goal(train: Path) -> None:
         ("pick_two_obj_and_place", "puttwo"),
     ],
 )
-def test_each_task_type_has_its_category(train: Path, task_type: str, category: str) -> None:
+def test_task_type_has_its_category(train: Path, task_type: str, category: str) -> None:
     add(train, f"{task_type}-Mug-None-Desk-301")
     assert [task.category for task in catalog()] == [category]
 
@@ -64,7 +64,7 @@ def test_tasks_are_sorted_by_id(train: Path) -> None:
     assert len(ids) == 3
 
 
-def test_games_that_stock_alfworld_leaves_out_are_left_out(train: Path) -> None:
+def test_catalog_excludes_the_games_that_stock_alfworld_excludes(train: Path) -> None:
     add(train, "pick_and_place_with_movable_recep-Pen-Mug-Desk-301")
     add(train, "pick_heat_then_place_in_recep-AppleSliced-None-Desk-1")
     add(train, "pick_and_place_simple-Mug-None-Desk-301", solvable=False)
@@ -73,25 +73,25 @@ def test_games_that_stock_alfworld_leaves_out_are_left_out(train: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b'{"pddl_domain": "d", "pddl_pro', b"[]", b'{"solvable": true}', b"\xff\xfe"])
-def test_a_damaged_game_is_named(train: Path, damage: bytes) -> None:
+def test_catalog_names_the_game_when_it_is_damaged(train: Path, damage: bytes) -> None:
     file = add(train, "pick_and_place_simple-Mug-None-Desk-301")
     file.write_bytes(damage)
     with pytest.raises(EnvironmentConfigurationError, match=str(file)):
         catalog()
 
 
-def test_a_game_without_a_task_is_named(train: Path) -> None:
+def test_catalog_names_the_game_when_it_has_no_task(train: Path) -> None:
     file = add(train, "pick_and_place_simple-Mug-None-Desk-301", grammar="")
     with pytest.raises(EnvironmentConfigurationError, match=str(file)):
         catalog()
 
 
 @pytest.mark.usefixtures("train")
-def test_an_unknown_split_is_named_with_the_known_ones() -> None:
+def test_catalog_lists_the_splits_when_one_is_unknown() -> None:
     with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*there are train"):
         ALFWorld({}, Path()).catalog("test")
 
 
-def test_generated_games_must_be_prepared_first(tmp_path: Path) -> None:
+def test_catalog_fails_when_games_are_not_prepared(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError, match="run prepare first"):
         ALFWorld({"games": "generated"}, tmp_path).catalog("train")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from distillery.environments.alfworld import prompts
-from distillery.environments.alfworld.environment import ALFWorld
-from distillery.environments.alfworld.games import CATEGORIES
 from distillery.environments.base import Environment
+from distillery_alfworld import prompts
+from distillery_alfworld.environment import ALFWorld
+from distillery_alfworld.games import CATEGORIES
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def environment(tmp_path: Path) -> Environment:
 
 
 @pytest.mark.parametrize("category", sorted(CATEGORIES.values()))
-def test_every_category_has_two_examples_that_begin_as_games_begin(environment: Environment, category: str) -> None:
+def test_category_has_two_examples_that_begin_as_games_do(environment: Environment, category: str) -> None:
     examples = environment.examples(category)
     assert len(examples) == 2
     for example in examples:
@@ -27,12 +27,12 @@ def test_every_category_has_two_examples_that_begin_as_games_begin(environment: 
         assert example.turns[0].thought
 
 
-def test_an_unknown_category_has_none(environment: Environment) -> None:
+def test_unknown_category_has_no_examples(environment: Environment) -> None:
     assert environment.examples("dance") == ()
 
 
-def test_the_states_of_the_examples_follow_from_their_commands() -> None:
-    for example in (example for examples in prompts.examples().values() for example in examples):
+def test_states_of_examples_follow_from_their_commands() -> None:
+    for example in (example for examples in prompts.read_examples().values() for example in examples):
         visited: list[str] = []
         carried = ""
         for turn in example.turns:
@@ -49,7 +49,7 @@ def test_the_states_of_the_examples_follow_from_their_commands() -> None:
                 carried = ""
 
 
-def test_every_command_of_the_examples_begins_with_a_verb() -> None:
-    for example in (example for examples in prompts.examples().values() for example in examples):
+def test_commands_of_examples_begin_with_a_verb() -> None:
+    for example in (example for examples in prompts.read_examples().values() for example in examples):
         for turn in example.turns:
             assert turn.action.startswith(prompts.VERBS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distillery.environments.webshop.actions import Action, parse
+from distillery_webshop.actions import Action, parse_action
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,10 @@ from distillery.environments.webshop.actions import Action, parse
         ("search [a lamp]", Action("search", "a lamp")),
     ],
 )
-def test_a_verb_with_an_argument_in_brackets_is_a_command(text: str, action: Action) -> None:
-    assert parse(text) == action
+def test_parse_action_reads_a_verb_with_an_argument(text: str, action: Action) -> None:
+    assert parse_action(text) == action
 
 
 @pytest.mark.parametrize("text", ["", "search", "search[]", "click[ ]", "buy[it]", "click red", "please click[red]"])
-def test_anything_else_is_none(text: str) -> None:
-    assert parse(text) is None
+def test_parse_action_returns_none_for_other_text(text: str) -> None:
+    assert parse_action(text) is None

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError
-from distillery.environments.webshop import datafiles, jsonstream
-from distillery.environments.webshop.records import Records, RecordsWriter
+from distillery_webshop import datafiles, jsonstream
+from distillery_webshop.records import Records, RecordsWriter
 
 
 @pytest.fixture
@@ -25,16 +25,16 @@ def put(folder: Path, *names: str) -> None:
 
 
 def chosen(first: int | None = None) -> list[str]:
-    files = datafiles.find(first)
+    files = datafiles.find_files(first)
     return [files.products.name, files.attributes.name, files.instructions.name]
 
 
-def test_the_only_catalog_is_taken(data: Path) -> None:
+def test_only_catalog_is_used(data: Path) -> None:
     put(data, "items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json")
     assert chosen() == ["items_shuffle_1000.json", "items_ins_v2_1000.json", "items_human_ins.json"]
 
 
-def test_of_several_the_full_one_is_taken_unless_a_number_names_another(data: Path) -> None:
+def test_full_catalog_is_used_unless_a_number_names_another(data: Path) -> None:
     put(data, "items_shuffle.json", "items_ins_v2.json", "items_human_ins.json")
     put(data, "items_shuffle_1000.json", "items_ins_v2_1000.json")
     assert chosen()[0] == "items_shuffle.json"
@@ -42,24 +42,24 @@ def test_of_several_the_full_one_is_taken_unless_a_number_names_another(data: Pa
     assert chosen(100)[:2] == ["items_shuffle.json", "items_ins_v2.json"]
 
 
-def test_it_is_asked_which_of_several_is_meant(data: Path) -> None:
+def test_error_requests_a_choice_when_catalogs_are_ambiguous(data: Path) -> None:
     put(data, "items_shuffle_100.json", "items_shuffle_1000.json")
     with pytest.raises(EnvironmentConfigurationError, match="items_shuffle_100 and items_shuffle_1000: say which"):
         chosen()
 
 
-def test_a_missing_file_is_named(data: Path) -> None:
+def test_error_names_the_file_when_it_is_missing(data: Path) -> None:
     put(data, "items_shuffle.json", "items_ins_v2.json")
     with pytest.raises(EnvironmentConfigurationError, match=r"items_shuffle.json and no items_human_ins.json"):
         chosen()
 
 
-def test_a_folder_without_a_catalog_is_named(data: Path) -> None:
+def test_error_names_the_folder_when_it_has_no_catalog(data: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError, match=rf"{data}, which has no items_shuffle.*setup.sh"):
         chosen()
 
 
-def test_without_the_variable_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_variable_when_it_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEBSHOP_DATA", raising=False)
     with pytest.raises(EnvironmentConfigurationError, match="WEBSHOP_DATA isn't set"):
         chosen()
@@ -67,34 +67,34 @@ def test_without_the_variable_it_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_an_array_is_read_whatever_the_pieces(
+def test_array_is_read_with_any_chunk_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, chunk: int
 ) -> None:
     content = [{"a": [1, "]é ,"], "b": {"c": 2.5}}, {}, {"d": 'q"'}]
     (tmp_path / "file").write_text(json.dumps(content, indent=indent, ensure_ascii=False))
     monkeypatch.setattr(jsonstream, "_CHUNK", chunk)
-    assert list(jsonstream.elements(tmp_path / "file")) == content
+    assert list(jsonstream.read_elements(tmp_path / "file")) == content
 
 
 @pytest.mark.parametrize("chunk", [1, 1000])
-def test_an_object_is_read_whatever_the_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_object_is_read_with_any_chunk_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     content: dict[str, Any] = {"B01": {"attributes": ["a", "b"]}, "B02": [{"x": "}"}], "B03": {}}
     (tmp_path / "file").write_text(json.dumps(content))
     monkeypatch.setattr(jsonstream, "_CHUNK", chunk)
-    assert dict(jsonstream.members(tmp_path / "file")) == content
+    assert dict(jsonstream.read_members(tmp_path / "file")) == content
 
 
 @pytest.mark.parametrize("text", ["[]", " [ ] \n"])
-def test_an_empty_array_has_no_elements(tmp_path: Path, text: str) -> None:
+def test_empty_array_has_no_elements(tmp_path: Path, text: str) -> None:
     (tmp_path / "file").write_text(text)
-    assert list(jsonstream.elements(tmp_path / "file")) == []
+    assert list(jsonstream.read_elements(tmp_path / "file")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[{}", b'[{"a": 1', b"[{},]", b"[{} {}]", b"[nonsense]", b"[\xff]"])
-def test_a_file_that_is_something_else_is_named(tmp_path: Path, content: bytes) -> None:
+def test_error_names_the_file_when_it_is_not_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.json").write_bytes(content)
     with pytest.raises(jsonstream.MalformedFileError, match=r"broken\.json"):
-        list(jsonstream.elements(tmp_path / "broken.json"))
+        list(jsonstream.read_elements(tmp_path / "broken.json"))
 
 
 def test_records_are_found_by_number(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_records_are_found_by_number(tmp_path: Path) -> None:
         records[3]
 
 
-def test_there_may_be_no_records(tmp_path: Path) -> None:
+def test_records_can_be_empty(tmp_path: Path) -> None:
     with RecordsWriter(tmp_path, "r"):
         pass
     assert len(Records(tmp_path, "r")) == 0

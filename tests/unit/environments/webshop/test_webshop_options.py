@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from distillery.environments.base import EnvironmentConfigurationError
-from distillery.environments.webshop.environment import WebShop
+from distillery_webshop.environment import WebShop
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"catalogue": "auto"}, "no option 'catalogue'; did you mean catalog?"),
+        ({"catalogs": "auto"}, "no option 'catalogs'; did you mean catalog?"),
         ({"zzz": 1}, "no option 'zzz'; it has catalog, goals, products, seed, nouns, shown, attributes"),
         ({"catalog": "amazon"}, "catalog is auto, webshop or generated, not 'amazon'"),
         ({"goals": "all"}, "goals is human or synthetic, not 'all'"),
@@ -29,51 +29,49 @@ from distillery.environments.webshop.environment import WebShop
         ({"attributes": "yes"}, "attributes is true or false, not 'yes'"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_is_right(options: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+def test_option_error_names_the_option_and_its_values(options: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError) as caught:
         WebShop(options, tmp_path)
     assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize("catalog", ["auto", "webshop"])
-def test_missing_files_are_named_before_anything_is_done(
-    catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_constructor_names_missing_files(catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
     with pytest.raises(EnvironmentConfigurationError, match=r"which has no items_shuffle\*\.json"):
         WebShop({"catalog": catalog}, tmp_path)
 
 
-def test_products_are_generated_where_there_are_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_are_generated_when_there_are_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WEBSHOP_DATA", raising=False)
     assert "generated" in WebShop({}, tmp_path).source
 
 
-def test_a_folder_that_nothing_was_prepared_in_is_named(tmp_path: Path) -> None:
+def test_catalog_names_the_folder_when_it_is_not_prepared(tmp_path: Path) -> None:
     environment = WebShop({"catalog": "generated"}, tmp_path)
     with pytest.raises(EnvironmentConfigurationError, match=f"no whole shop in {tmp_path}: run prepare"):
         environment.catalog("train")
 
 
-def test_an_unknown_split_is_refused_before_anything_is_generated(tmp_path: Path) -> None:
+def test_prepare_refuses_an_unknown_split_before_it_generates(tmp_path: Path) -> None:
     environment = WebShop({"catalog": "generated"}, tmp_path / "new")
     with pytest.raises(EnvironmentConfigurationError, match=r"no split 'valid_seen'.*train, dev, test"):
         environment.prepare({"valid_seen": 1})
     assert not (tmp_path / "new").exists()
 
 
-def test_the_plug_in_needs_no_engine() -> None:
-    code = "import sys, distillery.environments.webshop.environment\nprint(*sys.modules)"
+def test_plug_in_loads_no_engine() -> None:
+    code = "import sys, distillery_webshop.environment\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"bm25s", "numpy", "Stemmer", "spacy"} & set(loaded)
 
 
-def test_a_missing_package_is_named_with_the_extra(tmp_path: Path) -> None:
+def test_webshop_names_the_missing_package_and_how_to_install_it(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from distillery.environments.webshop.environment import WebShop\n"
+        "import sys, pathlib; from distillery_webshop.environment import WebShop\n"
         "sys.modules['bm25s'] = None\n"
         "WebShop({'catalog': 'generated'}, pathlib.Path(sys.argv[1])).prepare({})"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "EnvironmentConfigurationError: WebShop needs bm25s" in done.stderr
-    assert "pip install 'distillery-agents[webshop]'" in done.stderr
+    assert "pip install distillery-webshop" in done.stderr

@@ -6,8 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from distillery.environments.webshop.pages import last_page, product_page, result_page, search_page, text_page
-from distillery.environments.webshop.products import Listing, Product
+from distillery_webshop.pages import (
+    render_last_page,
+    render_product_page,
+    render_result_page,
+    render_search_page,
+    render_text_page,
+)
+from distillery_webshop.products import Listing, Product
 
 WISH = "i want a lamp"
 PRODUCT = Product(
@@ -26,45 +32,45 @@ PRODUCT = Product(
 LISTING = Listing("B000000001", "Oak Lamp", "$20.0")
 
 
-def test_the_search_page_shows_the_instruction_and_has_nothing_to_click() -> None:
-    page = search_page(WISH)
+def test_search_page_shows_the_instruction_and_no_button() -> None:
+    page = render_search_page(WISH)
     assert page.text == "WebShop [SEP] Instruction: [SEP] i want a lamp [SEP] Search"
-    assert (page.searchable, page.clickable()) == (True, [])
+    assert (page.searchable, page.list_clickable()) == (True, [])
 
 
-def test_the_first_result_page_has_no_previous_one() -> None:
-    page = result_page(WISH, 1, 50, [LISTING])
+def test_first_result_page_has_no_previous_button() -> None:
+    page = render_result_page(WISH, 1, 50, [LISTING])
     assert page.text == (
         "Instruction: [SEP] i want a lamp [SEP] Back to Search [SEP] Page 1 (Total results: 50) [SEP] Next > [SEP] "
         "B000000001 [SEP] Oak Lamp [SEP] $20.0"
     )
-    assert page.clickable() == ["back to search", "next >", "b000000001"]
+    assert page.list_clickable() == ["back to search", "next >", "b000000001"]
 
 
-def test_later_result_pages_have_a_previous_one() -> None:
-    page = result_page(WISH, 2, 3, [])
+def test_later_result_page_has_a_previous_button() -> None:
+    page = render_result_page(WISH, 2, 3, [])
     assert page.text == (
         "Instruction: [SEP] i want a lamp [SEP] Back to Search [SEP] Page 2 (Total results: 3) [SEP] < Prev [SEP] "
         "Next >"
     )
-    assert page.clickable() == ["back to search", "< prev", "next >"]
+    assert page.list_clickable() == ["back to search", "< prev", "next >"]
 
 
-def test_a_products_page_shows_its_options_before_it() -> None:
-    page = product_page(WISH, PRODUCT, attributes=False)
+def test_product_page_begins_with_the_options() -> None:
+    page = render_product_page(WISH, PRODUCT, attributes=False)
     assert page.text == (
         "Instruction: [SEP] i want a lamp [SEP] Back to Search [SEP] < Prev [SEP] color [SEP] red [SEP] teal [SEP] "
         "size [SEP] 9 [SEP] Oak Lamp [SEP] Price: $20.0 [SEP] Rating: N.A. [SEP] Description [SEP] Features [SEP] "
         "Reviews [SEP] Buy Now"
     )
-    assert page.clickable() == [
+    assert page.list_clickable() == [
         *("back to search", "< prev", "description", "features", "reviews", "buy now"),
         *("red", "teal", "9"),
     ]
 
 
-def test_the_button_of_attributes_stands_before_the_purchase() -> None:
-    page = product_page(WISH, PRODUCT, attributes=True)
+def test_attributes_button_is_before_the_purchase_button() -> None:
+    page = render_product_page(WISH, PRODUCT, attributes=True)
     assert page.text.endswith("Reviews [SEP] Attributes [SEP] Buy Now")
 
 
@@ -77,14 +83,14 @@ def test_the_button_of_attributes_stands_before_the_purchase() -> None:
         ("Attributes", " [SEP] easy install [SEP] garden [SEP] table lamps [SEP] Home › Lamps"),
     ],
 )
-def test_a_products_texts_stand_on_pages_of_their_own(button: str, shown: str) -> None:
-    page = text_page(WISH, PRODUCT, button)
+def test_texts_of_a_product_have_their_own_pages(button: str, shown: str) -> None:
+    page = render_text_page(WISH, PRODUCT, button)
     assert page.text == f"Instruction: [SEP] i want a lamp [SEP] Back to Search [SEP] < Prev{shown}"
-    assert page.clickable() == ["back to search", "< prev"]
+    assert page.list_clickable() == ["back to search", "< prev"]
 
 
-def test_the_last_page_tells_what_was_bought_and_the_score() -> None:
-    page = last_page(PRODUCT, {"size": "9", "color": "red's"}, 2 / 3)
+def test_last_page_shows_the_purchase_and_the_score() -> None:
+    page = render_last_page(PRODUCT, {"size": "9", "color": "red's"}, 2 / 3)
     assert page.text == (
         "Thank you for shopping with us! [SEP] Your code: [SEP] None [SEP] (Paste it in your MTurk interface.) [SEP] "
         'Purchased [SEP] asin [SEP] B000000001 [SEP] options [SEP] {"color": "red\\u0027s", "size": "9"} [SEP] attrs '
@@ -93,13 +99,13 @@ def test_the_last_page_tells_what_was_bought_and_the_score() -> None:
         "category [SEP] query [SEP] Goal [SEP] None [SEP] Reward [SEP] Your score (min 0.0, max 1.0) [SEP] "
         "0.6666666666666666 [SEP] Reward Details [SEP] None"
     )
-    assert page.clickable() == []
+    assert page.list_clickable() == []
 
 
-def test_a_feature_of_blanks_leaves_its_place_empty() -> None:
-    page = text_page(WISH, replace(PRODUCT, features=("", "Oak", "\n")), "Features")
+def test_blank_feature_leaves_an_empty_text() -> None:
+    page = render_text_page(WISH, replace(PRODUCT, features=("", "Oak", "\n")), "Features")
     assert page.text.endswith("< Prev [SEP]  [SEP] Oak")
 
 
-def test_a_product_without_a_description_has_an_empty_page() -> None:
-    assert text_page(WISH, replace(PRODUCT, description=""), "Description").text.endswith("< Prev")
+def test_product_without_a_description_has_an_empty_page() -> None:
+    assert render_text_page(WISH, replace(PRODUCT, description=""), "Description").text.endswith("< Prev")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.webshop.products import Product, listing, product, read_product
+from distillery_webshop.products import Product, read_listing, read_product, read_record
 
 RAW = {
     "asin": "B000000001",
@@ -28,7 +28,7 @@ def read(**changes: Any) -> Product:
     return found
 
 
-def test_an_entry_is_taken_as_the_pages_show_it() -> None:
+def test_entry_is_read_as_the_pages_show_it() -> None:
     assert read() == Product(
         asin="B000000001",
         title="Oak Lamp",
@@ -45,62 +45,62 @@ def test_an_entry_is_taken_as_the_pages_show_it() -> None:
 
 
 @pytest.mark.parametrize("pricing", ["", None])
-def test_a_product_without_a_price_costs_100(pricing: str | None) -> None:
+def test_product_without_a_price_costs_100(pricing: str | None) -> None:
     assert (read(pricing=pricing).price_tag, read(pricing=pricing).price) == ("$100.0", 100.0)
 
 
-def test_thousands_are_read() -> None:
+def test_price_with_a_thousands_separator_is_read() -> None:
     assert read(pricing="$1,877.80").price == 1877.8
 
 
-def test_a_range_is_shown_whole_and_reckoned_with_a_price_within() -> None:
+def test_price_range_is_shown_and_a_price_within_is_drawn() -> None:
     found = read(pricing="$16.99 to $26.00")
     assert found.price_tag == "$16.99 to $26.0"
     assert 16.99 <= found.price <= 26
 
 
-def test_the_price_in_a_range_is_the_same_each_time_and_another_for_another_seed() -> None:
+def test_price_in_a_range_depends_on_the_seed_only() -> None:
     raw = RAW | {"pricing": "$10 - $90"}
     prices = [found.price for seed in (0, 0, 1) if (found := read_product(raw, None, seed))]
     assert prices[0] == prices[1] != prices[2]
 
 
 @pytest.mark.parametrize("options", ["", None, {}])
-def test_a_product_may_have_no_options(options: Any) -> None:
+def test_product_can_have_no_options(options: Any) -> None:
     assert read(customization_options=options).options == {}
 
 
-def test_one_feature_may_stand_without_a_list() -> None:
+def test_single_feature_can_be_a_text() -> None:
     assert read(small_description="Solid oak").features == ("Solid oak",)
 
 
 @pytest.mark.parametrize("asin", ["nan", "B0000000012"])
-def test_products_with_a_strange_number_are_left_out(asin: str) -> None:
+def test_product_with_an_invalid_number_is_left_out(asin: str) -> None:
     assert read_product(RAW | {"asin": asin}, None, seed=0) is None
 
 
-def test_an_unknown_category_is_named() -> None:
+def test_error_names_the_category_when_it_is_unknown() -> None:
     with pytest.raises(ValueError, match="'toys'"):
         read(category="toys")
 
 
-def test_a_product_that_the_file_of_attributes_leaves_out_has_the_originals_dummy() -> None:
+def test_product_without_attributes_has_the_originals_placeholder() -> None:
     found = read_product(RAW, None, seed=0)
     assert found is not None
     assert found.attributes == ("DUMMY_ATTR",)
 
 
-def test_the_document_is_title_description_first_feature_and_options() -> None:
+def test_document_has_title_description_feature_and_options() -> None:
     document = read(customization_options={"Color": [{"value": "red"}, {"value": "teal"}], "Size": [{"value": "9"}]})
-    assert document.document() == "oak lamp warm light. solid oak color: red, teal, and size: 9"
+    assert document.to_document() == "oak lamp warm light. solid oak color: red, teal, and size: 9"
 
 
-def test_a_product_survives_its_records() -> None:
+def test_product_is_equal_after_a_round_trip() -> None:
     found = read()
-    records = found.records()
-    assert product(*records) == found
-    assert listing(records[0]).title == "Oak Lamp"
+    records = found.to_records()
+    assert read_record(*records) == found
+    assert read_listing(records[0]).title == "Oak Lamp"
 
 
-def test_half_a_character_becomes_a_question_mark() -> None:
-    assert product(*read(name="Lamp \ud83d").records()).title == "Lamp ?"
+def test_lone_surrogate_becomes_a_question_mark() -> None:
+    assert read_record(*read(name="Lamp \ud83d").to_records()).title == "Lamp ?"

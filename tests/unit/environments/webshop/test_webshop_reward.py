@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from distillery.environments.webshop import colours
-from distillery.environments.webshop.goals import Goal
-from distillery.environments.webshop.products import Product
-from distillery.environments.webshop.reward import alike, count_attributes, count_options, reward, type_factor
+from distillery_webshop import colors
+from distillery_webshop.goals import Goal
+from distillery_webshop.products import Product
+from distillery_webshop.reward import compute_reward, compute_type_factor, count_attributes, count_options, is_similar
 
 PRODUCT = Product(
     asin="B000000001",
@@ -36,40 +36,40 @@ def nouns(title: str) -> Sequence[str]:
 
 def reward_of(chosen: Mapping[str, str], **goal: Any) -> float:
     """Of buying the wanted product."""
-    return reward(PRODUCT, chosen, replace(GOAL, **goal), PRODUCT, nouns)
+    return compute_reward(PRODUCT, chosen, replace(GOAL, **goal), PRODUCT, nouns)
 
 
-def test_the_wanted_product_with_all_that_is_wanted_is_worth_one() -> None:
+def test_reward_is_one_when_everything_fits() -> None:
     assert reward_of({"color": "teal", "size": "9"}) == 1.0
 
 
-def test_an_option_that_is_not_chosen_costs_its_share() -> None:
+def test_reward_loses_a_share_when_an_option_is_not_chosen() -> None:
     assert reward_of({"color": "teal"}) == pytest.approx(3 / 4)
 
 
-def test_a_wrong_option_costs_as_much_as_none() -> None:
+def test_reward_of_a_wrong_option_is_that_of_none() -> None:
     assert reward_of({"color": "teal", "size": "10"}) == pytest.approx(3 / 4)
 
 
-def test_a_missing_attribute_costs_its_share() -> None:
+def test_reward_loses_a_share_when_an_attribute_is_missing() -> None:
     goal = {"attributes": ("easy install", "battery powered")}
     assert reward_of({"color": "teal", "size": "9"}, **goal) == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(20.0, 1.0), (19.99, 3 / 4)])
-def test_the_price_may_be_the_limit_and_no_more(limit: float, expected: float) -> None:
+def test_price_fits_when_it_equals_the_limit(limit: float, expected: float) -> None:
     assert reward_of({"color": "teal", "size": "9"}, price_limit=limit) == pytest.approx(expected)
 
 
-def test_a_goal_without_options_asks_for_attributes_and_price() -> None:
+def test_reward_counts_attributes_and_price_without_options() -> None:
     assert reward_of({}, options=(), attributes=("easy install", "silent")) == pytest.approx(2 / 3)
 
 
-def test_the_type_scales_everything() -> None:
+def test_type_factor_scales_the_reward() -> None:
     other = replace(PRODUCT, title="oak", query="shades", path="Home")
-    assert type_factor(other, replace(PRODUCT, title="oak a b c d e"), nouns) == 0.5
+    assert compute_type_factor(other, replace(PRODUCT, title="oak a b c d e"), nouns) == 0.5
     wanted = replace(PRODUCT, title="oak a b c d e")
-    assert reward(other, {"color": "teal"}, GOAL, wanted, nouns) == pytest.approx(0.5 * 3 / 4)
+    assert compute_reward(other, {"color": "teal"}, GOAL, wanted, nouns) == pytest.approx(0.5 * 3 / 4)
 
 
 @pytest.mark.parametrize(
@@ -82,26 +82,26 @@ def test_the_type_scales_everything() -> None:
         ({"title": "z", "query": "table lamps", "path": "Home › Lighting › Lamps"}, 0.0),
     ],
 )
-def test_the_type_is_told_by_query_levels_and_nouns(bought: Mapping[str, str], expected: float) -> None:
+def test_type_factor_depends_on_query_levels_and_nouns(bought: Mapping[str, str], expected: float) -> None:
     wanted = replace(PRODUCT, title="a b c d e f")
     other = replace(PRODUCT, query="other", path="Home › Other")
-    assert type_factor(replace(other, **dict(bought)), wanted, nouns) == expected
+    assert compute_type_factor(replace(other, **dict(bought)), wanted, nouns) == expected
 
 
-def test_nouns_of_the_wanted_title_count_as_often_as_they_stand_there() -> None:
+def test_repeated_nouns_of_the_wanted_title_count_repeatedly() -> None:
     wanted = replace(PRODUCT, title="shoe " * 10 + "lamp")
-    assert type_factor(replace(PRODUCT, title="lamp"), wanted, nouns) == 0.1  # 1 of 11, not 1 of 2
+    assert compute_type_factor(replace(PRODUCT, title="lamp"), wanted, nouns) == 0.1  # 1 of 11, not 1 of 2
 
 
-def test_less_than_a_tenth_of_the_nouns_is_worth_little_even_for_the_same_query() -> None:
+def test_type_factor_is_low_when_few_nouns_are_shared() -> None:
     wanted = replace(PRODUCT, title=" ".join("abcdefghijk"))
-    assert type_factor(replace(PRODUCT, title="a"), wanted, nouns) == 0.1
+    assert compute_type_factor(replace(PRODUCT, title="a"), wanted, nouns) == 0.1
 
 
 @pytest.mark.parametrize(("query", "expected"), [("table lamps", 1.0), ("other", 0.5)])
-def test_a_wanted_title_without_nouns_is_judged_by_query_and_levels(query: str, expected: float) -> None:
+def test_type_factor_uses_query_and_levels_without_nouns(query: str, expected: float) -> None:
     bought = replace(PRODUCT, query=query, path="")
-    assert type_factor(bought, replace(PRODUCT, title=""), nouns) == expected
+    assert compute_type_factor(bought, replace(PRODUCT, title=""), nouns) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_a_wanted_title_without_nouns_is_judged_by_query_and_levels(query: str, 
         ("battery", False),
     ],
 )
-def test_an_attribute_is_met_by_one_alike_or_word_for_word_in_a_text(wanted: str, met: bool) -> None:
+def test_attribute_is_met_by_a_similar_one_or_in_a_text(wanted: str, met: bool) -> None:
     assert count_attributes(PRODUCT, [wanted]) == met
 
 
-def test_an_attribute_that_is_not_in_lower_case_is_in_no_text() -> None:
+def test_attribute_in_upper_case_is_in_no_text() -> None:
     assert count_attributes(PRODUCT, ["Solid Oak"]) == 0
 
 
@@ -136,8 +136,8 @@ def test_an_attribute_that_is_not_in_lower_case_is_in_no_text() -> None:
         ("", "black", False),
     ],
 )
-def test_texts_are_alike_by_their_words(one: str, other: str, expected: bool) -> None:
-    assert alike(one, other) is expected
+def test_texts_are_similar_by_their_words(one: str, other: str, expected: bool) -> None:
+    assert is_similar(one, other) is expected
 
 
 @pytest.mark.parametrize(
@@ -153,22 +153,22 @@ def test_texts_are_alike_by_their_words(one: str, other: str, expected: bool) ->
         ("size 9", ("size", "9"), True),  # the name counts as a word
     ],
 )
-def test_options_are_compared_by_colour_and_by_words(chosen: str, wanted: str | tuple[str, str], met: bool) -> None:
+def test_options_are_compared_by_color_and_words(chosen: str, wanted: str | tuple[str, str], met: bool) -> None:
     assert count_options([chosen], [wanted]) == met
 
 
-def test_options_wanted_by_name_may_be_met_under_another_name() -> None:
+def test_named_option_can_be_met_under_another_name() -> None:
     assert reward_of({"style": "9", "color": "teal"}, options={"size": "9", "color": "teal"}) == 1.0
 
 
-def test_one_chosen_value_may_meet_two_wishes() -> None:
+def test_one_value_can_meet_two_wishes() -> None:
     assert count_options(["9 teal"], ["teal", "teal lamp"]) == 2
 
 
-@pytest.mark.parametrize(("option", "colour"), [("dark navy blue", "blue"), ("9", "9"), (("color", "teal"), "teal")])
-def test_an_option_becomes_the_first_colour_of_the_list(option: str | tuple[str, str], colour: str) -> None:
-    assert colours.normalise(option) == colour
+@pytest.mark.parametrize(("option", "color"), [("dark navy blue", "blue"), ("9", "9"), (("color", "teal"), "teal")])
+def test_option_becomes_the_first_color_of_the_list(option: str | tuple[str, str], color: str) -> None:
+    assert colors.find_color(option) == color
 
 
-def test_a_pair_whose_value_only_holds_a_colour_stays_a_pair() -> None:
-    assert colours.normalise(("color", "dark teal")) == "('color', 'dark teal')"
+def test_pair_is_kept_when_its_value_only_contains_a_color() -> None:
+    assert colors.find_color(("color", "dark teal")) == "('color', 'dark teal')"

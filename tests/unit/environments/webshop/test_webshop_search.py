@@ -9,9 +9,9 @@ import bm25s
 import numpy as np
 import pytest
 
-from distillery.environments.webshop import search
-from distillery.environments.webshop.analysis import STOP_WORDS, terms
-from distillery.environments.webshop.search import Index, IndexBuilder, lucene_length
+from distillery_webshop import search
+from distillery_webshop.analysis import STOP_WORDS, to_terms
+from distillery_webshop.search import Index, IndexBuilder, to_lucene_length
 
 
 def index(folder: Path, *documents: str) -> Index:
@@ -33,11 +33,11 @@ def index(folder: Path, *documents: str) -> Index:
         ("to be or not", []),
     ],
 )
-def test_a_text_is_cut_as_lucene_cuts_it(text: str, found: list[str]) -> None:
-    assert terms(text) == found
+def test_words_are_split_as_by_lucene(text: str, found: list[str]) -> None:
+    assert to_terms(text) == found
 
 
-def test_there_are_lucenes_33_stop_words() -> None:
+def test_stop_words_are_lucenes() -> None:
     assert len(STOP_WORDS) == 33
 
 
@@ -45,35 +45,35 @@ def test_there_are_lucenes_33_stop_words() -> None:
     ("length", "kept"),
     [(0, 0), (39, 39), (40, 40), (41, 40), (42, 42), (133, 128), (1000, 984), (100_000, 98_328)],
 )
-def test_lengths_are_kept_in_a_byte(length: int, kept: int) -> None:
-    assert lucene_length(length) == kept
+def test_length_is_rounded_to_a_byte(length: int, kept: int) -> None:
+    assert to_lucene_length(length) == kept
 
 
-def test_rarer_words_and_shorter_documents_come_first(tmp_path: Path) -> None:
+def test_rarer_words_and_shorter_documents_rank_first(tmp_path: Path) -> None:
     found = index(tmp_path, "red shoe", "red lamp", "red lamp with a long and heavy shade of oak", "blue sofa")
     assert found.search("red lamp") == [1, 2, 0]
 
 
-def test_what_does_not_match_is_not_found(tmp_path: Path) -> None:
+def test_search_returns_only_matches(tmp_path: Path) -> None:
     found = index(tmp_path, "red shoe", "blue sofa")
     assert found.search("Sofas") == [1]
     assert found.search("unheard of") == []
     assert found.search("the") == []
 
 
-def test_equals_come_in_the_order_of_the_catalog(tmp_path: Path) -> None:
+def test_equal_scores_keep_the_order_of_the_catalog(tmp_path: Path) -> None:
     assert index(tmp_path, *["red shoe"] * 60, "blue sofa").search("shoe") == list(range(50))
 
 
-def test_documents_may_be_empty(tmp_path: Path) -> None:
+def test_documents_can_be_empty(tmp_path: Path) -> None:
     assert index(tmp_path, "", "red shoe").search("shoe") == [1]
 
 
-def test_an_index_may_be_empty(tmp_path: Path) -> None:
+def test_index_can_be_empty(tmp_path: Path) -> None:
     assert index(tmp_path).search("shoe") == []
 
 
-def test_documents_are_counted_in_blocks_as_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [f"common word{number % 7} word{number % 5} word{number % 5}" for number in range(100)]
     at_once = index(tmp_path / "once", *documents)
     monkeypatch.setattr(search, "_BLOCK", 3)
@@ -82,10 +82,10 @@ def test_documents_are_counted_in_blocks_as_at_once(tmp_path: Path, monkeypatch:
         assert in_blocks.search(query) == at_once.search(query) != []
 
 
-def test_the_best_of_many_documents_are_found_wherever_they_stand(tmp_path: Path) -> None:
+def test_best_documents_are_found_at_any_position(tmp_path: Path) -> None:
     documents = ["lamp " + "shade " * (number * 37 % 97) for number in range(4000)]
     found = index(tmp_path, *documents).search("lamp")
-    shortest = sorted(range(4000), key=lambda number: (lucene_length(1 + number * 37 % 97), number))
+    shortest = sorted(range(4000), key=lambda number: (to_lucene_length(1 + number * 37 % 97), number))
     assert found == shortest[:50]
 
 
@@ -119,9 +119,7 @@ def exhaustive(folder: Path, query: str) -> list[int]:
 
 
 @pytest.mark.parametrize("look_up", [0, 2, 20, 10**9], ids=lambda cost: f"look_up_costs_{cost}")
-def test_words_that_are_left_for_last_change_no_result(
-    look_up: int, many: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deferred_words_change_no_result(look_up: int, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_LOOK_UP", look_up)
     rng, found = random.Random(1), Index(many)
     for _ in range(150):
@@ -129,17 +127,19 @@ def test_words_that_are_left_for_last_change_no_result(
         assert found.search(query) == exhaustive(many, query), query
 
 
-def test_words_that_most_documents_have_are_looked_up_for_few(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_common_words_are_looked_up_for_few_documents(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_up: list[int] = []
-    of = search.Postings.of
+    get_scores = search.Postings.get_scores
     monkeypatch.setattr(
-        search.Postings, "of", lambda self, documents: looked_up.append(len(documents)) or of(self, documents)
+        search.Postings,
+        "get_scores",
+        lambda self, documents: looked_up.append(len(documents)) or get_scores(self, documents),
     )
     assert Index(many).search("w0 w1 w2 w40 w41 w42")
     assert len(looked_up) > 6  # of the six words once each, in the end, and some before
     assert max(looked_up) < 400
 
 
-def test_a_rare_word_that_few_documents_have_decides_too(tmp_path: Path) -> None:
+def test_rare_word_decides_when_few_documents_have_it(tmp_path: Path) -> None:
     documents = ["lamp shade", *["lamp"] * 3000, "lamp oak", *["lamp shade"] * 40]
     assert index(tmp_path, *documents).search("oak lamp shade")[:2] == [3001, 0]

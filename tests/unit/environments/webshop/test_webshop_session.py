@@ -8,10 +8,10 @@ from typing import cast
 import pytest
 
 from distillery.environments.base import Observation
-from distillery.environments.webshop.goals import Goal
-from distillery.environments.webshop.products import Listing, Product
-from distillery.environments.webshop.session import WebShopSession
-from distillery.environments.webshop.shop import Shop
+from distillery_webshop.compiled_shop import CompiledShop
+from distillery_webshop.goals import Goal
+from distillery_webshop.products import Listing, Product
+from distillery_webshop.session import WebShopSession
 
 LAMP = Product(
     asin="B000000000",
@@ -36,10 +36,10 @@ class FakeShop:
     def search(self, words: str) -> list[int]:
         return list(range(25)) if words == "lamp" else []
 
-    def listing(self, number: int) -> Listing:
-        return Listing(self.product(number).asin, "oak lamp", "$20.0")
+    def read_listing(self, number: int) -> Listing:
+        return Listing(self.read_product(number).asin, "oak lamp", "$20.0")
 
-    def product(self, number: int) -> Product:
+    def read_product(self, number: int) -> Product:
         return replace(LAMP, asin=f"B{number:09}")
 
     @staticmethod
@@ -48,7 +48,7 @@ class FakeShop:
 
 
 def session(*, shown: int = 10, attributes: bool = False) -> WebShopSession:
-    return WebShopSession(cast(Shop, FakeShop()), 0, shown=shown, attributes=attributes)
+    return WebShopSession(cast(CompiledShop, FakeShop()), 0, shown=shown, attributes=attributes)
 
 
 def after(*actions: str, shown: int = 10, attributes: bool = False) -> Observation:
@@ -71,43 +71,43 @@ SEARCH = "search[Lamp]"
 FIRST = "click[B000000000]"
 
 
-def test_a_session_begins_on_the_search_page() -> None:
+def test_session_begins_on_the_search_page() -> None:
     assert after() == Observation("WebShop [SEP] Instruction: [SEP] i want a lamp [SEP] Search")
 
 
-def test_a_search_leads_to_results() -> None:
+def test_search_opens_the_results() -> None:
     observation = after(SEARCH)
     assert page(observation) == "Page 1 (Total results: 25)"
     assert observation.text.count("oak lamp") == 10
 
 
-def test_pages_of_results_go_on_and_back() -> None:
+def test_buttons_open_the_next_and_the_previous_page() -> None:
     assert "B000000010" in after(SEARCH, "click[Next >]").text
     assert "B000000000" in after(SEARCH, "click[next >]", "click[< prev]").text
 
 
-def test_the_page_after_the_last_result_is_empty() -> None:
+def test_page_after_the_last_result_is_empty() -> None:
     observation = after(SEARCH, *["click[next >]"] * 3)
     assert page(observation) == "Page 4 (Total results: 25)"
     assert observation.admissible == ("click[back to search]", "click[< prev]", "click[next >]")
 
 
-def test_a_product_of_a_later_page_is_the_one_that_is_shown_there() -> None:
+def test_product_of_a_later_page_is_the_one_shown_there() -> None:
     observation = after(SEARCH, "click[next >]", "click[b000000012]", "click[buy now]")
     assert "asin [SEP] B000000012" in observation.text
 
 
-def test_a_product_leads_back_to_its_page_of_results() -> None:
+def test_product_leads_back_to_its_page_of_results() -> None:
     observation = after(SEARCH, "click[next >]", "click[b000000012]", "click[< prev]")
     assert page(observation) == "Page 2 (Total results: 25)"
 
 
-def test_a_text_of_a_product_leads_back_to_it() -> None:
+def test_text_of_a_product_leads_back_to_it() -> None:
     assert page(after(SEARCH, FIRST, "click[description]")) == "warm"
     assert page(after(SEARCH, FIRST, "click[description]", "click[< prev]")) == "Price: $20.0"
 
 
-def test_there_is_a_way_back_to_the_search_from_everywhere() -> None:
+def test_every_page_leads_back_to_the_search() -> None:
     for way in ([SEARCH], [SEARCH, FIRST], [SEARCH, FIRST, "click[features]"]):
         assert page(after(*way, "click[back to search]")) == "WebShop"
 
@@ -129,7 +129,7 @@ def test_there_is_a_way_back_to_the_search_from_everywhere() -> None:
         ([SEARCH, FIRST], "buy now"),
     ],
 )
-def test_what_is_not_possible_is_refused_and_changes_nothing(way: list[str], action: str) -> None:
+def test_impossible_action_is_refused_and_changes_nothing(way: list[str], action: str) -> None:
     shopping = session()
     before = shopping.reset()
     for step in way:
@@ -140,24 +140,24 @@ def test_what_is_not_possible_is_refused_and_changes_nothing(way: list[str], act
         assert shopping.step(possible) == after(*way, possible)
 
 
-def test_all_that_is_offered_is_possible() -> None:
+def test_admissible_actions_are_accepted() -> None:
     for way in ([SEARCH], [SEARCH, "click[next >]"], [SEARCH, FIRST], [SEARCH, FIRST, "click[reviews]"]):
         for action in after(*way).admissible:
             after(*way, action)
 
 
-def test_a_purchase_ends_the_session_with_its_reward() -> None:
+def test_purchase_ends_the_session_with_its_reward() -> None:
     observation = after(SEARCH, FIRST, "click[red]", "click[buy now]")
     assert (observation.score, observation.done, observation.success) == (1.0, True, True)
     assert observation.admissible == ()
 
 
-def test_a_purchase_that_does_not_fit_is_no_success() -> None:
+def test_purchase_is_no_success_when_it_does_not_fit() -> None:
     observation = after(SEARCH, FIRST, "click[buy now]")
     assert (observation.score, observation.done, observation.success) == (pytest.approx(2 / 3), True, False)
 
 
-def test_nothing_is_possible_after_the_purchase() -> None:
+def test_no_action_is_accepted_after_the_purchase() -> None:
     shopping = session()
     for action in (SEARCH, FIRST, "click[buy now]"):
         shopping.step(action)
@@ -165,26 +165,26 @@ def test_nothing_is_possible_after_the_purchase() -> None:
     assert (observation.valid, observation.done) == (False, True)
 
 
-def test_the_last_value_of_an_option_counts() -> None:
+def test_last_value_of_an_option_counts() -> None:
     observation = after(SEARCH, FIRST, "click[dark | teal]", "click[DARK  |  Teal]", "click[buy now]")
     assert '{"color": "dark | teal"}' in observation.text
 
 
-def test_a_value_that_two_options_share_is_the_later_ones() -> None:
+def test_shared_value_belongs_to_the_later_option() -> None:
     assert '{"style": "red"}' in after(SEARCH, FIRST, "click[red]", "click[buy now]").text
 
 
-def test_chosen_options_are_kept_while_a_text_of_the_product_is_read() -> None:
+def test_choices_are_kept_on_a_text_of_the_product() -> None:
     observation = after(SEARCH, FIRST, "click[red]", "click[features]", "click[< prev]", "click[buy now]")
     assert observation.success
 
 
-def test_chosen_options_are_forgotten_on_the_way_over_the_results() -> None:
+def test_choices_are_forgotten_on_the_results() -> None:
     observation = after(SEARCH, FIRST, "click[red]", "click[< prev]", FIRST, "click[buy now]")
     assert "options [SEP] {} [SEP]" in observation.text
 
 
-def test_a_reset_starts_over() -> None:
+def test_reset_starts_over() -> None:
     shopping = session()
     for action in (SEARCH, FIRST, "click[red]", "click[buy now]"):
         shopping.step(action)
@@ -192,12 +192,12 @@ def test_a_reset_starts_over() -> None:
     assert shopping.step(SEARCH) == after(SEARCH)
 
 
-def test_fewer_products_can_be_shown() -> None:
+def test_session_shows_fewer_products_when_requested() -> None:
     observation = after(SEARCH, "click[next >]", shown=3)
     assert [action for action in observation.admissible if "b0" in action] == [
         f"click[b{number:09}]" for number in (10, 11, 12)
     ]
 
 
-def test_the_button_of_attributes_is_there_where_it_is_asked_for() -> None:
+def test_attributes_button_is_shown_when_requested() -> None:
     assert "easy install" in after(SEARCH, FIRST, "click[attributes]", attributes=True).text

@@ -13,15 +13,15 @@ import openai
 import pytest
 from aiohttp import web
 
+from distillery.core.contracts.routing import Target
 from distillery_gateway.auth.api_keys import digest_of
-from distillery_gateway.routing.document import Target
-from tests.unit.gateway.conftest import Serve, desired
+from tests.unit.gateway.conftest import Serve, routing_config
 
 MESSAGES = [{"role": "user", "content": "a secret task"}]
 BODY = {"model": "bot", "messages": MESSAGES}
 
 
-async def test_the_alias_becomes_the_model_behind_it(serve: Serve):
+async def test_request_names_the_model_in_place_of_the_alias(serve: Serve):
     served = await serve()
     status, answer = await served.post(BODY, X_Request_ID="r-1")
     assert (status, answer["choices"][0]["message"]["content"]) == (200, "hi")
@@ -29,14 +29,14 @@ async def test_the_alias_becomes_the_model_behind_it(serve: Serve):
     assert served.vllm.headers[0]["x-request-id"] == "r-1"
 
 
-async def test_a_stream_arrives_byte_by_byte(serve: Serve):
+async def test_stream_arrives_byte_by_byte(serve: Serve):
     served = await serve()
     async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
         assert answer.headers["Content-Type"] == "text/event-stream"
         assert await answer.read() == b"".join(served.vllm.chunks)
 
 
-async def test_the_first_words_do_not_wait_for_the_last(serve: Serve):
+async def test_stream_begins_before_the_response_ends(serve: Serve):
     served = await serve()
     served.vllm.pause = 0.3
     async with served.session.post(f"{served.url}/v1/chat/completions", json={**BODY, "stream": True}) as answer:
@@ -44,7 +44,7 @@ async def test_the_first_words_do_not_wait_for_the_last(serve: Serve):
         assert first == served.vllm.chunks[0]
 
 
-async def test_a_client_that_goes_away_frees_the_server(serve: Serve):
+async def test_server_is_free_when_its_client_leaves(serve: Serve):
     served = await serve()
     await served.leave(BODY)
     for _ in range(100):
@@ -55,7 +55,7 @@ async def test_a_client_that_goes_away_frees_the_server(serve: Serve):
     assert served.metrics.cancelled._value.get() == 1
 
 
-async def test_the_openai_client_works(serve: Serve):
+async def test_openai_client_gets_a_response(serve: Serve):
     served = await serve()
     async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
         assert [model.id async for model in client.models.list()] == ["bot"]
@@ -88,7 +88,7 @@ async def test_the_openai_client_works(serve: Serve):
         ({**BODY, "top_logprobs": 10_000}, 400, "invalid_parameter", "top_logprobs"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_said_as_openai_says_it(
+async def test_error_has_the_form_of_openai_when_a_request_is_wrong(
     serve: Serve, body: Any, status: int, code: str, parameter: str | None
 ):
     served = await serve(denied=frozenset({"seed"}))
@@ -106,20 +106,20 @@ async def test_what_is_wrong_is_said_as_openai_says_it(
         "//v1/load_lora_adapter", "/tokenize",
     ],
 )  # fmt: skip
-async def test_other_paths_do_not_exist(serve: Serve, path: str):
+async def test_path_is_404_when_it_is_unknown(serve: Serve, path: str):
     served = await serve()
     status, answer = await served.post({"lora_name": "x", "lora_path": "/"}, path)
     assert (status, answer["error"]["code"]) == (404, "not_found")
     assert not served.vllm.adapters
 
 
-async def test_another_method_is_refused(serve: Serve):
+async def test_request_is_refused_when_its_method_is_wrong(serve: Serve):
     served = await serve()
     async with served.session.get(f"{served.url}/v1/chat/completions") as answer:
         assert answer.status == 405
 
 
-async def test_a_large_body_is_refused_whether_it_is_announced_or_not(serve: Serve):
+async def test_body_is_refused_when_it_is_too_large(serve: Serve):
     served = await serve(max_body_bytes=1000)
     assert (await served.post({**BODY, "user": "x" * 2000}))[0] == 413
 
@@ -131,7 +131,7 @@ async def test_a_large_body_is_refused_whether_it_is_announced_or_not(serve: Ser
         assert answer.status == 413
 
 
-async def test_a_slow_body_is_given_up(serve: Serve):
+async def test_body_is_refused_when_it_is_too_slow(serve: Serve):
     served = await serve(body_timeout_seconds=0.2)
 
     async def slowly() -> Any:
@@ -144,7 +144,7 @@ async def test_a_slow_body_is_given_up(serve: Serve):
         assert (await answer.json())["error"]["code"] == "body_too_slow"
 
 
-async def test_a_failing_server_is_told_of_without_its_words(serve: Serve):
+async def test_error_hides_the_message_of_a_failing_server(serve: Serve):
     async def fail(_: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=500, text="Traceback: /opt/secret/path.py line 3")
 
@@ -155,20 +155,20 @@ async def test_a_failing_server_is_told_of_without_its_words(serve: Serve):
     assert "secret" not in json.dumps(answer)
 
 
-async def test_the_servers_words_about_the_request_are_passed_on_under_the_alias(serve: Serve):
+async def test_rejection_of_the_server_is_passed_on_with_the_alias(serve: Serve):
     async def refuse(body: dict[str, Any]) -> web.StreamResponse:
         message = f"{body['model']} has a context of 2048 tokens, student-1 too; a database or base64 is none"
         return web.json_response({"error": {"message": message, "code": 400, "param": "messages"}}, status=400)
 
     served = await serve()
-    served.routes.see({"base", "student-1"})
+    served.routes.set_loaded_models({"base", "student-1"})
     served.vllm.answer = refuse
     status, answer = await served.post(BODY)
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "invalid_request", "messages")
     assert answer["error"]["message"] == "bot has a context of 2048 tokens, bot too; a database or base64 is none"
 
 
-async def test_a_dead_server_is_a_clear_error(serve: Serve):
+async def test_client_gets_503_when_the_server_is_dead(serve: Serve):
     served = await serve()
     await served.vllm._runner.cleanup()
     async with served.session.post(f"{served.url}/v1/chat/completions", json=BODY) as answer:
@@ -187,7 +187,7 @@ def ring(tmp_path: Path) -> Path:
     return folder
 
 
-async def test_a_key_opens_what_it_may_open(serve: Serve, ring: Path):
+async def test_request_is_rejected_when_its_key_is_invalid(serve: Serve, ring: Path):
     served = await serve(keys=ring)
     assert (await served.post(BODY, Authorization="Bearer dk-alice"))[0] == 200
     for wrong in ("Bearer dk-mallory", "Bearer", "Basic dk-alice", f"Bearer {digest_of('dk-alice')}"):
@@ -196,7 +196,7 @@ async def test_a_key_opens_what_it_may_open(serve: Serve, ring: Path):
     assert (await served.post(BODY))[0] == 401
 
 
-async def test_another_tenants_model_does_not_exist(serve: Serve, ring: Path):
+async def test_model_does_not_exist_when_the_key_may_not_use_it(serve: Serve, ring: Path):
     served = await serve(keys=ring)
     bob = await served.post(BODY, Authorization="Bearer dk-bob")
     nobody = await served.post({**BODY, "model": "nosuch"}, Authorization="Bearer dk-alice")
@@ -206,7 +206,7 @@ async def test_another_tenants_model_does_not_exist(serve: Serve, ring: Path):
         assert (await answer.json())["data"] == []
 
 
-async def test_requests_per_minute_and_at_once_are_limited_per_key(serve: Serve, tmp_path: Path):
+async def test_keys_limit_concurrent_requests_and_their_rate(serve: Serve, tmp_path: Path):
     folder = tmp_path / "keys"
     folder.mkdir()
     (folder / "slow").write_text(json.dumps({"sha256": digest_of("slow"), "requestsPerMinute": 2}))
@@ -227,7 +227,7 @@ async def test_requests_per_minute_and_at_once_are_limited_per_key(serve: Serve,
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_no_content_stands_in_the_logs(serve: Serve, ring: Path, caplog: pytest.LogCaptureFixture):
+async def test_log_has_no_content_of_requests(serve: Serve, ring: Path, caplog: pytest.LogCaptureFixture):
     served = await serve(keys=ring)
     with caplog.at_level(logging.DEBUG, "distillery_gateway"):
         await served.post(BODY, Authorization="Bearer dk-alice", X_Request_ID="evil\\nline")
@@ -238,11 +238,11 @@ async def test_no_content_stands_in_the_logs(serve: Serve, ring: Path, caplog: p
         assert secret not in caplog.text
 
 
-async def test_another_gateway_is_asked_for_the_alias(serve: Serve):
+async def test_request_to_another_gateway_has_the_alias(serve: Serve):
     served = await serve()
     async with aiohttp.ClientSession():
-        table = desired(2, bot=(Target("new", upstream=served.vllm.url),))
-        served.routes.offer(table, set())
+        table = routing_config(2, bot=(Target("new", upstream=served.vllm.url),))
+        served.routes.try_apply(table, set())
         served.vllm.base = "bot"
         status, _ = await served.post(BODY, X_Session_ID="s", Authorization="Bearer x")
         assert status == 200

@@ -13,7 +13,7 @@ from lupa import lua51
 
 from distillery.core.api import CANARY_ANNOTATION, GROUP, KIND, STAGES_ANNOTATION
 from tests.fakes.cluster import FakeCluster, run_object
-from tests.unit.operator.decide.canary.test_canary import BAD, GOOD, later, on_trial, pin, settle, traffic
+from tests.unit.operator.decide.canary.scenario import BAD, GOOD, CanaryScenario
 from tests.unit.operator.decide.test_decide import TRIGGERED, fail, until_waiting
 from tests.unit.operator.decide.test_requests import request
 
@@ -30,8 +30,8 @@ def health(cluster: FakeCluster) -> tuple[str, str]:
     return found.status, found.message
 
 
-def new() -> FakeCluster:
-    return FakeCluster(run_object())
+def new() -> CanaryScenario:
+    return CanaryScenario(run_object())
 
 
 def running() -> FakeCluster:
@@ -40,7 +40,7 @@ def running() -> FakeCluster:
     return cluster
 
 
-def complete() -> FakeCluster:
+def complete() -> CanaryScenario:
     cluster = new()
     assert cluster.run() == "Complete"
     return cluster
@@ -79,43 +79,43 @@ def paused() -> FakeCluster:
 
 
 def no_such_student() -> FakeCluster:
-    cluster = FakeCluster(run_object(rounds={"maxRounds": 2}))
-    pin(cluster, 2)
+    cluster = CanaryScenario(run_object(rounds={"maxRounds": 2}))
+    cluster.pin(2)
     return cluster
 
 
 def rolling_out() -> FakeCluster:
     cluster = complete()
-    pin(cluster, 0)
+    cluster.pin(0)
     return cluster
 
 
 def waiting() -> FakeCluster:
-    cluster = FakeCluster(run_object(**TRIGGERED))
+    cluster = CanaryScenario(run_object(**TRIGGERED))
     until_waiting(cluster)
-    settle(cluster)
+    cluster.settle()
     return cluster
 
 
 def canary_paused() -> FakeCluster:
-    cluster = on_trial()
+    cluster = CanaryScenario.start()
     request(cluster, CANARY_ANNOTATION, "pause@a")
     return cluster
 
 
 def canary_inconclusive() -> FakeCluster:
-    cluster = on_trial()
-    later(cluster, 3600)
+    cluster = CanaryScenario.start()
+    cluster.wait(3600)
     return cluster
 
 
 def canary_rolled_back() -> FakeCluster:
-    cluster = on_trial()
-    traffic(cluster, BAD, GOOD)
-    later(cluster, 1)
-    settle(cluster)
+    cluster = CanaryScenario.start()
+    cluster.report_traffic(BAD, GOOD)
+    cluster.wait(1)
+    cluster.settle()
     assert cluster.run() == "Complete"
-    settle(cluster)
+    cluster.settle()
     return cluster
 
 
@@ -126,7 +126,7 @@ def canary_rolled_back() -> FakeCluster:
         (edited, "Progressing", "has not seen"),
         (running, "Progressing", "database"),
         (rolling_out, "Progressing", "servers of the base model are ready"),
-        (on_trial, "Progressing", "Step 1 of 3"),
+        (CanaryScenario.start, "Progressing", "Step 1 of 3"),
         (complete, "Healthy", ""),
         (waiting, "Healthy", "failures"),
         (canary_rolled_back, "Healthy", ""),

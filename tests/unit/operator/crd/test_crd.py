@@ -1,4 +1,4 @@
-"""What the API server is told of the resource. What it makes of that is in tests/e2e/test_admission.py."""
+"""The definition of the resource. How the API server applies it is in tests/e2e/api/test_admission.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def transitions() -> dict[str, str]:
     return {rule["fieldPath"].removeprefix(".spec."): rule["rule"] for rule in rules if "oldSelf" in rule["rule"]}
 
 
-def test_the_files_are_what_the_types_say():
+def test_crd_files_match_the_types():
     for path in ("crds/distillery.dev_distillationruns.yaml", "charts/distillery/files/crd.yaml"):
         assert (ROOT / path).read_text() == text()
 
@@ -108,9 +108,9 @@ def test_crd_compares_optional_parts_by_their_presence(transitions: dict[str, st
 
 
 def test_spec_documents_every_field_that_can_change():
-    told = " ".join((Spec.__doc__ or "").split())
+    documented = " ".join((Spec.__doc__ or "").split())
     named = [p for p in (*MUTABLE, *GROWING) if "SecretRef" not in p and not p.startswith("rollout.")]
-    assert [path for path in named if f"``{path}``" not in told] == []
+    assert [path for path in named if f"``{path}``" not in documented] == []
 
 
 def test_bounds_that_are_no_whole_numbers_are_rules_too(schema: dict[str, Any]):

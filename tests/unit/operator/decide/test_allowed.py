@@ -9,7 +9,7 @@ import pytest
 
 from distillery.core.api import parse
 from distillery_operator.decide.allowed import find_forbidden
-from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.settings import Settings
 from tests.fakes.cluster import FakeCluster, result_of, run_object
 from tests.unit.documents import document
@@ -130,7 +130,7 @@ def test_run_starts_when_what_it_names_becomes_allowed(by: str):
     assert cluster.condition("Accepted")["status"] == "True"
 
 
-def test_run_starts_no_stage_and_serves_on_when_its_image_becomes_forbidden():
+def test_run_keeps_serving_when_its_image_becomes_forbidden():
     cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, podTemplate={"image": "evil/pipeline"}))
     while "r2-rollout" not in cluster.created:
         step(cluster)

@@ -14,7 +14,7 @@ IN_S3: dict[str, Any] = {"storage": {"uri": "s3://bucket/runs"}}
 WIDE: dict[str, Any] = {"storage": {"volumeClaim": {"accessMode": "ReadWriteMany"}}}
 
 
-def test_a_drain_takes_one_serving_pod_at_a_time():
+def test_drain_evicts_one_serving_pod_at_a_time():
     budget = servers.disruption_budget(owner())
     labels = serving(owner())["spec"]["template"]["metadata"]["labels"]
     assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()

@@ -37,14 +37,14 @@ def status(kind: str, value: str, reason: str, message: str = "Because.") -> dic
         ("Failed", "False", "Why", False),
     ],
 )
-def test_a_change_of_a_condition_is_an_event(kind: str, value: str, expected: str, warning: bool):
+def test_event_is_reported_when_a_condition_changes(kind: str, value: str, expected: str, warning: bool):
     other = "False" if value == "True" else "True"
     (event,) = events_between(status(kind, other, "Before"), status(kind, value, "Why"))
     assert (event.reason, event.message, event.warning) == (expected, "Because.", warning)
 
 
 @pytest.mark.parametrize("reason", reasons.CanaryProgressing)
-def test_each_reason_of_a_canary_is_an_event(reason: reasons.CanaryProgressing):
+def test_event_is_reported_when_the_reason_of_a_canary_changes(reason: reasons.CanaryProgressing):
     after = status(conditions.CANARY_PROGRESSING, "True", reason)
     (event,) = events_between(status(conditions.CANARY_PROGRESSING, "True", "Before"), after)
     assert event.reason == f"Canary{reason}"
@@ -52,18 +52,18 @@ def test_each_reason_of_a_canary_is_an_event(reason: reasons.CanaryProgressing):
 
 
 @pytest.mark.parametrize("kind", ["DatabaseReady", "Stalled", "Suspended", "Serving", "Complete", "Failed"])
-def test_a_condition_that_is_false_at_first_is_no_event(kind: str):
+def test_no_event_is_reported_when_a_condition_is_false_at_first(kind: str):
     assert events_between({}, status(kind, "False", "Why")) == []
 
 
 @pytest.mark.parametrize("kind", ["Ready", "RequestAccepted"])
-def test_a_condition_that_sums_others_up_is_no_event(kind: str):
+def test_no_event_is_reported_when_a_condition_sums_up_others(kind: str):
     assert events_between({}, status(kind, "True", "Why")) == []
 
 
-def test_a_condition_that_stays_is_no_event():
+def test_no_event_is_reported_when_a_condition_stays():
     assert events_between(status("Serving", "True", "A"), status("Serving", "True", "B")) == []
 
 
-def test_each_reason_of_events_has_one_type():
+def test_event_reason_has_one_type():
     assert set(events.TYPES) == set(EventReason)

@@ -1,4 +1,4 @@
-"""A cluster with one GPU: rounds and servers take turns, and whoever waits for it is told what to do."""
+"""A cluster with one GPU: rounds and servers take turns, and a run that waits for the GPU names the fix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from distillery_operator.decide.problems import find_problem
 from distillery_operator.manifests import servers
-from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.model.objects import Manifest
 from distillery_operator.model.observed import Observed
 from tests.fakes.cluster import FakeCluster, result_of, run_object
@@ -43,7 +43,7 @@ def replicas(cluster: FakeCluster) -> int:
     return cluster.objects["Deployment", "test"]["spec"]["replicas"]
 
 
-def test_servers_make_room_while_a_round_is_under_way():
+def test_servers_make_room_while_a_round_runs():
     cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, **PAUSE))
     until(cluster, "Running", 1)
     cluster.get_ready()
@@ -67,7 +67,7 @@ def test_servers_start_again_when_the_run_waits_or_is_suspended():
     assert (cluster.status["phase"], replicas(cluster)) == ("Running", 0)
     cluster.failures = 0
     cluster.reconcile()
-    assert (cluster.status["phase"], replicas(cluster)) == ("Running", 0), "a round that began goes on"
+    assert (cluster.status["phase"], replicas(cluster)) == ("Running", 0), "a round that began continues"
     cluster.body["spec"]["suspend"] = True
     cluster.reconcile()
     assert replicas(cluster) == 2
@@ -116,7 +116,7 @@ STAGE = {STAGE_LABEL: "r1-evaluate-baseline"}
         (holder(STAGE, "amd.com/gpu"), True),
     ],
 )
-def test_a_stage_that_waits_for_a_gpu_is_stuck_unless_the_run_gives_one_back(other: Manifest, stuck: bool):
+def test_stage_is_stuck_when_the_run_frees_no_gpu(other: Manifest, stuck: bool):
     waiting = with_gpu(pod(conditions=UNSCHEDULABLE))
     assert bool(find_problem(Observed(pods=(waiting, other)), NOW)) == stuck
 

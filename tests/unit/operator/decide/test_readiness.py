@@ -39,7 +39,7 @@ def test_run_is_not_ready_before_something_is_served():
         end_jobs(cluster)
 
 
-def test_run_is_ready_when_its_student_answers_and_a_later_round_is_under_way():
+def test_run_is_ready_when_it_serves_while_a_later_round_runs():
     cluster = FakeCluster(run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}))
     until(cluster, "Running", 1)
     assert ready(cluster) == ("False", "RollingOut")

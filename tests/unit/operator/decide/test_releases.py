@@ -12,7 +12,7 @@ from distillery import __version__
 from distillery_operator.decide import releases
 from distillery_operator.decide.releases import UPGRADE_ANNOTATION
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.model.objects import Manifest
 from tests.fakes.cluster import FakeCluster, result_of, run_object
 
@@ -124,15 +124,15 @@ def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCluster, Manifest]:
     cluster = FakeCluster(run_object())
     assert cluster.run() == "Complete"
     before = copy.deepcopy(cluster.objects["Deployment", "test"]["spec"]["template"])
-    made = releases.hold
+    original = releases.keep_template
 
-    def hold(wanted: Manifest, *context: Any) -> Manifest:
+    def keep_template(wanted: Manifest, *context: Any) -> Manifest:
         wanted = copy.deepcopy(wanted)
         if wanted["kind"] == "Deployment":
             wanted["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 99
-        return made(wanted, *context)
+        return original(wanted, *context)
 
-    monkeypatch.setattr("distillery_operator.decide.serving.hold", hold)
+    monkeypatch.setattr("distillery_operator.decide.steps.serving.keep_template", keep_template)
     upgrade(cluster, monkeypatch)
     return cluster, before
 
@@ -211,7 +211,7 @@ def test_run_waits_when_its_crd_is_newer_than_the_operator():
     assert cluster.run() == "Complete"
 
 
-def test_run_goes_on_when_its_crd_became_newer_in_between():
+def test_run_continues_when_its_crd_became_newer_in_between():
     cluster = FakeCluster(run_object())
     play_until(cluster, "r1-rollout")
     objects = copy.deepcopy(cluster.objects)

@@ -8,23 +8,7 @@ import pytest
 
 from distillery.core.api import CANARY_ANNOTATION, SERVE_ANNOTATION, STAGES_ANNOTATION
 from tests.fakes.cluster import FakeCluster, run_object
-from tests.unit.operator.decide.canary.test_canary import (
-    BAD,
-    GOOD,
-    NEW,
-    OLD,
-    STEPS,
-    edit,
-    later,
-    news,
-    on_trial,
-    pin,
-    play,
-    settle,
-    targets,
-    traffic,
-    trial,
-)
+from tests.unit.operator.decide.canary.scenario import BAD, GOOD, NEW, OLD, STEPS, CanaryScenario
 from tests.unit.operator.decide.test_decide import TRIGGERED, until_waiting
 
 
@@ -51,11 +35,11 @@ def served(cluster: FakeCluster) -> int:
     return cluster.status["serving"]["round"]
 
 
-def two_rounds(**spec: Any) -> FakeCluster:
+def two_rounds(**spec: Any) -> CanaryScenario:
     """A cluster that serves the student of round 2, and served that of round 1 before."""
-    cluster = FakeCluster(run_object(rounds={"maxRounds": 3}, promotion={"weights": "adapter"}, **spec))
-    play(cluster, 2)
-    settle(cluster)
+    cluster = CanaryScenario(run_object(rounds={"maxRounds": 3}, promotion={"weights": "adapter"}, **spec))
+    cluster.run_rounds(2)
+    cluster.settle()
     return cluster
 
 
@@ -94,16 +78,16 @@ def test_serve_request_outlives_its_annotation_and_later_winners():
 def test_serve_request_ends_when_the_spec_names_another_round():
     cluster = two_rounds()
     request(cluster, SERVE_ANNOTATION, "1@a")
-    pin(cluster, 2)
+    cluster.pin(2)
     assert (served(cluster), answer(cluster, SERVE_ANNOTATION)["phase"]) == (2, "Ended")
     assert cluster.events[-2].reason == "RequestEnded"
-    pin(cluster, None)
+    cluster.pin(None)
     assert served(cluster) == 2, "the request does not come back with the former value of the field"
 
 
 def test_serve_request_overrides_the_round_of_the_spec():
     cluster = two_rounds()
-    pin(cluster, 1)
+    cluster.pin(1)
     request(cluster, SERVE_ANNOTATION, "latest@a")
     assert served(cluster) == 2
     request(cluster, SERVE_ANNOTATION, "1@b")
@@ -165,65 +149,65 @@ def test_rollback_is_refused_when_nothing_was_served():
 
 
 def test_rollback_ends_a_canary_and_stays_with_the_stable_student():
-    cluster = on_trial()
+    cluster = CanaryScenario.start()
     request(cluster, SERVE_ANNOTATION, "previous@a")
-    assert (targets(cluster), news(cluster)) == ([(OLD, 100)], ("False", "RolledBack"))
-    settle(cluster)
+    assert (cluster.targets, cluster.progress) == ([(OLD, 100)], ("False", "RolledBack"))
+    cluster.settle()
     assert "canary" not in cluster.status["serving"]
 
 
 @pytest.mark.parametrize("weights", ["adapter", "merged"])
 def test_abort_ends_a_canary_for_good(weights: str):
-    cluster = on_trial(weights=weights)
-    traffic(cluster, GOOD)
+    cluster = CanaryScenario.start(weights=weights)
+    cluster.report_traffic(GOOD)
     request(cluster, CANARY_ANNOTATION, "abort@a")
     for _ in range(2):
-        assert (targets(cluster), trial(cluster)["phase"]) == ([(OLD, 100)], "Aborted")
+        assert (cluster.targets, cluster.canary["phase"]) == ([(OLD, 100)], "Aborted")
         assert "shadows" not in cluster.desired()
-        assert news(cluster) == ("False", "Aborted")
-        settle(cluster)
+        assert cluster.progress == ("False", "Aborted")
+        cluster.settle()
     assert "in step 1 of 3. The user aborted it." in cluster.status["serving"]["history"][0]["reason"]
     assert [event.warning for event in cluster.events if event.reason == "CanaryAborted"] == [False]
     assert not [name for _, name in cluster.objects if name == "test-canary"]
     request(cluster, SERVE_ANNOTATION, "2@b")
-    assert targets(cluster) == [(NEW, 100)]
+    assert cluster.targets == [(NEW, 100)]
 
 
 def test_abort_leaves_a_later_winner_its_canary():
-    cluster = on_trial(rounds=3)
+    cluster = CanaryScenario.start(rounds=3)
     request(cluster, CANARY_ANNOTATION, "abort@a")
     while len(cluster.status["rounds"]) < 3:
-        play(cluster, 3)
-    settle(cluster)
-    assert (trial(cluster)["round"], trial(cluster)["phase"]) == (3, "Running")
+        cluster.run_rounds(3)
+    cluster.settle()
+    assert (cluster.canary["round"], cluster.canary["phase"]) == (3, "Running")
 
 
 def test_pause_keeps_a_canary_at_its_step_until_it_is_resumed():
-    cluster = on_trial()
+    cluster = CanaryScenario.start()
     request(cluster, CANARY_ANNOTATION, "pause@a")
-    traffic(cluster, GOOD)
-    later(cluster, 600)
-    assert (trial(cluster)["step"], news(cluster)) == (1, ("True", "Paused"))
+    cluster.report_traffic(GOOD)
+    cluster.wait(600)
+    assert (cluster.canary["step"], cluster.progress) == (1, ("True", "Paused"))
     request(cluster, CANARY_ANNOTATION, "resume@b")
-    assert trial(cluster)["step"] == 2
+    assert cluster.canary["step"] == 2
 
 
 def test_pause_of_a_canary_ends_when_its_field_changes():
-    cluster = on_trial()
+    cluster = CanaryScenario.start()
     request(cluster, CANARY_ANNOTATION, "pause@a")
-    edit(cluster, paused=True)
-    edit(cluster, paused=False)
-    traffic(cluster, GOOD)
-    later(cluster)
-    assert trial(cluster)["step"] == 2
+    cluster.edit_canary(paused=True)
+    cluster.edit_canary(paused=False)
+    cluster.report_traffic(GOOD)
+    cluster.wait()
+    assert cluster.canary["step"] == 2
 
 
 def test_resume_overrides_a_pause_of_the_spec():
-    cluster = on_trial(paused=True)
-    assert news(cluster) == ("True", "Paused")
-    traffic(cluster, BAD)
+    cluster = CanaryScenario.start(paused=True)
+    assert cluster.progress == ("True", "Paused")
+    cluster.report_traffic(BAD)
     request(cluster, CANARY_ANNOTATION, "resume@a")
-    assert trial(cluster)["phase"] == "Failed"
+    assert cluster.canary["phase"] == "Failed"
 
 
 def test_paused_stages_finish_and_none_starts_until_they_are_resumed():
@@ -252,7 +236,7 @@ def test_paused_stages_finish_and_none_starts_until_they_are_resumed():
     assert cluster.run() == "Complete"
 
 
-def test_paused_run_that_waits_for_failures_is_suspended_whatever_their_number():
+def test_paused_run_is_suspended_while_it_waits_for_failures():
     """The phase decides whether recorders are asked, so it must not alternate."""
     cluster = FakeCluster(run_object(**TRIGGERED))
     until_waiting(cluster)
@@ -290,17 +274,17 @@ def test_request_is_answered_again_when_the_status_was_not_written():
 
 
 def test_requests_wait_while_the_spec_is_invalid():
-    cluster = on_trial()
+    cluster = CanaryScenario.start()
     steps = cluster.body["spec"]["serving"]["canary"].pop("steps")
     request(cluster, SERVE_ANNOTATION, "2@a")
     assert "requests" not in cluster.status
     cluster.body["spec"]["serving"]["canary"]["steps"] = steps
     cluster.reconcile()
-    assert targets(cluster) == [(NEW, 100)]
+    assert cluster.targets == [(NEW, 100)]
 
 
 def test_no_request_costs_no_condition():
-    cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"canary": {"steps": STEPS}}))
+    cluster = CanaryScenario(run_object(promotion={"weights": "adapter"}, serving={"canary": {"steps": STEPS}}))
     cluster.run()
     assert "requests" not in cluster.status
     assert not [c for c in cluster.status["conditions"] if c["type"] == "RequestAccepted"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillery.core.api import RETRY_ANNOTATION
-from distillery_operator.manifests.names import STAGE_LABEL
+from distillery_operator.model.names import STAGE_LABEL
 from tests.fakes.cluster import FakeCluster, result_of, run_object
 from tests.unit.operator.decide.test_decide import fail
 
@@ -49,7 +49,7 @@ def test_retry_starts_the_failed_stage_as_another_job():
 
 
 @pytest.mark.parametrize("promoted", [False, True])
-def test_more_held_out_tasks_have_a_complete_run_judged_again_unless_it_promoted(promoted: bool):
+def test_complete_run_is_judged_again_when_it_gets_held_out_tasks(promoted: bool):
     """The Jobs of the first look are there still, and their results in the status."""
 
     def looked(stage: str) -> dict[str, Any]:
@@ -86,15 +86,17 @@ def test_retry_is_answered_once():
     assert cluster.run() == "Complete"
 
 
-def test_retry_tells_the_stage_what_it_answers():
+def test_stage_config_has_the_request_when_it_is_retried():
     cluster = FakeCluster(run_object())
     fail(cluster, "r1-rollout", "PodFailurePolicy", {"message": "no such secret", "permanent": True})
     first = jobs_of(cluster, "r1-rollout")
     request(cluster, "now")
     cluster.reconcile()
     (second,) = set(jobs_of(cluster, "r1-rollout")) - set(first)
-    told = [json.loads(cluster.objects["ConfigMap", name]["data"]["config.json"])["retry"] for name in (*first, second)]
-    assert told == ["", "now"]
+    requests = [
+        json.loads(cluster.objects["ConfigMap", name]["data"]["config.json"])["retry"] for name in (*first, second)
+    ]
+    assert requests == ["", "now"]
 
 
 def test_retry_costs_no_second_job_when_the_status_was_not_written():

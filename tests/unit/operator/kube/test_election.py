@@ -116,7 +116,7 @@ async def test_a_released_lease_is_taken_at_once():
     assert leases.spec["holderIdentity"] == "b"
 
 
-async def test_of_two_at_once_one_wins():
+async def test_one_replica_leads_when_two_try_together():
     leases = FakeLeases()
     await replica(leases, "a").acquire()
     await replica(leases, "a").release()

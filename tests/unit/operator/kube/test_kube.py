@@ -76,19 +76,19 @@ async def test_lists_come_in_pages(served: tuple[KubeClient, Server]):
 @pytest.mark.parametrize(
     ("path", "expected"), [("there", True), ("empty", False), ("missing", False), ("secret", True)]
 )
-async def test_serves_tells_whether_a_kind_is_known(served: tuple[KubeClient, Server], path: str, expected: bool):
+async def test_serves_is_true_when_the_kind_exists(served: tuple[KubeClient, Server], path: str, expected: bool):
     kube, _ = served
     assert await kube.serves(path, "distillationruns") == expected
 
 
-async def test_a_connection_that_is_lost_is_an_error_of_the_api_server(served: tuple[KubeClient, Server]):
+async def test_lost_connection_raises_an_api_error(served: tuple[KubeClient, Server]):
     kube, _ = served
     with pytest.raises(ApiError, match="does not answer") as lost:
         await kube.apply_status({**run_object(), "status": {}})
     assert (lost.value.status, lost.value.refuses) == (0, False)
 
 
-async def test_progress_goes_on_when_a_connection_is_lost(
+async def test_progress_continues_when_a_connection_is_lost(
     served: tuple[KubeClient, Server], monkeypatch: pytest.MonkeyPatch
 ):
     kube, server = served

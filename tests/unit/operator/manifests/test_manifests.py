@@ -1,4 +1,4 @@
-"""What the operator makes: named, owned, secured, and told only what it has to know."""
+"""The manifests that the operator makes: their names, owners, security and secrets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distillery.core.api import parse
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Kind, Model, Stage, StageId
 from distillery.core.planner.graph import BASE, PREPARE, round_stages
-from distillery_operator.manifests import canary_servers, database, gateway, jobs, servers, storage
-from distillery_operator.manifests.names import RunRef
+from distillery_operator.manifests import canary_servers, database, gateway, jobs, servers, storage, vllm
+from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
 from distillery_operator.settings import Settings
 from tests.fakes.cluster import UID, run_object
@@ -46,7 +46,7 @@ EXTRACTOR = {
 
 def owner(name: str = "test", **spec: Any) -> RunRef:
     body = run_object(name, **spec)
-    return RunRef(parse({k: v for k, v in body.items() if k != "status"}), UID)
+    return RunRef(parse(body), UID)
 
 
 def stage(kind: Kind, *, of: RunRef | None = None, player: Model = BASE) -> Stage:
@@ -90,7 +90,7 @@ def everything(of: RunRef, settings: Settings = SETTINGS) -> Iterator[Manifest]:
     yield servers.service(of)
     yield servers.disruption_budget(of)
     yield gateway.network_policy(of, settings)
-    yield gateway.config_map(of, gateway.desired(of, STUDENT, DIGEST, adapter=True))
+    yield gateway.config_map(of, gateway.routing_document(of, STUDENT, DIGEST, adapter=True))
     if not servers.serves_adapters(of.run.spec):
         yield from canary_servers.manifests(of, STUDENT, DIGEST, settings, replicas=2)
 
@@ -101,7 +101,7 @@ def pod_specs(of: RunRef, settings: Settings = SETTINGS) -> Iterator[Manifest]:
             yield template["spec"]
 
 
-def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
+def test_network_policy_admits_the_operator_to_stages():
     policy = jobs.network_policy(owner(), SETTINGS)
     assert policy["spec"]["podSelector"]["matchLabels"] == owner().selector("stage")
     assert policy["spec"]["ingress"] == [{"ports": [{"port": jobs.STATUS_PORT, "protocol": "TCP"}]}]
@@ -114,8 +114,8 @@ def test_the_operator_reaches_stages_where_a_namespace_lets_nobody_in():
 
 
 def test_stage_of_an_older_image_ignores_what_it_does_not_know():
-    (told,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
-    written = json.loads(told)
+    (text,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
+    written = json.loads(text)
     assert written["document"]["spec"] == {
         "models": {"student": {"model": "/models/tiny"}},
         "evaluation": {"arms": ["baseline", "distilled"]},
@@ -125,7 +125,7 @@ def test_stage_of_an_older_image_ignores_what_it_does_not_know():
     assert StageConfig.model_validate(newer) == StageConfig.model_validate(written)
 
 
-def test_everything_goes_with_its_run():
+def test_object_is_owned_by_its_run():
     for made in everything(owner()):
         (reference,) = made["metadata"]["ownerReferences"]
         assert (reference["kind"], reference["uid"]) == ("DistillationRun", UID)
@@ -186,7 +186,7 @@ def test_pods_are_restricted(spec: dict[str, Any]):
             assert set(volume) - {"name"} <= {"emptyDir", "persistentVolumeClaim", "configMap", "secret"}
 
 
-def test_no_secret_stands_in_a_specification():
+def test_no_manifest_contains_a_secret():
     of = owner(models={"student": {"model": "/m"}, "extractor": EXTRACTOR})
     for made in everything(of):
         if made["kind"] == "Secret":
@@ -215,7 +215,7 @@ def test_a_pod_sees_no_more_secrets_than_it_needs():
     assert not [mount for mount in sidecar["volumeMounts"] if "secret" in mount["name"]]
 
 
-def test_workers_share_a_stage_and_configuration_errors_end_it_at_once():
+def test_configuration_error_fails_a_stage_immediately():
     made = job(Kind.ROLLOUT, owner(rollout={"workers": 3}))["spec"]
     assert (made["completions"], made["parallelism"], made["completionMode"]) == (3, 3, "Indexed")
     assert made["podReplacementPolicy"] == "Failed"
@@ -237,7 +237,7 @@ def test_kueues_queue_is_passed_through():
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
 
 
-def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
+def test_stage_has_a_server_on_loopback_when_it_plays():
     pod = job(Kind.ROLLOUT)["spec"]["template"]["spec"]
     fetch, server = pod["initContainers"]
     assert server["restartPolicy"] == "Always"
@@ -258,7 +258,7 @@ def test_a_stage_that_plays_has_a_server_beside_it_on_loopback():
         ({"requests": {"cpu": "2"}, "limits": {"nvidia.com/gpu": "1"}}, None),
     ],
 )
-def test_a_server_on_a_cpu_takes_as_many_threads_as_it_asks_for_cores(resources: dict[str, Any], threads: str | None):
+def test_cpu_server_has_a_thread_for_each_core(resources: dict[str, Any], threads: str | None):
     made = job(Kind.ROLLOUT, owner(modelServer={"resources": resources}))
     server = made["spec"]["template"]["spec"]["initContainers"][1]
     environment = {variable["name"]: variable.get("value") for variable in server["env"]}
@@ -266,7 +266,7 @@ def test_a_server_on_a_cpu_takes_as_many_threads_as_it_asks_for_cores(resources:
     assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == ("nobind" if threads else None)
 
 
-async def test_a_server_is_ready_when_it_says_so():
+async def test_server_is_ready_when_health_succeeds():
     healthy = False
 
     async def health(_: web.Request) -> web.Response:
@@ -276,7 +276,7 @@ async def test_a_server_is_ready_when_it_says_so():
     app.router.add_get("/health", health)
     async with TestServer(app) as server:
         assert server.port
-        command = [sys.executable, *servers.health_check(server.port)[1:]]
+        command = [sys.executable, *vllm.health_check(server.port)[1:]]
 
         async def code() -> int:
             process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
@@ -288,7 +288,7 @@ async def test_a_server_is_ready_when_it_says_so():
     assert await code() == 1
 
 
-def test_with_a_gpu_students_are_adapters_beside_their_base():
+def test_student_is_an_adapter_when_servers_have_gpus():
     of = owner(**GPU)
     playing = next(s for s in round_stages(of.run.spec, 1, BASE) if s.id.variant == "distilled" and s.arms)
     made = jobs.stage_job(of, playing, "j", SETTINGS, digest="abcdef0123456789")
@@ -302,7 +302,7 @@ def test_with_a_gpu_students_are_adapters_beside_their_base():
     assert not jobs.stage_config(of, stage(Kind.TRAIN, of=of)).merge
 
 
-def test_somebody_elses_endpoint_needs_no_server():
+def test_stage_has_no_server_when_the_model_has_an_endpoint():
     endpoint: dict[str, Any] = {
         "baseURL": "http://llm/v1",
         "model": "qwen",
@@ -320,16 +320,16 @@ def test_somebody_elses_endpoint_needs_no_server():
     assert config.server.field == "spec.models.student.endpoint"
 
 
-def test_what_is_mounted_is_what_a_stage_reads():
+def test_stage_reads_its_configuration_where_it_is_mounted():
     made = jobs.config_map(owner(), stage(Kind.ROLLOUT), "j")
     config = StageConfig.model_validate_json(made["data"]["config.json"])
     assert config.stage == "r1-rollout"
     assert config.arms == ("own",)
-    assert config.records_itself
+    assert config.persist_status
     assert config.run.key == "team/test"
 
 
-def test_settings_of_a_stage_stand_in_for_those_of_the_run():
+def test_stage_settings_override_those_of_the_run():
     of = owner(
         podTemplate={
             "nodeSelector": {"pool": "cpu"},
@@ -354,7 +354,7 @@ def test_job_gives_each_worker_its_own_retries():
     assert job(Kind.TRAIN, owner(rollout={"workers": 8}))["spec"]["maxFailedIndexes"] == 0
 
 
-def test_names_fit_whatever_the_run_is_called():
+def test_job_names_fit_when_the_run_has_a_long_name():
     of = owner("a" * 40)
     long = Stage(StageId(100, Kind.EVALUATE, "placebo-distilled-unfiltered"))
     names = {jobs.job_name(of, long.id, attempt) for attempt in (1, 2)}

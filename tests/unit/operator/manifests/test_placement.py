@@ -1,4 +1,4 @@
-"""Where the pods of a run may be: GPU pods on GPU nodes, and what mounts a volume beside what mounts it."""
+"""Where the pods of a run may be: GPU pods on GPU nodes, and what mounts a volume next to what mounts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from distillery.core.planner import Kind
 from distillery_operator.manifests import database, jobs, servers
-from distillery_operator.manifests.names import RunRef
+from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
 from distillery_operator.settings import Settings
 from tests.unit.operator.manifests.test_manifests import DIGEST, SETTINGS, STUDENT, everything, job, owner, serving
@@ -101,7 +101,7 @@ def test_gpu_settings_reach_gpu_pods_alone_when_artifacts_are_in_s3():
         assert "tolerations" not in pod
 
 
-def test_gpu_settings_reach_all_that_mounts_a_volume_of_one_node_and_nothing_else():
+def test_gpu_settings_reach_all_pods_that_mount_a_single_node_volume():
     of = owner(**GPU, **POOL)
     for template in templates(of):
         there = template["spec"].get("nodeSelector") == {"pool": "gpu"} and TAINT in template["spec"]["tolerations"]

@@ -9,8 +9,8 @@ import pytest
 
 from distillery.core.api.spec.infrastructure import Resources
 from distillery_operator.manifests import database
-from distillery_operator.manifests.names import RunRef
 from distillery_operator.manifests.resources import complete
+from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
 from tests.unit.operator.manifests.test_manifests import ADAPTER, GPU, IN_S3, SETTINGS, everything, owner, pod_specs
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from distillery.core.contracts.routing import Adapter, RoutingConfig, Target
 from distillery.core.planner import Kind, Model
 from distillery.core.planner.graph import BASE
 from distillery_gateway import main as gateway_main
-from distillery_gateway.main import Settings as GatewaySettings
-from distillery_gateway.routing.document import Adapter, Desired, Target
 from distillery_gateway.routing.table import Routes
-from distillery_operator.manifests import canary_servers, gateway, servers
+from distillery_gateway.settings import Settings as GatewaySettings
+from distillery_operator.manifests import canary_servers, gateway, servers, vllm
 from distillery_operator.settings import Settings
 from tests.unit.operator.manifests.test_manifests import (
     ADAPTER,
@@ -45,7 +44,7 @@ def test_no_more_pods_are_missing_while_a_student_replaces_another():
 
 
 @pytest.mark.parametrize("spec", [{}, GPU, ADAPTER])
-def test_vllm_is_reached_by_the_containers_beside_it_only(spec: dict[str, Any]):
+def test_vllm_listens_on_loopback_only(spec: dict[str, Any]):
     pod = serving_pod(owner(**spec))
     command = pod["server"]["command"]
     assert (command[command.index("--host") + 1], command[command.index("--port") + 1]) == ("127.0.0.1", "8001")
@@ -61,10 +60,10 @@ def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
     assert [c["name"] for c in adapter["initContainers"]] == ["fetch", "server", "syncer"]
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(merged["server"])
     assert variables(adapter["server"])["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
-    beside = job(Kind.ROLLOUT, owner(**ADAPTER))["spec"]["template"]["spec"]["initContainers"][-1]
-    for server in (merged["server"], adapter["server"], beside):
+    sidecar = job(Kind.ROLLOUT, owner(**ADAPTER))["spec"]["template"]["spec"]["initContainers"][-1]
+    for server in (merged["server"], adapter["server"], sidecar):
         assert "VLLM_SERVER_DEV_MODE" not in variables(server)
-    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(beside)
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(sidecar)
 
 
 def test_with_adapters_a_pod_starts_with_the_base_model_alone():
@@ -79,7 +78,7 @@ def test_with_adapters_a_pod_starts_with_the_base_model_alone():
     assert "--artifact" not in pod["fetch"]["command"]
 
 
-def test_merged_weights_say_whose_they_are_and_answer_to_the_name_that_all_pods_know():
+def test_merged_server_answers_to_its_student_and_to_the_run():
     of = owner()
     command = serving_pod(of)["server"]["command"]
     at = command.index("--served-model-name")
@@ -87,11 +86,11 @@ def test_merged_weights_say_whose_they_are_and_answer_to_the_name_that_all_pods_
     assert command[command.index("--model") + 1] == f"/artifacts/{of.identity.key}/r1-train-distilled/merged"
 
 
-def test_the_gateway_is_ready_before_requests_come_and_ends_before_the_server_does():
+def test_gateway_starts_before_requests_and_ends_before_vllm():
     pod = serving_pod(owner(**ADAPTER))
     assert pod["gateway"]["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 8002}
     assert not {"readinessProbe"} & (pod["server"].keys() | pod["syncer"].keys()), "the gateway answers for them"
-    assert pod["server"]["startupProbe"]["exec"]["command"] == servers.health_check(8001)
+    assert pod["server"]["startupProbe"]["exec"]["command"] == vllm.health_check(8001)
     # native sidecars end after the containers, in the reverse order of their start
     assert [c["name"] for c in pod["containers"]] == ["gateway"]
     assert pod["server"]["restartPolicy"] == pod["syncer"]["restartPolicy"] == "Always"
@@ -103,13 +102,13 @@ def test_the_gateway_is_ready_before_requests_come_and_ends_before_the_server_do
 
 
 @pytest.mark.parametrize("name", ["gateway", "syncer"])
-def test_what_the_gateway_and_the_syncer_take_is_small_and_said(name: str):
+def test_gateway_and_syncer_have_small_resources(name: str):
     resources = serving_pod(owner(**ADAPTER))[name]["resources"]
     assert set(resources["requests"]) == set(resources["limits"]) == {"cpu", "memory"}
     assert resources["requests"]["memory"] in ("96Mi", "128Mi")
 
 
-def test_the_gateway_understands_what_it_is_told():
+def test_gateway_reads_the_settings_of_its_container():
     limits = {"maxTokens": 64, "requestsPerMinute": 10}
     given = {**KEYS["serving"]["gateway"], "limits": limits, "deniedParameters": ["n", "tools"]}
     pod = serving_pod(owner(serving={"gateway": given}))
@@ -118,17 +117,17 @@ def test_the_gateway_understands_what_it_is_told():
     assert (settings.limits.max_tokens, settings.limits.requests_per_minute) == (64, 10)
     assert settings.denied == {"n", "tools"}
     mounts = {m["mountPath"]: m for m in pod["gateway"]["volumeMounts"]}
-    assert mounts[str(settings.keys)]["readOnly"]
-    desired = mounts[str(settings.desired.parent)]
+    assert mounts[str(settings.api_keys)]["readOnly"]
+    desired = mounts[str(settings.routing_file.parent)]
     assert "subPath" not in desired, "the kubelet never changes those"
     (volume,) = (v for v in pod["volumes"] if v["name"] == desired["name"])
-    made = gateway.config_map(owner(), {})
+    made = gateway.config_map(owner(), RoutingConfig())
     assert volume["configMap"]["name"] == made["metadata"]["name"] == "test-serving"
-    assert list(made["data"]) == [settings.desired.name]
+    assert list(made["data"]) == [settings.routing_file.name]
 
 
 @pytest.mark.parametrize(("spec", "denied"), [({}, {"seed"}), (GPU, set()), (ADAPTER, {"seed"})])
-def test_what_ends_vllm_on_a_cpu_is_refused_there(spec: dict[str, Any], denied: set[str]):
+def test_seed_is_denied_when_vllm_runs_on_a_cpu(spec: dict[str, Any], denied: set[str]):
     settings = GatewaySettings.from_environment(variables(serving_pod(owner(**spec))["gateway"]))
     assert settings.denied == denied
     own = owner(serving={"gateway": {"deniedParameters": []}})
@@ -140,17 +139,17 @@ def test_what_ends_vllm_on_a_cpu_is_refused_there(spec: dict[str, Any], denied: 
 def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
     digest = DIGEST if student is STUDENT else ""
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
-    wanted = Desired.parse(json.dumps(gateway.desired(of, student, digest, adapter=adapter)))
-    held = {adapter.name for adapter in wanted.adapters}
+    config = gateway.routing_document(of, student, digest, adapter=adapter)
+    held = {adapter.name for adapter in config.adapters}
     command = serving(of, student, digest)["spec"]["template"]["spec"]["initContainers"][1]["command"]
     at = command.index("--served-model-name")
     held |= set(itertools.takewhile(lambda word: not word.startswith("--"), command[at + 1 :]))
     routes = Routes()
-    assert routes.offer(wanted, held)
+    assert routes.try_apply(config, held)
     assert set(routes.aliases) == {"test"}
-    assert wanted.generation
+    assert config.generation
     if adapter and student is STUDENT:
-        assert wanted.adapters == (Adapter("student-abcdef012345", "r1-train-distilled", DIGEST),)
+        assert config.adapters == (Adapter("student-abcdef012345", "r1-train-distilled", DIGEST),)
 
 
 def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
@@ -159,9 +158,12 @@ def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
     read_only = {c: {m["name"]: m.get("readOnly", False) for m in pod[c]["volumeMounts"]} for c in ("server", "syncer")}
     assert read_only["syncer"] == {"desired": True, "artifacts": True, "adapters": False}
     assert read_only["server"]["adapters"]
-    told = variables(pod["syncer"])
-    assert (told["DISTILLERY_STORE_URI"], told["DISTILLERY_IDENTITY"]) == ("file:///artifacts", str(of.identity))
-    assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {told["DISTILLERY_ADAPTERS_DIR"]}
+    environment = variables(pod["syncer"])
+    assert (environment["DISTILLERY_STORE_URI"], environment["DISTILLERY_IDENTITY"]) == (
+        "file:///artifacts",
+        str(of.identity),
+    )
+    assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {environment["DISTILLERY_ADAPTERS_DIR"]}
 
 
 def test_in_s3_the_syncer_alone_has_the_credentials():
@@ -172,9 +174,9 @@ def test_in_s3_the_syncer_alone_has_the_credentials():
 
     assert [secret_mounts(c) for c in ("fetch", "server", "gateway")] == [[], [], []]
     (mounted,) = secret_mounts("syncer")
-    told = variables(pod["syncer"])
-    assert told["AWS_SHARED_CREDENTIALS_FILE"] == f"{mounted}/credentials"
-    assert (told["DISTILLERY_STORE_URI"], told["DISTILLERY_STORE_ENDPOINT_URL"]) == (
+    environment = variables(pod["syncer"])
+    assert environment["AWS_SHARED_CREDENTIALS_FILE"] == f"{mounted}/credentials"
+    assert (environment["DISTILLERY_STORE_URI"], environment["DISTILLERY_STORE_ENDPOINT_URL"]) == (
         "s3://bucket/runs/team/test",
         "http://s3:7070",
     )
@@ -189,7 +191,7 @@ def test_only_the_gateway_sees_the_keys_of_clients():
     assert volume["secret"]["secretName"] == "clients"
 
 
-def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names():
+def test_admin_port_admits_the_operator_and_named_collectors():
     monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     settings = Settings(namespace="distillery-system", metrics_from=(monitoring,))
     spec = gateway.network_policy(owner(), settings)["spec"]
@@ -204,16 +206,16 @@ def test_the_port_for_operators_is_open_to_the_operator_and_whom_the_chart_names
     assert syncers == {"from": [operator], "ports": [{"port": 8003, "protocol": "TCP"}]}
 
 
-def test_a_newcomers_port_for_operators_is_open_to_whom_the_chart_names_alone():
+def test_canary_admin_port_is_open_only_to_the_peers_of_the_chart():
     monitoring = {"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}
     policy = gateway.network_policy(owner(), Settings(metrics_from=(monitoring,)), gateway.CANARY)
     _, metrics = policy["spec"]["ingress"]
     assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
 
 
-def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
+def test_canary_servers_equal_the_servers_and_admit_only_gateways():
     of = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
-    policy, told, deployment, service = canary_servers.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
+    policy, config, deployment, service = canary_servers.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
     assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
     assert deployment["spec"]["replicas"] == 2
     labels = deployment["spec"]["template"]["metadata"]["labels"]
@@ -226,34 +228,33 @@ def test_a_newcomers_servers_are_the_servers_and_for_gateways_alone():
         "ports": [{"port": 8000, "protocol": "TCP"}],
     }
     (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "desired")
-    assert volume["configMap"]["name"] == told["metadata"]["name"]
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
     main = serving(of)["spec"]["template"]["spec"]
     own = deployment["spec"]["template"]["spec"]
     assert own["initContainers"] == main["initContainers"]
     (of_canary,), (of_stable,) = own["containers"], main["containers"]
     assert variables(of_canary) == {**variables(of_stable), "DISTILLERY_PER_KEY_LIMITS": "false"}
     assert {**of_canary, "env": []} == {**of_stable, "env": []}
-    assert Desired.parse(told["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
+    assert RoutingConfig.parse(config["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
 
 
 @pytest.mark.parametrize(("weight", "shares"), [(10, [("base", 90), ("abcdef012345", 10)]), (0, [("base", 100)])])
 @pytest.mark.parametrize("adapter", [True, False])
-def test_a_newcomer_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
+def test_canary_has_a_share_or_gets_copies(weight: int, shares: list[tuple[str, int]], adapter: bool):
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
-    tried = gateway.Newcomer(STUDENT, DIGEST, weight, "now", 5.0)
-    told = gateway.desired(of, BASE, "", adapter=adapter, newcomer=tried)
-    wanted = Desired.parse(json.dumps(told))
-    assert [(target.student, target.weight) for target in wanted.aliases["test"]] == shares
-    found = wanted.aliases["test"][-1] if weight else wanted.shadows["test"]
+    tried = gateway.CanaryRoute(STUDENT, DIGEST, weight, "now", 5.0)
+    config = gateway.routing_document(of, BASE, "", adapter=adapter, canary=tried)
+    assert [(target.student, target.weight) for target in config.aliases["test"]] == shares
+    found = config.aliases["test"][-1] if weight else config.shadows["test"]
     name, upstream = ("student-abcdef012345", "") if adapter else ("test", "http://test-canary.team.svc:8000")
     assert (found.model, found.upstream, found.student) == (name, upstream, "abcdef012345")
-    assert bool(wanted.adapters) == adapter
-    again = gateway.desired(of, BASE, "", adapter=adapter, newcomer=replace(tried, step="later"))
-    assert again["generation"] != told["generation"], "counts begin anew with each step"
+    assert bool(config.adapters) == adapter
+    again = gateway.routing_document(of, BASE, "", adapter=adapter, canary=replace(tried, step="later"))
+    assert again.generation != config.generation, "each step starts its own counts"
 
 
 @pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])
-def test_what_is_mounted_is_there(spec: dict[str, Any]):
+def test_mounted_volumes_exist(spec: dict[str, Any]):
     for made in everything(owner(**spec)):
         if template := made.get("spec", {}).get("template"):
             pod = template["spec"]
@@ -270,7 +271,7 @@ def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: 
     assert pod["gateway"]["resources"]["limits"]["memory"] == memory
 
 
-def test_a_served_vllm_that_hangs_is_ended_and_a_stages_is_not():
+def test_hanging_vllm_is_ended_when_it_serves_users():
     probe = serving_pod(owner())["server"]["livenessProbe"]
     assert probe["exec"]["command"] == servers.hang_check(8002)
     assert probe["periodSeconds"] * probe["failureThreshold"] == 180

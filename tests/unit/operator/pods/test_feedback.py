@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import importlib
 import json
@@ -16,12 +15,11 @@ from aiohttp.test_utils import TestServer
 from distillery.feedback import recorder as program
 from distillery_operator.cache import Cache
 from distillery_operator.manifests import database, gateway
-from distillery_operator.manifests.names import STAGE_LABEL
-from distillery_operator.metrics import Metrics
+from distillery_operator.model.names import STAGE_LABEL
 from distillery_operator.model.objects import Manifest
 from distillery_operator.pods import client, feedback, progress
-from distillery_operator.pods.progress import gathered
-from distillery_operator.reconcile import Reconciler
+from distillery_operator.pods.progress import waiting_progress
+from distillery_operator.pods.reports import FailureCount
 from tests.fakes.cluster import FakeCluster, run_object
 from tests.unit.operator.decide.test_decide import TRIGGERED, until_waiting
 from tests.unit.operator.manifests.test_manifests import (
@@ -34,7 +32,6 @@ from tests.unit.operator.manifests.test_manifests import (
     serving_pod,
     variables,
 )
-from tests.unit.operator.test_reconcile import FakeKube
 
 KEPT: dict[str, Any] = {"serving": {"feedback": {"retentionDays": 7, "maxSessions": 99, "redactPatterns": ["x+"]}}}
 OWN_DATABASE: dict[str, Any] = {"database": {"dsnSecretRef": {"name": "pg", "key": "uri"}}}
@@ -48,7 +45,7 @@ def with_secret(pod: Manifest, secret: str) -> set[str]:
 
 
 @pytest.mark.parametrize("spec", [{}, ADAPTER, KEYS, IN_S3])
-def test_by_default_nothing_is_kept_and_nothing_of_it_is_there(spec: dict[str, Any]):
+def test_pod_has_no_recorder_when_feedback_is_off(spec: dict[str, Any]):
     pod = serving_pod(owner(**spec))
     assert "recorder" not in pod
     assert not {"capture", "dsn"} & {volume["name"] for volume in pod["volumes"]}
@@ -59,7 +56,7 @@ def test_by_default_nothing_is_kept_and_nothing_of_it_is_there(spec: dict[str, A
 
 @pytest.mark.parametrize(("more", "secret"), [({}, "test-database"), (OWN_DATABASE, "pg"), (IN_S3, "test-database")])
 @pytest.mark.parametrize("weights", ["merged", "adapter"])
-def test_the_recorder_alone_has_a_way_into_the_database(more: dict[str, Any], secret: str, weights: str):
+def test_recorder_alone_mounts_the_database_credentials(more: dict[str, Any], secret: str, weights: str):
     of = owner(promotion={"weights": weights}, **KEPT, **more)
     pod = serving_pod(of)
     assert with_secret(pod, secret) == {"recorder"}
@@ -70,7 +67,7 @@ def test_the_recorder_alone_has_a_way_into_the_database(more: dict[str, Any], se
     assert with_secret(serving_pod(owner(**KEPT, **IN_S3)), "s3") == {"fetch"}
 
 
-def test_gateway_and_recorder_share_a_bounded_folder_and_nobody_else_sees_it():
+def test_gateway_and_recorder_alone_share_a_bounded_folder():
     pod = serving_pod(owner(**KEPT))
     (volume,) = (v for v in pod["volumes"] if v["name"] == "capture")
     assert volume["emptyDir"] == {"sizeLimit": "256Mi"}
@@ -81,13 +78,15 @@ def test_gateway_and_recorder_share_a_bounded_folder_and_nobody_else_sees_it():
     assert json.loads(variables(pod["gateway"])["DISTILLERY_REDACT_PATTERNS"]) == ["x+"]
 
 
-def test_the_recorder_understands_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_recorder_reads_the_settings_of_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pod = serving_pod(owner(**KEPT))
-    told = variables(pod["recorder"])
-    assert any(told["DISTILLERY_DATABASE_URL_FILE"].startswith(m["mountPath"]) for m in pod["recorder"]["volumeMounts"])
+    environment = variables(pod["recorder"])
+    assert any(
+        environment["DISTILLERY_DATABASE_URL_FILE"].startswith(m["mountPath"]) for m in pod["recorder"]["volumeMounts"]
+    )
     (tmp_path / "dsn").write_text("host=somewhere\n")
     monkeypatch.setenv("DISTILLERY_DATABASE_URL_FILE", str(tmp_path / "dsn"))
-    settings = program.Settings.from_environment(told)
+    settings = program.Settings.from_environment(environment)
     assert (settings.dsn, settings.run) == ("host=somewhere", "team/test")
     assert (settings.retention_days, settings.max_sessions, settings.port) == (7, 99, 8004)
     assert importlib.import_module(pod["recorder"]["command"][-1]).main is program.main
@@ -95,7 +94,7 @@ def test_the_recorder_understands_what_it_is_told(tmp_path: Path, monkeypatch: p
     assert "startupProbe" not in pod["recorder"], "a pod serves whether the database is there or not"
 
 
-def test_the_database_lets_the_recorders_pods_in_and_the_recorder_the_operator_only():
+def test_network_policies_admit_recorders_and_the_operator():
     of = owner(**KEPT)
     (rule,) = database.network_policy(of)["spec"]["ingress"]
     assert rule["from"] == [{"podSelector": {"matchLabels": of.selector(c)}} for c in ("stage", "serving")]
@@ -103,7 +102,7 @@ def test_the_database_lets_the_recorders_pods_in_and_the_recorder_the_operator_o
     assert recorders == {"from": syncers["from"], "ports": [{"port": 8004, "protocol": "TCP"}]}
 
 
-def test_what_keeps_is_as_restricted_as_all_pods():
+def test_recorder_is_restricted_like_other_containers():
     for pod in pod_specs(owner(**KEPT)):
         for container in [*pod.get("initContainers", []), *pod["containers"]]:
             assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -128,7 +127,7 @@ def pod(name: str, ip: str, *, recorder: bool = True) -> Manifest:
         ('{"failures": 31}' + " " * 70_000, 0),
     ],
 )
-async def test_a_recorder_is_asked_and_what_it_says_is_not_trusted(said: str, counted: int):
+async def test_failure_count_is_bounded_when_a_recorder_lies(said: str, counted: int):
     async def state(_: web.Request) -> web.Response:
         return web.Response(text=said, content_type="application/json")
 
@@ -136,12 +135,12 @@ async def test_a_recorder_is_asked_and_what_it_says_is_not_trusted(said: str, co
     app.router.add_get("/state", state)
     async with TestServer(app) as server:
         pods = [pod("a", "127.0.0.1"), pod("without", "127.0.0.1", recorder=False), pod("starting", "")]
-        assert await feedback.failures(pods, port=server.port or 0) == counted
-    assert await feedback.failures([pod("gone", "127.0.0.1")], port=1) == 0
+        assert await feedback.count_failures(pods, port=server.port or 0) == counted
+    assert await feedback.count_failures([pod("gone", "127.0.0.1")], port=1) == 0
 
 
 @pytest.mark.parametrize("said", ['{"done": 1e999, "total": 9, "stage": "", "unit": ""}', "[" * 60_000, "1", "null"])
-async def test_a_worker_that_says_what_can_not_be_makes_no_progress(said: str, monkeypatch: pytest.MonkeyPatch):
+async def test_progress_is_empty_when_a_worker_lies(said: str, monkeypatch: pytest.MonkeyPatch):
     async def state(_: web.Request) -> web.Response:
         return web.Response(text=said, content_type="application/json")
 
@@ -151,10 +150,10 @@ async def test_a_worker_that_says_what_can_not_be_makes_no_progress(said: str, m
     worker["status"]["phase"] = "Running"
     async with TestServer(app) as server, client.session() as session:
         monkeypatch.setattr(progress, "STATUS_PORT", server.port)
-        assert await progress._ask([worker], session) == {}
+        assert await progress._poll_stage([worker], session) == {}
 
 
-async def test_a_pod_that_sends_the_operator_elsewhere_is_not_followed():
+async def test_redirect_of_a_pod_is_not_followed():
     async def elsewhere(_: web.Request) -> web.Response:
         raise web.HTTPFound("/there")
 
@@ -165,10 +164,10 @@ async def test_a_pod_that_sends_the_operator_elsewhere_is_not_followed():
     app.router.add_get("/state", elsewhere)
     app.router.add_get("/there", there)
     async with TestServer(app) as server:
-        assert await feedback.failures([pod("a", "127.0.0.1")], port=server.port or 0) == 0
+        assert await feedback.count_failures([pod("a", "127.0.0.1")], port=server.port or 0) == 0
 
 
-async def test_recorders_are_asked_while_a_run_waits_and_an_old_count_starts_nothing(monkeypatch: pytest.MonkeyPatch):
+async def test_failure_count_is_polled_while_a_run_waits(monkeypatch: pytest.MonkeyPatch):
     cluster, asked, clock = FakeCluster(run_object(**TRIGGERED)), list[int](), [1000.0]
     until_waiting(cluster)
     cache = Cache()
@@ -176,27 +175,27 @@ async def test_recorders_are_asked_while_a_run_waits_and_an_old_count_starts_not
     for thing in cluster.objects.values():
         cache.keep(copy.deepcopy(thing))
 
-    async def failures(pods: Any) -> int:
+    async def count_failures(pods: Any) -> int:
         asked.append(len(list(pods)))
         return 49 + len(asked)
 
-    monkeypatch.setattr(feedback, "failures", failures)
-    monkeypatch.setattr("distillery_operator.reconcile.time.monotonic", lambda: clock[0])
-    reconciler = Reconciler(("team", "test"), FakeKube(cache), cache, cluster.settings, Metrics(), asyncio.Semaphore())
-    reconciler._meet(cache.runs["team", "test"])
+    monkeypatch.setattr(feedback, "count_failures", count_failures)
+    monkeypatch.setattr("distillery_operator.pods.reports.time.monotonic", lambda: clock[0])
+    count = FailureCount()
     observed = cache.observed(("team", "test"), cluster.body["metadata"]["uid"])
-    assert await reconciler._count_failures(observed) == 50
+    phase = cluster.status["phase"]
+    assert await count.poll(phase, observed) == 50
     clock[0] += 5
-    assert await reconciler._count_failures(observed) == 50
+    assert await count.poll(phase, observed) == 50
     assert asked == [1], "not at every event"
     clock[0] += 15
-    assert await reconciler._count_failures(observed) == 51
-    reconciler._status["phase"] = "Running"
+    assert await count.poll(phase, observed) == 51
+    phase = "Running"
     clock[0] += 60
-    assert await reconciler._count_failures(observed) == 0
+    assert await count.poll(phase, observed) == 0
 
 
-def test_the_progress_of_a_run_that_waits_is_what_has_gathered():
-    told = gathered(run_object(**TRIGGERED), 31)
-    assert (told["text"], told["done"], told["total"]) == ("31/50", 31, 50)
-    assert gathered(run_object(**TRIGGERED), 10**9)["text"] == "50/50"
+def test_progress_of_a_waiting_run_is_its_number_of_failures():
+    shown = waiting_progress(run_object(**TRIGGERED), 31)
+    assert (shown["text"], shown["done"], shown["total"]) == ("31/50", 31, 50)
+    assert waiting_progress(run_object(**TRIGGERED), 10**9)["text"] == "50/50"

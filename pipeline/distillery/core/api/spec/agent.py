@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distillery.core.api.base import Part, PluginName
+from distillery.core.api.base import PluginName, SpecModel
 
 
-class Agent(Part):
+class Agent(SpecModel):
     """The prompt format, and the budget of language-model calls."""
 
     name: PluginName = "react"

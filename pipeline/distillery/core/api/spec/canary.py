@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import Part
+from distillery.core.api.base import SpecModel
 
 
-class CanaryStep(Part):
+class CanaryStep(SpecModel):
     """One step of a canary: its share of the traffic, and the time that it takes."""
 
     weight: Annotated[int, Field(ge=0, le=99)] = 0
@@ -31,7 +31,7 @@ Allowance = Annotated[float, Field(gt=0.0, le=1.0)]
 """A difference that is allowed. It can't be 0: no number of requests shows that there is no difference at all."""
 
 
-class CanaryAnalysis(Part):
+class CanaryAnalysis(SpecModel):
     """The evidence that a canary needs in each step. Both sides are counted over the step, and no request twice."""
 
     min_requests: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100
@@ -64,7 +64,7 @@ class CanaryAnalysis(Part):
     back at most that rarely."""
 
 
-class Canary(Part):
+class Canary(SpecModel):
     """A student's test on live traffic before it answers all requests. Has no effect without a cluster."""
 
     steps: Annotated[tuple[CanaryStep, ...], Field(min_length=1, max_length=10)]

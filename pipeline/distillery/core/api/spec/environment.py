@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.core.api.base import Part, PluginName, SecretKey
+from distillery.core.api.base import PluginName, SecretKey, SpecModel
 
 
-class Tasks(Part):
+class Tasks(SpecModel):
     """The pinned tasks.
 
     A split's tasks are put into an order drawn once with ``seed``, and the first so many are taken, so that a larger
@@ -32,7 +32,7 @@ class Tasks(Part):
     """seed decides the order in which tasks of each split are taken."""
 
 
-class Environment(Part):
+class Environment(SpecModel):
     """The environment, its budget and its tasks."""
 
     name: PluginName = "alfworld"

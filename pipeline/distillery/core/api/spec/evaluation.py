@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import Fraction, Part
+from distillery.core.api.base import Fraction, SpecModel
 from distillery.core.api.spec.feedback import Trigger
 from distillery.core.api.spec.rollout import Temperature
 
@@ -36,7 +36,7 @@ promotion do the controls know nothing of hints.
 """
 
 
-class Evaluation(Part):
+class Evaluation(SpecModel):
     """Playing the held-out tasks."""
 
     arms: Annotated[tuple[Arm, ...], Field(min_length=2, max_length=13)] = (
@@ -56,7 +56,7 @@ class Evaluation(Part):
     """temperature is the sampling temperature. 0 is greedy."""
 
 
-class Target(Part):
+class Target(SpecModel):
     """A target: no further round is started once the promoted student reaches it."""
 
     metric: Literal["success", "score"] = "success"
@@ -66,7 +66,7 @@ class Target(Part):
     """minValue is the value, as a fraction, at which the target is reached."""
 
 
-class Rounds(Part):
+class Rounds(SpecModel):
     """The number of rounds, and the rules that end them."""
 
     max_rounds: Annotated[int, Field(ge=1, le=100)] = 1

@@ -8,15 +8,15 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError, SchemaError, SchemaValidator, core_schema
 
-from distillery.core.api.base import Part
+from distillery.core.api.base import SpecModel
 
 _MAX_REPEATS = 1000  # RE2's
 
 
-def _usable(expression: str) -> str:
-    """The expression, if RE2 can compile it, which the gateway does.
+def _check_expression(expression: str) -> str:
+    """Return the expression, if RE2 can compile it, which the gateway does.
 
-    Asked is Pydantic's own engine, Rust's: it knows RE2's syntax, and has no look-around and no back-references either.
+    Pydantic's own engine, Rust's, decides: it knows RE2's syntax, and has no look-around and no back-references either.
     """
     try:
         SchemaValidator(core_schema.str_schema(pattern=expression))
@@ -32,11 +32,11 @@ def _usable(expression: str) -> str:
     return expression
 
 
-Expression = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_usable)]
+Expression = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_check_expression)]
 """A regular expression in RE2's syntax."""
 
 
-class Feedback(Part):
+class Feedback(SpecModel):
     """The settings for keeping users' sessions in the run's database. Has no effect without a cluster.
 
     The gateway keeps chat requests with the header ``X-Session-ID``, and the outcomes that clients report.
@@ -53,7 +53,7 @@ class Feedback(Part):
     line, is not kept. Mail addresses, keys, tokens, and the numbers of cards and telephones never are."""
 
 
-class Trigger(Part):
+class Trigger(SpecModel):
     """The condition that the rounds after the first wait for."""
 
     min_failures: Annotated[int, Field(ge=1, le=100_000)]

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distillery.core.api.base import Fraction, Part, PluginName
+from distillery.core.api.base import Fraction, PluginName, SpecModel
 
 
-class Hints(Part):
+class Hints(SpecModel):
     """How hints are extracted, kept apart and retrieved."""
 
     extractor: PluginName | None = None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from distillery.core.api.base import URL_PATTERN, Name, Part, Seconds, SecretKey, SecretName, Text
+from distillery.core.api.base import URL_PATTERN, Name, Seconds, SecretKey, SecretName, SpecModel, Text
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$", max_length=32)]
 """A Kubernetes quantity such as ``500m``, ``4`` or ``16Gi``; always a string."""
@@ -19,7 +19,7 @@ ResourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0
 """The name of a resource such as ``nvidia.com/gpu``, or the key of a label."""
 
 
-class VolumeClaim(Part):
+class VolumeClaim(SpecModel):
     """A persistent volume claim. Has no effect without a cluster."""
 
     size: Quantity = "50Gi"
@@ -33,7 +33,7 @@ class VolumeClaim(Part):
     nodes."""
 
 
-class ModelCache(Part):
+class ModelCache(SpecModel):
     """The volume that keeps the files of base models. Has no effect without a cluster."""
 
     claim_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
@@ -41,7 +41,7 @@ class ModelCache(Part):
     several nodes need one with the access mode ``ReadWriteMany``."""
 
 
-class Storage(Part):
+class Storage(SpecModel):
     """The store for artifacts: adapters, merged weights, reports, prepared games."""
 
     uri: (
@@ -70,7 +70,7 @@ class Storage(Part):
     """retain keeps the volume claim when the run is deleted. Artifacts in S3 are always kept."""
 
 
-class Resources(Part):
+class Resources(SpecModel):
     """The resources that a container requests. Has no effect without a cluster."""
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] = {}
@@ -91,7 +91,7 @@ def asks_for_gpu(resources: Resources) -> bool:
     return bool(gpus(resources.limits))
 
 
-class Toleration(Part):
+class Toleration(SpecModel):
     """As Kubernetes has it."""
 
     key: Annotated[str, StringConstraints(max_length=317)] | None = None
@@ -110,7 +110,7 @@ class Toleration(Part):
     """tolerationSeconds is the time that ``NoExecute`` is tolerated."""
 
 
-class PodTemplate(Part):
+class PodTemplate(SpecModel):
     """The settings of pods. Has no effect without a cluster."""
 
     image: Text | None = None
@@ -139,7 +139,7 @@ class PodTemplate(Part):
     """priorityClassName is the priority class of these pods, which the scheduler uses for preemption."""
 
 
-class Database(Part):
+class Database(SpecModel):
     """The Postgres with pgvector that keeps episodes, hints and progress."""
 
     dsn_secret_ref: SecretKey | None = None
@@ -157,7 +157,7 @@ class Database(Part):
     ``gpuPodTemplate``."""
 
 
-class ModelServer(Part):
+class ModelServer(SpecModel):
     """The vLLM server next to the workers of stages that play."""
 
     image: Text | None = None
@@ -172,7 +172,7 @@ class ModelServer(Part):
     and who may send requests, such as ``--host`` and ``--api-key``, are rejected."""
 
 
-class StageSettings(Part):
+class StageSettings(SpecModel):
     """Settings of one kind of stage."""
 
     timeout_seconds: Seconds | None = None
@@ -189,7 +189,7 @@ class StageSettings(Part):
     """podTemplate is what differs from ``spec.podTemplate`` for this stage's pods, field by field."""
 
 
-class Stages(Part):
+class Stages(SpecModel):
     """Settings per kind of stage."""
 
     max_parallel: Annotated[int, Field(ge=1, le=64)] = 4

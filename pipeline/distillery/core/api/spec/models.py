@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints
 
-from distillery.core.api.base import URL_PATTERN, Part, SecretKey, Text
+from distillery.core.api.base import URL_PATTERN, SecretKey, SpecModel, Text
 
 _OURS = ("model", "messages", "stream", "n")
 
 
 def _check_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return parameters that leave out those that every request sets itself."""
     ours = [name for name in parameters if name in _OURS]
     if ours:
         raise ValueError(f"leave out {', '.join(ours)}, which every request sets itself")
@@ -21,7 +22,7 @@ def _check_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
 Parameters = Annotated[dict[str, JsonValue], Field(max_length=32), AfterValidator(_check_parameters)]
 
 
-class Endpoint(Part):
+class Endpoint(SpecModel):
     """An OpenAI-compatible server that someone else runs."""
 
     base_url: Annotated[str, StringConstraints(pattern=URL_PATTERN, max_length=512), Field(alias="baseURL")]
@@ -42,7 +43,7 @@ Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 """A commit of a model repository. Branches and tags can move, so only commits are accepted."""
 
 
-class Student(Part):
+class Student(SpecModel):
     """The model that learns. Its weights are needed: a student can't be trained behind an endpoint."""
 
     model: Text
@@ -55,7 +56,7 @@ class Student(Part):
     """endpoint is a server that already serves this model, and then plays the base model's episodes."""
 
 
-class Teacher(Part):
+class Teacher(SpecModel):
     """The model that replays the tasks with hints. Either ``model`` or ``endpoint``."""
 
     model: Text | None = None
@@ -68,7 +69,7 @@ class Teacher(Part):
     """endpoint is the server that serves the teacher."""
 
 
-class Extractor(Part):
+class Extractor(SpecModel):
     """The model that turns a failed episode into hints."""
 
     endpoint: Endpoint
@@ -78,7 +79,7 @@ class Extractor(Part):
     """maxTokens is the largest number of tokens of a reply, with those that a reasoning model thinks in."""
 
 
-class Models(Part):
+class Models(SpecModel):
     """The models that play, teach and read failures."""
 
     student: Student

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import Part
+from distillery.core.api.base import SpecModel
 
 
-class Gate(Part):
+class Gate(SpecModel):
     """The test that decides whether the candidate of a round replaces the model that the round started with."""
 
     metric: Literal["success", "score"] = "success"
@@ -23,7 +23,7 @@ class Gate(Part):
     """minImprovement is the smallest difference, as a fraction, that is worth a promotion."""
 
 
-class Promotion(Part):
+class Promotion(SpecModel):
     """The rules for a student that has been evaluated."""
 
     policy: Literal["Auto", "Never"] = "Auto"

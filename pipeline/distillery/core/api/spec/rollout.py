@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distillery.core.api.base import Part, Seconds
+from distillery.core.api.base import Seconds, SpecModel
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0, allow_inf_nan=False)]
 
 
-class Rollout(Part):
+class Rollout(SpecModel):
     """Playing the training tasks. Evaluation shares all but the temperature."""
 
     temperature: Temperature = 0.0
@@ -45,7 +45,7 @@ class Rollout(Part):
     counts as a failure."""
 
 
-class TeacherRollout(Part):
+class TeacherRollout(SpecModel):
     """Playing the training tasks again, with hints."""
 
     rollouts_per_task: Annotated[int, Field(ge=1, le=32)] = 1

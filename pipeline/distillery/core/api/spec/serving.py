@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from distillery.core.api.base import Part, SecretName
+from distillery.core.api.base import SecretName, SpecModel
 from distillery.core.api.spec.canary import Canary
 from distillery.core.api.spec.feedback import Feedback
 from distillery.core.api.spec.infrastructure import PodTemplate, Resources
 
 
-class GatewayLimits(Part):
+class GatewayLimits(SpecModel):
     """The limits of requests, per request, key and client address."""
 
     max_body_bytes: Annotated[int, Field(ge=1024, le=100_000_000)] = 2_000_000
@@ -44,7 +44,7 @@ Parameter = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]*$", max_leng
 """The name of a parameter of OpenAI's API."""
 
 
-class Gateway(Part):
+class Gateway(SpecModel):
     """The gateway between clients and the promoted student's servers. Has no effect without a cluster."""
 
     api_keys_secret_ref: SecretName | None = None
@@ -60,7 +60,7 @@ class Gateway(Part):
     GPU, because vLLM ends on it there; else none."""
 
 
-class Serving(Part):
+class Serving(SpecModel):
     """The Deployment and the Service of the promoted student. Has no effect without a cluster."""
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = 1

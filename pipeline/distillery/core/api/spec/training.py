@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import Fraction, Part, PluginName, Text
+from distillery.core.api.base import Fraction, PluginName, SpecModel, Text
 
 
-class Lora(Part):
+class Lora(SpecModel):
     """The adapter. Defaults: the paper's for ALFWorld (arXiv 2510.01375, table 3)."""
 
     rank: Annotated[int, Field(ge=1, le=512)] = 64
@@ -26,7 +26,7 @@ class Lora(Part):
     the model's layers have. Default: all of them, as found in the model."""
 
 
-class DataFilter(Part):
+class DataFilter(SpecModel):
     """The filter of the episodes that students are trained on."""
 
     min_score: Fraction = 1.0
@@ -36,7 +36,7 @@ class DataFilter(Part):
     """maxInvalidActions is the largest number of rejected actions in an episode that is trained on."""
 
 
-class Training(Part):
+class Training(SpecModel):
     """One LoRA from the base model on the episodes kept in all rounds so far."""
 
     trainer: PluginName = "lora"

@@ -1,4 +1,4 @@
-"""What counts of live traffic show, and how often they mislead."""
+"""The analysis of live traffic: what counts show, and how often they mislead."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from distillery.core.api.spec.canary import CanaryAnalysis
-from distillery_operator.decide.canary.analysis import Counts, judge
+from distillery.core.contracts.traffic import Counts
+from distillery_operator.decide.canary.analysis import StepAnalysis
 
 
-def found(newcomer: Counts, incumbent: Counts, *, shadow: bool = False, over: bool = True, sessions: int = 0) -> str:
-    analysis = CanaryAnalysis.model_validate({"minSessions": sessions})
-    return judge(newcomer, incumbent, analysis, shadow=shadow, over=over).outcome
+def judge(canary: Counts, stable: Counts, *, shadow: bool = False, sessions: int = 0) -> str:
+    bounds = CanaryAnalysis.model_validate({"minSessions": sessions})
+    return StepAnalysis(canary, stable, bounds, shadow=shadow).judge().outcome
 
 
 MANY = Counts(10_000, 100)
 
 
 @pytest.mark.parametrize(
-    ("newcomer", "incumbent", "outcome"),
+    ("canary", "stable", "outcome"),
     [
         (Counts(217), Counts(10_000), "Successful"),  # see test_proportions
         (Counts(215), Counts(10_000), "Running"),
@@ -33,25 +34,24 @@ MANY = Counts(10_000, 100)
         (Counts(9000, 900), Counts(9000, 900), "Successful"),
     ],
 )
-def test_errors_are_compared_with_the_incumbents(newcomer: Counts, incumbent: Counts, outcome: str):
-    assert found(newcomer, incumbent) == outcome
+def test_errors_are_compared_with_those_of_stable(canary: Counts, stable: Counts, outcome: str):
+    assert judge(canary, stable) == outcome
 
 
-def test_a_step_that_is_not_over_is_not_successful_and_fails_by_the_same_harm():
-    assert found(Counts(5000), MANY, over=False) == "Running"
-    for over in (False, True):
-        assert found(Counts(1000, 60), MANY, over=over) == "Running"
-        assert found(Counts(1000, 80), MANY, over=over) == "Failed"
+def test_judge_tells_success_from_harm():
+    assert judge(Counts(5000), MANY) == "Successful"
+    assert judge(Counts(1000, 60), MANY) == "Running"
+    assert judge(Counts(1000, 80), MANY) == "Failed"
 
 
 def test_steps_and_metrics_share_the_level_of_a_rollback():
-    asked, worse = CanaryAnalysis(), Counts(1000, 64)
-    assert judge(worse, MANY, asked, shadow=False, over=False, steps=1).outcome == "Failed"
-    assert judge(worse, MANY, asked, shadow=False, over=False, steps=10).outcome == "Running"
+    bounds, worse = CanaryAnalysis(), Counts(1000, 64)
+    assert StepAnalysis(worse, MANY, bounds, steps=1).judge().outcome == "Failed"
+    assert StepAnalysis(worse, MANY, bounds, steps=10).judge().outcome == "Running"
 
 
 @pytest.mark.parametrize(
-    ("newcomer", "outcome"),
+    ("canary", "outcome"),
     [
         (Counts(1000, 0, slow=50), "Successful"),
         (Counts(1000, 0, slow=150), "Running"),
@@ -59,21 +59,21 @@ def test_steps_and_metrics_share_the_level_of_a_rollback():
         (Counts(20, 0, slow=20), "Failed"),  # it hangs: no request ends, and none is an error
     ],
 )
-def test_slow_requests_are_compared_with_the_incumbents(newcomer: Counts, outcome: str):
-    assert found(newcomer, Counts(10_000, 0, slow=500), over=True) == outcome
+def test_slow_requests_are_compared_with_those_of_stable(canary: Counts, outcome: str):
+    assert judge(canary, Counts(10_000, 0, slow=500)) == outcome
 
 
-def test_harm_is_told_before_there_are_the_requests_that_success_needs():
-    assert found(Counts(10, 9), MANY, over=False) == "Failed"
+def test_harm_is_shown_before_min_requests():
+    assert judge(Counts(10, 9), MANY) == "Failed"
 
 
 @pytest.mark.parametrize("errors", [1, 4])
-def test_a_handful_of_errors_shows_nothing(errors: int):
-    assert found(Counts(errors, errors), MANY, over=False) == "Running"
+def test_four_errors_show_no_harm(errors: int):
+    assert judge(Counts(errors, errors), MANY) == "Running"
 
 
 @pytest.mark.parametrize(
-    ("newcomer", "incumbent", "outcome"),
+    ("canary", "stable", "outcome"),
     [
         (Counts(1000, 0, 2200, 1760), Counts(1000, 0, 2200, 1760), "Successful"),
         (Counts(1000, 0, 200, 160), Counts(1000, 0, 1000, 800), "Running"),
@@ -84,27 +84,77 @@ def test_a_handful_of_errors_shows_nothing(errors: int):
         (Counts(1000, 0, 200, 0), Counts(1000, 0, 200, 160), "Failed"),
     ],
 )
-def test_successes_are_compared_where_they_are_asked_for(newcomer: Counts, incumbent: Counts, outcome: str):
-    assert found(newcomer, incumbent, sessions=50) == outcome
-    assert found(newcomer, incumbent) == "Successful"
-    assert found(newcomer, incumbent, shadow=True, sessions=50) == "Successful", "nobody sees what a shadow answers"
+def test_successes_are_compared_when_min_sessions_is_set(canary: Counts, stable: Counts, outcome: str):
+    assert judge(canary, stable, sessions=50) == outcome
+    assert judge(canary, stable) == "Successful"
+    assert judge(canary, stable, shadow=True, sessions=50) == "Successful", "nobody sees its answers"
 
 
-def test_what_is_shown_is_told_with_its_counts():
-    failed = judge(Counts(1000, 80), MANY, CanaryAnalysis(), shadow=False, over=False)
+def test_verdict_message_has_the_counts():
+    failed = StepAnalysis(Counts(1000, 80), MANY, CanaryAnalysis()).judge()
     assert failed.message == "Errors are up by at least 3.2 points (80 of 1000 requests, before 100 of 10000)."
-    lacks = judge(Counts(60), MANY, CanaryAnalysis(), shadow=False, over=True)
-    assert lacks.message == "the canary answered 60 of 100 requests"
-    slow = judge(Counts(90, slow=90), MANY, CanaryAnalysis(), shadow=False, over=False)
+    slow = StepAnalysis(Counts(90, slow=90), MANY, CanaryAnalysis()).judge()
     assert slow.message.startswith("Slow requests are up by at least 86.5 points")
     assert "slow 90, before 0" in slow.message
 
 
-def test_the_power_stands_next_to_what_is_not_shown():
-    undecided = judge(Counts(300, 3), Counts(300, 3), CanaryAnalysis(), shadow=False, over=True)
-    assert undecided.message == (
+def test_explain_says_how_many_requests_are_needed():
+    undecided = StepAnalysis(Counts(300, 3), Counts(300, 3), CanaryAnalysis())
+    assert undecided.judge().message == ""
+    assert undecided.explain() == (
         "errors may be up by 4.1 points, and 2 are allowed; equal rates take about 1008 requests of the canary to show"
     )
+
+
+@pytest.mark.parametrize(("requests", "message"), [(99, "the canary answered 99 of 100 requests"), (100, "")])
+def test_min_requests_are_reached_by_exactly_as_many(requests: int, message: str):
+    bounds = CanaryAnalysis.model_validate({"maxErrorRateIncrease": 0.5, "maxSlowRateIncrease": 0.5})
+    analysis = StepAnalysis(Counts(requests), MANY, bounds)
+    assert analysis.explain() == message
+    assert analysis.judge().outcome == ("Running" if message else "Successful")
+
+
+@pytest.mark.parametrize("side", ["canary", "stable"])
+@pytest.mark.parametrize(("sessions", "message"), [(99, "clients reported outcomes of 99 of 100 sessions"), (100, "")])
+def test_min_sessions_are_reached_by_exactly_as_many(side: str, sessions: int, message: str):
+    bounds = CanaryAnalysis.model_validate({"minSessions": 100, "maxSuccessRateDrop": 0.5})
+    few, enough = Counts(1000, 0, sessions, sessions), Counts(1000, 0, 500, 500)
+    canary, stable = (few, enough) if side == "canary" else (enough, few)
+    analysis = StepAnalysis(canary, stable, bounds)
+    assert analysis.explain() == message
+    assert analysis.judge().outcome == ("Running" if message else "Successful")
+
+
+@pytest.mark.parametrize(("errors", "outcome"), [(4, "Running"), (5, "Failed")])
+def test_harm_takes_at_least_five_errors(errors: int, outcome: str):
+    assert judge(Counts(errors, errors), MANY) == outcome
+
+
+def test_explain_names_the_first_metric_that_is_not_shown():
+    text = StepAnalysis(Counts(1000, slow=150), Counts(10_000, slow=500), CanaryAnalysis()).explain()
+    assert text.startswith("slow requests may be up by")
+    assert " of the canary to show" in text
+
+
+def test_explain_names_no_number_when_no_number_is_enough():
+    bounds = CanaryAnalysis.model_validate({"maxErrorRateIncrease": 1e-6})
+    assert StepAnalysis(Counts(1000, 500), Counts(1000, 500), bounds).explain().endswith(", and 0.0001 are allowed")
+
+
+def test_success_is_never_down_by_less_than_nothing():
+    message = StepAnalysis(Counts(100_000), Counts(100_000, 50_000), CanaryAnalysis()).judge().message
+    assert message.startswith("Errors are up by at most 0.0 points")
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "shown"),
+    [(Counts(1000), Counts(1000), False), (Counts(1000, slow=1), Counts(1000), True), (Counts(1000), MANY, False),
+     (Counts(1000), Counts(1000, slow=1), True)],
+)  # fmt: skip
+def test_verdict_message_has_slow_requests_when_there_are_any(canary: Counts, stable: Counts, shown: bool):
+    message = StepAnalysis(canary, stable, CanaryAnalysis()).judge().message
+    assert message.endswith(").")
+    assert ("; slow" in message) == shown
 
 
 LEVEL = 0.05
@@ -112,8 +162,8 @@ CANARIES = 200
 
 
 def end_of(generator: np.random.Generator, rates: Rates, *, steps: int = 1, drift: float = 0.0) -> str:
-    """The end of a canary after 9,000 requests of either side and 170 looks in each step, the later ones 3 % apart."""
-    analysis = CanaryAnalysis.model_validate({"minSessions": 50, "minRequests": 50, "confidence": 1 - LEVEL})
+    """The end of a canary after 9,000 requests of either side and 170 polls in each step, the later ones 3 % apart."""
+    bounds = CanaryAnalysis.model_validate({"minSessions": 50, "minRequests": 50, "confidence": 1 - LEVEL})
     for _ in range(steps):
         ends = [*range(5, 200, 5), *(int(200 * 1.03**k) for k in range(130))]
         canary, stable, past = [0, 0, 0], [0, 0, 0], 0
@@ -124,8 +174,8 @@ def end_of(generator: np.random.Generator, rates: Rates, *, steps: int = 1, drif
                 for number, p in enumerate(ps):
                     events[number] += int(generator.binomial(end - past, max(0.0, p + moved)))
             past = end
-            newcomer, incumbent = (Counts(end, e, end, end - failed, slow) for e, slow, failed in (canary, stable))
-            outcome = judge(newcomer, incumbent, analysis, shadow=False, over=True, steps=steps, explain=False).outcome
+            first, second = (Counts(end, errors, end, end - failed, slow) for errors, slow, failed in (canary, stable))
+            outcome = StepAnalysis(first, second, bounds, steps=steps).judge().outcome
             if outcome != "Running":
                 break
         if outcome != "Successful":
@@ -149,8 +199,8 @@ class Rates:
         pytest.param(Rates((0, 0.2, 0), (0, 0.1, 0)), 0.05, id="slow-and-drifting"),
     ],
 )
-def test_worse_canaries_are_rarely_promoted_at_any_look(rates: Rates, drift: float):
-    """Each is worse by exactly what is allowed, or by more. Newcombe's interval at each look
+def test_worse_canaries_are_rarely_promoted_at_any_poll(rates: Rates, drift: float):
+    """Each is worse by exactly what is allowed, or by more. Newcombe's interval at each poll
     promoted 18 of 100 by sessions, and 21 by errors, where 2.5 were stated."""
     generator = np.random.default_rng(1)
     ends = [end_of(generator, rates, drift=drift) for _ in range(CANARIES)]
@@ -182,6 +232,26 @@ def test_canaries_within_what_is_allowed_are_rarely_rolled_back(rates: Rates):
         {"requests": "many", "errors": 0, "outcomes": 0, "successes": 0},
     ],
 )
-def test_counts_that_can_not_be_are_refused(said: dict[str, object]):
+def test_counts_are_rejected_when_they_are_impossible(said: dict[str, object]):
     with pytest.raises(ValueError, match=r"counts|invalid literal"):
         Counts.read(said)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"requests": 2**53, "errors": 2**53, "outcomes": 2**53, "successes": 2**53, "slow": 2**53},
+        {"requests": 0, "errors": 0, "outcomes": 0, "successes": 0},
+    ],
+)
+def test_counts_are_accepted_when_they_are_at_their_limits(values: dict[str, int]):
+    assert Counts.read(values) == Counts(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"requests": 2**53 + 1}, {"outcomes": 2**53 + 1}, {"errors": -1}, {"successes": -1}, {"slow": -1}, {"slow": 1}],
+)
+def test_counts_are_rejected_just_beyond_their_limits(values: dict[str, int]):
+    with pytest.raises(ValueError, match="counts"):
+        Counts.read({"requests": 0, "errors": 0, "outcomes": 0, "successes": 0, **values})

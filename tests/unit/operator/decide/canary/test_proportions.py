@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import comb, exp, log
+from math import comb, exp, inf, log
 
 import numpy as np
 import pytest
@@ -96,3 +96,20 @@ def test_needed_trials_are_the_median_of_simulated_canaries():
                 decided += 1
                 break
     assert 40 <= decided <= 70
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.25])
+def test_difference_equal_to_the_estimate_is_never_shown(difference: float):
+    compared = Comparison(500 + 1000 * difference, 1000, 500, 1000)
+    always = 1e300  # a level that excludes every difference
+    assert not compared.is_below(difference, always)
+    assert not compared.is_above(difference, always)
+    assert compared.is_below(difference + 1e-9, always)
+    assert compared.is_above(difference - 1e-9, always)
+
+
+@pytest.mark.parametrize(
+    ("events", "rate", "likelihood"), [(1, 0.0, -inf), (0, 0.0, 0.0), (1, 1.0, -inf), (2, 1.0, 0.0), (1, 0.5, -log(4))]
+)
+def test_log_likelihood_is_defined_at_rates_of_0_and_1(events: int, rate: float, likelihood: float):
+    assert _log_binomial(events, 2, rate) == pytest.approx(likelihood)

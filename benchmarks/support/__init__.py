@@ -1,0 +1,1 @@
+"""Parts that several benchmarks share: figures, the load client, and the fakes of servers and environments."""

@@ -1,0 +1,1 @@
+"""The pictures of the documentation that come from data and from runs."""

@@ -1,0 +1,1 @@
+"""Clients of the node, for tests: the API, kubectl, the audit log, objects and schemas."""

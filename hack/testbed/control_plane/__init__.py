@@ -1,0 +1,1 @@
+"""The components of Kubernetes: command lines, certificates, readiness, and the provisioner of volumes."""

@@ -1,0 +1,110 @@
+"""The student to serve, and the history of what was served. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillery.core.api import Spec
+from distillery.core.planner import Model, Plan
+from distillery.core.planner.graph import BASE, candidate_of
+from distillery_operator.crd.status_schema import MAX_HISTORY
+from distillery_operator.model.names import student_label
+
+
+class NoSuchStudent(Exception):
+    """The absence of a student: the round that is to be served has none, or none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingTarget:
+    """The student to serve.
+
+    Attributes:
+        model: a student, or the base model.
+        digest: of the student's adapter; empty for the base model.
+        round: that the student is of; 0 for the base model.
+        reason: one sentence.
+    """
+
+    model: Model
+    digest: str
+    round: int
+    reason: str
+
+    @property
+    def student(self) -> str:
+        """The student's name in the status and on labels."""
+        return student_label(self.digest)
+
+    @property
+    def display_name(self) -> str:
+        """The student's name in a sentence."""
+        return f"student {self.student}" if self.digest else "the base model"
+
+    def is_same_student(self, other: ServingTarget) -> bool:
+        """Return whether both are the student of the same round."""
+        return (self.student, self.round) == (other.student, other.round)
+
+
+def select_target(
+    spec: Spec, current: Plan, status: Mapping[str, Any], *, pinned_by: str = "spec.serving.pinnedRound"
+) -> ServingTarget | None:
+    """Return the student that the user pinned, or else the student promoted last; None if there is neither.
+
+    Once something is served, the base model takes the place of a missing student.
+
+    Args:
+        spec: the run's.
+        current: the planner's plan.
+        status: of the run, with the rounds that ended.
+        pinned_by: the field or annotation that names the round.
+
+    Raises:
+        NoSuchStudent: the user pinned a student that does not exist.
+    """
+    pinned = spec.serving.pinned_round
+    if pinned == 0:
+        return ServingTarget(BASE, "", 0, f"{pinned_by} is 0, the base model.")
+    promoted = current.serving.trained_by
+    number = pinned if pinned is not None else promoted.round if promoted else None
+    if number is None:
+        return ServingTarget(BASE, "", 0, "No student was promoted.") if "serving" in status else None
+    ended = next((r for r in status["rounds"] if r["round"] == number), None)
+    if ended is None or not ended.get("student"):
+        why = "has not ended" if ended is None else "trained no student"
+        raise NoSuchStudent(f"{pinned_by} is {number}, and that round {why}: what was served is served on.")
+    reason = ended.get("reason", "") if pinned is None else f"{pinned_by} is {number}."
+    return ServingTarget(candidate_of(number), ended["student"], number, reason)
+
+
+def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
+    """Return the student that the status says is served, or None."""
+    serving = status.get("serving")
+    if serving is None:
+        return None
+    number = serving["round"]
+    if number == 0:
+        return ServingTarget(BASE, "", 0, "")
+    ended = next((r for r in status.get("rounds", []) if r["round"] == number), {})
+    return ServingTarget(candidate_of(number), ended.get("student", ""), number, "")
+
+
+def append_history(
+    history: Iterable[Mapping[str, Any]], target: ServingTarget, now: str, *, rolled_back: str = ""
+) -> list[dict[str, Any]]:
+    """Return the history of what was served, the newest first, with the present student in front.
+
+    Args:
+        history: so far.
+        target: the student that is served.
+        now: the time.
+        rolled_back: why a canary was just rolled back, which is worth another entry.
+    """
+    entries = [dict(entry) for entry in history]
+    if entries and not rolled_back and (entries[0]["student"], entries[0]["round"]) == (target.student, target.round):
+        return entries
+    reason = (rolled_back or target.reason)[:1024]
+    entry = {"student": target.student, "round": target.round, "reason": reason, "time": now}
+    return [entry, *entries][:MAX_HISTORY]

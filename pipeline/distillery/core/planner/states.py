@@ -1,0 +1,91 @@
+"""The values that the planner reads and returns: states of stages, verdicts of rounds, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from distillery.core.planner.graph import Model, Stage, StageId
+
+
+class StagePhase(StrEnum):
+    """The phase of a stage that was started; so the database has it."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+class PlanPhase(StrEnum):
+    """The phase of a plan; the phase of a run is the same while nothing else keeps it from its plan."""
+
+    RUNNING = "Running"
+    WAITING = "Waiting"
+    """The next round waits for failures of users."""
+
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """The observed state of a stage.
+
+    Attributes:
+        phase: running, succeeded or failed.
+        attempts: how often it was started.
+        permanent: for a failed one: starting it again is pointless.
+        message: for a failed one: why, in a sentence.
+        result: for a succeeded one: its manifest.
+    """
+
+    phase: StagePhase
+    attempts: int = 1
+    permanent: bool = False
+    message: str = ""
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a round.
+
+    Attributes:
+        outcome: ``Successful``, ``Failed`` or ``Inconclusive``.
+        reason: one sentence.
+        promoted: the student replaced the model that the round started with.
+        metric: the mean that ``rounds.target`` is compared with, of the model that the round ended with.
+    """
+
+    round: int
+    outcome: str
+    reason: str
+    promoted: bool
+    metric: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next step of the executor.
+
+    Attributes:
+        phase: of the run.
+        round: the round in progress, or the last one.
+        verdicts: of the rounds that ended.
+        serving: the model that is to be served: the one promoted last, or the base model.
+        message: one sentence for a person.
+        running: the stages that are running.
+        ready: the stages that can start now, in order.
+        start: those of ``ready`` that ``spec.stages.maxParallel`` leaves room for.
+    """
+
+    phase: PlanPhase
+    round: int
+    verdicts: tuple[Verdict, ...]
+    serving: Model
+    message: str
+    running: tuple[StageId, ...] = ()
+    ready: tuple[Stage, ...] = ()
+    start: tuple[Stage, ...] = ()

@@ -1,0 +1,91 @@
+"""The pinned tasks, the environment and the agent of a run, as stage prepare left them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from distillery.agents import Agent
+from distillery.core import plugins
+from distillery.core.api import Spec
+from distillery.core.artifacts import Store
+from distillery.core.planner.prepared import open_prepared
+from distillery.environments.base import Environment, Task
+from distillery.stages.runtime.failures import StageFailure
+
+
+class Prepared:
+    """The artifact of stage prepare.
+
+    Args:
+        spec: of the run.
+        store: the artifacts of the run.
+    """
+
+    def __init__(self, spec: Spec, store: Store) -> None:
+        self._spec = spec
+        self._store = store
+
+    @cached_property
+    def _artifact(self) -> tuple[Path, dict[str, Any]]:
+        """The folder and the manifest."""
+        return open_prepared(self._store, self._spec.environment.tasks.evaluate)
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The result of the stage."""
+        return self._artifact[1]
+
+    @property
+    def environment_folder(self) -> Path:
+        """The folder with the environment's material."""
+        return self._artifact[0] / "environment"
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The environment, on the material of the stage.
+
+        Raises:
+            StageFailure: its tasks come from elsewhere now than when the run began.
+        """
+        environment = open_environment(self._spec, self.environment_folder)
+        source = self.manifest["environment"]["source"]
+        if environment.source != source:
+            raise StageFailure(
+                f"the run began with tasks of {source}, and now they are {environment.source}: "
+                "set the environment's variables (such as ALFWORLD_DATA) as they were"
+            )
+        return environment
+
+    @cached_property
+    def agent(self) -> Agent:
+        """The agent's format."""
+        return load_agent(self._spec, self.environment)
+
+    def tasks(self, purpose: str) -> list[Task]:
+        """Return the pinned tasks ``train`` or ``evaluate``, in their order."""
+        return read_tasks(self._artifact[0])[purpose]
+
+
+def open_environment(spec: Spec, folder: Path) -> Environment:
+    """Return the environment of a run, with its material in a folder."""
+    settings = spec.environment
+    kind: Callable[[Mapping[str, Any], Path], Environment] = plugins.load("environments", settings.name)
+    environment = kind(settings.plugin_options, folder)
+    environment.limit_steps(settings.max_steps)
+    return environment
+
+
+def load_agent(spec: Spec, environment: Environment) -> Agent:
+    """Return the agent of a run."""
+    kind: Callable[[Environment], Agent] = plugins.load("agents", spec.agent.name)
+    return kind(environment)
+
+
+def read_tasks(folder: Path) -> dict[str, list[Task]]:
+    """Return the tasks that are pinned in an artifact's folder, by purpose."""
+    lists = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+    return {purpose: [Task(**task) for task in tasks] for purpose, tasks in lists.items()}

@@ -1,0 +1,71 @@
+"""The end of a stage in a termination message: always within its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distillery.core.contracts import stage_result
+
+
+def test_result_comes_back_as_what_the_planner_needs(tmp_path: Path):
+    path = tmp_path / "message"
+    arms = {
+        f"arm-{i:02d}": {"n": 134, "success": 1 / 3, "ci": [0.1234567890123, 0.98765432109], "steps": 1}
+        for i in range(13)
+    }
+    result = {
+        "gate": {"verdict": "Failed", "reason": "x" * 300},
+        "promoted": False,
+        "metric": 0.3,
+        "arms": arms,
+        "files": {},
+    }
+    stage_result.write_success(path, result)
+    assert path.stat().st_size <= stage_result.MAX_BYTES
+    state = stage_result.read(path.read_text(), attempt=2)
+    assert state
+    assert (state.phase, state.attempts) == ("succeeded", 2)
+    assert state.result
+    assert set(state.result) == {"gate", "promoted", "metric", "arms"}
+
+
+@pytest.mark.parametrize("text", ["x" * 9000, "é" * 5000, "\0" * 5000, '"\\\n' * 3000, "\ud800" * 3000])
+def test_result_fits_when_the_source_of_an_environment_is_long(tmp_path: Path, text: str):
+    path = tmp_path / "message"
+    result = {
+        "run": f"11111111-2222-3333-4444-555555555555-{'a' * 64}",
+        "environment": {"name": "openenv", "source": text, "split": "train"},
+        "gate": {"verdict": "Failed", "reason": text},
+        "promoted": False,
+        "student": "b" * 64,
+        "metric": 1 / 3,
+        "arms": {
+            f"arm-{i:02d}": {"n": 134, "success": 1 / 3, "ci": [0.1234567890123, 0.98765432109]} for i in range(13)
+        },
+    }
+    stage_result.write_success(path, result)
+    assert path.stat().st_size <= stage_result.MAX_BYTES
+    state = stage_result.read(path.read_text(), attempt=1)
+    assert state
+    assert state.result
+    assert (state.result["run"], state.result["student"]) == (result["run"], result["student"])
+    assert state.result["environment"]["split"] == "train"
+    if "\ud800" not in text:
+        assert text.startswith(state.result["gate"]["reason"])
+
+
+@pytest.mark.parametrize("message", ["boom", "é" * 5000, "\0" * 5000, '"\\\n' * 3000, "\ud800"])
+def test_failure_fits_when_its_message_is_long(tmp_path: Path, message: str):
+    path = tmp_path / "message"
+    stage_result.write_failure(path, message, permanent=True)
+    assert path.stat().st_size <= stage_result.MAX_BYTES
+    state = stage_result.read(path.read_text(), attempt=1)
+    assert state
+    assert (state.phase, state.permanent) == ("failed", True)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}'])
+def test_read_returns_none_when_the_text_is_no_result(text: str):
+    assert stage_result.read(text, attempt=1) is None
