@@ -124,17 +124,16 @@ def _wait(context: Context) -> Changes:
 
 
 def _start(context: Context) -> Changes:
-    """Start the stages that the plan starts, as far as ``maxParallel`` allows, once the database has its schema."""
+    """Start the stages that the plan starts, once the database has its schema."""
     migration = migrate(context)
     if migration.message:
         conditions = migration.conditions or context.conditions
         return Changes(
             create=migration.create, conditions=conditions, phase=RunPhase.RUNNING, message=migration.message
         )
-    free_slots = max(0, context.run.run.spec.stages.max_parallel - len(context.plan.running))
     create: list[Manifest] = []
     records: list[StageRecord] = []
-    for stage in context.plan.start[:free_slots]:
+    for stage in context.plan.start:
         record = context.stages.records.get(stage.id, StageRecord(str(stage.id)))
         name = jobs.job_name(context.run, stage.id, record.attempts)
         if name not in context.observed.jobs:  # else it is being deleted, after a suspension
