@@ -25,7 +25,7 @@ from distillery_operator.settings import Settings
 from tests.fakes.cluster import FakeCluster, result_of, run_object
 from tests.unit.operator.decide.canary.scenario import BAD, CanaryScenario
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 FIRST, SECOND = "student-1abcdef01234", "student-2abcdef01234"
 
 
