@@ -39,6 +39,7 @@ from distillery_operator.model.decision import Decision, sooner
 from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
 from distillery_operator.model.observed import Observed
+from distillery_operator.model.rounds import read_rounds
 from distillery_operator.settings import Settings
 
 
@@ -166,7 +167,7 @@ def _with_progress(
     status: Mapping[str, Any], conditions: Conditions, run: RunRef, stages: Stages, plan: Plan
 ) -> tuple[dict[str, Any], Conditions]:
     """Return a status and conditions with what the stages of a run show."""
-    rounds = status.get("rounds", [])
+    rounds = read_rounds(status)
     fields = {
         **status,
         **learned_status(run.run, status),

@@ -26,6 +26,7 @@ from distillery_operator.crd.status_schema import MAX_REQUEST
 from distillery_operator.decide.canary.state import CanaryStatus
 from distillery_operator.model import reasons
 from distillery_operator.model.objects import Manifest, rfc3339
+from distillery_operator.model.rounds import read_rounds
 
 
 class RequestPhase(StrEnum):
@@ -216,9 +217,9 @@ def _serve(word: str, facts: _Facts) -> tuple[str, str]:
     if not (number.isascii() and number.isdecimal()):
         raise Rejected(f"write the number of a round, with 0 the base model, {LATEST} or {PREVIOUS}, and @TOKEN.")
     number = str(int(number))
-    ended = {str(ended["round"]): ended for ended in facts.status.get("rounds", [])}
-    if number != "0" and not ended.get(number, {}).get("student"):
-        why = "trained no student" if number in ended else "has not ended"
+    ended = read_rounds(facts.status).get(int(number))
+    if number != "0" and not (ended and ended.student):
+        why = "trained no student" if ended else "has not ended"
         raise Rejected(f"round {number} {why}. Name a round of status.rounds that has a student.")
     student = f"the student of round {number}" if number != "0" else "the base model"
     return number, f"{student} is to be served, {until}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from distillery.core.api import RETRY_ANNOTATION, DistillationRun
 from distillery.core.api.learned import digest_of_learned
-from distillery.core.planner import Kind, StageId
+from distillery.core.planner import Kind, StageId, StageResult
 from distillery.core.planner.graph import PREPARE
 from distillery_operator.crd.status_schema import MAX_REQUEST
 from distillery_operator.manifests.jobs import HISTORY, MIGRATE
@@ -22,6 +22,7 @@ from distillery_operator.model import reasons
 from distillery_operator.model.conditions import Conditions, find_true
 from distillery_operator.model.objects import Manifest, ObjectRef
 from distillery_operator.model.observed import Observed, job_condition, stage_of
+from distillery_operator.model.rounds import read_rounds
 
 _FAILED_BEFORE_START = (reasons.Failed.INVALID_SPEC, reasons.Failed.NOT_ALLOWED)
 
@@ -56,13 +57,13 @@ def was_refused(status: Mapping[str, Any]) -> bool:
 
 def outgrown_round(run: DistillationRun, status: Mapping[str, Any]) -> int:
     """Return the last round that ended, if it is to be judged again on more held-out tasks; else 0."""
-    rounds, held_out_tasks = status.get("rounds", []), run.spec.environment.tasks.evaluate
-    if not rounds or rounds[-1]["promoted"]:
+    rounds = list(read_rounds(status).values())
+    if not rounds or rounds[-1].promotion.promoted:
         return 0
-    number: int = rounds[-1]["round"]
-    records = {record["name"]: record for record in status.get("stages", [])}
-    result = records.get(str(StageId(number, Kind.PROMOTE)), {}).get("result", {})
-    return 0 if result.get("heldOutTasks", held_out_tasks) == held_out_tasks else number
+    promote = str(StageId(rounds[-1].round, Kind.PROMOTE))
+    results = [record.get("result", {}) for record in status.get("stages", []) if record["name"] == promote]
+    judged_on = StageResult.read(results[0]).held_out_tasks if results else None
+    return 0 if judged_on in (None, run.spec.environment.tasks.evaluate) else rounds[-1].round
 
 
 def reopen(run: DistillationRun, status: dict[str, Any], conditions: Conditions) -> tuple[dict[str, Any], Conditions]:

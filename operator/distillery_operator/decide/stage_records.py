@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from distillery.core.api import Spec
 from distillery.core.contracts.stage_result import read
-from distillery.core.planner import Kind, StageId, StageState
+from distillery.core.planner import Kind, StageId, StageResult, StageState
 from distillery.core.planner import StagePhase as PlannerPhase
 from distillery.core.planner.graph import BASE, PREPARE, candidate_of, round_stages
 from distillery_operator.manifests import jobs
@@ -22,6 +22,7 @@ from distillery_operator.model.names import FETCH_CONTAINER, WORKER_CONTAINER, R
 from distillery_operator.model.objects import Manifest, rfc3339
 from distillery_operator.model.observed import Observed, job_condition, stage_of
 from distillery_operator.model.phases import StagePhase
+from distillery_operator.model.rounds import RoundRecord, read_rounds
 
 _WATCH_LAG = timedelta(minutes=2)
 """The longest lag of a watch: within that time the operator lists all objects of an active run twice."""
@@ -68,7 +69,7 @@ class StageRecord:
     start_time: str = ""
     completion_time: str = ""
     message: str = ""
-    result: Mapping[str, Any] | None = None
+    result: StageResult | None = None
     reason: FailureReason | None = field(default=None, compare=False)
 
     @classmethod
@@ -82,7 +83,7 @@ class StageRecord:
             record.get("startTime", ""),
             record.get("completionTime", ""),
             record.get("message", ""),
-            record.get("result"),
+            StageResult.read(record["result"]) if "result" in record else None,
         )
 
     def to_status(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class StageRecord:
             "message": self.message,
         }
         record |= {key: value for key, value in optional.items() if value}
-        return record if self.result is None else record | {"result": dict(self.result)}
+        return record if self.result is None else record | {"result": dict(self.result.document)}
 
     @property
     def id(self) -> StageId:
@@ -112,7 +113,7 @@ class StageRecord:
         """The state of a stage that was started, for the planner. A failure is final, because the Job has retried."""
         match self.phase:
             case StagePhase.SUCCEEDED:
-                return StageState(PlannerPhase.SUCCEEDED, self.attempts, result=self.result or {})
+                return StageState(PlannerPhase.SUCCEEDED, self.attempts, result=self.result or StageResult())
             case StagePhase.FAILED:
                 return StageState(PlannerPhase.FAILED, self.attempts, permanent=True, message=self.message)
             case _:
@@ -155,7 +156,7 @@ def recorded_stages(spec: Spec, status: Mapping[str, Any]) -> Stages:
     """
     records = {record.id: record for record in map(StageRecord.from_status, status.get("stages", []))}
     ended = {sid: record.state for sid, record in records.items() if record.has_ended}
-    return Stages(records, _stages_of_ended_rounds(spec, status.get("rounds", [])) | ended)
+    return Stages(records, _stages_of_ended_rounds(spec, read_rounds(status).values()) | ended)
 
 
 def observe_stages(run: RunRef, status: Mapping[str, Any], observed: Observed, now: datetime) -> Stages:
@@ -218,7 +219,7 @@ def observe_stage(job: Manifest, pods: Sequence[Manifest], record: StageRecord, 
         completion_time=record.completion_time or job.get("status", {}).get("completionTime") or rfc3339(now),
     )
     if reported is not None and succeeded:  # one is enough: a worker succeeds once nothing of the stage is left to do
-        return replace(ended, phase=StagePhase.SUCCEEDED, result=dict(reported.result or {}))
+        return replace(ended, phase=StagePhase.SUCCEEDED, result=reported.result)
     reason, message = _find_failure(record.id, None if complete else failed, pods, reported)
     return replace(ended, phase=StagePhase.FAILED, reason=reason, message=message or record.message)
 
@@ -279,18 +280,17 @@ def _is_helper(job: Manifest) -> bool:
     return stage_of(job) in (jobs.MIGRATE, jobs.HISTORY)
 
 
-def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[Mapping[str, Any]]) -> dict[StageId, StageState]:
+def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[RoundRecord]) -> dict[StageId, StageState]:
     states: dict[StageId, StageState] = {}
     baseline = BASE
     for ended in rounds:
-        number = ended["round"]
-        for stage in round_stages(spec, number, baseline):
-            states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result={"student": ended.get("student")})
-        gate = {"verdict": ended["verdict"], "reason": ended.get("reason", "")}
-        result = {"gate": gate, "promoted": ended["promoted"], "metric": ended.get("metricValue", 0.0)}
-        states[StageId(number, Kind.PROMOTE)] = StageState(PlannerPhase.SUCCEEDED, result=result)
-        if ended["promoted"]:
-            baseline = candidate_of(number)
+        trained = StageResult(student=ended.student or None)
+        for stage in round_stages(spec, ended.round, baseline):
+            states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result=trained)
+        judged = StageResult(promotion=ended.promotion)
+        states[StageId(ended.round, Kind.PROMOTE)] = StageState(PlannerPhase.SUCCEEDED, result=judged)
+        if ended.promotion.promoted:
+            baseline = candidate_of(ended.round)
     if states:
-        states[PREPARE] = StageState(PlannerPhase.SUCCEEDED, result={})
+        states[PREPARE] = StageState(PlannerPhase.SUCCEEDED)
     return states

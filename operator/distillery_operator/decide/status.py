@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.core.planner import Kind, Plan, StageId, StageState
+from distillery.core.planner import Kind, Plan, Promotion, StageId, StageState
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
@@ -21,6 +21,7 @@ from distillery_operator.model import reasons
 from distillery_operator.model.conditions import Conditions, ConditionStatus
 from distillery_operator.model.names import RunRef
 from distillery_operator.model.phases import ENDED, RunPhase
+from distillery_operator.model.rounds import RoundRecord
 
 _MAX_MESSAGE = 4096
 
@@ -61,7 +62,7 @@ def set_request_accepted(conditions: Conditions, requests: Requests) -> Conditio
 
 
 def rounds_status(
-    rounds: Iterable[Mapping[str, Any]], plan: Plan, states: Mapping[StageId, StageState], now: str
+    rounds: Mapping[int, RoundRecord], plan: Plan, states: Mapping[StageId, StageState], now: str
 ) -> dict[str, Any]:
     """Return the rounds that ended, and the scores of the last one.
 
@@ -71,42 +72,30 @@ def rounds_status(
         states: of the stages, with the results that verdicts come from.
         now: the time.
     """
-    records = {ended["round"]: dict(ended) for ended in rounds}
-    scores: dict[str, Any] = {}
+    records, scores = dict(rounds), dict[str, Any]()
     for verdict in plan.verdicts:
-        if verdict.round in records:
-            continue
-        result = states[StageId(verdict.round, Kind.PROMOTE)].result or {}
-        records[verdict.round] = {
-            "round": verdict.round,
-            "verdict": verdict.outcome,
-            "reason": verdict.reason,
-            "promoted": verdict.promoted,
-            "student": result.get("student") or "",
-            "metricValue": verdict.metric,
-            "arms": result.get("arms", {}),
-            "completionTime": now,
-        }
-        scores = {"scores": _scores(result.get("arms", {}))}
-    return {"rounds": [records[number] for number in sorted(records)], **scores}
+        result = states[StageId(verdict.round, Kind.PROMOTE)].result
+        if verdict.round not in records and result.promotion:
+            records[verdict.round] = RoundRecord(verdict.round, result.student or "", result.promotion, now)
+            scores = {"scores": _scores(result.promotion)}
+    return {"rounds": [records[number].to_status() for number in sorted(records)], **scores}
 
 
-def set_promoted(conditions: Conditions, rounds: Iterable[Mapping[str, Any]], plan: Plan) -> Conditions:
+def set_promoted(conditions: Conditions, rounds: Mapping[int, RoundRecord], plan: Plan) -> Conditions:
     """Return the conditions with Promoted for each verdict that the rounds of a status do not have."""
-    recorded_rounds = {ended["round"] for ended in rounds}
     for verdict in plan.verdicts:
-        if verdict.round not in recorded_rounds:
+        if verdict.round not in rounds:
             reason = reasons.Promoted.PROMOTED if verdict.promoted else reasons.Promoted.NOT_PROMOTED
             message = f"Round {verdict.round}: {verdict.reason}"
             conditions = conditions.set(kinds.PROMOTED, verdict.promoted, reason, message)
     return conditions
 
 
-def _scores(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _scores(promotion: Promotion) -> dict[str, str]:
     return {
-        column: f"{100 * arms[arm]['success']:.1f}"
+        column: f"{100 * promotion.arms[arm].success:.1f}"
         for column, arm in (("baseline", BASELINE), ("candidate", CANDIDATE))
-        if arm in arms
+        if arm in promotion.arms
     }
 
 

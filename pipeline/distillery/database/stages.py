@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Json
 
 from distillery.core.api import Spec
-from distillery.core.planner import Kind, StageId, StageState
+from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState
 from distillery.core.planner.graph import BASE, round_stages
 from distillery.database.connection import Database, Row
 
@@ -50,7 +50,8 @@ class StageStore:
                                 finished_at = now()
                WHERE run_id = %s AND name = %s""",
             state.phase, state.attempts, state.permanent, state.message,
-            None if state.result is None else Json(dict(state.result)), self._run_id, str(stage),
+            Json(dict(state.result.document)) if state.phase == StagePhase.SUCCEEDED else None,
+            self._run_id, str(stage),
         )  # fmt: skip
 
     async def report_progress(self, stage: StageId, *, done: int, total: int, unit: str) -> None:
@@ -94,7 +95,11 @@ def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
     """Return the states that rows of the table ``stage`` hold."""
     return {
         StageId.parse(row["name"]): StageState(
-            row["phase"], row["attempts"], row["permanent"], row["message"], row["result"]
+            StagePhase(row["phase"]),
+            row["attempts"],
+            row["permanent"],
+            row["message"],
+            StageResult.read(row["result"] or {}),
         )
         for row in rows
     }

@@ -21,7 +21,18 @@ from distillery.core.contracts.stage_result import read
 from distillery.core.devices import machine_has_gpu
 from distillery.core.model_files import ModelNotFound
 from distillery.core.model_servers import serves_merged
-from distillery.core.planner import Kind, Model, Plan, PlanPhase, Stage, StageId, StagePhase, StageState, plan
+from distillery.core.planner import (
+    Kind,
+    Model,
+    Plan,
+    PlanPhase,
+    Stage,
+    StageId,
+    StagePhase,
+    StageResult,
+    StageState,
+    plan,
+)
 from distillery.core.planner.graph import artifact_of
 from distillery.database import Database, Row
 from distillery.database.embedded import EmbeddedPostgres
@@ -129,7 +140,7 @@ class LocalExecutor:
                 for sid, state in states.items()
                 if sid in ours
                 or state.phase == StagePhase.FAILED
-                or (state.phase != StagePhase.RUNNING and self._identity.wrote(state.result))
+                or (state.phase != StagePhase.RUNNING and self._identity.wrote(state.result.document))
             }
             failures = await SessionStore(database, run_id).count_pending_failures()
             current = plan(self._run.spec, known, failures=failures)
@@ -287,8 +298,8 @@ class LocalExecutor:
             log = self._folder / "logs" / f"{sid}.log"
             return StageState(StagePhase.FAILED, attempt, message=f"ended with code {codes[0]} and no word; see {log}")
         try:
-            published = await self._read_manifest(artifact_of(sid, self._run.spec.environment.tasks.evaluate))
-            return StageState(StagePhase.SUCCEEDED, attempt, result=published)
+            manifest = await self._read_manifest(artifact_of(sid, self._run.spec.environment.tasks.evaluate))
+            return StageState(StagePhase.SUCCEEDED, attempt, result=StageResult.read(manifest))
         except ArtifactError as error:
             return StageState(StagePhase.FAILED, attempt, message=str(error))
 

@@ -121,7 +121,7 @@ def select_model(run: DistillationRun, observed: Mapping[StageId, StageState], r
     trained = [
         sid.round
         for sid, state in sorted(observed.items())
-        if sid == candidate_of(sid.round).trained_by and state.result and state.result["student"]
+        if sid == candidate_of(sid.round).trained_by and state.result.student
     ]
     others = f" There are students of round {', '.join(map(str, trained))}: serve one by --round." if trained else ""
     if round is None:

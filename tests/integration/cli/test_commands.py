@@ -14,7 +14,7 @@ from distillery.cli.commands import compare, hints, logs, status
 from distillery.cli.display.overview import parse_stored_run
 from distillery.cli.parser import build_parser
 from distillery.core.api import InvalidRun, parse
-from distillery.core.planner import StageId, StagePhase, StageState
+from distillery.core.planner import StageId, StagePhase, StageResult, StageState
 from distillery.database import Database
 from distillery.database.runs import RunLock, RunStore
 from distillery.database.stages import StageStore
@@ -38,7 +38,7 @@ async def run_id(database: Database) -> int:
     """Return a run that is playing its first round."""
     run_id = await RunStore(database).register(parse(document(**ARMS)))
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     await StageStore(database, run_id).begin(ROLLOUT, 1)
     await StageStore(database, run_id).report_progress(ROLLOUT, done=1, total=96, unit="episodes")
     return run_id
@@ -56,7 +56,9 @@ async def complete(database: Database, name: str) -> None:
             gate = {"verdict": "Inconclusive", "reason": "Too few tasks."}
             arms = {"baseline": arm(0.5), "distilled": arm(0.6)}
             result |= {"gate": gate, "promoted": False, "metric": 0.5, "arms": arms}
-        await StageStore(database, run_id).end(StageId.parse(stage), StageState(StagePhase.SUCCEEDED, result=result))
+        await StageStore(database, run_id).end(
+            StageId.parse(stage), StageState(StagePhase.SUCCEEDED, result=StageResult.read(result))
+        )
 
 
 STAGES = ("rollout", "hints", "teach", "evaluate-baseline", "train-distilled", "evaluate-distilled")

@@ -54,7 +54,7 @@ async def test_a_run_is_watched_to_its_end(database: Database, run_id: int, dsn:
         with Display(console) as display:
             watching = asyncio.create_task(watch(database, await run_row(database, run_id), display, seconds=0.01))
             await until("▶ prepare: running")
-            await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+            await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
             await until("✓ prepare: succeeded")
             await play(database, run_id, "own", Turn("go", "go", "You went.", True, 0, 900, 100, 450, 0.5))
             await StageStore(database, run_id).begin(ROLLOUT, 1)

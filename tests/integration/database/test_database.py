@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from distillery.core.planner import Kind, StageId, StagePhase, StageState
+from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState
 from distillery.database import Database, DatabaseAway
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
@@ -186,10 +186,12 @@ async def test_stages_are_observed_as_they_were_recorded(database: Database, run
     assert (await StageStore(database, run_id).read_states())[sid].phase == "running"
     await StageStore(database, run_id).end(sid, StageState(StagePhase.FAILED, message="boom"))
     await StageStore(database, run_id).begin(sid, 2)
-    await StageStore(database, run_id).end(sid, StageState(StagePhase.SUCCEEDED, 2, result={"arms": {"b": 1, "a": 2}}))
+    await StageStore(database, run_id).end(
+        sid, StageState(StagePhase.SUCCEEDED, 2, result=StageResult.read({"arms": {"b": 1, "a": 2}}))
+    )
     state = (await StageStore(database, run_id).read_states())[sid]
     assert (state.phase, state.attempts, state.message) == ("succeeded", 2, "")
-    assert list((state.result or {})["arms"]) == ["b", "a"]
+    assert list(state.result.document["arms"]) == ["b", "a"]
 
 
 async def test_work_waits_for_a_server_that_is_away(postgres: EmbeddedPostgres, database: Database, run_id: int):

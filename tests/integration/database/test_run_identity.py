@@ -17,7 +17,7 @@ from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.contracts.stage_result import write_failure
-from distillery.core.planner import Kind, Stage, StageId, StagePhase, StageState
+from distillery.core.planner import Kind, Stage, StageId, StagePhase, StageResult, StageState
 from distillery.core.planner.graph import PREPARE
 from distillery.database import Database
 from distillery.database.migrate import migrate
@@ -86,7 +86,9 @@ async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(dat
     assert identity_of(RUN, uid, []) == Identity(uid, digest_of_learned(RUN))
     earlier = Identity(uid, "0123456789abcdef")
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={"run": str(earlier)}))
+    await StageStore(database, run_id).end(
+        PREPARE, StageState(StagePhase.SUCCEEDED, result=StageResult.read({"run": str(earlier)}))
+    )
     assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == Identity(uid, digest_of_learned(RUN))
     await StageStore(database, run_id).begin(StageId(1, Kind.ROLLOUT), 1)
     assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == earlier
@@ -148,7 +150,7 @@ async def test_prepare_starts_again_when_it_prepared_for_something_else(
     prepared_for = parse(document(training=training))
     result = {"run": str(Identity(FIRST, digest_of_learned(prepared_for)))}
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result=result))
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result=StageResult.read(result)))
     await executor.execute()
     assert executor.started[0] == first  # type: ignore[attr-defined]
 
@@ -159,7 +161,7 @@ async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExec
     store.publish(str(sid), store.draft(str(sid)), {"stage": str(sid)})
     said = [executor._folder / "none.json", executor._folder / "none.json"]
     state = await executor._find_state(sid, 1, [-signal.SIGKILL, 0], said)
-    assert (state.phase, state.result and state.result["stage"]) == ("succeeded", str(sid))
+    assert (state.phase, state.result.document["stage"]) == ("succeeded", str(sid))
 
 
 async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: LocalExecutor, tmp_path: Path):

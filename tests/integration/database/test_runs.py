@@ -12,7 +12,7 @@ from psycopg.types.json import Json
 
 from distillery.agents import PromptPrefix
 from distillery.core.api import DistillationRun, InvalidRun, parse
-from distillery.core.planner import StageId, StagePhase, StageState
+from distillery.core.planner import StageId, StagePhase, StageResult, StageState
 from distillery.core.planner.graph import PREPARE
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
@@ -43,7 +43,7 @@ async def test_register_refuses_another_seed_when_rollout_began(database: Databa
 
 async def test_register_stores_the_document_when_only_the_how_changes(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     await StageStore(database, run_id).begin(ROLLOUT, 1)
     changed = {
         "rollout": {"concurrency": 7},
@@ -59,7 +59,7 @@ async def test_register_stores_the_document_when_only_the_how_changes(database: 
 
 async def test_register_forgets_prepare_when_nothing_else_began(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     assert await RunStore(database).register(parse(document(rounds={"maxRounds": 3}))) == run_id
     assert (await stored(database))["rounds"]["maxRounds"] == 3
     assert await StageStore(database, run_id).read_states() == {}
@@ -67,7 +67,7 @@ async def test_register_forgets_prepare_when_nothing_else_began(database: Databa
 
 async def test_register_keeps_prepare_when_only_the_how_changes(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     await RunStore(database).register(parse(document(suspend=True)))
     assert set(await StageStore(database, run_id).read_states()) == {PREPARE}
 
@@ -89,10 +89,12 @@ async def test_register_lets_the_held_out_tasks_become_more_and_never_fewer(data
 
 async def test_result_of_an_earlier_look_stays_when_the_next_attempt_fails(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
-    await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED, result={"heldOutTasks": 2}))
+    await StageStore(database, run_id).end(
+        PREPARE, StageState(StagePhase.SUCCEEDED, result=StageResult.read({"heldOutTasks": 2}))
+    )
     await StageStore(database, run_id).begin(PREPARE, 1)
     await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.FAILED, message="out of memory"))
-    assert (await StageStore(database, run_id).read_states())[PREPARE].result == {"heldOutTasks": 2}
+    assert (await StageStore(database, run_id).read_states())[PREPARE].result.held_out_tasks == 2
 
 
 async def store(database: Database, run_id: int, change: dict[str, Any]) -> None:
@@ -142,7 +144,7 @@ async def test_stage_of_an_older_image_registers_over_a_newer_document(database:
 
 async def test_forgive_drops_failed_stages_and_keeps_others(database: Database, run_id: int):
     for sid, state in (
-        (PREPARE, StageState(StagePhase.SUCCEEDED, result={})),
+        (PREPARE, StageState(StagePhase.SUCCEEDED)),
         (ROLLOUT, StageState(StagePhase.FAILED, 4, permanent=True, message="no such model")),
     ):
         await StageStore(database, run_id).begin(sid, state.attempts)
@@ -179,7 +181,7 @@ async def test_forgive_replays_episodes_when_their_stage_failed(database: Databa
 
 async def test_forgive_keeps_broken_episodes_when_their_stage_succeeded(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
-    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED))
     await StageStore(database, run_id).forget_failures(SPEC)
     assert await queue.counts() == (3, 4)
 
@@ -187,7 +189,7 @@ async def test_forgive_keeps_broken_episodes_when_their_stage_succeeded(database
 async def test_forgive_asks_the_extractor_again_when_hints_failed(database: Database, run_id: int):
     queue = await fail_rollout(database, run_id)
     assert await queue.counts() == (3, 4)
-    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED, result={}))
+    await StageStore(database, run_id).end(ROLLOUT, StageState(StagePhase.SUCCEEDED))
     for attempt, problem in ((1, "not JSON"), (2, "")):
         await database.execute(
             "INSERT INTO extraction (episode_id, extractor, attempt, reply, problem) SELECT min(id), 'llm', %s, '', %s "

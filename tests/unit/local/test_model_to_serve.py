@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distillery.core.api import parse
-from distillery.core.planner import Kind, StageId, StagePhase, StageState
+from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState
 from distillery.core.planner.graph import BASE, PREPARE, candidate_of, round_stages
 from distillery.local.servers import NothingToServe, select_model
 from tests.unit.core.planner.test_plan import promote_result, result_of
@@ -21,7 +21,7 @@ def ended(*promoted: bool) -> dict[StageId, StageState]:
         PREPARE,
         *(stage.id for number in range(1, len(promoted) + 1) for stage in round_stages(RUN.spec, number, BASE)),
     ]
-    return {sid: StageState(StagePhase.SUCCEEDED, result=result_of(sid, verdicts)) for sid in ids}
+    return {sid: StageState(StagePhase.SUCCEEDED, result=StageResult.read(result_of(sid, verdicts))) for sid in ids}
 
 
 def test_serve_takes_the_student_promoted_last_without_a_round():
@@ -41,6 +41,6 @@ def test_serve_names_the_rounds_when_nothing_was_promoted():
 
 def test_serve_refuses_a_round_that_trained_no_student():
     states = ended(False)
-    states[StageId(1, Kind.TRAIN, "distilled")] = StageState(StagePhase.SUCCEEDED, result={"student": None})
+    states[StageId(1, Kind.TRAIN, "distilled")] = StageState(StagePhase.SUCCEEDED, result=StageResult(student=None))
     with pytest.raises(NothingToServe, match=r"round 1 of run default/test has trained no student\.$"):
         select_model(RUN, states, 1)

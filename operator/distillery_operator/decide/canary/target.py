@@ -11,6 +11,7 @@ from distillery.core.planner import Model, Plan
 from distillery.core.planner.graph import BASE, candidate_of
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.model.names import student_label
+from distillery_operator.model.rounds import read_rounds
 
 
 class NoSuchStudent(Exception):
@@ -71,12 +72,12 @@ def select_target(
     number = pinned if pinned is not None else promoted.round if promoted else None
     if number is None:
         return ServingTarget(BASE, "", 0, "No student was promoted.") if "serving" in status else None
-    ended = next((r for r in status["rounds"] if r["round"] == number), None)
-    if ended is None or not ended.get("student"):
+    ended = read_rounds(status).get(number)
+    if ended is None or not ended.student:
         why = "has not ended" if ended is None else "trained no student"
         raise NoSuchStudent(f"{pinned_by} is {number}, and that round {why}: what was served is served on.")
-    reason = ended.get("reason", "") if pinned is None else f"{pinned_by} is {number}."
-    return ServingTarget(candidate_of(number), ended["student"], number, reason)
+    reason = ended.promotion.reason if pinned is None else f"{pinned_by} is {number}."
+    return ServingTarget(candidate_of(number), ended.student, number, reason)
 
 
 def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
@@ -87,8 +88,8 @@ def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
     number = serving["round"]
     if number == 0:
         return ServingTarget(BASE, "", 0, "")
-    ended = next((r for r in status.get("rounds", []) if r["round"] == number), {})
-    return ServingTarget(candidate_of(number), ended.get("student", ""), number, "")
+    ended = read_rounds(status).get(number)
+    return ServingTarget(candidate_of(number), ended.student if ended else "", number, "")
 
 
 def append_history(

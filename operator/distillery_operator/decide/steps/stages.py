@@ -164,5 +164,4 @@ def _player_digest(stage: Stage, states: Mapping[StageId, StageState]) -> str:
     trained_by = stage.player.trained_by if stage.player else None
     if trained_by is None:
         return ""
-    result = states[trained_by].result or {}
-    return str(result.get("student") or "")
+    return states[trained_by].result.student or ""

@@ -11,7 +11,7 @@ from distillery.cli.display.stage_table import list_pending, list_stages
 from distillery.cli.display.watch import describe
 from distillery.core.api import DistillationRun, InvalidRun, parse
 from distillery.core.api.problems import Problem
-from distillery.core.planner import plan
+from distillery.core.planner import Promotion, plan
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery.database import Database, Row
 from distillery.database.runs import RunStore
@@ -67,7 +67,8 @@ class Overview:
     def _success(self, number: int, arm: str) -> float | None:
         assert self.progress is not None
         row = next(row for row in self.progress.rows if row["name"] == f"r{number}-promote")
-        return (row["result"]["arms"].get(arm) or {}).get("success")
+        score = Promotion.read(row["result"]).arms.get(arm)
+        return score.success if score else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the overview for a script."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from distillery.core.planner import StagePhase, StageState
+from distillery.core.planner import StagePhase, StageResult, StageState
 
 CONFIGURATION_ERROR = 78
 """The exit code of a stage that can't succeed until its configuration is fixed: EX_CONFIG of sysexits.h."""
@@ -19,25 +19,14 @@ MAX_BYTES = 4096
 _MAX_CHARACTERS = 1000  # of a message: four bytes each at most
 _MAX_TEXT = 700  # bytes of a text in a result: two of them, thirteen arms and two digests fit
 
-# What the planner and a status read of a result; the arms in short.
-_KEYS = ("run", "student", "gate", "promoted", "metric", "environment", "heldOutTasks")
-_ARM_KEYS = ("n", "success", "ci")
 
-
-def summary(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a result that is reported to the executor."""
-    short = {key: result[key] for key in _KEYS if key in result}
-    if "environment" in result:
-        short["environment"] = {key: _bounded(text) for key, text in result["environment"].items()}
-    if "gate" in result:
-        short["gate"] = {key: _bounded(text) for key, text in result["gate"].items()}
-        short["arms"] = {name: {key: arm[key] for key in _ARM_KEYS} for name, arm in result["arms"].items()}
-    return short
-
-
-def write_success(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result."""
-    text = json.dumps({"result": summary(result)}, separators=(",", ":"), ensure_ascii=False)
+def write_success(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the part of a stage's manifest that its executor needs."""
+    summary = StageResult.read(manifest).summarize()
+    for key in ("environment", "gate"):
+        if key in summary:
+            summary[key] = {name: _bounded(text) for name, text in summary[key].items()}
+    text = json.dumps({"result": summary}, separators=(",", ":"), ensure_ascii=False)
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
@@ -60,7 +49,7 @@ def read(text: str, *, attempt: int) -> StageState | None:
     try:
         document = json.loads(text)
         if "result" in document:
-            return StageState(StagePhase.SUCCEEDED, attempt, result=document["result"])
+            return StageState(StagePhase.SUCCEEDED, attempt, result=StageResult.read(document["result"]))
         return StageState(
             StagePhase.FAILED, attempt, permanent=bool(document["permanent"]), message=str(document["message"])
         )

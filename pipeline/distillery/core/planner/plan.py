@@ -55,13 +55,13 @@ def find_outgrown(spec: Spec, observed: Mapping[StageId, StageState]) -> set[Sta
     """
     last = max((sid.round for sid in observed), default=0)
     promote = observed.get(StageId(last, Kind.PROMOTE))
-    promoted = promote is not None and promote.result is not None and promote.result["promoted"]
+    promoted = promote is not None and promote.result.promotion is not None and promote.result.promotion.promoted
     return {
         sid
         for sid, state in observed.items()
         if state.phase == StagePhase.SUCCEEDED
         and (sid.kind is Kind.PREPARE or (sid.round == last and not promoted))
-        and (state.result or {}).get("heldOutTasks", spec.environment.tasks.evaluate) != spec.environment.tasks.evaluate
+        and state.result.held_out_tasks not in (None, spec.environment.tasks.evaluate)
     }
 
 
@@ -99,10 +99,9 @@ def _running_message(current: RoundState, number: int, start: Collection[Stage])
 
 def _verdict(number: int, observed: Mapping[StageId, StageState]) -> Verdict:
     """Return the verdict of a round whose last stage succeeded."""
-    result = observed[StageId(number, Kind.PROMOTE)].result
-    assert result is not None, "a stage succeeds with a result"
-    gate = result["gate"]
-    return Verdict(number, gate["verdict"], gate["reason"], result["promoted"], result["metric"])
+    promotion = observed[StageId(number, Kind.PROMOTE)].result.promotion
+    assert promotion is not None, "stage promote succeeds with a promotion"
+    return Verdict(number, promotion.outcome, promotion.reason, promotion.promoted, promotion.metric)
 
 
 def _reason_to_stop(spec: Spec, verdicts: tuple[Verdict, ...]) -> str:

@@ -87,6 +87,4 @@ class RoundState:
         trained_by = stage.player.trained_by if stage.player else None
         if trained_by is None:
             return stage
-        result = self.observed[trained_by].result
-        assert result is not None, "a stage succeeds with a result"
-        return stage if result["student"] else replace(stage, player=None)
+        return stage if self.observed[trained_by].result.student else replace(stage, player=None)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from distillery.core.planner.graph import Model, Stage, StageId
+from distillery.core.planner.results import StageResult
 
 
 class StagePhase(StrEnum):
@@ -38,14 +37,14 @@ class StageState:
         attempts: how often it was started.
         permanent: for a failed one: starting it again is pointless.
         message: for a failed one: why, in a sentence.
-        result: for a succeeded one: its manifest.
+        result: for a succeeded one: what later stages and the status need of it.
     """
 
     phase: StagePhase
     attempts: int = 1
     permanent: bool = False
     message: str = ""
-    result: Mapping[str, Any] | None = None
+    result: StageResult = field(default_factory=StageResult)
 
 
 @dataclass(frozen=True, slots=True)

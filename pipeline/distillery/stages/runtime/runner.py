@@ -16,7 +16,7 @@ from distillery.core.artifacts import ArtifactError, Identity, store_at
 from distillery.core.artifacts.drafts import ORPHANED_SECONDS
 from distillery.core.contracts import stage_result
 from distillery.core.contracts.stage_config import StageConfig
-from distillery.core.planner import StagePhase, StageState
+from distillery.core.planner import StagePhase, StageResult, StageState
 from distillery.database import Database, dsn_from_environment
 from distillery.database.runs import RunStore
 from distillery.database.stages import StageStore, recorded_results
@@ -99,7 +99,7 @@ async def _run(
         store.close()
     await asyncio.to_thread(delete_checkpoints, context)
     if config.persist_status:
-        await stages.end(stage, StageState(StagePhase.SUCCEEDED, result=manifest))
+        await stages.end(stage, StageState(StagePhase.SUCCEEDED, result=StageResult.read(manifest)))
     return manifest
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillery.core.contracts import stage_result
+from distillery.core.planner import ArmScore, Promotion
 
 
 def test_result_comes_back_as_what_the_planner_needs(tmp_path: Path):
@@ -27,8 +28,9 @@ def test_result_comes_back_as_what_the_planner_needs(tmp_path: Path):
     state = stage_result.read(path.read_text(), attempt=2)
     assert state
     assert (state.phase, state.attempts) == ("succeeded", 2)
-    assert state.result
-    assert set(state.result) == {"gate", "promoted", "metric", "arms"}
+    assert set(state.result.document) == {"gate", "promoted", "metric", "arms"}
+    scores = {name: ArmScore(134, 1 / 3, (0.1234567890123, 0.98765432109)) for name in arms}
+    assert state.result.promotion == Promotion("Failed", "x" * 300, False, 0.3, scores)
 
 
 @pytest.mark.parametrize("text", ["x" * 9000, "é" * 5000, "\0" * 5000, '"\\\n' * 3000, "\ud800" * 3000])
@@ -49,11 +51,11 @@ def test_result_fits_when_the_source_of_an_environment_is_long(tmp_path: Path, t
     assert path.stat().st_size <= stage_result.MAX_BYTES
     state = stage_result.read(path.read_text(), attempt=1)
     assert state
-    assert state.result
-    assert (state.result["run"], state.result["student"]) == (result["run"], result["student"])
-    assert state.result["environment"]["split"] == "train"
+    assert state.result.promotion
+    assert (state.result.document["run"], state.result.student) == (result["run"], result["student"])
+    assert state.result.document["environment"]["split"] == "train"
     if "\ud800" not in text:
-        assert text.startswith(state.result["gate"]["reason"])
+        assert text.startswith(state.result.promotion.reason)
 
 
 @pytest.mark.parametrize("message", ["boom", "é" * 5000, "\0" * 5000, '"\\\n' * 3000, "\ud800"])
@@ -66,6 +68,6 @@ def test_failure_fits_when_its_message_is_long(tmp_path: Path, message: str):
     assert (state.phase, state.permanent) == ("failed", True)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}', '{"result": {"gate": {}}}'])
 def test_read_returns_none_when_the_text_is_no_result(text: str):
     assert stage_result.read(text, attempt=1) is None

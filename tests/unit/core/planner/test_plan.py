@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from distillery.core.api import Spec, parse
-from distillery.core.planner import Kind, Plan, PlanPhase, StageId, StagePhase, StageState, plan
+from distillery.core.planner import Kind, Plan, PlanPhase, StageId, StagePhase, StageResult, StageState, plan
 from distillery.core.planner.graph import BASE, PREPARE, own_temperatures, round_stages
 from tests.unit.documents import document
 
@@ -20,6 +20,10 @@ ALL_ARMS = [
 
 def spec_of(**parts: Any) -> Spec:
     return parse(document(**parts)).spec
+
+
+def succeeded(result: dict[str, Any]) -> StageState:
+    return StageState(StagePhase.SUCCEEDED, result=StageResult.read(result))
 
 
 def promote_result(*, promoted: bool = True, metric: float = 0.5) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def run_to_the_end(spec: Spec, verdicts: list[dict[str, Any]]) -> tuple[Plan, li
         assert current.start, "a running plan without anything running has something to start"
         for stage in current.start:
             assert all(observed[need].phase is StagePhase.SUCCEEDED for need in stage.needs)
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_of(stage.id, verdicts))
+            observed[stage.id] = succeeded(result_of(stage.id, verdicts))
             order.append(stage.id)
     raise AssertionError("the plan never ends")
 
@@ -101,7 +105,7 @@ def test_next_round_plays_the_student_when_it_was_promoted():
         if second:
             break
         for stage in current.start:
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_of(stage.id, [promote_result()]))
+            observed[stage.id] = succeeded(result_of(stage.id, [promote_result()]))
     assert second[0].player is not None
     assert second[0].player.trained_by == StageId(1, Kind.TRAIN, "distilled")
 
@@ -129,7 +133,7 @@ def judged_on(number: int, verdicts: list[dict[str, Any]]) -> dict[StageId, Stag
     while (current := plan(spec, observed)).phase is PlanPhase.RUNNING:
         for stage in current.start:
             assert stage.id not in observed
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_on(stage.id, verdicts, number))
+            observed[stage.id] = succeeded(result_on(stage.id, verdicts, number))
     return observed
 
 
@@ -148,7 +152,7 @@ def test_last_round_is_judged_again_when_held_out_tasks_are_added():
         for stage in current.start:
             assert str(stage.id) not in started
             started.append(str(stage.id))
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_on(stage.id, [won, won], 200))
+            observed[stage.id] = succeeded(result_on(stage.id, [won, won], 200))
     assert started == ["prepare", "r2-evaluate-baseline", "r2-evaluate-sft", "r2-evaluate-distilled", "r2-promote"]
     assert (current.phase, current.serving.trained_by) == (PlanPhase.COMPLETE, StageId(2, Kind.TRAIN, "distilled"))
 
@@ -211,7 +215,7 @@ def test_plan_starts_as_many_stages_as_fit_when_more_are_ready():
     observed: dict[StageId, StageState] = {}
     while len((current := plan(spec, observed)).ready) < 2:
         for stage in current.ready:
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_of(stage.id, []))
+            observed[stage.id] = succeeded(result_of(stage.id, []))
     assert current.start == current.ready[:1]
     assert current.message == f"Round 1 of 1: {current.start[0].id}."
     running = plan(spec, observed | {current.start[0].id: StageState(StagePhase.RUNNING)})
@@ -232,7 +236,7 @@ def test_stage_needs_no_player_when_its_student_learned_nothing():
     while not (judged := [s for s in plan(spec, observed).start if s.id.variant == "distilled" and s.arms]):
         for stage in plan(spec, observed).start:
             result = {"student": None} if stage.id.kind is Kind.TRAIN else {}
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result)
+            observed[stage.id] = succeeded(result)
     assert judged[0].id == StageId(1, Kind.EVALUATE, "distilled")
     assert judged[0].player is None
 
@@ -248,7 +252,7 @@ def after_round_one(spec: Spec, **more: StageState) -> dict[StageId, StageState]
     observed: dict[StageId, StageState] = {}
     while (current := plan(spec, observed, failures=0)).start and current.round == 1:
         for stage in current.start:
-            observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_of(stage.id, [promote_result()]))
+            observed[stage.id] = succeeded(result_of(stage.id, [promote_result()]))
     return observed | {StageId.parse(name.replace("_", "-")): state for name, state in more.items()}
 
 
@@ -270,14 +274,14 @@ def test_first_round_starts_when_a_trigger_is_set():
 
 def test_started_round_continues_when_its_failures_are_used_up():
     spec = spec_of(**TRIGGERED)
-    observed = after_round_one(spec, r2_rollout=StageState(StagePhase.SUCCEEDED, result={}))
+    observed = after_round_one(spec, r2_rollout=StageState(StagePhase.SUCCEEDED))
     assert "r2-hints" in [str(stage.id) for stage in plan(spec, observed, failures=0).start]
 
 
 def test_plan_with_a_trigger_is_complete_when_patience_is_used_up():
     spec = spec_of(**(TRIGGERED | {"rounds": {"maxRounds": 2, "patience": 1, "trigger": {"minFailures": 50}}}))
     observed = after_round_one(spec)
-    observed[StageId(1, Kind.PROMOTE)] = StageState(StagePhase.SUCCEEDED, result=promote_result(promoted=False))
+    observed[StageId(1, Kind.PROMOTE)] = succeeded(promote_result(promoted=False))
     assert plan(spec, observed).phase is PlanPhase.COMPLETE
 
 

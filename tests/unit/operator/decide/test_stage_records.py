@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from distillery.core.planner import StageId
+from distillery.core.planner import StageId, StageResult
 from distillery_operator.decide.stage_records import FailureReason, StageRecord, Stages, observe_stage
 from distillery_operator.model.objects import Manifest, rfc3339
 from distillery_operator.model.phases import StagePhase
@@ -47,7 +47,11 @@ def test_start_time_stays_when_it_is_recorded():
 @pytest.mark.parametrize("condition", ["Complete", "Failed"])
 def test_stage_succeeds_when_one_worker_reports_a_result(condition: str):
     record = observe_stage(job(condition), [pod(FAILURE), pod(SUCCESS)], RECORD, NOW)
-    assert (record.phase, record.result, record.reason) == (StagePhase.SUCCEEDED, {"student": "abc"}, None)
+    assert (record.phase, record.result, record.reason) == (
+        StagePhase.SUCCEEDED,
+        StageResult.read(SUCCESS["result"]),
+        None,
+    )
 
 
 @pytest.mark.parametrize(

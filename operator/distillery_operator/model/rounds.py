@@ -1,0 +1,56 @@
+"""The records of rounds that ended, as the status keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from distillery.core.planner import ArmScore, Promotion
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """A record of ``status.rounds``.
+
+    Attributes:
+        round: its number, from 1.
+        student: the digest of its student's adapter; empty if it trained none.
+        promotion: what became of the student.
+        completion_time: when the round ended.
+    """
+
+    round: int
+    student: str
+    promotion: Promotion
+    completion_time: str
+
+    @classmethod
+    def from_status(cls, record: Mapping[str, Any]) -> Self:
+        """Read a record of ``status.rounds``."""
+        promotion = Promotion(
+            record["verdict"],
+            record.get("reason", ""),
+            record["promoted"],
+            record.get("metricValue", 0.0),
+            {name: ArmScore.read(arm) for name, arm in record.get("arms", {}).items()},
+        )
+        return cls(record["round"], record.get("student", ""), promotion, record.get("completionTime", ""))
+
+    def to_status(self) -> dict[str, Any]:
+        """Write a record of ``status.rounds``."""
+        return {
+            "round": self.round,
+            "verdict": self.promotion.outcome,
+            "reason": self.promotion.reason,
+            "promoted": self.promotion.promoted,
+            "student": self.student,
+            "metricValue": self.promotion.metric,
+            "arms": {name: arm.to_json() for name, arm in self.promotion.arms.items()},
+            "completionTime": self.completion_time,
+        }
+
+
+def read_rounds(status: Mapping[str, Any]) -> dict[int, RoundRecord]:
+    """Return the rounds of a status that ended, by their numbers, in order."""
+    return {record["round"]: RoundRecord.from_status(record) for record in status.get("rounds", [])}

@@ -1,0 +1,95 @@
+"""The result of a stage, as far as a plan or a status depends on it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+_SUMMARY = ("run", "student", "gate", "promoted", "metric", "environment", "heldOutTasks")
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """The success of an arm.
+
+    Attributes:
+        n: episodes.
+        success: the share of them that solved their tasks.
+        ci: its interval, from low to high.
+    """
+
+    n: int
+    success: float
+    ci: tuple[float, float]
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Read an arm of a result. Raises KeyError, TypeError or ValueError."""
+        low, high = document["ci"]
+        return cls(document["n"], document["success"], (low, high))
+
+    def to_json(self) -> dict[str, Any]:
+        """Write what :meth:`read` reads."""
+        return {"n": self.n, "success": self.success, "ci": list(self.ci)}
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """The result of stage promote.
+
+    Attributes:
+        outcome: ``Successful``, ``Failed`` or ``Inconclusive``.
+        reason: one sentence.
+        promoted: the student replaced the model that the round started with.
+        metric: the mean that ``rounds.target`` is compared with, of the model that the round ended with.
+        arms: the success of each arm.
+    """
+
+    outcome: str
+    reason: str
+    promoted: bool
+    metric: float
+    arms: Mapping[str, ArmScore] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Read the result of a stage promote. Raises KeyError, TypeError or ValueError."""
+        gate, arms = document["gate"], document.get("arms", {})
+        return cls(
+            gate["verdict"],
+            gate["reason"],
+            document["promoted"],
+            document["metric"],
+            {name: ArmScore.read(arm) for name, arm in arms.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """The result of a stage that succeeded.
+
+    Attributes:
+        student: of train and promote: the digest of the student's adapter; None if there was nothing to learn from.
+        held_out_tasks: of prepare, evaluate and promote: the number of held-out tasks; None for other stages.
+        promotion: of promote: what became of the student; None for other stages.
+        document: the manifest, or the part of it that was reported.
+    """
+
+    student: str | None = None
+    held_out_tasks: int | None = None
+    promotion: Promotion | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self:
+        """Read a manifest or a summary of one. Raises KeyError, TypeError or ValueError."""
+        promotion = Promotion.read(document) if "gate" in document else None
+        return cls(document.get("student"), document.get("heldOutTasks"), promotion, document)
+
+    def summarize(self) -> dict[str, Any]:
+        """Return the part of the document that :meth:`read` and the status need; of the arms only their success."""
+        summary = {key: self.document[key] for key in _SUMMARY if key in self.document}
+        if self.promotion:
+            summary["arms"] = {name: arm.to_json() for name, arm in self.promotion.arms.items()}
+        return summary
