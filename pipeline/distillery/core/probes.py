@@ -9,7 +9,7 @@ Prometheus' text format.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,7 +38,7 @@ async def serve(
     checks: Mapping[str, Check] | None = None,
     documents: Mapping[str, Document] | None = None,
     registry: CollectorRegistry | None = None,
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     """Serve on all interfaces while the context is entered.
 
     Args:
