@@ -6,11 +6,13 @@ import asyncio
 import logging
 import resource
 import sys
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import aiohttp
 import uvicorn
 
-from distillery_gateway import admin
+from distillery.core import probes
 from distillery_gateway.auth.api_keys import ApiKeyStore
 from distillery_gateway.auth.rate_limits import RateLimiter
 from distillery_gateway.capture.redaction import Redactor
@@ -58,15 +60,14 @@ async def _serve(settings: Settings) -> None:
             capture=capture,
             progress=progress,
         )
-        runner = await _serve_admin(settings, services.routes, metrics, progress)
-        tasks = _start_tasks(settings, services, progress)
-        try:
-            await _serve_clients(settings, services)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await runner.cleanup()
+        async with _serve_probes(settings, services.routes, metrics, progress):
+            tasks = _start_tasks(settings, services, progress)
+            try:
+                await _serve_clients(settings, services)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _serve_clients(settings: Settings, services: Services) -> None:
@@ -80,19 +81,27 @@ async def _serve_clients(settings: Settings, services: Services) -> None:
     await uvicorn.Server(config).serve()
 
 
-async def _serve_admin(settings: Settings, routes: Routes, metrics: Metrics, progress: Progress) -> admin.Runner:
+def _serve_probes(
+    settings: Settings, routes: Routes, metrics: Metrics, progress: Progress
+) -> AbstractAsyncContextManager[None]:
     def upstream_problem() -> str:
         return "vLLM makes no progress with its requests" if progress.hangs else ""
 
-    return await admin.serve(
-        settings.admin_port,
-        not_ready_reason=lambda: routes.not_ready_reason or upstream_problem(),
-        upstream_problem=upstream_problem,
-        state=lambda: {
+    def state() -> dict[str, Any]:
+        return {
             "generation": routes.generation,
             "modelsInUse": sorted(routes.in_use),
             "traffic": routes.traffic.snapshot(),
+        }
+
+    return probes.serve(
+        settings.admin_port,
+        checks={
+            "/healthz": probes.is_alive,
+            "/readyz": lambda: routes.not_ready_reason or upstream_problem(),
+            "/upstream": upstream_problem,
         },
+        documents={"/state": state},
         registry=metrics.registry,
     )
 

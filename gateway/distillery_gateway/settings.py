@@ -1,67 +1,75 @@
-"""The gateway's settings, from environment variables.
-
-DISTILLERY_UPSTREAM_URL       URL of the pod's vLLM                          http://127.0.0.1:8001
-DISTILLERY_PORT               port for clients                               8000
-DISTILLERY_ADMIN_PORT         /healthz, /readyz, /metrics, /state            8002
-DISTILLERY_ROUTING_FILE       file with the routing document                 /etc/distillery/desired/desired
-DISTILLERY_API_KEYS_DIR       folder with keys; without it requests need no key
-DISTILLERY_DENIED_PARAMETERS  parameters that are refused, with commas
-DISTILLERY_CAPTURE_DIR        folder for records of sessions; without it no session is captured
-DISTILLERY_REDACT_PATTERNS    JSON: expressions whose matches are redacted
-DISTILLERY_HANG_SECONDS       without any progress after which vLLM is considered to hang      120
-DISTILLERY_PER_KEY_LIMITS     false where other gateways, which hold keys to their limits, send all requests      true
-DISTILLERY_LIMITS             JSON: the fields of limits.Limits, as maxBodyBytes, maxTokens or maxConnectionsPerAddress
-"""
+"""The gateway's settings, from environment variables."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from distillery.core.settings import (
+    EnvironmentSettings,
+    parse_boolean,
+    parse_integer,
+    parse_json_list,
+    parse_json_object,
+    parse_names,
+    parse_number,
+    strip_slash,
+    variable,
+)
 from distillery_gateway.auth.rate_limits import Limits
-from distillery_gateway.capture.expressions import InvalidExpression, compile_expression
+from distillery_gateway.capture.expressions import compile_expression
+
+
+def _parse_denied(text: str) -> frozenset[str]:
+    return frozenset(parse_names(text))
+
+
+def _parse_limits(text: str) -> Limits:
+    return parse_limits(parse_json_object(text))
+
+
+def _parse_expressions(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(compile_expression(pattern).pattern for pattern in parse_json_list(text))
+    except TypeError as error:
+        raise ValueError(f"write a JSON list of strings: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The gateway's settings. See the module."""
+class Settings(EnvironmentSettings):
+    """The gateway's settings.
 
-    upstream: str = "http://127.0.0.1:8001"
-    port: int = 8000
-    admin_port: int = 8002
-    routing_file: Path = Path("/etc/distillery/desired/desired")
-    api_keys: Path | None = None
-    denied: frozenset[str] = frozenset()
-    limits: Limits = field(default_factory=Limits)
-    capture: Path | None = None
-    redact: tuple[str, ...] = ()
-    hang_seconds: float = 120.0
-    per_key_limits: bool = True
+    Attributes:
+        upstream: URL of the pod's vLLM.
+        port: for clients.
+        admin_port: for /healthz, /readyz, /upstream, /metrics and /state.
+        routing_file: file with the routing document.
+        api_keys: folder with keys; without it requests need no key.
+        denied: parameters that are refused.
+        limits: as a JSON object with the fields of ``Limits``, such as maxBodyBytes or maxTokens.
+        capture: folder for records of sessions; without it no session is captured.
+        redact: expressions whose matches are redacted.
+        hang_seconds: the time without any progress after which vLLM is considered to hang.
+        per_key_limits: false where other gateways, which hold keys to their limits, send all requests.
+    """
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the variables. Raises ValueError that names the one that is wrong."""
-        get, default = environment.get, cls()
-        try:
-            return cls(
-                upstream=get("DISTILLERY_UPSTREAM_URL", default.upstream).rstrip("/"),
-                port=int(get("DISTILLERY_PORT") or default.port),
-                admin_port=int(get("DISTILLERY_ADMIN_PORT") or default.admin_port),
-                routing_file=Path(get("DISTILLERY_ROUTING_FILE") or default.routing_file),
-                api_keys=_folder(get("DISTILLERY_API_KEYS_DIR")),
-                denied=frozenset(filter(None, get("DISTILLERY_DENIED_PARAMETERS", "").split(","))),
-                limits=parse_limits(json.loads(get("DISTILLERY_LIMITS") or "{}")),
-                capture=_folder(get("DISTILLERY_CAPTURE_DIR")),
-                hang_seconds=float(get("DISTILLERY_HANG_SECONDS") or default.hang_seconds),
-                per_key_limits=get("DISTILLERY_PER_KEY_LIMITS", "true") != "false",
-                redact=_expressions(json.loads(get("DISTILLERY_REDACT_PATTERNS") or "[]")),
-            )
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"a variable of the gateway is wrong: {error}") from error
+    upstream: str = field(default="http://127.0.0.1:8001", metadata=variable("DISTILLERY_UPSTREAM_URL", strip_slash))
+    port: int = field(default=8000, metadata=variable("DISTILLERY_PORT", parse_integer))
+    admin_port: int = field(default=8002, metadata=variable("DISTILLERY_ADMIN_PORT", parse_integer))
+    routing_file: Path = field(
+        default=Path("/etc/distillery/desired/desired"), metadata=variable("DISTILLERY_ROUTING_FILE", Path)
+    )
+    api_keys: Path | None = field(default=None, metadata=variable("DISTILLERY_API_KEYS_DIR", Path))
+    denied: frozenset[str] = field(
+        default=frozenset(), metadata=variable("DISTILLERY_DENIED_PARAMETERS", _parse_denied)
+    )
+    limits: Limits = field(default_factory=Limits, metadata=variable("DISTILLERY_LIMITS", _parse_limits))
+    capture: Path | None = field(default=None, metadata=variable("DISTILLERY_CAPTURE_DIR", Path))
+    redact: tuple[str, ...] = field(default=(), metadata=variable("DISTILLERY_REDACT_PATTERNS", _parse_expressions))
+    hang_seconds: float = field(default=120.0, metadata=variable("DISTILLERY_HANG_SECONDS", parse_number))
+    per_key_limits: bool = field(default=True, metadata=variable("DISTILLERY_PER_KEY_LIMITS", parse_boolean))
 
 
 def parse_limits(document: Mapping[str, Any]) -> Limits:
@@ -69,21 +77,10 @@ def parse_limits(document: Mapping[str, Any]) -> Limits:
     names = {_camel_case(field.name): field.name for field in fields(Limits)}
     unknown = document.keys() - names.keys()
     if unknown:
-        raise ValueError(f"DISTILLERY_LIMITS: unknown {sorted(unknown)[0]}; known: {', '.join(names)}")
+        raise ValueError(f"unknown {sorted(unknown)[0]}; known: {', '.join(names)}")
     return Limits(**{names[name]: value for name, value in document.items()})
 
 
 def _camel_case(name: str) -> str:
     first, *others = name.split("_")
     return first + "".join(part.title() for part in others)
-
-
-def _folder(path: str | None) -> Path | None:
-    return Path(path) if path else None
-
-
-def _expressions(patterns: Any) -> tuple[str, ...]:
-    try:
-        return tuple(compile_expression(pattern).pattern for pattern in patterns)
-    except InvalidExpression as error:
-        raise ValueError(f"DISTILLERY_REDACT_PATTERNS: {error}") from error

@@ -13,6 +13,7 @@ import yaml
 
 from distillery.cli.parser import build_parser
 from distillery.core.plugins import GROUPS
+from distillery.core.settings import variable_of
 from distillery_gateway import errors
 from distillery_gateway.proxy import outcomes, validation
 from distillery_operator.decide.events import TYPES
@@ -63,11 +64,11 @@ def _http() -> str:
 def _environment() -> str:
     described = sections(Settings.__doc__ or "")["Attributes"]
     settings = {
-        f"DISTILLERY_{field.name.upper()}": ("" if field.default is MISSING else _shown(field.default), text)
+        variable_of(field).name: ("" if field.default is MISSING else _shown(field.default), described[field.name])
         for field in fields(Settings)
-        if (text := described[field.name])
     }
-    return environment.render(modules(ROOT, _PIPELINE, _OPERATOR, _GATEWAY, _ENVIRONMENTS), settings)
+    sources = modules(ROOT, _PIPELINE, _OPERATOR, _GATEWAY, _ENVIRONMENTS)
+    return environment.render([one for one in sources if one.path != f"{_OPERATOR}/settings.py"], settings)
 
 
 def _shown(value: Any) -> str:

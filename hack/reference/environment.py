@@ -11,7 +11,7 @@ from hack.reference.markdown import code, page, paragraph, table
 from hack.reference.source import Module, called, text_of
 
 _NAME = re.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
-_READERS = ("get", "getenv", "setdefault", "pop")
+_READERS = ("get", "getenv", "setdefault", "pop", "variable", "read_secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def render(modules: Sequence[Module], settings: Mapping[str, tuple[str, str]]) -
     """Return the page.
 
     Args:
-        modules: The sources.
+        modules: The sources, without those of the operator's settings.
         settings: The operator's variables, each with its default and its meaning.
 
     Raises:
@@ -124,6 +124,13 @@ def read_by(module: Module) -> Iterator[str]:
                 pass
         if name := _variable(argument, module.constants):
             yield name
+            if isinstance(node, ast.Call) and _reads_secret(node):
+                yield f"{name}_FILE"
+
+
+def _reads_secret(call: ast.Call) -> bool:
+    """Return whether a call reads a variable, or the file that a second variable names."""
+    return called(call) == "read_secret" or any(keyword.arg == "secret" for keyword in call.keywords)
 
 
 def _variable(node: ast.expr | None, constants: Mapping[str, str]) -> str:

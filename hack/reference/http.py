@@ -75,12 +75,21 @@ def _errors(modules: Sequence[Module], makers: set[str]) -> list[list[str]]:
 
 def _routes(modules: Sequence[Module]) -> Iterator[list[str]]:
     for module in modules:
-        paths = [
-            path
-            for node in ast.walk(module.tree)
-            if isinstance(node, ast.Call) and called(node) == "add_get" and node.args
-            if (path := text_of(node.args[0], module.constants))
-        ]
-        if paths:
+        if paths := list(_served_paths(module)):
             described = summary(ast.get_docstring(module.tree) or "")
             yield [", ".join(map(code, paths)), described, code(module.path)]
+
+
+def _served_paths(module: Module) -> Iterator[str]:
+    """Yield the paths that a module serves by ``distillery.core.probes.serve``."""
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call) or called(node) != "serve":
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        for argument in ("checks", "documents"):
+            value = given.get(argument)
+            for key in value.keys if isinstance(value, ast.Dict) else ():
+                if path := text_of(key, module.constants):
+                    yield path
+        if "registry" in given:
+            yield "/metrics"

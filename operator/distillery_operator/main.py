@@ -15,7 +15,6 @@ from collections.abc import Coroutine
 from typing import Any
 
 import kopf
-from aiohttp import web
 
 from distillery.core.api import GROUP, VERSION
 from distillery_operator.cache import CHILDREN, UNKEPT
@@ -49,23 +48,17 @@ async def _serve(settings: Settings) -> int:
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, stop.set)
     metrics = Metrics()
-    runner = web.AppRunner(metrics.application(), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=settings.port).start()
-    try:
-        async with KubeClient() as kube:
-            lead = asyncio.create_task(_lead(kube, settings, metrics, stop))
-            stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not stop.is_set():
-                error = lead.exception()
-                _log.error("exiting, to be restarted: %s", error or "the watches ended", exc_info=error)
-                return 1
-            lead.cancel()
-            await asyncio.gather(lead, return_exceptions=True)
-            return 0
-    finally:
-        await runner.cleanup()
+    async with metrics.serve(settings.port), KubeClient() as kube:
+        lead = asyncio.create_task(_lead(kube, settings, metrics, stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([lead, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            error = lead.exception()
+            _log.error("exiting, to be restarted: %s", error or "the watches ended", exc_info=error)
+            return 1
+        lead.cancel()
+        await asyncio.gather(lead, return_exceptions=True)
+        return 0
 
 
 async def _lead(kube: KubeClient, settings: Settings, metrics: Metrics, stop: asyncio.Event) -> None:

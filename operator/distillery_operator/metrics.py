@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractAsyncContextManager
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from distillery.core import probes
 
 # Runs are listed every few minutes; the operator has lost the API server after so long without an answer.
 _MAX_SILENT_SECONDS = 900.0
 
 
 class Metrics:
-    """Counters and gauges, served at /metrics; /healthz and /readyz for probes."""
+    """Counters and gauges, and the port that serves them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -43,22 +44,14 @@ class Metrics:
         """True if the API server answered lately."""
         return time.monotonic() - self._last_answer < _MAX_SILENT_SECONDS
 
-    def application(self) -> web.Application:
-        """Return the web application for probes and Prometheus."""
+    def serve(self, port: int) -> AbstractAsyncContextManager[None]:
+        """Serve the metrics and the probes while the returned context is entered."""
+        return probes.serve(
+            port,
+            # a replica that waits for the lead is ready for it
+            checks={"/healthz": self._find_silence, "/readyz": probes.is_alive},
+            registry=self.registry,
+        )
 
-        async def metrics(_: web.Request) -> web.Response:
-            return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-        async def healthy(_: web.Request) -> web.Response:
-            return (
-                web.Response(text="ok\n") if self.alive else web.Response(status=503, text="the API server is silent\n")
-            )
-
-        async def ready(_: web.Request) -> web.Response:
-            return web.Response(text="ok\n")  # a replica that waits for the lead is ready for it
-
-        app = web.Application()
-        app.router.add_get("/metrics", metrics)
-        app.router.add_get("/healthz", healthy)
-        app.router.add_get("/readyz", ready)
-        return app
+    def _find_silence(self) -> str:
+        return "" if self.alive else "the API server is silent"

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+
+from pydantic import ValidationError
 
 from distillery import __version__
+from distillery.core.api.problems import explain
 from distillery.core.api.spec.infrastructure import PodTemplate
+from distillery.core.settings import (
+    EnvironmentSettings,
+    parse_boolean,
+    parse_integer,
+    parse_json_list,
+    parse_json_object,
+    parse_names,
+    parse_number,
+    variable,
+)
 from distillery_operator.model.names import INSTANCE_LABEL
 from distillery_operator.model.objects import Manifest
 
 
+def _parse_manifests(text: str) -> tuple[Manifest, ...]:
+    return tuple(parse_json_list(text))
+
+
+def _parse_pod_template(text: str) -> PodTemplate:
+    parse_json_object(text)
+    try:
+        return PodTemplate.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(map(str, explain(error, PodTemplate)))
+        raise ValueError(f"write what spec.podTemplate of a run takes: {problems}") from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(EnvironmentSettings):
     """The operator's settings.
 
     Attributes:
@@ -47,30 +69,52 @@ class Settings:
         allowed_runtime_classes: names of runtime classes.
     """
 
-    namespace: str = "default"
-    namespaces: tuple[str, ...] = ()
-    controller_instance_id: str = ""
-    pipeline_image: str = f"localhost/distillery/pipeline:{__version__}"
-    gpu_server_image: str = "vllm/vllm-openai:v0.32.0"
-    cpu_server_image: str = f"localhost/distillery/server-cpu:{__version__}"
-    postgres_image: str = "pgvector/pgvector:pg17"
-    gateway_image: str = f"localhost/distillery/gateway:{__version__}"
-    image_pull_policy: str = "IfNotPresent"
-    identity: str = field(default_factory=socket.gethostname)
-    port: int = 8080
-    lease_name: str = "distillery-operator"
-    lease_seconds: int = 15
-    resync_seconds: float = 60.0
-    heal_seconds: float = 600.0
-    metrics_from: tuple[Manifest, ...] = ()
-    platform_assigns_ids: bool = False
-    allowed_images: tuple[str, ...] = ()
-    allowed_endpoints: tuple[str, ...] = ()
-    allowed_service_accounts: tuple[str, ...] = ()
-    allowed_priority_classes: tuple[str, ...] = ()
-    allowed_runtime_classes: tuple[str, ...] = ()
-    pod_template: PodTemplate = field(default_factory=PodTemplate)
-    gpu_pod_template: PodTemplate = field(default_factory=PodTemplate)
+    namespace: str = field(default="default", metadata=variable("DISTILLERY_NAMESPACE"))
+    namespaces: tuple[str, ...] = field(default=(), metadata=variable("DISTILLERY_NAMESPACES", parse_names))
+    controller_instance_id: str = field(default="", metadata=variable("DISTILLERY_CONTROLLER_INSTANCE_ID"))
+    pipeline_image: str = field(
+        default=f"localhost/distillery/pipeline:{__version__}", metadata=variable("DISTILLERY_PIPELINE_IMAGE")
+    )
+    gpu_server_image: str = field(default="vllm/vllm-openai:v0.32.0", metadata=variable("DISTILLERY_GPU_SERVER_IMAGE"))
+    cpu_server_image: str = field(
+        default=f"localhost/distillery/server-cpu:{__version__}", metadata=variable("DISTILLERY_CPU_SERVER_IMAGE")
+    )
+    postgres_image: str = field(default="pgvector/pgvector:pg17", metadata=variable("DISTILLERY_POSTGRES_IMAGE"))
+    gateway_image: str = field(
+        default=f"localhost/distillery/gateway:{__version__}", metadata=variable("DISTILLERY_GATEWAY_IMAGE")
+    )
+    image_pull_policy: str = field(default="IfNotPresent", metadata=variable("DISTILLERY_IMAGE_PULL_POLICY"))
+    identity: str = field(default_factory=socket.gethostname, metadata=variable("DISTILLERY_IDENTITY"))
+    port: int = field(default=8080, metadata=variable("DISTILLERY_PORT", parse_integer))
+    lease_name: str = field(default="distillery-operator", metadata=variable("DISTILLERY_LEASE_NAME"))
+    lease_seconds: int = field(default=15, metadata=variable("DISTILLERY_LEASE_SECONDS", parse_integer))
+    resync_seconds: float = field(default=60.0, metadata=variable("DISTILLERY_RESYNC_SECONDS", parse_number))
+    heal_seconds: float = field(default=600.0, metadata=variable("DISTILLERY_HEAL_SECONDS", parse_number))
+    metrics_from: tuple[Manifest, ...] = field(
+        default=(), metadata=variable("DISTILLERY_METRICS_FROM", _parse_manifests)
+    )
+    platform_assigns_ids: bool = field(
+        default=False, metadata=variable("DISTILLERY_PLATFORM_ASSIGNS_IDS", parse_boolean)
+    )
+    allowed_images: tuple[str, ...] = field(default=(), metadata=variable("DISTILLERY_ALLOWED_IMAGES", parse_names))
+    allowed_endpoints: tuple[str, ...] = field(
+        default=(), metadata=variable("DISTILLERY_ALLOWED_ENDPOINTS", parse_names)
+    )
+    allowed_service_accounts: tuple[str, ...] = field(
+        default=(), metadata=variable("DISTILLERY_ALLOWED_SERVICE_ACCOUNTS", parse_names)
+    )
+    allowed_priority_classes: tuple[str, ...] = field(
+        default=(), metadata=variable("DISTILLERY_ALLOWED_PRIORITY_CLASSES", parse_names)
+    )
+    allowed_runtime_classes: tuple[str, ...] = field(
+        default=(), metadata=variable("DISTILLERY_ALLOWED_RUNTIME_CLASSES", parse_names)
+    )
+    pod_template: PodTemplate = field(
+        default_factory=PodTemplate, metadata=variable("DISTILLERY_POD_TEMPLATE", _parse_pod_template)
+    )
+    gpu_pod_template: PodTemplate = field(
+        default_factory=PodTemplate, metadata=variable("DISTILLERY_GPU_POD_TEMPLATE", _parse_pod_template)
+    )
 
     @property
     def run_selector(self) -> str:
@@ -78,36 +122,3 @@ class Settings:
         if self.controller_instance_id:
             return f"{INSTANCE_LABEL}={self.controller_instance_id}"
         return f"!{INSTANCE_LABEL}"
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read ``DISTILLERY_<NAME>`` for every attribute. Raises ValueError that names a variable that is wrong."""
-        given: dict[str, object] = {}
-        for name, parameter in cls.__dataclass_fields__.items():
-            variable = f"DISTILLERY_{name.upper()}"
-            if not (text := environment.get(variable, "")):
-                continue
-            try:
-                match parameter.type:
-                    case "int":
-                        given[name] = int(text)
-                    case "float":
-                        given[name] = float(text)
-                    case "bool":
-                        given[name] = {"true": True, "false": False}[text]
-                    case "tuple[Manifest, ...]":
-                        given[name] = tuple(json.loads(text))
-                    case "PodTemplate":
-                        given[name] = PodTemplate.model_validate_json(text)
-                    case "tuple[str, ...]":
-                        given[name] = tuple(filter(None, text.split(",")))
-                    case _:
-                        given[name] = text
-            except KeyError as error:
-                raise ValueError(f"{variable} is {text!r}: write true or false") from error
-            except ValueError as error:
-                if parameter.type == "PodTemplate":
-                    raise ValueError(f"{variable} is not what spec.podTemplate of a run takes: {error}") from error
-                wanted = "JSON" if parameter.type.startswith("tuple") else "number"
-                raise ValueError(f"{variable} is {text!r}, which is no {wanted}") from error
-        return cls(**given)  # type: ignore[arg-type]

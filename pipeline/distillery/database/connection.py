@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -16,6 +14,8 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from distillery.core.settings import read_secret
 
 Row = dict[str, Any]
 """A row of a table or of a query, by the names of its columns."""
@@ -82,9 +82,7 @@ class DatabaseRefused(Exception):
 
 def dsn_from_environment() -> str | None:
     """Return ``$DISTILLERY_DATABASE_URL``, or the content of the file ``$DISTILLERY_DATABASE_URL_FILE``."""
-    if path := os.environ.get("DISTILLERY_DATABASE_URL_FILE"):
-        return Path(path).read_text(encoding="utf-8").strip()
-    return os.environ.get("DISTILLERY_DATABASE_URL")
+    return read_secret("DISTILLERY_DATABASE_URL")
 
 
 class Database:

@@ -2,14 +2,6 @@
 keeps them there as long as allowed. It alone in a serving pod has access to the database, and no client reaches it.
 
     python -m distillery.feedback.recorder
-
-DISTILLERY_DATABASE_URL       connection string, or
-DISTILLERY_DATABASE_URL_FILE  a file that holds it
-DISTILLERY_RUN                NAMESPACE/NAME
-DISTILLERY_CAPTURE_DIR        folder that the gateway writes into
-DISTILLERY_RETENTION_DAYS     days without a new record after which a session is deleted
-DISTILLERY_MAX_SESSIONS       number of sessions that are kept
-DISTILLERY_RECORDER_PORT      /healthz, /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}   8004
 """
 
 from __future__ import annotations
@@ -17,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from aiohttp import web
-
+from distillery.core import probes
 from distillery.core.contracts.capture import InvalidRecord
-from distillery.database import Database, DatabaseAway, DatabaseError, DatabaseRefused, DataError, dsn_from_environment
+from distillery.core.settings import EnvironmentSettings, parse_integer, variable
+from distillery.database import Database, DatabaseAway, DatabaseError, DatabaseRefused, DataError
 from distillery.database.migrate import MigrationError, UnknownRevision, migrate
 from distillery.database.runs import RunStore, UnknownRun
 from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
@@ -50,35 +41,32 @@ _CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The settings of the recorder; see the module."""
+class Settings(EnvironmentSettings):
+    """The settings of the recorder.
 
-    dsn: str
-    run: str
-    capture: Path
-    retention_days: int
-    max_sessions: int
-    port: int = 8004
+    Attributes:
+        dsn: connection string of the run's database.
+        run: NAMESPACE/NAME.
+        capture: folder that the gateway writes into.
+        retention_days: days without a new record after which a session is deleted.
+        max_sessions: number of sessions that are kept.
+        port: for /healthz, and /state: {"failures": 31, "waiting": 0, "dropped": 0, "problem": ""}.
+    """
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the variables. Raises ValueError that names the one that is missing or wrong."""
-        dsn = dsn_from_environment()
-        if not dsn:
-            raise ValueError("name a database in DISTILLERY_DATABASE_URL or DISTILLERY_DATABASE_URL_FILE")
-        try:
-            return cls(
-                dsn=dsn,
-                run=environment["DISTILLERY_RUN"],
-                capture=Path(environment["DISTILLERY_CAPTURE_DIR"]),
-                retention_days=int(environment["DISTILLERY_RETENTION_DAYS"]),
-                max_sessions=int(environment["DISTILLERY_MAX_SESSIONS"]),
-                port=int(environment.get("DISTILLERY_RECORDER_PORT") or 8004),
-            )
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]} is not set") from error
-        except ValueError as error:
-            raise ValueError(f"a variable of the recorder is not a number: {error}") from error
+    dsn: str = field(
+        repr=False, metadata=variable("DISTILLERY_DATABASE_URL", missing="name a database in one of them", secret=True)
+    )
+    run: str = field(metadata=variable("DISTILLERY_RUN", missing="name the run as NAMESPACE/NAME"))
+    capture: Path = field(
+        metadata=variable("DISTILLERY_CAPTURE_DIR", Path, missing="name the folder that the gateway writes into")
+    )
+    retention_days: int = field(
+        metadata=variable("DISTILLERY_RETENTION_DAYS", parse_integer, missing="write a number of days")
+    )
+    max_sessions: int = field(
+        metadata=variable("DISTILLERY_MAX_SESSIONS", parse_integer, missing="write the number of sessions to keep")
+    )
+    port: int = field(default=8004, metadata=variable("DISTILLERY_RECORDER_PORT", parse_integer))
 
 
 class Recorder:
@@ -188,24 +176,6 @@ class Recorder:
         _log.warning("%s is dropped: %s", path.name, type(error).__name__)
 
 
-async def serve(recorder: Recorder, port: int) -> web.AppRunner:
-    """Serve /healthz and /state."""
-
-    async def healthy(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def show_state(_: web.Request) -> web.Response:
-        return web.json_response(recorder.state())
-
-    app = web.Application()
-    app.router.add_get("/healthz", healthy)
-    app.router.add_get("/state", show_state)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, port=port).start()
-    return runner
-
-
 async def _run(settings: Settings) -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -213,15 +183,15 @@ async def _run(settings: Settings) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with Database(settings.dsn, patience=_PATIENCE, size=1) as database:
         recorder = Recorder(settings, database)
-        runner = await serve(recorder, settings.port)
-        try:
-            await recorder.run()
-        finally:
-            # the gateway has ended, and its last files are in the folder
-            with contextlib.suppress(TimeoutError, *_AWAY):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await recorder.poll()
-            await runner.cleanup()
+        server = probes.serve(settings.port, checks={"/healthz": probes.is_alive}, documents={"/state": recorder.state})
+        async with server:
+            try:
+                await recorder.run()
+            finally:
+                # the gateway has ended, and its last files are in the folder
+                with contextlib.suppress(TimeoutError, *_AWAY):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await recorder.poll()
 
 
 def main() -> None:

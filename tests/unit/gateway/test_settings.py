@@ -35,9 +35,10 @@ def test_settings_are_read_from_variables():
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"DISTILLERY_PORT": "eighty"}, "eighty"),
-        ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "unknown maxToken; known: maxBodyBytes"),
-        ({"DISTILLERY_REDACT_PATTERNS": '["(x"]'}, "DISTILLERY_REDACT_PATTERNS: missing"),
+        ({"DISTILLERY_PORT": "eighty"}, "DISTILLERY_PORT is 'eighty': write a whole number"),
+        ({"DISTILLERY_LIMITS": '{"maxToken": 64}'}, "DISTILLERY_LIMITS is .*: unknown maxToken; known: maxBodyBytes"),
+        ({"DISTILLERY_REDACT_PATTERNS": '["(x"]'}, "DISTILLERY_REDACT_PATTERNS is .*: missing"),
+        ({"DISTILLERY_REDACT_PATTERNS": "[1]"}, "DISTILLERY_REDACT_PATTERNS is .*: write a JSON list of strings"),
     ],
 )
 def test_settings_name_the_variable_that_is_wrong(variables: dict[str, str], expected: str):

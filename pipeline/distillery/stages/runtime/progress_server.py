@@ -14,14 +14,14 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
+from distillery.core import probes
 from distillery.core.contracts.progress import StageProgress
 from distillery.core.planner import StageId
 from distillery.database.stages import StageStore
@@ -45,24 +45,19 @@ class Status:
             "distillery_stage_units_completed", "Units of work that are completed.", ["stage"], registry=self.registry
         )
         self._total = Gauge("distillery_stage_units", "Units of work of the stage.", ["stage"], registry=self.registry)
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         port = os.environ.get("DISTILLERY_STATUS_PORT")
         if port:
-            app = web.Application()
-            app.router.add_get("/progress", self._show_progress)
-            app.router.add_get("/metrics", self._show_metrics)
-            self._runner = web.AppRunner(app, access_log=None)
-            await self._runner.setup()
-            await web.TCPSite(self._runner, port=int(port)).start()
+            server = probes.serve(int(port), documents={"/progress": self.to_json}, registry=self.registry)
+            await self._served.enter_async_context(server)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        await self._served.aclose()
 
     def report(self, done: int, total: int, unit: str) -> None:
         """Remember how far the stage is, and log it from time to time."""
@@ -87,13 +82,9 @@ class Status:
         rate = (done - self._first[1]) / (time.monotonic() - self._first[0])
         return round((total - done) / rate)
 
-    async def _show_progress(self, _: web.Request) -> web.Response:
-        """Answer /progress."""
-        return web.json_response(replace(self._progress, eta_seconds=self.eta_seconds()).to_json())
-
-    async def _show_metrics(self, _: web.Request) -> web.Response:
-        """Answer /metrics."""
-        return web.Response(body=generate_latest(self.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that /progress serves."""
+        return replace(self._progress, eta_seconds=self.eta_seconds()).to_json()
 
 
 class ProgressReporter:

@@ -150,10 +150,13 @@ def test_errors_have_their_status_code_and_messages():
 
 
 def test_routes_are_listed_with_the_module_that_serves_them():
-    source = module('"""A port."""\napp.router.add_get("/healthz", h)\napp.router.add_get("/state", s)\n')
+    source = module(
+        '"""A port."""\n'
+        'probes.serve(80, checks={"/healthz": ok}, documents={"/state": state}, registry=registry)\nserve("/other")\n'
+    )
     outcome = "The end.\n\nAttributes:\n    model: the alias.\n"
     page = http.render(endpoints={}, outcomes=("/x", outcome), errors=[], gateway=[], modules=[source])
-    assert "| `/healthz`, `/state` | A port. | `gateway/a.py` |" in page
+    assert "| `/healthz`, `/state`, `/metrics` | A port. | `gateway/a.py` |" in page
 
 
 @pytest.mark.parametrize(
@@ -166,10 +169,16 @@ def test_routes_are_listed_with_the_module_that_serves_them():
         'get("A_B")',
         'NAME = "A_B"\nos.environ.get(NAME)',
         '"A_B" in os.environ',
+        'port: int = field(default=80, metadata=variable("A_B", parse_integer))',
     ],
 )
 def test_a_variable_is_found_when_the_code_reads_it(text: str):
     assert list(environment.read_by(module(text))) == ["A_B"]
+
+
+@pytest.mark.parametrize("text", ['read_secret("A_B")', 'variable("A_B", secret=True)'])
+def test_the_file_of_a_secret_is_found_when_the_code_reads_it(text: str):
+    assert list(environment.read_by(module(text))) == ["A_B", "A_B_FILE"]
 
 
 @pytest.mark.parametrize("text", ['environment["A_B"] = "1"', 'headers.get("a_b")', 'row["A"]', 'print("A_B")'])

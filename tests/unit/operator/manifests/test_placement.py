@@ -143,6 +143,7 @@ def test_settings_of_the_chart_hold_where_the_run_says_nothing():
         assert pod["priorityClassName"] == "mine"
         assert pod.get("nodeSelector") == ({"pool": "gpus"} if "initContainers" in pod else None)
     with pytest.raises(
-        ValueError, match=r"(?s)DISTILLERY_POD_TEMPLATE is not what spec.podTemplate of a run takes.*imagePullSecrets"
+        ValueError,
+        match=r"^DISTILLERY_POD_TEMPLATE is .*: write what spec.podTemplate of a run takes: imagePullSecrets\[0\]: ",
     ):
         Settings.from_environment({"DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": ["registry"]}'})

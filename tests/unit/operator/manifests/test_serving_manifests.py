@@ -16,6 +16,7 @@ from distillery.core.planner.graph import BASE
 from distillery_gateway import main as gateway_main
 from distillery_gateway.routing.table import Routes
 from distillery_gateway.settings import Settings as GatewaySettings
+from distillery_gateway.syncer.settings import Settings as SyncerSettings
 from distillery_operator.manifests import canary_servers, gateway, servers, vllm
 from distillery_operator.settings import Settings
 from tests.unit.operator.manifests.test_manifests import (
@@ -124,6 +125,15 @@ def test_gateway_reads_the_settings_of_its_container():
     made = gateway.config_map(owner(), RoutingConfig())
     assert volume["configMap"]["name"] == made["metadata"]["name"] == "test-serving"
     assert list(made["data"]) == [settings.routing_file.name]
+
+
+def test_syncer_reads_the_settings_of_its_container():
+    pod = serving_pod(owner(**ADAPTER))
+    settings = SyncerSettings.from_environment(variables(pod["syncer"]))
+    assert (settings.upstream, settings.gateway) == ("http://127.0.0.1:8001", "http://127.0.0.1:8002")
+    assert (settings.port, settings.identity) == (8003, owner(**ADAPTER).identity)
+    mounts = {m["mountPath"] for m in pod["syncer"]["volumeMounts"]}
+    assert {str(settings.routing_file.parent), str(settings.adapters), str(settings.cache)} <= mounts
 
 
 @pytest.mark.parametrize(("spec", "denied"), [({}, {"seed"}), (GPU, set()), (ADAPTER, {"seed"})])

@@ -78,15 +78,14 @@ def test_gateway_and_recorder_alone_share_a_bounded_folder():
     assert json.loads(variables(pod["gateway"])["DISTILLERY_REDACT_PATTERNS"]) == ["x+"]
 
 
-def test_recorder_reads_the_settings_of_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_recorder_reads_the_settings_of_its_container(tmp_path: Path):
     pod = serving_pod(owner(**KEPT))
     environment = variables(pod["recorder"])
     assert any(
         environment["DISTILLERY_DATABASE_URL_FILE"].startswith(m["mountPath"]) for m in pod["recorder"]["volumeMounts"]
     )
     (tmp_path / "dsn").write_text("host=somewhere\n")
-    monkeypatch.setenv("DISTILLERY_DATABASE_URL_FILE", str(tmp_path / "dsn"))
-    settings = program.Settings.from_environment(environment)
+    settings = program.Settings.from_environment({**environment, "DISTILLERY_DATABASE_URL_FILE": str(tmp_path / "dsn")})
     assert (settings.dsn, settings.run) == ("host=somewhere", "team/test")
     assert (settings.retention_days, settings.max_sessions, settings.port) == (7, 99, 8004)
     assert importlib.import_module(pod["recorder"]["command"][-1]).main is program.main

@@ -349,5 +349,5 @@ def test_metrics_peers_are_json():
     peers = '[{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]'
     settings = Settings.from_environment({"DISTILLERY_METRICS_FROM": peers})
     assert settings.metrics_from == ({"namespaceSelector": {"matchLabels": {"name": "monitoring"}}},)
-    with pytest.raises(ValueError, match="DISTILLERY_METRICS_FROM"):
+    with pytest.raises(ValueError, match=r"DISTILLERY_METRICS_FROM is '\{': write a JSON list"):
         Settings.from_environment({"DISTILLERY_METRICS_FROM": "{"})
