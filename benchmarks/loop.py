@@ -184,17 +184,20 @@ def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int], *, room: fl
         Figure(
             f"{what}, all stages of the base model",
             every["replay"] / every["loop"],
-            _counted(every),
+            _describe_counts(every),
             least=0.9,
             room=room,
             note=WHY,
         ),
-        *(Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _counted(stage)) for stage in stages),
+        *(
+            Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _describe_counts(stage))
+            for stage in stages
+        ),
         Figure("prefix-cache hits / append-only maximum, from turn 2 on", share, found, least=0.98, room=1.02),
     ]
 
 
-def _counted(stage: dict[str, Any]) -> str:
+def _describe_counts(stage: dict[str, Any]) -> str:
     return (
         f"{stage['episodes']:,} episodes, {stage['tokens']:,} tokens, {stage['loop']:.0f} and {stage['replay']:.0f} s"
     )

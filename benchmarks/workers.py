@@ -28,7 +28,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.support.fakes import registered, server, tasks
+from benchmarks.support.fakes import register, server, tasks
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import parse
 from distillery.core.api.learned import digest_of_learned
@@ -175,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="distillery-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)  # for the user that Postgres runs as
-        environment = registered(folder / "plugins")
+        environment = register(folder / "plugins")
         with EmbeddedPostgres(folder / "pg") as postgres:
             migrate(postgres.dsn)
             place = Place(folder, postgres.dsn, environment)

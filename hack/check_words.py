@@ -205,7 +205,7 @@ def read_python(source: str) -> list[Passage]:
         if token.type == tokenize.COMMENT:
             passages.append(Passage(token.start[0], token.string))
         elif token.type == tokenize.NAME:
-            passages.append(Passage(token.start[0], _spaced(token.string)))
+            passages.append(Passage(token.start[0], _split_identifier(token.string)))
     return passages
 
 
@@ -247,7 +247,7 @@ def _strings(node: ast.AST, public: bool = True, nested: bool = False) -> Iterat
                 continue
             case ast.Constant(value=str(text)):
                 is_message = bool(re.search(r"\s", text.strip()))
-                yield Passage(child.lineno, text if is_message else _spaced(text))
+                yield Passage(child.lineno, text if is_message else _split_identifier(text))
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 is_function = not isinstance(child, ast.ClassDef)
                 yield from _strings(child, public and not nested and not _is_private(child.name), nested or is_function)
@@ -274,7 +274,7 @@ def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-def _spaced(name: str) -> str:
+def _split_identifier(name: str) -> str:
     """Return the words of an identifier with blanks between them."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_.\-/]+", " ", name)
 

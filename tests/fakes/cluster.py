@@ -109,7 +109,7 @@ class FakeCluster:
         cache = Cache()
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
-        observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
+        observed = cache.observe(("team", self.body["metadata"]["name"]), UID)
         said = {"generations": self.generations, "problems": self.problems, "live": self.live}
         silence = self.seconds_since_last_report
         observed = replace(observed, failures=self.failures, seconds_since_last_report=silence, **copy.deepcopy(said))

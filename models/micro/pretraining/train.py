@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from .decisions import decisions, held_out_games, padded, report
+from .decisions import decisions, held_out_games, pad, report
 from .demonstrations import Sequence, drill, game
 from .model import new_model
 from .vocabulary import BOS, ID, PAD, TOKENS, TURN_END, build_tokenizer
@@ -141,7 +141,7 @@ def loss_of(model: LlamaForCausalLM, batch: Sequences[Sequence]) -> torch.Tensor
         target[which, list(options)] = 1 / len(options)
     entropy = torch.tensor([math.log(len(options)) for options in accepted])
     scale = torch.tensor(weights)
-    hidden = model.model(padded(batch), use_cache=False).last_hidden_state
+    hidden = model.model(pad(batch), use_cache=False).last_hidden_state
     logits = model.lm_head(hidden[rows, columns]).float()
     divergence = F.cross_entropy(logits, target, reduction="none") - entropy
     return torch.sum(divergence * scale) / torch.sum(scale)

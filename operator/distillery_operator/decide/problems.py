@@ -73,18 +73,18 @@ def find_refusals(observed: Observed) -> Iterator[Problem]:
 
 def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
     yield from find_refusals(observed)
-    for claim in _made_before(observed.claims.values(), born):
+    for claim in _select_older(observed.claims.values(), born):
         if claim.get("status", {}).get("phase") != "Bound":
             yield from _event_problems(claim, observed, _CLAIM_RULES)
     workloads = (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values())
-    for workload in _made_before(workloads, born):
+    for workload in _select_older(workloads, born):
         yield from _event_problems(workload, observed, _WORKLOAD_RULES)
-    for pod in _made_before(observed.pods, born):
+    for pod in _select_older(observed.pods, born):
         if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
             yield from _pod_problems(pod, observed, born)
 
 
-def _made_before(manifests: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
+def _select_older(manifests: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
     return (m for m in manifests if datetime.fromisoformat(m["metadata"]["creationTimestamp"]) <= born)
 
 

@@ -126,6 +126,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def fitted(name: str, inputs: Any) -> str:
+def truncate_name(name: str, inputs: Any) -> str:
     """Return a name of at most 63 characters that differs where ``inputs`` differ."""
     return f"{name[:54].rstrip('-')}-{digest(inputs)}"

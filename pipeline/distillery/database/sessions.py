@@ -150,10 +150,10 @@ class SessionStore:
             "SELECT * FROM session WHERE run_id = %s AND used_in_round = %s ORDER BY updated_at, name",
             self._run_id, round,
         )  # fmt: skip
-        return [_failed_session(row) for row in rows]
+        return [_read_failed_session(row) for row in rows]
 
 
-def _failed_session(row: Row) -> FailedSession:
+def _read_failed_session(row: Row) -> FailedSession:
     """Return the session that a row holds."""
     request = RecordedRequest(
         row["name"], row["alias"], row["model"], tuple(row["messages"]), row["answer"], row["updated_at"]

@@ -25,7 +25,7 @@ from distillery.hints.base import HintCandidate
 from distillery.stages import train
 from distillery.stages.runtime import prepared_run
 from distillery.stages.runtime.context import StageContext
-from distillery.stages.runtime.held_out import learned_from
+from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.progress_server import Status
 from tests.fakes.agents import FakeEnvironment, episode, task
 from tests.unit.documents import document
@@ -123,10 +123,10 @@ async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Se
     await selecting.play(OWN, task(1), initial_observation="a room with a mug")
     await selecting.play("baseline", task(0, split="test"), round=2, initial_observation="a room with a mug")
     await selecting.play("baseline", task(1, split="test"), round=2, initial_observation="a room with a pen")
-    assert await learned_from(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
+    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
     # as in ALFWorld: what opens alike turns out not to be the same
     await selecting.play(TEACHER, task(2), initial_observation="a room with a mug", seen="There is nothing.")
-    assert await learned_from(selecting.context.episodes, selecting.context.round) == set()
+    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == set()
 
 
 async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):

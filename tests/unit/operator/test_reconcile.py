@@ -134,7 +134,7 @@ async def test_pods_are_polled_until_they_serve_a_new_document(said: dict[str, A
 
     assert await reconciler._reconcile() == 1.0
     assert len(said["asked"]) == 2, "it did not report the last document yet"
-    pod = cache.observed(("team", "test"), body["metadata"]["uid"]).pods
+    pod = cache.observe(("team", "test"), body["metadata"]["uid"]).pods
     (annotation,) = (p["metadata"]["annotations"][GENERATION] for p in pod if p["metadata"]["name"] == "test-0")
     assert annotation != str(before)
     said["generation"] = int(annotation)

@@ -86,7 +86,7 @@ class _Metric:
         """Return why there is no verdict, and how much evidence one takes: the power that goes with the level."""
         text = f"{self.name} may be {self.direction} by {100 * self.comparison.upper(level):.1f} points"
         text += f", and {100 * self.allowed:g} are allowed"
-        needed = self.comparison.needed(self.allowed, level)
+        needed = self.comparison.count_needed_trials(self.allowed, level)
         if needed is None:
             return text
         unit = "sessions" if self.down else "requests"

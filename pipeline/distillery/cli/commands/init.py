@@ -91,8 +91,8 @@ async def init(options: argparse.Namespace) -> int:
         name = derive_run_name(file)
         if file.exists():  # before anything is looked up; "x" below decides
             raise FileExistsError
-        environment = _known("environment", options.environment)
-        agent = _known("agent", options.agent)
+        environment = _require_installed("environment", options.environment)
+        agent = _require_installed("agent", options.agent)
         student = resolve_student(options.model, file.parent) if options.model else Student(STUDENT, STUDENT_COMMIT)
         text = render_run_file(file, name, environment=environment, agent=agent, student=student)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -121,8 +121,8 @@ def derive_run_name(file: Path) -> str:
     return name
 
 
-def _known(kind: str, name: str) -> str:
-    installed = plugins.installed(f"{kind}s")
+def _require_installed(kind: str, name: str) -> str:
+    installed = plugins.list_installed(f"{kind}s")
     if name not in installed:
         raise InitError(f"--{kind} {name}: no {kind} of this name is installed; {suggest_name(name, installed)}")
     return name
@@ -160,7 +160,7 @@ def render_run_file(file: Path, name: str, *, environment: str, agent: str, stud
     part = ENVIRONMENTS.get(environment) or _inspect(environment)
     command = shlex.quote(file.name)
     options = f"\n    {part.options}" if part.options else ""
-    agents = ", ".join(other for other in plugins.installed("agents") if other != agent)
+    agents = ", ".join(other for other in plugins.list_installed("agents") if other != agent)
     return f"""\
 # Check this run with: distillery validate {command}
 # Run it here with: distillery run {command}; or on a cluster with: kubectl apply -f {command}

@@ -46,7 +46,7 @@ async def held_out_openings(episodes: EpisodeStore, prepared: Prepared, arms: Se
     return frozenset(digests)
 
 
-async def learned_from(episodes: EpisodeStore, round: int) -> set[str]:
+async def find_learned_tasks(episodes: EpisodeStore, round: int) -> set[str]:
     """Return the ids of a round's held-out tasks that open like a task of the rounds' learning episodes so far."""
     rounds = list(range(1, round + 1))
     played = await episodes.read(arms=[BASELINE], rounds=[round])
