@@ -33,7 +33,7 @@ import yaml
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import load
 from distillery.core.artifacts import Identity, store_at
-from distillery.core.planner.graph import BASE, OWN, TEACHER
+from distillery.core.planner.graph import BASE, ON_POLICY, TEACHER
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import EpisodeStore
@@ -44,7 +44,7 @@ from distillery.local.servers import Servers
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "demo.yaml"
-STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-baseline": ("baseline", "rag")}
+STAGES = {"rollout": (ON_POLICY,), "teach": (TEACHER,), "evaluate-baseline": ("baseline", "rag")}
 """What the base model plays, by stage, and the arms that are played together in it."""
 
 

@@ -35,14 +35,14 @@ from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.child_processes import die_with_parent
 from distillery.core.contracts.stage_config import Server, StageConfig
-from distillery.core.planner.graph import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
+from distillery.core.planner.graph import BASE, ON_POLICY, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 
 IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
 """Episodes of a worker, seconds of a lease, seconds of the server for an answer."""
 
-STAGE = Stage(StageId(1, Kind.ROLLOUT), player=BASE, arms=(OWN,))
+STAGE = Stage(StageId(1, Kind.ROLLOUT), player=BASE, arms=(ON_POLICY,))
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """A violation of STYLE.md, with the line and the fix."""
 
     line: int
@@ -151,15 +151,15 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
         yield file.relative_to(root).as_posix(), passages, ""
 
 
-def check_passage(passage: Passage) -> list[Problem]:
+def check_passage(passage: Passage) -> list[Finding]:
     """Return the problems of one passage: its words, and how it begins if it is a docstring."""
-    problems = [Problem(passage.line + line, f"{word!r}: write {use}") for line, word, use in find_words(passage.text)]
+    problems = [Finding(passage.line + line, f"{word!r}: write {use}") for line, word, use in find_words(passage.text)]
     opening = OPENING.match(passage.text) if passage.is_docstring else None
     noun = FUNCTION_OPENING.match(passage.text) if passage.is_function else None
     if noun and not opening:
-        problems.append(Problem(passage.line, f"a function's docstring must not begin with {noun[1]}: write a verb"))
+        problems.append(Finding(passage.line, f"a function's docstring must not begin with {noun[1]}: write a verb"))
     if opening:
-        problems.append(Problem(passage.line, f"a docstring must not begin with {opening[1]}: name the subject"))
+        problems.append(Finding(passage.line, f"a docstring must not begin with {opening[1]}: name the subject"))
     return problems
 
 
@@ -173,10 +173,10 @@ def find_words(text: str) -> list[tuple[int, str, str]]:
     ]
 
 
-def check_width(text: str) -> list[Problem]:
+def check_width(text: str) -> list[Finding]:
     """Return the lines of Markdown prose over WIDTH. Tables, code, headings and single long links are exempt."""
     return [
-        Problem(number, f"{len(line)} characters: wrap prose at {WIDTH}")
+        Finding(number, f"{len(line)} characters: wrap prose at {WIDTH}")
         for number, line in prose_lines(text)
         if len(line) > WIDTH and _can_break(line)
     ]

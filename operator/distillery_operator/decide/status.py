@@ -10,7 +10,7 @@ from distillery.core.planner import Kind, Plan, StageId, StageState
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
-from distillery_operator.decide.canary.pods import Rollout
+from distillery_operator.decide.canary.pods import RolloutStatus
 from distillery_operator.decide.canary.target import append_history
 from distillery_operator.decide.requests import Requests
 from distillery_operator.decide.stage_records import StageRecord
@@ -39,7 +39,7 @@ class ServingState:
 
     run: RunRef
     plan: CanaryPlan
-    rollout: Rollout
+    rollout: RolloutStatus
     missing: str = ""
     paused: bool = False
 

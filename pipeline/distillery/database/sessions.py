@@ -14,7 +14,7 @@ from typing import Any
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from distillery.core.planner.graph import LIVE
+from distillery.core.planner.graph import PRODUCTION
 from distillery.database.connection import Database, Row
 from distillery.database.episodes import EpisodeStore
 
@@ -128,7 +128,7 @@ class SessionStore:
                    SELECT name FROM session WHERE run_id = %s ORDER BY updated_at DESC, name OFFSET %s)""",
             self._run_id, self._run_id, max_sessions,
         )  # fmt: skip
-        await EpisodeStore(self._database, self._run_id).expire(arm=LIVE, days=days)
+        await EpisodeStore(self._database, self._run_id).expire(arm=PRODUCTION, days=days)
         return old + excess
 
     async def count_pending_failures(self) -> int:

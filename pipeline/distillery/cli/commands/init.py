@@ -35,7 +35,7 @@ class InitError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class StudentPart:
     """A student as the file names it.
 
     Attributes:
@@ -93,7 +93,7 @@ async def init(options: argparse.Namespace) -> int:
             raise FileExistsError
         environment = _require_installed("environment", options.environment)
         agent = _require_installed("agent", options.agent)
-        student = resolve_student(options.model, file.parent) if options.model else Student(STUDENT, STUDENT_COMMIT)
+        student = resolve_student(options.model, file.parent) if options.model else StudentPart(STUDENT, STUDENT_COMMIT)
         text = render_run_file(file, name, environment=environment, agent=agent, student=student)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as target:
@@ -128,7 +128,7 @@ def _require_installed(kind: str, name: str) -> str:
     return name
 
 
-def resolve_student(text: str, folder: Path) -> Student:
+def resolve_student(text: str, folder: Path) -> StudentPart:
     """Return the student that an argument names: a folder, a repository, or ``REPOSITORY@COMMIT``.
 
     Args:
@@ -139,10 +139,10 @@ def resolve_student(text: str, folder: Path) -> Student:
         InitError: there is no such folder, or the revision is no commit.
     """
     if text.startswith("/"):  # it may be a folder of an image
-        return Student(text, None)
+        return StudentPart(text, None)
     if Path(text).is_dir():
         relative = os.path.relpath(Path(text).resolve(), folder.resolve())
-        return Student(relative if relative.startswith("../") else f"./{relative}", None)
+        return StudentPart(relative if relative.startswith("../") else f"./{relative}", None)
     if text.startswith("."):
         raise InitError(f"--model {text}: there is no such folder here; name one, or a model repository")
     model, at, revision = text.partition("@")
@@ -152,10 +152,10 @@ def resolve_student(text: str, folder: Path) -> Student:
         raise InitError(f"--model {text}: there is no such folder, and a model repository is written as OWNER/NAME")
     if not at:
         revision = STUDENT_COMMIT if model == STUDENT else newest_commit(model) or UNPINNED
-    return Student(model, revision)
+    return StudentPart(model, revision)
 
 
-def render_run_file(file: Path, name: str, *, environment: str, agent: str, student: Student) -> str:
+def render_run_file(file: Path, name: str, *, environment: str, agent: str, student: StudentPart) -> str:
     """Return the text of a run file."""
     part = ENVIRONMENTS.get(environment) or _inspect(environment)
     command = shlex.quote(file.name)
@@ -191,7 +191,7 @@ spec:
 """
 
 
-def _student_lines(student: Student) -> str:
+def _student_lines(student: StudentPart) -> str:
     line = f"      model: {_scalar(student.model)}"
     if student.revision is None:
         return f"{line}  # a folder; a model repository needs a revision too"
@@ -199,7 +199,7 @@ def _student_lines(student: Student) -> str:
     return f"{line}\n{pin}\n      revision: {student.revision}"
 
 
-def _ask(student: Student) -> str:
+def _ask(student: StudentPart) -> str:
     """Return the command that prints the newest commit of a model repository."""
     return shlex.join(["git", "ls-remote", f"https://huggingface.co/{student.model}", "HEAD"])
 

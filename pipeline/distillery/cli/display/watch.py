@@ -17,7 +17,7 @@ from distillery.database.episodes import EpisodeStore
 from distillery.database.runs import RunStore
 from distillery.database.sessions import SessionStore
 from distillery.database.stages import StageStore, states_of
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 
 _SECONDS = 2.0
 
@@ -41,7 +41,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
         driven = await RunStore(database).is_driven(run_id)
         ended = current.phase is not PlanPhase.RUNNING and not (driven and current.running)
         shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
-        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await read_gpus())
+        display(RunProgress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await read_gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)
