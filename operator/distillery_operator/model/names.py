@@ -80,13 +80,13 @@ class RunRef:
         self, name: str, component: str, *, owned: bool = True, labels: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return the metadata of an object of the run; an ``owned`` one is deleted with the run."""
-        made: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "name": name,
             "namespace": self.namespace,
             "labels": self.labels(component, labels),
         }
         if owned:
-            made["ownerReferences"] = [
+            metadata["ownerReferences"] = [
                 {
                     "apiVersion": self.run.api_version,
                     "kind": self.run.kind,
@@ -95,7 +95,7 @@ class RunRef:
                     "controller": True,
                 }
             ]
-        return made
+        return metadata
 
 
 def student_label(digest: str) -> str:

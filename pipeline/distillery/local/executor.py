@@ -124,7 +124,7 @@ class LocalExecutor:
             ours = {stage.id for stage in self._tasks.values()}
             # a stage that was running when its driver died simply starts again; one that failed may hold the result of
             # an earlier attempt, which prepared for something else, and has failed all the same
-            known = {
+            observed = {
                 sid: state
                 for sid, state in states.items()
                 if sid in ours
@@ -132,12 +132,12 @@ class LocalExecutor:
                 or (state.phase != StagePhase.RUNNING and self._identity.wrote(state.result))
             }
             failures = await SessionStore(database, run_id).count_pending_failures()
-            current = plan(self._run.spec, known, failures=failures)
+            current = plan(self._run.spec, observed, failures=failures)
             if current.phase != PlanPhase.RUNNING and not self._tasks:
                 self._show(RunProgress(self._run, current, await StageStore(database, run_id).read()))
                 return current
             for stage in self._select_startable(current):
-                before = known.get(stage.id)
+                before = observed.get(stage.id)
                 attempt = 1 + (before.attempts if before and before.phase == StagePhase.FAILED else 0)
                 await StageStore(database, run_id).begin(stage.id, attempt)
                 self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
