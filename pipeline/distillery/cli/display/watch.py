@@ -59,15 +59,15 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:
     """Return the token counts of each stage's finished episodes, by the stage's name."""
     rows = await EpisodeStore(database, run_id).count_tokens()
-    found: dict[str, Tokens] = {}
+    tokens: dict[str, Tokens] = {}
     for number in {row["round"] for row in rows}:
         for stage in round_stages(spec, number, BASE):
             played = [row for row in rows if row["round"] == number and row["arm"] in stage.arms]
             if played:
                 cached = [row["cached"] for row in played]
-                found[str(stage.id)] = Tokens(
+                tokens[str(stage.id)] = Tokens(
                     sum(row["prompt"] for row in played),
                     sum(row["completion"] for row in played),
                     None if None in cached else sum(cached),
                 )
-    return found
+    return tokens
