@@ -1,4 +1,4 @@
-"""RunProgress on a terminal and elsewhere, and what GPUs do."""
+"""Progress on a terminal and elsewhere, and what GPUs do."""
 
 from __future__ import annotations
 
