@@ -29,11 +29,11 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from distillery.core.contracts.capture import InvalidRecord
+from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest, InvalidRecord
 from distillery.database import Database, DatabaseAway, DatabaseError, DatabaseRefused, DataError, dsn_from_environment
 from distillery.database.migrate import MigrationError, UnknownRevision, migrate
 from distillery.database.runs import RunStore, UnknownRun
-from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
+from distillery.database.sessions import SessionStore
 from distillery.feedback.record import read
 
 _log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ class Recorder:
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> RecordedRequest | SessionOutcome | None:
+    def _read(self, path: Path) -> CapturedRequest | CapturedOutcome | None:
         try:
             return read(path.read_text(encoding="utf-8"))
         except (InvalidRecord, UnicodeDecodeError) as error:
