@@ -88,21 +88,21 @@ def measure(engine: Stock | Ours, games: list[Path], steps: int) -> dict[str, An
     shown = hashlib.sha256()
 
     @contextlib.contextmanager
-    def timed(call: str) -> Generator[None, None, None]:
+    def clock(call: str) -> Generator[None, None, None]:
         start = time.process_time()
         yield
         spent[call] += time.process_time() - start
 
     for number, game in enumerate(games):
         rng = random.Random(number)
-        with timed("load"):
+        with clock("load"):
             engine.load(game)
-        with timed("reset"):
+        with clock("reset"):
             text, commands = engine.reset()
         for _ in range(steps):
             shown.update(json.dumps([text, commands]).encode())
             command = rng.choice(commands)
-            with timed("step"):
+            with clock("step"):
                 text, commands = engine.step(command)
     calls = {"load": len(games), "reset": len(games), "step": len(games) * steps}
     return {call: spent[call] / calls[call] for call in calls} | {"shown": shown.hexdigest()}

@@ -25,7 +25,7 @@ from unittest import mock
 
 import uvloop
 
-from benchmarks.support.fakes import Corridor, CorridorSession, registered, server, tasks
+from benchmarks.support.fakes import Corridor, CorridorSession, register, server, tasks
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.agents.plain import Plain
 from distillery.core.api import parse
@@ -127,7 +127,7 @@ def main() -> None:
     kinds = [Case(n, pool) for pool in ((True,) if chosen.short else (False, True)) for n in (FEW, MANY)]
     with tempfile.TemporaryDirectory(prefix="distillery-bench-") as folder, server(SECONDS) as base_url:
         Path(folder).chmod(0o755)  # for the user that Postgres runs as
-        environment = registered(Path(folder) / "plugins")
+        environment = register(Path(folder) / "plugins")
         with mock.patch.dict(os.environ, environment), EmbeddedPostgres(Path(folder) / "pg") as postgres:
             migrate(postgres.dsn)
             work = measure(postgres.dsn, base_url, cases=kinds * repeats, episodes=episodes, steps=steps)

@@ -33,7 +33,7 @@ import yaml
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import load
 from distillery.core.artifacts import Identity, store_at
-from distillery.core.planner.graph import BASE, OWN, TEACHER
+from distillery.core.planner.graph import BASE, ON_POLICY, TEACHER
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import EpisodeStore
@@ -44,7 +44,7 @@ from distillery.local.servers import Servers
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "examples" / "demo.yaml"
-STAGES = {"rollout": (OWN,), "teach": (TEACHER,), "evaluate-baseline": ("baseline", "rag")}
+STAGES = {"rollout": (ON_POLICY,), "teach": (TEACHER,), "evaluate-baseline": ("baseline", "rag")}
 """What the base model plays, by stage, and the arms that are played together in it."""
 
 
@@ -184,17 +184,20 @@ def figures(stages: Sequence[dict[str, Any]], cache: dict[str, int], *, room: fl
         Figure(
             f"{what}, all stages of the base model",
             every["replay"] / every["loop"],
-            _counted(every),
+            _describe_counts(every),
             least=0.9,
             room=room,
             note=WHY,
         ),
-        *(Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _counted(stage)) for stage in stages),
+        *(
+            Figure(f"{what}, {stage['stage']}", stage["replay"] / stage["loop"], _describe_counts(stage))
+            for stage in stages
+        ),
         Figure("prefix-cache hits / append-only maximum, from turn 2 on", share, found, least=0.98, room=1.02),
     ]
 
 
-def _counted(stage: dict[str, Any]) -> str:
+def _describe_counts(stage: dict[str, Any]) -> str:
     return (
         f"{stage['episodes']:,} episodes, {stage['tokens']:,} tokens, {stage['loop']:.0f} and {stage['replay']:.0f} s"
     )

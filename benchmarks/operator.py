@@ -54,7 +54,7 @@ def document(name: str) -> Manifest:
     }
 
 
-def ended(name: str) -> Manifest:
+def build_ended(name: str) -> Manifest:
     """The status of a run that ended long ago, as the operator left it."""
     now = "2026-01-01T00:00:00Z"
     held = Conditions((), now, generation=1)
@@ -136,7 +136,7 @@ class Place:
         async def one(name: str) -> None:
             async with room:
                 await self._kube.request("POST", RUNS, body=document(name))
-                await self._kube.apply_status({k: v for k, v in ended(name).items() if k != "spec"})
+                await self._kube.apply_status({k: v for k, v in build_ended(name).items() if k != "spec"})
 
         await asyncio.gather(*(one(f"idle-{n}") for n in range(self.idle, number)))
         self.idle = number

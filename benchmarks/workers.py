@@ -28,21 +28,21 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from benchmarks.support.fakes import registered, server, tasks
+from benchmarks.support.fakes import register, server, tasks
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import parse
 from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.child_processes import die_with_parent
 from distillery.core.contracts.stage_config import Server, StageConfig
-from distillery.core.planner.graph import BASE, OWN, PREPARE, Kind, Stage, StageId, artifact_of
+from distillery.core.planner.graph import BASE, ON_POLICY, PREPARE, Kind, Stage, StageId, artifact_of
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 
 IN_FLIGHT, LEASE, SECONDS = 8, 10, 0.1
 """Episodes of a worker, seconds of a lease, seconds of the server for an answer."""
 
-STAGE = Stage(StageId(1, Kind.ROLLOUT), player=BASE, arms=(OWN,))
+STAGE = Stage(StageId(1, Kind.ROLLOUT), player=BASE, arms=(ON_POLICY,))
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="distillery-bench-") as scratch:
         folder = Path(scratch)
         folder.chmod(0o755)  # for the user that Postgres runs as
-        environment = registered(folder / "plugins")
+        environment = register(folder / "plugins")
         with EmbeddedPostgres(folder / "pg") as postgres:
             migrate(postgres.dsn)
             place = Place(folder, postgres.dsn, environment)

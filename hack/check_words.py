@@ -110,7 +110,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Finding:
     """A violation of STYLE.md, with the line and the fix."""
 
     line: int
@@ -151,15 +151,15 @@ def read_repository(root: Path) -> Iterator[tuple[str, list[Passage], str]]:
         yield file.relative_to(root).as_posix(), passages, ""
 
 
-def check_passage(passage: Passage) -> list[Problem]:
+def check_passage(passage: Passage) -> list[Finding]:
     """Return the problems of one passage: its words, and how it begins if it is a docstring."""
-    problems = [Problem(passage.line + line, f"{word!r}: write {use}") for line, word, use in find_words(passage.text)]
+    problems = [Finding(passage.line + line, f"{word!r}: write {use}") for line, word, use in find_words(passage.text)]
     opening = OPENING.match(passage.text) if passage.is_docstring else None
     noun = FUNCTION_OPENING.match(passage.text) if passage.is_function else None
     if noun and not opening:
-        problems.append(Problem(passage.line, f"a function's docstring must not begin with {noun[1]}: write a verb"))
+        problems.append(Finding(passage.line, f"a function's docstring must not begin with {noun[1]}: write a verb"))
     if opening:
-        problems.append(Problem(passage.line, f"a docstring must not begin with {opening[1]}: name the subject"))
+        problems.append(Finding(passage.line, f"a docstring must not begin with {opening[1]}: name the subject"))
     return problems
 
 
@@ -173,10 +173,10 @@ def find_words(text: str) -> list[tuple[int, str, str]]:
     ]
 
 
-def check_width(text: str) -> list[Problem]:
+def check_width(text: str) -> list[Finding]:
     """Return the lines of Markdown prose over WIDTH. Tables, code, headings and single long links are exempt."""
     return [
-        Problem(number, f"{len(line)} characters: wrap prose at {WIDTH}")
+        Finding(number, f"{len(line)} characters: wrap prose at {WIDTH}")
         for number, line in prose_lines(text)
         if len(line) > WIDTH and _can_break(line)
     ]
@@ -205,7 +205,7 @@ def read_python(source: str) -> list[Passage]:
         if token.type == tokenize.COMMENT:
             passages.append(Passage(token.start[0], token.string))
         elif token.type == tokenize.NAME:
-            passages.append(Passage(token.start[0], _spaced(token.string)))
+            passages.append(Passage(token.start[0], _split_identifier(token.string)))
     return passages
 
 
@@ -247,7 +247,7 @@ def _strings(node: ast.AST, public: bool = True, nested: bool = False) -> Iterat
                 continue
             case ast.Constant(value=str(text)):
                 is_message = bool(re.search(r"\s", text.strip()))
-                yield Passage(child.lineno, text if is_message else _spaced(text))
+                yield Passage(child.lineno, text if is_message else _split_identifier(text))
             case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
                 is_function = not isinstance(child, ast.ClassDef)
                 yield from _strings(child, public and not nested and not _is_private(child.name), nested or is_function)
@@ -274,7 +274,7 @@ def _is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-def _spaced(name: str) -> str:
+def _split_identifier(name: str) -> str:
     """Return the words of an identifier with blanks between them."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[_.\-/]+", " ", name)
 

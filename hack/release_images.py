@@ -71,7 +71,7 @@ def build(name: str, image: Image, reference: str) -> str:
     """Build an image, push it with its attestations, and return the digest in the registry of all of it."""
     dockerfile = Path("images", image.folder, "Dockerfile")
     text = (ROOT / dockerfile).read_text()
-    arguments = [f"--build-arg={base['argument']}={pinned(base['image'])}" for base in BASE.finditer(text)]
+    arguments = [f"--build-arg={base['argument']}={pin(base['image'])}" for base in BASE.finditer(text)]
     targets = [f"--target={name}"] if f" AS {name}\n" in text else []
     with tempfile.TemporaryDirectory() as made:
         metadata = Path(made, "metadata.json")
@@ -83,7 +83,7 @@ def build(name: str, image: Image, reference: str) -> str:
         return json.loads(metadata.read_text())["containerimage.digest"]
 
 
-def pinned(image: str) -> str:
+def pin(image: str) -> str:
     """Return the image that a tag stands for now, by its digest."""
     repository, _, _ = image.rpartition(":")
     found = docker("buildx", "imagetools", "inspect", image, "--format={{json .Manifest.Digest}}")

@@ -50,7 +50,7 @@ def main() -> int:
     document = load(chosen.document)
     folder = workspace.home() / "science"
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [seeded(document, seed) for seed in range(chosen.seeds)]
+    runs = [with_seed(document, seed) for seed in range(chosen.seeds)]
     for run in runs:
         path = folder / f"{run.metadata.name}.yaml"
         path.write_text(yaml.safe_dump(canonical(run), sort_keys=False), encoding="utf-8")
@@ -74,7 +74,7 @@ def wait_for(command: Sequence[str | Path]) -> int:
                 return process.wait()
 
 
-def seeded(document: DistillationRun, seed: int) -> DistillationRun:
+def with_seed(document: DistillationRun, seed: int) -> DistillationRun:
     """The same run under a name of its own, with another seed wherever one is."""
     made = canonical(document)
     spec = made["spec"]

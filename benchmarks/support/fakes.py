@@ -64,7 +64,7 @@ def tasks(lengths: Sequence[int]) -> list[Task]:
     return [Task(f"{number}:{steps}", "train", "walk", "walk") for number, steps in enumerate(lengths)]
 
 
-def registered(folder: Path) -> dict[str, str]:
+def register(folder: Path) -> dict[str, str]:
     """Register the environment by a distribution in ``folder``; the variables of processes that are to find it."""
     distribution = folder / "corridor-1.0.dist-info"
     distribution.mkdir(parents=True, exist_ok=True)

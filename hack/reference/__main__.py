@@ -64,14 +64,17 @@ def _http() -> str:
 def _environment() -> str:
     described = sections(Settings.__doc__ or "")["Attributes"]
     settings = {
-        variable_of(field).name: ("" if field.default is MISSING else _shown(field.default), described[field.name])
+        variable_of(field).name: (
+            "" if field.default is MISSING else _format_default(field.default),
+            described[field.name],
+        )
         for field in fields(Settings)
     }
     sources = modules(ROOT, _PIPELINE, _OPERATOR, _GATEWAY, _ENVIRONMENTS)
     return environment.render([one for one in sources if one.path != f"{_OPERATOR}/settings.py"], settings)
 
 
-def _shown(value: Any) -> str:
+def _format_default(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -133,7 +136,7 @@ def main() -> None:
     texts = {name: make() for name, (_, make) in PAGES.items()}
     texts["README.md"] = _index(texts)
     if "--check" in sys.argv[1:]:
-        stale = [name for name in sorted({*texts, *_written()}) if _written().get(name) != texts.get(name)]
+        stale = [name for name in sorted({*texts, *_read_pages()}) if _read_pages().get(name) != texts.get(name)]
         if stale:
             sys.exit(f"docs/reference is not what the code says ({', '.join(stale)}): run `make reference`")
         return
@@ -150,7 +153,7 @@ def _index(texts: Mapping[str, str]) -> str:
     return page("Reference", paragraph(text), table(["page", "lists"], rows))
 
 
-def _written() -> dict[str, str]:
+def _read_pages() -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in TARGET.glob("*.md")}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hack.reference.markdown import code, page, paragraph, table
-from hack.reference.source import Module, called, text_of
+from hack.reference.source import Module, name_callee, text_of
 
 _NAME = re.compile(r"^[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+$")
 _READERS = ("get", "getenv", "setdefault", "pop", "variable", "read_secret")
@@ -112,7 +112,7 @@ def read_by(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         argument: ast.expr | None = None
         match node:
-            case ast.Call(args=[first, *_]) if called(node) in _READERS:
+            case ast.Call(args=[first, *_]) if name_callee(node) in _READERS:
                 argument = first
             case ast.Subscript(
                 value=ast.Name(id="environment") | ast.Attribute(attr="environ"), slice=key, ctx=ast.Load()
@@ -130,7 +130,7 @@ def read_by(module: Module) -> Iterator[str]:
 
 def _reads_secret(call: ast.Call) -> bool:
     """Return whether a call reads a variable, or the file that a second variable names."""
-    return called(call) == "read_secret" or any(keyword.arg == "secret" for keyword in call.keywords)
+    return name_callee(call) == "read_secret" or any(keyword.arg == "secret" for keyword in call.keywords)
 
 
 def _variable(node: ast.expr | None, constants: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hack.reference.markdown import code, page, paragraph, sections, summary, table
-from hack.reference.source import Module, assigned_before, called, functions, text_of
+from hack.reference.source import Module, find_assignments, functions, name_callee, text_of
 
 
 def render(
@@ -60,10 +60,10 @@ def _errors(modules: Sequence[Module], makers: set[str]) -> list[list[str]]:
     for module in modules:
         for function in functions(module.tree):
             for node in ast.walk(function):
-                if not isinstance(node, ast.Call) or called(node) not in makers or len(node.args) < 3:
+                if not isinstance(node, ast.Call) or name_callee(node) not in makers or len(node.args) < 3:
                     continue
                 status, kind, message = node.args[:3]
-                local = assigned_before(function, node)
+                local = find_assignments(function, node)
                 if isinstance(message, ast.Name) and message.id in local:
                     message = local[message.id][0]
                 if isinstance(status, ast.Constant) and (name := text_of(kind, module.constants)):
@@ -83,7 +83,7 @@ def _routes(modules: Sequence[Module]) -> Iterator[list[str]]:
 def _served_paths(module: Module) -> Iterator[str]:
     """Yield the paths that a module serves by ``distillery.core.probes.serve``."""
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.Call) or called(node) != "serve":
+        if not isinstance(node, ast.Call) or name_callee(node) != "serve":
             continue
         given = {keyword.arg: keyword.value for keyword in node.keywords}
         for argument in ("checks", "documents"):

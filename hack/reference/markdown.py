@@ -45,7 +45,7 @@ def paragraph(text: str) -> str:
 def prose(docstring: str) -> str:
     """Return a Google-style docstring as Markdown: paragraphs, and a list for each section of names."""
     blocks = re.split(r"\n\s*\n", inspect.cleandoc(_inline(docstring)))
-    return "\n\n".join(rendered for part in blocks if (rendered := _rendered(part)))
+    return "\n\n".join(rendered for part in blocks if (rendered := _render_part(part)))
 
 
 def summary(docstring: str) -> str:
@@ -72,7 +72,7 @@ def _inline(text: str) -> str:
     return _ROLE.sub(lambda found: f"`{found['target'].rpartition('.')[2]}`", text).replace("``", "`")
 
 
-def _rendered(part: str) -> str:
+def _render_part(part: str) -> str:
     lines = part.split("\n")
     heading = _SECTION.match(lines[0])
     if heading:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hack.reference.markdown import code, page, paragraph, table
-from hack.reference.source import Module, called, text_of
+from hack.reference.source import Module, name_callee, text_of
 
 _KINDS = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram", "Summary": "summary", "Info": "info"}
 _COMPONENTS = {"operator": "Operator", "gateway": "Gateway", "pipeline": "Stages"}
@@ -39,7 +39,7 @@ def render(modules: Sequence[Module], alerts: Mapping[str, Any]) -> str:
         )
     ]
     for module in modules:
-        if rows := [_row(metric) for metric in defined(module)]:
+        if rows := [_row(metric) for metric in list_metrics(module)]:
             heading = _COMPONENTS.get(module.path.partition("/")[0], module.path)
             blocks += [f"## {heading}", f"The source is {code(module.path)}."]
             blocks.append(table(["metric", "type", "labels", "description"], rows))
@@ -52,15 +52,15 @@ def render(modules: Sequence[Module], alerts: Mapping[str, Any]) -> str:
     return page("Metrics", *blocks)
 
 
-def defined(module: Module) -> Iterator[Metric]:
+def list_metrics(module: Module) -> Iterator[Metric]:
     """Yield the metrics that a module defines, in its order."""
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.Call) or called(node) not in _KINDS or len(node.args) < 2:
+        if not isinstance(node, ast.Call) or name_callee(node) not in _KINDS or len(node.args) < 2:
             continue
         name, description = (text_of(argument, module.constants) for argument in node.args[:2])
         if name is None or description is None:
             continue
-        kind = _KINDS[called(node)]
+        kind = _KINDS[name_callee(node)]
         labels = node.args[2] if len(node.args) > 2 else None
         labels = next((keyword.value for keyword in node.keywords if keyword.arg == "labelnames"), labels)
         given = labels.elts if isinstance(labels, ast.List | ast.Tuple) else []

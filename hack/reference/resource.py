@@ -36,7 +36,7 @@ def render(definition: Mapping[str, Any]) -> str:
         blocks.append(table(["field", "rule"], [[code(field), rule] for field, rule in rules]))
         blocks.append("## Changes of fields")
         blocks.append("The API server rejects some changes of a run:")
-        blocks.extend(_grouped(changes))
+        blocks.extend(_group_by_rule(changes))
         blocks.append("## Columns of `kubectl get`")
         columns = version.get("additionalPrinterColumns", [])
         rows = [[column["name"], code(column["jsonPath"]), _wide(column)] for column in columns]
@@ -61,7 +61,7 @@ def _rules(schema: Schema) -> list[tuple[str, str]]:
     return found
 
 
-def _grouped(rules: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _group_by_rule(rules: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield the fields of each rule, for most rules hold for many fields."""
     fields: dict[str, list[str]] = {}
     for field, rule in rules:

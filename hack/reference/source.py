@@ -68,7 +68,7 @@ def text_of(node: ast.expr | None, constants: Mapping[str, str]) -> str | None:
             return None
 
 
-def called(node: ast.Call) -> str:
+def name_callee(node: ast.Call) -> str:
     """Return the last part of what is called: ``set`` of ``writer.set(...)``."""
     match node.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
@@ -84,7 +84,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
             yield node
 
 
-def assigned_before(function: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call) -> dict[str, list[ast.expr]]:
+def find_assignments(function: ast.FunctionDef | ast.AsyncFunctionDef, call: ast.Call) -> dict[str, list[ast.expr]]:
     """Return what a function assigned to its variables in the lines above a call, the nearest first."""
     found: dict[str, list[tuple[int, ast.expr]]] = {}
     for node in ast.walk(function):

@@ -57,10 +57,10 @@ def _of_page(name: str, page: Page, pages: Mapping[str, Page], files: set[str]) 
     for url in page.loads:
         if _is_elsewhere(url):
             yield f"{name}: loads {url}"
-        elif problem := _broken(name, url, pages, files):
+        elif problem := _find_fault(name, url, pages, files):
             yield problem
     for url in page.links:
-        if not urlsplit(url).scheme and (problem := _broken(name, url, pages, files)):
+        if not urlsplit(url).scheme and (problem := _find_fault(name, url, pages, files)):
             yield problem
     if not page.policy.startswith(_POLICY):
         yield f"{name}: has no Content-Security-Policy that begins with {_POLICY}"
@@ -73,7 +73,7 @@ def _is_elsewhere(url: str) -> bool:
     return bool(parts.netloc) or parts.scheme not in ("", "data")
 
 
-def _broken(name: str, url: str, pages: Mapping[str, Page], files: set[str]) -> str:
+def _find_fault(name: str, url: str, pages: Mapping[str, Page], files: set[str]) -> str:
     """Return why a link of a page is broken; empty where it is not."""
     parts = urlsplit(url)
     if parts.scheme == "data":

@@ -16,10 +16,10 @@ def replace_links(text: str, replace: Callable[[int, str], str]) -> str:
 
     Code stays as it is, and so do absolute URLs and links within the page.
     """
-    return "\n".join(_replaced_lines(text, replace))
+    return "\n".join(_replace_in_lines(text, replace))
 
 
-def _replaced_lines(text: str, replace: Callable[[int, str], str]) -> Iterator[str]:
+def _replace_in_lines(text: str, replace: Callable[[int, str], str]) -> Iterator[str]:
     fence = ""
     for number, line in enumerate(text.split("\n"), 1):
         if found := _FENCE.match(line):

@@ -20,10 +20,10 @@ def indent_lists(text: str) -> str:
 
     A list that follows a paragraph without a blank line gets one, which Python-Markdown needs.
     """
-    return "\n".join(_indented(text.split("\n")))
+    return "\n".join(_indent_lines(text.split("\n")))
 
 
-def _indented(lines: list[str]) -> Iterator[str]:
+def _indent_lines(lines: list[str]) -> Iterator[str]:
     columns: list[int] = []  # where the content of each open list item begins
     fence, blank, was_item = "", True, False
     for line in lines:

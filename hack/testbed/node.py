@@ -46,9 +46,9 @@ def up(places: Places, *, bases: bool = False) -> None:
     """
     started = time.monotonic()
     debian.install_missing()
-    with places.locked("node"):
+    with places.lock("node"):
         programs.build(places)
-        if not network.whole() or _booted_since() or _is_api_server_alone():
+        if not network.whole() or _has_booted_since() or _is_api_server_alone():
             _stop(places)
         _prepare(places)
         _start(places, bases=bases)
@@ -63,7 +63,7 @@ def up_api_server(places: Places) -> None:
     """
     started = time.monotonic()
     debian.install_missing(debian.API_SERVER)
-    with places.locked("node"):
+    with places.lock("node"):
         programs.build(places, programs.API_SERVER)
         _stop(places)
         shutil.rmtree(places.state(_ETCD_ALONE), ignore_errors=True)
@@ -79,13 +79,13 @@ def up_api_server(places: Places) -> None:
 
 def down(places: Places) -> None:
     """Stop the node. Its objects and volumes are there again at the next `up`; its containers start again."""
-    with places.locked("node"):
+    with places.lock("node"):
         _stop(places)
 
 
 def wipe(places: Places) -> None:
     """Stop the node and forget its state; built programs and images stay."""
-    with places.locked("node"):
+    with places.lock("node"):
         _stop(places)
         for folder in ("state", "volumes", "certificates", "configuration", "logs"):
             shutil.rmtree(places.root / folder, ignore_errors=True)
@@ -163,7 +163,7 @@ def _apply(places: Places) -> None:
 
 def _stop(places: Places) -> None:
     """End processes, mounts, cgroups and the network, in the order in which each lets go of the next."""
-    with places.locked("build"):  # a build has mounts, too
+    with places.lock("build"):  # a build has mounts, too
         _stop_all(places)
 
 
@@ -209,6 +209,6 @@ def _is_api_server_alone() -> bool:
     return any(process.mark.partition("@")[0] == _ETCD_ALONE for process in processes.processes())
 
 
-def _booted_since() -> bool:
+def _has_booted_since() -> bool:
     """Whether the node was up before a reboot: where /run is on a disk, what was in it is still there."""
     return RUN.exists() and (not _BOOT.exists() or _BOOT.read_text() != boot.number())

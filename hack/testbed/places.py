@@ -94,7 +94,7 @@ class Places:
         return str((self.bin / name).resolve())
 
     @contextmanager
-    def locked(self, what: Literal["node", "build"]) -> Generator[None]:
+    def lock(self, what: Literal["node", "build"]) -> Generator[None]:
         """Hold the node, or the making of images, against other processes; who needs both takes the node first."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / f"{what}.lock").open("w") as lock:

@@ -100,22 +100,22 @@ class Cache:
             named: child for named, child in newer.items() if named in later
         }
 
-    def observed(self, key: RunKey, uid: str) -> Observed:
+    def observe(self, key: RunKey, uid: str) -> Observed:
         """Return the known objects of a run of this uid. Objects of an earlier run of its name are not its own."""
         children = self._children.get(key, {}).values()
         mine = [c for c in children if c["kind"] != "Pod" and _belongs(c, uid)]
         workloads = {(c["kind"], c["metadata"]["uid"]) for c in mine}
         deployments = {c["metadata"]["name"] for c in mine if c["kind"] == "Deployment"}
 
-        def named(kind: str) -> dict[str, Manifest]:
+        def select(kind: str) -> dict[str, Manifest]:
             return {c["metadata"]["name"]: c for c in mine if c["kind"] == kind}
 
         return Observed(
-            jobs=named("Job"),
+            jobs=select("Job"),
             pods=tuple(c for c in children if c["kind"] == "Pod" and _is_pod_of(c, workloads, deployments)),
-            claims=named("PersistentVolumeClaim"),
-            stateful_sets=named("StatefulSet"),
-            deployments=named("Deployment"),
+            claims=select("PersistentVolumeClaim"),
+            stateful_sets=select("StatefulSet"),
+            deployments=select("Deployment"),
         )
 
 

@@ -31,7 +31,7 @@ class Metrics:
         )
         self._last_answer = time.monotonic()
 
-    def reconciled(self, started: float) -> None:
+    def observe_reconciliation(self, started: float) -> None:
         """Observe how long a reconciliation took that began at ``started`` (monotonic seconds) and ended well."""
         self._durations.observe(time.monotonic() - started)
 

@@ -126,7 +126,7 @@ class Reconciler:
             decision = replace(decision, status=again.status, requeue=again.requeue)
         # last, for it says what was done
         await self._write_status(body, decision.status)
-        self._metrics.reconciled(started)
+        self._metrics.observe_reconciliation(started)
         return decision.requeue
 
     def _meet(self, body: Manifest) -> None:
@@ -145,7 +145,7 @@ class Reconciler:
         """Return the objects of the run, with events about them and reports of pods."""
         active = self._status.fields.get("phase") not in ENDED
         await self._relist(active=active)
-        observed = self._cache.observed(self._key, self._uid)
+        observed = self._cache.observe(self._key, self._uid)
         events = await self._list_events(observed) if active else {}
         failures = await self._failures.poll(self._status.fields.get("phase", ""), observed)
         observed = replace(observed, events=events, failures=failures, refusals=self._refusals)

@@ -83,7 +83,7 @@ class FakeCluster:
         generations: what serving pods say that they serve, by name; they follow the ConfigMap in :meth:`get_ready`.
         problems: why they don't serve what they should, likewise.
         failures: of users, which recorders would count.
-        live: what they say became of their traffic, likewise.
+        traffic: what they say became of their traffic, likewise.
         seconds_since_last_report: of one of them.
         rights: what was asked of the API server, as kind and verb.
     """
@@ -98,7 +98,7 @@ class FakeCluster:
         self.generations: dict[str, int] = {}
         self.problems: dict[str, str] = {}
         self.failures = 0
-        self.live: dict[str, dict[str, Counts]] = {}
+        self.traffic: dict[str, dict[str, Counts]] = {}
         self.seconds_since_last_report = 0.0
         self.rights: set[tuple[str, str]] = set()
         self.now = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -109,10 +109,10 @@ class FakeCluster:
         cache = Cache()
         for thing in self.objects.values():
             cache.keep(copy.deepcopy(thing))
-        observed = cache.observed(("team", self.body["metadata"]["name"]), UID)
-        said = {"generations": self.generations, "problems": self.problems, "live": self.live}
-        silence = self.seconds_since_last_report
-        observed = replace(observed, failures=self.failures, seconds_since_last_report=silence, **copy.deepcopy(said))
+        observed = cache.observe(("team", self.body["metadata"]["name"]), UID)
+        said = {"generations": self.generations, "problems": self.problems, "traffic": self.traffic}
+        seconds = self.seconds_since_last_report
+        observed = replace(observed, failures=self.failures, seconds_since_last_report=seconds, **copy.deepcopy(said))
         decision = decide(self.body, copy.deepcopy(self.status), observed, self.settings, self.now)
         self.now += timedelta(seconds=1)
         for manifest in decision.apply:

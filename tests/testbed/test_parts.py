@@ -19,7 +19,7 @@ from hack.testbed.client import audit
 from hack.testbed.control_plane import provisioner
 from hack.testbed.errors import ClusterError
 from hack.testbed.images import run_mounts
-from hack.testbed.images.store import bases, qualified
+from hack.testbed.images.store import bases, qualify
 from hack.testbed.machine import processes, programs
 from hack.testbed.machine.processes import Component
 from hack.testbed.places import Places
@@ -85,7 +85,7 @@ def test_failed_start_shows_the_log_of_the_process(tmp_path: Path):
     ],
 )
 def test_short_names_are_completed_as_kubernetes_does(tag: str, name: str):
-    assert qualified(tag) == name
+    assert qualify(tag) == name
 
 
 def test_the_bases_of_a_dockerfile_are_its_images_and_not_its_stages():

@@ -2,11 +2,13 @@
 
 - environment: the plug-in: options, catalog, sessions
 - games: game files, in ALFWorld's own layout
-- engine: one game being played; below it grammar (texts), planner (states), translation (PDDL to SAS) and pddl
+- engine: one game being played; below it grammar (texts), planner (states), translation (PDDL to SAS) and
+  ``pddl_reader``
 - actions: the cleaning of an agent's command before the engine reads it
-- reading: the facts that the extractor `rules` reads from an episode's text
+- facts: the facts that the extractor `rules` reads from an episode's text
 - prompts: the instructions for agents, and worked examples
-- generation: our own games, for users without ALFWorld's; below it generator, rooms, preferences, problem and wheel
+- generated_games: our own games, for users without ALFWorld's; below it ``game_generator``, layouts, preferences,
+  ``pddl_writer`` and ``alfworld_assets``
 """
 
 __version__ = "0.1.0-alpha.2"

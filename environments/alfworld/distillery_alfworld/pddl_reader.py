@@ -35,7 +35,7 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PddlProblem:
     """One game's start.
 
     Attributes:
@@ -67,7 +67,7 @@ def read_domain(text: str) -> Domain:
     return Domain(actions, predicates, frozenset(fluents))
 
 
-def read_problem(text: str) -> Problem:
+def read_problem(text: str) -> PddlProblem:
     """Read a problem. Raises :class:`ValueError` where it isn't PDDL."""
     types: dict[str, str] = {}
     facts: dict[str, set[Fact]] = {}
@@ -78,7 +78,7 @@ def read_problem(text: str) -> Problem:
             for name, *arguments in section[1:]:
                 if name != "=":  # a distance, which no text shows
                     facts.setdefault(name, set()).add(tuple(arguments))
-    return Problem(types, facts)
+    return PddlProblem(types, facts)
 
 
 def _read_sections(text: str) -> list[list[Any]]:

@@ -123,8 +123,8 @@ class WebShopSession:
 
     def _buy(self) -> Page:
         assert self._product is not None
-        wanted = self._shop.read_product(self._goal.product)
-        self._earned = compute_reward(self._product, self._options, self._goal, wanted, self._shop.nouns)
+        goal_product = self._shop.read_product(self._goal.product)
+        self._earned = compute_reward(self._product, self._options, self._goal, goal_product, self._shop.nouns)
         return pages.render_last_page(self._product, self._options, self._earned)
 
     def _show(self, page: Page) -> Observation:

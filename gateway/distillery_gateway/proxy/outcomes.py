@@ -40,9 +40,9 @@ def parse(raw: bytes) -> ReportedOutcome:
     for name in body:
         if name not in _FIELDS:
             raise ApiError(400, "unknown_parameter", f"The parameter {name[:64]!r} is not known here.", name[:64])
-    name = _required(body, "session", str, "Name the session as in the header X-Session-ID.")
+    name = _require(body, "session", str, "Name the session as in the header X-Session-ID.")
     session = check_session(name, "session")
-    success = _required(body, "success", bool, "Say whether the session succeeded: true or false.")
+    success = _require(body, "success", bool, "Say whether the session succeeded: true or false.")
     reward = body.get("reward")
     if reward is not None and (isinstance(reward, bool) or not isinstance(reward, int | float) or not 0 <= reward <= 1):
         raise ApiError(400, "invalid_parameter", "reward is a number from 0 to 1.", "reward")
@@ -52,7 +52,7 @@ def parse(raw: bytes) -> ReportedOutcome:
     return ReportedOutcome(body["model"], session, success, None if reward is None else float(reward), task)
 
 
-def _required(body: dict[str, Any], name: str, kind: type, fix: str) -> Any:
+def _require(body: dict[str, Any], name: str, kind: type, fix: str) -> Any:
     if name not in body:
         raise ApiError(400, "missing_parameter", fix, name)
     if not isinstance(body[name], kind):

@@ -69,7 +69,7 @@ class Relay:
         self, context: RequestContext, request: UpstreamRequest, observers: Sequence[ResponseObserver]
     ) -> None:
         work = asyncio.ensure_future(self._pass(context, request, observers))
-        gone = asyncio.ensure_future(context.disconnected())
+        gone = asyncio.ensure_future(context.wait_for_disconnect())
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():

@@ -71,7 +71,7 @@ class RequestContext:
         """Close the connection within a response, so that the client notices the failure; False if that can't be."""
         if close := self.scope.get("state", {}).get("cut"):
             close()
-            await self.disconnected()
+            await self.wait_for_disconnect()
             return True
         return False
 
@@ -104,7 +104,7 @@ class RequestContext:
             message = f"The body did not arrive within {limits.body_timeout_seconds:.0f} s."
             raise ApiError(408, "body_too_slow", message) from None
 
-    async def disconnected(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         """Return once the client is gone; the body must have been read."""
         while (await self.receive())["type"] != "http.disconnect":
             pass

@@ -99,7 +99,7 @@ class Progress(ResponseObserver):
             await asyncio.sleep(min(10.0, self._patience / 4))
             if not self._running and not self.hangs:
                 continue
-            if await self._advanced():
+            if await self._has_progressed():
                 self.mark_alive()
             silent = self._clock() - self._alive_at
             # a request takes the server's time, so it is sent only if something is wrong
@@ -110,7 +110,7 @@ class Progress(ResponseObserver):
                 _log.warning("vLLM %s", f"made no progress for {silent:.0f} s" if hangs else "makes progress again")
             self.hangs = hangs
 
-    async def _advanced(self) -> bool:
+    async def _has_progressed(self) -> bool:
         """Return whether the server counted tokens since the last call."""
         try:
             async with self._session.get(f"{self._upstream}/metrics", timeout=_TIMEOUT) as answer:

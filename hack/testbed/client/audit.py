@@ -30,7 +30,7 @@ class Request:
     allowed: bool
 
 
-def applied(places: Places, path: str, manager: str) -> list[datetime]:
+def find_applies(places: Places, path: str, manager: str) -> list[datetime]:
     """When a field manager applied something to an object, by server-side apply.
 
     Args:

@@ -42,25 +42,25 @@ def of(places: Places, version: str) -> Path:
 
 def files(definitions: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the content of the file of each kind; fields that a kind does not have are refused."""
-    closed = {name: _closed(name, schema) for name, schema in definitions.items()}
+    closed = {name: _close(name, schema) for name, schema in definitions.items()}
     for name, schema in definitions.items():
         kinds = schema.get("x-kubernetes-group-version-kind", [])
         if len(kinds) != 1:
             continue  # such as DeleteOptions, which belongs to every group
         group, version, kind = (kinds[0][key] for key in ("group", "version", "kind"))
         parts = [kind, *filter(None, (group.split(".")[0], version))]
-        needed = {key: closed[key] for key in _reached(name, closed)}
+        needed = {key: closed[key] for key in _collect_needed(name, closed)}
         yield "-".join(parts).lower() + ".json", {"$ref": _DEFINITIONS + name, "definitions": needed}
 
 
-def _closed(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _close(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     if name in (_QUANTITY, _INT_OR_STRING):
         return {"type": ["string", "number"]}
     kept = {key: value for key, value in schema.items() if not key.startswith("x-") and key != "description"}
     return kept | {"additionalProperties": False} if "properties" in kept else kept
 
 
-def _reached(name: str, definitions: dict[str, Any]) -> set[str]:
+def _collect_needed(name: str, definitions: dict[str, Any]) -> set[str]:
     """The definitions that one of them needs, itself among them."""
     found, left = set[str](), [name]
     while left:

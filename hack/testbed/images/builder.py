@@ -20,7 +20,7 @@ from types import MappingProxyType
 from hack.testbed.control_plane import components
 from hack.testbed.errors import ClusterError
 from hack.testbed.images import stand_ins
-from hack.testbed.images.store import Store, bases, qualified
+from hack.testbed.images.store import Store, bases, qualify
 from hack.testbed.machine import debian, processes
 from hack.testbed.machine.network import ENTER
 from hack.testbed.places import Places
@@ -66,10 +66,10 @@ def build(places: Places, source: Source, tag: str, *, labels: Mapping[str, str]
     store = Store(places)
     for base in bases(source.dockerfile.read_text()):
         stand_ins.ensure(places, store, base)
-    with places.locked("build"):
+    with places.lock("build"):
         options = [f"--label={name}={value}" for name, value in labels.items()]
         options += [f"--target={source.target}"] if source.target else []
-        return store.bud(source.dockerfile, source.context, qualified(tag), *options)
+        return store.bud(source.dockerfile, source.context, qualify(tag), *options)
 
 
 def build_if_changed(places: Places, source: Source, tag: str, *, inputs: Iterable[Path]) -> bool:
@@ -90,7 +90,7 @@ def build_if_changed(places: Places, source: Source, tag: str, *, inputs: Iterab
         content.update(str(path.relative_to(source.context)).encode() + b"\0" + path.read_bytes())
     for base in bases(source.dockerfile.read_text()):
         content.update((store.identity(base) or "").encode())
-    if store.label(qualified(tag), _INPUTS) == content.hexdigest():
+    if store.label(qualify(tag), _INPUTS) == content.hexdigest():
         return False
     build(places, source, tag, labels={_INPUTS: content.hexdigest()})
     return True
@@ -106,9 +106,9 @@ def load(places: Places, tag: str) -> bool:
         ClusterError: There is no such image, or the node does not run.
     """
     store = Store(places)
-    stand_ins.ensure(places, store, qualified(tag))
-    with places.locked("node"):
-        return bring(places, store, qualified(tag))
+    stand_ins.ensure(places, store, qualify(tag))
+    with places.lock("node"):
+        return bring(places, store, qualify(tag))
 
 
 def bring(places: Places, store: Store, tag: str) -> bool:
@@ -116,7 +116,7 @@ def bring(places: Places, store: Store, tag: str) -> bool:
     identity = store.identity(tag)
     if identity is None:
         raise ClusterError(f"no image {tag}: build it first")
-    former = _loaded_as(places, tag)
+    former = _find_loaded(places, tag)
     if former == identity:
         return False
     started = time.monotonic()
@@ -135,7 +135,7 @@ def bring(places: Places, store: Store, tag: str) -> bool:
     return True
 
 
-def _loaded_as(places: Places, tag: str) -> str | None:
+def _find_loaded(places: Places, tag: str) -> str | None:
     """The ID that an image of the node was loaded with."""
     found = re.search(rf"\b{_LABEL}=([0-9a-f]+)", _ctr(places, "ls", f"name=={tag}"))
     return found[1] if found else None

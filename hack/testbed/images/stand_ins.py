@@ -66,7 +66,7 @@ def ensure(places: Places, store: Store, tag: str) -> None:
     """
     stand_in = _ALL.get(tag)
     if stand_in is not None and store.label(tag, _LABEL) != _key(places, stand_in):
-        with places.locked("build"):
+        with places.lock("build"):
             _make(places, store, stand_in)
 
 

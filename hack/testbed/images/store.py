@@ -17,7 +17,7 @@ from hack.testbed.places import RUN, Places
 _log = logging.getLogger(__name__)
 
 
-def qualified(tag: str) -> str:
+def qualify(tag: str) -> str:
     """The full name of an image, as Kubernetes completes it: ``app`` is ``docker.io/library/app:latest``."""
     name, _, reference = tag.rpartition(":")
     if not name or "/" in reference:
@@ -41,7 +41,7 @@ def bases(dockerfile: str) -> list[str]:
     for image, stage in re.findall(r"(?im)^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", dockerfile):
         image = re.sub(r"\$\{(\w+)\}", lambda name: arguments[name[1]], image)
         if image.lower() not in stages:
-            found.append(qualified(image))
+            found.append(qualify(image))
         stages.add(stage.lower())
     return found
 

@@ -47,17 +47,17 @@ def down() -> None:
     """Remove the namespace and the interface; the routes go with it."""
     if Path(f"/sys/class/net/{_LINK}").exists():
         _run("ip", "link", "delete", _LINK)
-    while _mounted():
+    while _is_mounted():
         _run("umount", "--lazy", str(NAMESPACE))
     NAMESPACE.unlink(missing_ok=True)
 
 
 def whole() -> bool:
     """Whether the namespace and both ends of the pair are there: after a reboot the file may be, and nothing else."""
-    return _mounted() and Path(f"/sys/class/net/{_LINK}").exists()
+    return _is_mounted() and Path(f"/sys/class/net/{_LINK}").exists()
 
 
-def _mounted() -> bool:
+def _is_mounted() -> bool:
     # without a namespace on it, the file is an ordinary one on the file system of its folder
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     return any(mount.split()[1:3] == [str(NAMESPACE), "nsfs"] for mount in mounts)

@@ -33,7 +33,7 @@ def held_out_games(count: int, *, hinted: float = 0.5) -> list[Sequence]:
     return [game(f"held-out/{i}", hinted=hinted) for i in range(count)]
 
 
-def padded(sequences: Sequences[Sequence]) -> torch.Tensor:
+def pad(sequences: Sequences[Sequence]) -> torch.Tensor:
     """Token ids as [sequences, longest], padded on the right with 0."""
     ids = torch.zeros(len(sequences), max(len(s.ids) for s in sequences), dtype=torch.long)
     for row, sequence in enumerate(sequences):
@@ -49,7 +49,7 @@ def decisions(model: LlamaForCausalLM, sequences: Sequences[Sequence], *, batch:
     model.eval()
     for first in range(0, len(sequences), batch):
         chunk = sequences[first : first + batch]
-        predicted = model(padded(chunk), use_cache=False).logits.argmax(-1)
+        predicted = model(pad(chunk), use_cache=False).logits.argmax(-1)
         for row, sequence in enumerate(chunk):
             for i, choice in enumerate(sequence.choices):
                 if choice is not None:

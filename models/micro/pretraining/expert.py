@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from .rooms import Lesson
 from .search import Choice, Part, Search, number_of
-from .simulator import NOTHING_HAPPENS, PROCESS_PLACE, kind_of, unlisted
+from .simulator import NOTHING_HAPPENS, PROCESS_PLACE, kind_of, read_listing
 from .vocabulary import VERBS
 
 
@@ -105,7 +105,7 @@ class Expert:
             return
         self._unseen.pop(place, None)
         if match := re.search(r"you see (.*)\.$", observation):
-            for thing in unlisted(match[1]):
+            for thing in read_listing(match[1]):
                 self._seen.pop(thing, None)
                 self._seen[thing] = place
 

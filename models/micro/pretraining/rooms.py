@@ -120,7 +120,7 @@ def random_lesson(rng: random.Random, *, size: float = 1.0, hinted: float = 0.5,
         kind = rng.choice(OBJECT_KINDS)
         if kind not in sought:
             contents.append((kind, rng.choices(names, weights)[0]))
-    return Lesson(Room(goal, receptacles, _named(contents), start="nowhere"), hints, start)
+    return Lesson(Room(goal, receptacles, _number_things(contents), start="nowhere"), hints, start)
 
 
 def _random_receptacles(rng: random.Random, task: Task, *, size: float, uncluttered: bool) -> tuple[Receptacle, ...]:
@@ -167,7 +167,7 @@ def _geometric(rng: random.Random, places: Sequence[str], hazard: float) -> str:
     return rng.choice(places)
 
 
-def _named(contents: Sequence[tuple[str, str]]) -> tuple[Thing, ...]:
+def _number_things(contents: Sequence[tuple[str, str]]) -> tuple[Thing, ...]:
     """Number the things of each kind downwards, as the engine does."""
     left = Counter(kind for kind, _ in contents)
     things: list[Thing] = []

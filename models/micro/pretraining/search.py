@@ -130,9 +130,9 @@ class Search:
         here = kind_of(cursor) if cursor else ""
         another = self._another(unseen, cursor)
         if not hinted:
-            return self._unhinted(unseen, cursor, another, ())
+            return self._search_on(unseen, cursor, another, ())
         if exhausted:
-            return self._unhinted(unseen, cursor, another, (Part("on", Choice.CONSULT),))
+            return self._search_on(unseen, cursor, another, (Part("on", Choice.CONSULT),))
         if here in hinted and another:
             return Step(another, _go(another, Choice.INSTANCE, verb=Choice.CONSULT))
         parts: list[Part] = []
@@ -145,7 +145,7 @@ class Search:
                 return Step(of_kind[0], (*parts, *_go(of_kind[0], Choice.ARGUMENT, verb=Choice.PRESENT)))
             before = kind
         parts += [*_consultation(sought, before, first=not parts), Part("on", Choice.EXHAUSTED)]
-        return self._unhinted(unseen, cursor, another, tuple(parts))
+        return self._search_on(unseen, cursor, another, tuple(parts))
 
     def order(self, sought: str, unseen: Collection[str], *, cursor: str | None = None) -> Iterator[str]:
         """All unseen receptacles in the order in which they are looked into."""
@@ -161,7 +161,7 @@ class Search:
         of_kind = (name for name in self.names if cursor and name in unseen and kind_of(name) == kind_of(cursor))
         return next((name for name in of_kind if cursor and number_of(name) < number_of(cursor)), "")
 
-    def _unhinted(self, unseen: Collection[str], cursor: str | None, another: str, said: tuple[Part, ...]) -> Step:
+    def _search_on(self, unseen: Collection[str], cursor: str | None, another: str, said: tuple[Part, ...]) -> Step:
         """Another one of this kind, else along the room's list, which is cyclic, from the place looked into last."""
         verb = Choice.VERB if said else Choice.CONSULT
         if another:

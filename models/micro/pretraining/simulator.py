@@ -103,7 +103,7 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join(items[:-1]) + ", and " + items[-1]
 
 
-def unlisted(enumeration: str) -> list[str]:
+def read_listing(enumeration: str) -> list[str]:
     """Inverse of ``listing``."""
     return [] if enumeration == "nothing" else [item[2:] for item in re.split(r", and |, ", enumeration)]
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from transformers import GenerationConfig, LlamaForCausalLM
 
-from .decisions import decisions, held_out_games, padded, report
+from .decisions import decisions, held_out_games, pad, report
 from .demonstrations import Sequence, drill, game
 from .model import new_model
 from .vocabulary import BOS, ID, PAD, TOKENS, TURN_END, build_tokenizer
@@ -31,7 +31,7 @@ log = logging.getLogger("pretraining")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """All that decides the weights."""
 
     seed: int = 1
@@ -58,7 +58,7 @@ class Recipe:
 class Optimizers:
     """Muon for the matrices inside the layers, AdamW for embedding and norms, under one schedule."""
 
-    def __init__(self, model: LlamaForCausalLM, recipe: Recipe) -> None:
+    def __init__(self, model: LlamaForCausalLM, recipe: TrainingRecipe) -> None:
         """Embedding and final norm learn at a rate that fits their scale (see ``model.new_model``)."""
         scale = math.sqrt(model.config.hidden_size)
         matrices = [p for name, p in model.named_parameters() if "_proj" in name]
@@ -99,7 +99,7 @@ class Optimizers:
             optimizer.load_state_dict(state)
 
 
-def block_of_batches(recipe: Recipe, number: int, progress: float) -> list[list[Sequence]]:
+def block_of_batches(recipe: TrainingRecipe, number: int, progress: float) -> list[list[Sequence]]:
     """The run's block of that number: new sequences, batched by like length, in random order."""
     size = min(1.0, progress / recipe.full_size_at)
     share = recipe.drills_last + (recipe.drills_first - recipe.drills_last) * max(0.0, 1 - 2 * progress)
@@ -141,13 +141,13 @@ def loss_of(model: LlamaForCausalLM, batch: Sequences[Sequence]) -> torch.Tensor
         target[which, list(options)] = 1 / len(options)
     entropy = torch.tensor([math.log(len(options)) for options in accepted])
     scale = torch.tensor(weights)
-    hidden = model.model(padded(batch), use_cache=False).last_hidden_state
+    hidden = model.model(pad(batch), use_cache=False).last_hidden_state
     logits = model.lm_head(hidden[rows, columns]).float()
     divergence = F.cross_entropy(logits, target, reduction="none") - entropy
     return torch.sum(divergence * scale) / torch.sum(scale)
 
 
-def train(recipe: Recipe, checkpoint: Path, *, checkpoint_blocks: int = 10) -> LlamaForCausalLM:
+def train(recipe: TrainingRecipe, checkpoint: Path, *, checkpoint_blocks: int = 10) -> LlamaForCausalLM:
     """Run the recipe to its end, from the checkpoint if there is one of this recipe."""
     model = new_model(recipe.seed, layers=recipe.layers)
     optimizers = Optimizers(model, recipe)
@@ -205,14 +205,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that the model is written to")
     parser.add_argument("--checkpoint", type=Path, help="default: checkpoint.pt in that folder")
-    parser.add_argument("--tokens", type=int, default=Recipe.tokens)
-    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--tokens", type=int, default=TrainingRecipe.tokens)
+    parser.add_argument("--seed", type=int, default=TrainingRecipe.seed)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(seed=arguments.seed, tokens=arguments.tokens)
+    recipe = TrainingRecipe(seed=arguments.seed, tokens=arguments.tokens)
     checkpoint = arguments.checkpoint or arguments.out / "checkpoint.pt"
     model = train(recipe, checkpoint)
     accuracies = decisions(model, held_out_games(400))

@@ -120,7 +120,7 @@ def _immutability_rules(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     They hold at the root of the resource, where they see how far the run is.
     """
     rules: list[dict[str, Any]] = []
-    for path, same in _fixed_fields(spec, "", ()):
+    for path, same in _list_fixed_fields(spec, "", ()):
         made_first = path.startswith(_MADE_FIRST)
         since = "exists" if made_first else "has started a stage other than prepare"
         message = f"spec.{path} can't change once the run {since}: undo the change, or make a run of another name"
@@ -148,7 +148,7 @@ _NOT_BEGUN = (
 )
 
 
-def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _list_fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield the fields that can't change, each with its rule in CEL; of a field with mutable parts, its other parts.
 
     Args:
@@ -168,7 +168,7 @@ def _fixed_fields(schema: Mapping[str, Any], path: str, optional: tuple[str, ...
         elif not _holds_mutable(field):
             yield field, _same(field, may_lack) if _is_known(part) else _same_but_for_siblings(path, parts, optional)
         else:
-            yield from _fixed_fields(part, field, may_lack)
+            yield from _list_fixed_fields(part, field, may_lack)
 
 
 def _holds_mutable(field: str) -> bool:

@@ -98,21 +98,21 @@ Step = Callable[[Context], Changes]
 
 def carry_out(context: Context, steps: Iterable[Step]) -> Decision:
     """Return the decision that consists of some steps. Each sees the status that the steps before it leave."""
-    made: list[Changes] = []
+    all_changes: list[Changes] = []
     for step in steps:
         changes = step(context)
         context = context.after(changes)
-        made.append(changes)
-    phase = next((changes.phase for changes in reversed(made) if changes.phase), "")
-    message = next((changes.message for changes in reversed(made) if changes.message), "")
+        all_changes.append(changes)
+    phase = next((changes.phase for changes in reversed(all_changes) if changes.phase), "")
+    message = next((changes.message for changes in reversed(all_changes) if changes.message), "")
     return Decision(
-        secret=any(changes.secret for changes in made),
-        apply=tuple(manifest for changes in made for manifest in changes.apply),
-        annotate=tuple(pod for changes in made for pod in changes.annotate),
-        create=tuple(manifest for changes in made for manifest in changes.create),
-        delete=tuple(deletion for changes in made for deletion in changes.delete),
+        secret=any(changes.secret for changes in all_changes),
+        apply=tuple(manifest for changes in all_changes for manifest in changes.apply),
+        annotate=tuple(pod for changes in all_changes for pod in changes.annotate),
+        create=tuple(manifest for changes in all_changes for manifest in changes.create),
+        delete=tuple(deletion for changes in all_changes for deletion in changes.delete),
         status=finish(context.status, context.conditions, phase, message),
-        requeue=sooner(*(changes.requeue for changes in made)),
+        requeue=sooner(*(changes.requeue for changes in all_changes)),
     )
 
 

@@ -39,7 +39,7 @@ _MISSING_SECRET = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RuntimeProblem:
     """The reason why an object is stuck.
 
     Attributes:
@@ -61,34 +61,34 @@ def find_suspects(observed: Observed) -> list[ObjectRef]:
     return [ObjectRef.to(suspect) for suspect in suspects]
 
 
-def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> Problem | None:
+def find_problem(observed: Observed, born: datetime = _ANY_TIME) -> RuntimeProblem | None:
     """Return the most telling problem of what was made no later than ``born``, or None."""
     return next(_problems(observed, born), None)
 
 
-def find_refusals(observed: Observed) -> Iterator[Problem]:
+def find_refusals(observed: Observed) -> Iterator[RuntimeProblem]:
     """Yield the objects that the run needs and that the API server refuses."""
-    return (Problem(refusal.reason, refusal.message) for refusal in observed.refusals)
+    return (RuntimeProblem(refusal.reason, refusal.message) for refusal in observed.refusals)
 
 
-def _problems(observed: Observed, born: datetime) -> Iterator[Problem]:
+def _problems(observed: Observed, born: datetime) -> Iterator[RuntimeProblem]:
     yield from find_refusals(observed)
-    for claim in _made_before(observed.claims.values(), born):
+    for claim in _select_older(observed.claims.values(), born):
         if claim.get("status", {}).get("phase") != "Bound":
             yield from _event_problems(claim, observed, _CLAIM_RULES)
     workloads = (*observed.jobs.values(), *observed.stateful_sets.values(), *observed.deployments.values())
-    for workload in _made_before(workloads, born):
+    for workload in _select_older(workloads, born):
         yield from _event_problems(workload, observed, _WORKLOAD_RULES)
-    for pod in _made_before(observed.pods, born):
+    for pod in _select_older(observed.pods, born):
         if pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
             yield from _pod_problems(pod, observed, born)
 
 
-def _made_before(manifests: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
+def _select_older(manifests: Iterable[Manifest], born: datetime) -> Iterator[Manifest]:
     return (m for m in manifests if datetime.fromisoformat(m["metadata"]["creationTimestamp"]) <= born)
 
 
-def _pod_problems(pod: Manifest, observed: Observed, born: datetime) -> Iterator[Problem]:
+def _pod_problems(pod: Manifest, observed: Observed, born: datetime) -> Iterator[RuntimeProblem]:
     if "deletionTimestamp" in pod["metadata"]:
         yield from _stuck_terminating(pod, born)
         return
@@ -97,10 +97,10 @@ def _pod_problems(pod: Manifest, observed: Observed, born: datetime) -> Iterator
     yield from _event_problems(pod, observed, _POD_RULES)
 
 
-def _stuck_terminating(pod: Manifest, born: datetime) -> Iterator[Problem]:
+def _stuck_terminating(pod: Manifest, born: datetime) -> Iterator[RuntimeProblem]:
     if datetime.fromisoformat(pod["metadata"]["deletionTimestamp"]) + _MAX_TERMINATION <= born:
         node = pod["spec"].get("nodeName", "its node")
-        yield Problem(
+        yield RuntimeProblem(
             reasons.Stalled.POD_STUCK_TERMINATING,
             f"A pod of {_describe(pod)} does not end, and takes the place of its successor: {node} does not answer. "
             f"If the node is lost for good, delete it, or the pod: kubectl delete pod {pod['metadata']['name']} "
@@ -108,7 +108,7 @@ def _stuck_terminating(pod: Manifest, born: datetime) -> Iterator[Problem]:
         )
 
 
-def _unschedulable(pod: Manifest, pods: Iterable[Manifest]) -> Iterator[Problem]:
+def _unschedulable(pod: Manifest, pods: Iterable[Manifest]) -> Iterator[RuntimeProblem]:
     for condition in pod.get("status", {}).get("conditions", []):
         unscheduled = condition["type"] == "PodScheduled" and condition["status"] == "False"
         if unscheduled and condition.get("reason") == "Unschedulable":
@@ -117,10 +117,10 @@ def _unschedulable(pod: Manifest, pods: Iterable[Manifest]) -> Iterator[Problem]
                 continue  # the pod gets the GPU then
             fix = _SERVERS_HOLD_GPUS if holders else ""
             message = f"A pod of {_describe(pod)} fits on no node: {condition.get('message', '')}{fix}"
-            yield Problem(reasons.Stalled.UNSCHEDULABLE, message)
+            yield RuntimeProblem(reasons.Stalled.UNSCHEDULABLE, message)
 
 
-def _waiting_containers(pod: Manifest) -> Iterator[Problem]:
+def _waiting_containers(pod: Manifest) -> Iterator[RuntimeProblem]:
     status, owner = pod.get("status", {}), _describe(pod)
     for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])):
         waiting: dict[str, Any] = container.get("state", {}).get("waiting") or {}
@@ -129,7 +129,7 @@ def _waiting_containers(pod: Manifest) -> Iterator[Problem]:
             continue
         ended: dict[str, Any] = container.get("lastState", {}).get("terminated") or {}
         stalled, text = _WAITING_RULES.get(reason, (reason, "The container {name} of {owner} does not start: {why}"))
-        yield Problem(
+        yield RuntimeProblem(
             stalled,
             text.format(
                 name=container["name"],
@@ -157,8 +157,8 @@ _WAITING_RULES: Mapping[str, tuple[str, str]] = {
 
 
 def _event_problems(
-    manifest: Manifest, observed: Observed, rules: Mapping[str, Callable[[Manifest, str], Problem]]
-) -> Iterator[Problem]:
+    manifest: Manifest, observed: Observed, rules: Mapping[str, Callable[[Manifest, str], RuntimeProblem]]
+) -> Iterator[RuntimeProblem]:
     """Yield the problem that the newest event about an object shows, of those that the rules know."""
     for event in reversed(observed.events.get(manifest["metadata"]["uid"], ())):
         if rule := rules.get(event["reason"]):
@@ -166,31 +166,31 @@ def _event_problems(
             return
 
 
-def _no_volume(claim: Manifest, message: str) -> Problem:
-    return Problem(
+def _no_volume(claim: Manifest, message: str) -> RuntimeProblem:
+    return RuntimeProblem(
         reasons.Stalled.VOLUME_NOT_PROVISIONED,
         f"The claim {claim['metadata']['name']} gets no volume: {message}. Name a class that exists in "
         "spec.storage.volumeClaim.storageClassName of a new run, or make the class.",
     )
 
 
-def _no_pods(workload: Manifest, message: str) -> Problem:
-    return Problem(reasons.Stalled.PODS_NOT_CREATED, f"No pod of {_describe(workload)} can be made: {message}")
+def _no_pods(workload: Manifest, message: str) -> RuntimeProblem:
+    return RuntimeProblem(reasons.Stalled.PODS_NOT_CREATED, f"No pod of {_describe(workload)} can be made: {message}")
 
 
-def _no_mount(pod: Manifest, message: str) -> Problem:
+def _no_mount(pod: Manifest, message: str) -> RuntimeProblem:
     owner = _describe(pod)
     if missing := _MISSING_SECRET.search(message):
-        return Problem(
+        return RuntimeProblem(
             reasons.Stalled.SECRET_KEY_MISSING,
             f"{owner[0].upper()}{owner[1:]} waits for a Secret: {missing[1]}. Make it in this namespace; "
             "the pod then starts by itself.",
         )
-    return Problem(reasons.Stalled.VOLUME_NOT_MOUNTED, f"A volume of {owner} can't be mounted: {message}")
+    return RuntimeProblem(reasons.Stalled.VOLUME_NOT_MOUNTED, f"A volume of {owner} can't be mounted: {message}")
 
 
-def _no_sandbox(pod: Manifest, message: str) -> Problem:
-    return Problem(reasons.Stalled.POD_NOT_STARTED, f"A pod of {_describe(pod)} does not start: {message}")
+def _no_sandbox(pod: Manifest, message: str) -> RuntimeProblem:
+    return RuntimeProblem(reasons.Stalled.POD_NOT_STARTED, f"A pod of {_describe(pod)} does not start: {message}")
 
 
 _CLAIM_RULES = {"ProvisioningFailed": _no_volume, "FailedBinding": _no_volume}

@@ -39,7 +39,7 @@ class RequestPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Answer:
     """The answer to an annotation's last value.
 
     Attributes:
@@ -79,7 +79,7 @@ class Requests:
         aborts: the canary is to end now.
     """
 
-    answers: tuple[Request, ...] = ()
+    answers: tuple[Answer, ...] = ()
     aborts: bool = False
 
     @property
@@ -143,8 +143,8 @@ def answer(
         now: the time, with its zone.
     """
     annotations: Mapping[str, str] = body["metadata"].get("annotations", {})
-    answered = {record["name"]: Request.from_status(record) for record in status.get("requests", [])}
-    facts, answers, aborts = _Facts(run.spec, status, complete), list[Request](), False
+    answered = {record["name"]: Answer.from_status(record) for record in status.get("requests", [])}
+    facts, answers, aborts = _Facts(run.spec, status, complete), list[Answer](), False
     for name in _POLICIES:
         value, before = annotations.get(name, "")[:MAX_REQUEST], answered.get(name)
         if name == RETRY_ANNOTATION and (not complete or value == status.get("retryRequest", "")):
@@ -158,20 +158,20 @@ def answer(
     return Requests(tuple(answers), aborts)
 
 
-def _answer(name: str, value: str, before: Request | None, facts: _Facts, now: str) -> Request:
+def _answer(name: str, value: str, before: Answer | None, facts: _Facts, now: str) -> Answer:
     try:
         effect, result = _POLICIES[name](_word(value), facts)
     except Rejected as error:
         message = f"{name} is {value}, which changes nothing: {error}"
         kept = {"effect": before.effect, "replaces": before.replaces} if before else {}
-        return Request(name, value, RequestPhase.REJECTED, message, now, **kept)
+        return Answer(name, value, RequestPhase.REJECTED, message, now, **kept)
     field = _field(name, facts.spec)
     if effect in ("", field):  # nothing lasts, or the specification says the same
         effect = field = ""
-    return Request(name, value, RequestPhase.ACCEPTED, f"{name} is {value}: {result}.", now, effect, field)
+    return Answer(name, value, RequestPhase.ACCEPTED, f"{name} is {value}: {result}.", now, effect, field)
 
 
-def _keep(before: Request, facts: _Facts, now: str, *, removed: bool) -> Request | None:
+def _keep(before: Answer, facts: _Facts, now: str, *, removed: bool) -> Answer | None:
     """Return an earlier answer as it is now; None if nothing of it is left.
 
     Args:

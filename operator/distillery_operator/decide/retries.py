@@ -100,7 +100,7 @@ def learned_status(run: DistillationRun, status: Mapping[str, Any]) -> dict[str,
     return {"learnedDigest": digest_of_learned(run)}
 
 
-def failed_helpers(observed: Observed) -> tuple[tuple[ObjectRef, str], ...]:
+def find_failed_helpers(observed: Observed) -> tuple[tuple[ObjectRef, str], ...]:
     """Return the failed Jobs that are no stages. They have the same names each time, so they have to go first."""
     return tuple(
         (ObjectRef.to(job), job["metadata"]["uid"])

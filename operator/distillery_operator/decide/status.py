@@ -8,10 +8,10 @@ from typing import Any
 
 from distillery.core.planner import Kind, Plan, Promotion, StageId, StageState
 from distillery.core.planner.graph import BASELINE, CANDIDATE
-from distillery_operator.crd.status_schema import MAX_OF_STAGE
+from distillery_operator.crd.status_schema import MAX_HISTORY, MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
-from distillery_operator.decide.canary.pods import Rollout
-from distillery_operator.decide.canary.target import append_history
+from distillery_operator.decide.canary.pods import RolloutStatus
+from distillery_operator.decide.canary.target import ServingTarget
 from distillery_operator.decide.requests import Requests
 from distillery_operator.decide.stage_records import StageRecord
 from distillery_operator.manifests import servers
@@ -40,7 +40,7 @@ class ServingState:
 
     run: RunRef
     plan: CanaryPlan
-    rollout: Rollout
+    rollout: RolloutStatus
     missing: str = ""
     paused: bool = False
 
@@ -154,6 +154,25 @@ def serving_status(serving: ServingState, before: Mapping[str, Any], now: str) -
     return canary_status(fields, plan)
 
 
+def append_history(
+    history: Iterable[Mapping[str, Any]], target: ServingTarget, now: str, *, rolled_back: str = ""
+) -> list[dict[str, Any]]:
+    """Return the history of what was served, the newest first, with the present student in front.
+
+    Args:
+        history: so far.
+        target: the student that is served.
+        now: the time.
+        rolled_back: why a canary was just rolled back, which is worth another entry.
+    """
+    entries = [dict(entry) for entry in history]
+    if entries and not rolled_back and (entries[0]["student"], entries[0]["round"]) == (target.student, target.round):
+        return entries
+    reason = (rolled_back or target.reason)[:1024]
+    entry = {"student": target.student, "round": target.round, "reason": reason, "time": now}
+    return [entry, *entries][:MAX_HISTORY]
+
+
 def canary_status(serving: Mapping[str, Any], plan: CanaryPlan) -> dict[str, Any]:
     """Return ``status.serving`` with the canary of a plan in place of another."""
     fields = {key: value for key, value in serving.items() if key != "canary"}
@@ -169,20 +188,20 @@ def set_canary_progressing(conditions: Conditions, plan: CanaryPlan) -> Conditio
 
 def serving_condition(serving: ServingState) -> tuple[bool, reasons.Serving, str]:
     """Return the condition Serving: its status, reason and message."""
-    served, rollout, wanted = serving.plan.stable, serving.rollout, serving.run.run.spec.serving.replicas
+    stable, rollout, replicas = serving.plan.stable, serving.rollout, serving.run.run.spec.serving.replicas
     if serving.missing:
         return False, reasons.Serving.STUDENT_NOT_FOUND, serving.missing
     if serving.paused:
         message = "Nothing is served while a round is running: spec.serving.duringRounds is Pause."
         return False, reasons.Serving.PAUSED, message
-    if wanted == 0:
+    if replicas == 0:
         message = "Nothing is served while there are no replicas: spec.serving.replicas is 0."
         return False, reasons.Serving.NO_REPLICAS, message
     # from step to step pods take other shares over one by one, and the stable student answers all the while
     if rollout.available if serving.plan.canary else rollout.complete:
-        message = f"{served.display_name[0].upper()}{served.display_name[1:]} answers at {servers.url(serving.run)}."
+        message = f"{stable.display_name[0].upper()}{stable.display_name[1:]} answers at {servers.url(serving.run)}."
         return True, reasons.Serving.AVAILABLE, message
-    message = f"{rollout.replicas} of {wanted} servers of {served.display_name} are ready."
+    message = f"{rollout.replicas} of {replicas} servers of {stable.display_name} are ready."
     if rollout.problem:
         message += f" One says: {rollout.problem}"
     return False, reasons.Serving.ROLLING_OUT, message

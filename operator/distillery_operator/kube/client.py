@@ -83,10 +83,10 @@ class KubeClient:
     async def serves(self, group_version: str, plural: str) -> bool:
         """Return whether the API server knows a resource; it is assumed to unless the server denies it."""
         try:
-            found = await self.request("GET", f"/apis/{group_version}")
+            resources = await self.request("GET", f"/apis/{group_version}")
         except ApiError as error:
             return error.status not in (0, 404, 503)
-        return any(resource["name"] == plural for resource in found.get("resources", []))
+        return any(resource["name"] == plural for resource in resources.get("resources", []))
 
     async def annotate(self, reference: ObjectRef, annotations: Mapping[str, str]) -> None:
         """Set annotations of an object that others own; do nothing if it is gone."""
@@ -133,19 +133,19 @@ class KubeClient:
 
     async def list(self, api_version: str, kind: str, namespace: str, **selectors: str) -> list[Manifest]:
         """Return the objects of a kind in a namespace; ``labelSelector`` and ``fieldSelector`` narrow them down."""
-        found = await self.list_all(ObjectRef(api_version, kind, namespace, "").collection, **selectors)
-        return [{"apiVersion": api_version, "kind": kind, **item} for item in found]
+        items = await self.list_all(ObjectRef(api_version, kind, namespace, "").collection, **selectors)
+        return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
 
     async def list_all(self, collection: str, **selectors: str) -> list[Manifest]:
         """Return the objects of a collection, which the server sends in pages."""
-        found: list[Manifest] = []
+        items: list[Manifest] = []
         query = {**selectors, "limit": str(PAGE)}
         while True:
             page = await self.request("GET", collection, query=query)
-            found += page["items"]
+            items += page["items"]
             following = page["metadata"].get("continue")
             if not following:
-                return found
+                return items
             query["continue"] = following
 
     async def _patch(self, path: str, manifest: Manifest, manager: str) -> Manifest:

@@ -44,9 +44,9 @@ def list_objects(owner: RunRef, deployment: Manifest) -> tuple[tuple[ObjectRef, 
         owner: the run.
         deployment: the one that is observed.
     """
-    settings = CANARY.settings(owner)
+    settings = CANARY.config_name(owner)
     others = (
-        ObjectRef("v1", "Service", owner.namespace, CANARY.named(owner)),
+        ObjectRef("v1", "Service", owner.namespace, CANARY.resource_name(owner)),
         ObjectRef("v1", "ConfigMap", owner.namespace, settings),
         ObjectRef("networking.k8s.io/v1", "NetworkPolicy", owner.namespace, settings),
     )

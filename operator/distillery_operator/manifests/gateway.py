@@ -65,11 +65,11 @@ class ServerGroup:
     component: str
     suffix: str = ""
 
-    def named(self, owner: RunRef) -> str:
+    def resource_name(self, owner: RunRef) -> str:
         """Return the name of the Deployment and the Service."""
         return owner.name + self.suffix
 
-    def settings(self, owner: RunRef) -> str:
+    def config_name(self, owner: RunRef) -> str:
         """Return the name of the ConfigMap with what is to be served, and of the NetworkPolicy."""
         return f"{owner.name}-{self.component}"
 
@@ -118,7 +118,7 @@ def routing_document(
         return config.with_generation()
     target = _target(owner, canary.digest, adapter=adapter)
     if not adapter:
-        target = replace(target, upstream=f"http://{CANARY.named(owner)}.{owner.namespace}.svc:{PORT}")
+        target = replace(target, upstream=f"http://{CANARY.resource_name(owner)}.{owner.namespace}.svc:{PORT}")
     config = replace(
         config,
         adapters=config.adapters + _adapters(canary.student, canary.digest, adapter=adapter),
@@ -146,7 +146,7 @@ def config_map(owner: RunRef, config: RoutingConfig, group: ServerGroup = SERVIN
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": owner.metadata(group.settings(owner), group.component),
+        "metadata": owner.metadata(group.config_name(owner), group.component),
         "data": {_KEY: config.dump()},
     }
 
@@ -158,7 +158,7 @@ def feedback_settings(spec: Spec, group: ServerGroup) -> Feedback | None:
 
 def routing_mount(owner: RunRef, group: ServerGroup = SERVING) -> Mount:
     """Return the mount of :func:`config_map`: a whole folder, for single files of a ConfigMap never change."""
-    volume = {"name": "desired", "configMap": {"name": group.settings(owner)}}
+    volume = {"name": "desired", "configMap": {"name": group.config_name(owner)}}
     return Mount(volume, f"{CONFIG}/desired", read_only=True)
 
 
@@ -283,11 +283,11 @@ def network_policy(owner: RunRef, settings: Settings, group: ServerGroup = SERVI
     if group != SERVING:
         gateways = {"podSelector": {"matchLabels": owner.selector(SERVING.component)}}
         metrics = [(settings.metrics_from, ADMIN_PORT)] if settings.metrics_from else []
-        return ingress_policy(owner, group.settings(owner), group.component, ([gateways], PORT), *metrics)
+        return ingress_policy(owner, group.config_name(owner), group.component, ([gateways], PORT), *metrics)
     operator = operator_peer(settings)
     return ingress_policy(
         owner,
-        group.settings(owner),
+        group.config_name(owner),
         group.component,
         ([], PORT),
         ([operator, *settings.metrics_from], ADMIN_PORT),

@@ -44,8 +44,8 @@ from distillery_operator.model.names import (
     STAGE_LABEL,
     WORKER_CONTAINER,
     RunRef,
-    fitted,
     ingress_policy,
+    truncate_name,
 )
 from distillery_operator.settings import Settings
 
@@ -59,7 +59,7 @@ _SERVER_PORT = 8000
 
 def job_name(owner: RunRef, stage: StageId, attempt: int) -> str:
     """Return the name of a stage's Job: the same for the same attempt at the same stage of the same run."""
-    return fitted(f"{owner.name}-{stage}", [str(owner.identity), str(stage), attempt])
+    return truncate_name(f"{owner.name}-{stage}", [str(owner.identity), str(stage), attempt])
 
 
 def is_superseded(owner: RunRef, job: Mapping[str, Any]) -> bool:
@@ -74,14 +74,14 @@ def _learned_label(owner: RunRef) -> str:
 
 def migration_name(owner: RunRef, settings: Settings) -> str:
     """Return the name of the Job that migrates the database: another image may bring another schema."""
-    return fitted(
+    return truncate_name(
         f"{owner.name}-migrate", [owner.uid, pipeline_image(placement.helper_pods(owner, settings), settings).name]
     )
 
 
 def history_name(owner: RunRef, history: Sequence[Mapping[str, Any]]) -> str:
     """Return the name of the Job that records what was served: another newest entry means another Job."""
-    return fitted(f"{owner.name}-history", [owner.uid, history[0]])
+    return truncate_name(f"{owner.name}-history", [owner.uid, history[0]])
 
 
 def stage_config(owner: RunRef, stage: Stage, *, digest: str = "", retry: str = "") -> StageConfig:

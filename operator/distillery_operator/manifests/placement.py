@@ -43,12 +43,14 @@ def serving_pods(owner: RunRef, settings: Settings) -> PodTemplate:
 
 def database_pods(owner: RunRef, settings: Settings) -> PodTemplate:
     """Return the settings of the quick-start database, which has an image of its own."""
-    return _layered(owner, settings, owner.run.spec.database.pod_template, gpu=False).model_copy(update={"image": None})
+    return _merge_layers(owner, settings, owner.run.spec.database.pod_template, gpu=False).model_copy(
+        update={"image": None}
+    )
 
 
 def helper_pods(owner: RunRef, settings: Settings) -> PodTemplate:
     """Return the settings of Jobs that mount no volume: they have neither a GPU nor a stage."""
-    return _layered(owner, settings, PodTemplate(), gpu=False)
+    return _merge_layers(owner, settings, PodTemplate(), gpu=False)
 
 
 def volume_label(spec: Spec) -> dict[str, str]:
@@ -81,7 +83,7 @@ def _with_volume(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bo
     spec = owner.run.spec
     bound = shares_one_node(spec)
     names = _gpu_names(spec) if gpu or bound else []
-    pods = _tolerating(_layered(owner, settings, own, gpu=bool(names)), names)
+    pods = _tolerating(_merge_layers(owner, settings, own, gpu=bool(names)), names)
     if not bound or pods.affinity:
         return pods  # with an affinity of their own the user sees to it
     labels = {RUN_LABEL: owner.name, **volume_label(spec)}
@@ -91,7 +93,7 @@ def _with_volume(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bo
     )
 
 
-def _layered(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
+def _merge_layers(owner: RunRef, settings: Settings, own: PodTemplate, *, gpu: bool) -> PodTemplate:
     """Return the settings of the chart, overridden by those of the run, and those by the component's."""
     spec = owner.run.spec
     if gpu:
@@ -130,7 +132,7 @@ def _largest(spec: Spec, own: Resources) -> Resources:
     """Return resources as large as those of the largest pod of the run: its node can hold every pod then."""
 
     def most(name: str) -> str:
-        totals = (sum(map(parse_quantity, _asked(pod, name)), Decimal()) for pod in _demands(spec))
+        totals = (sum(map(parse_quantity, _read_requests(pod, name)), Decimal()) for pod in _demands(spec))
         return f"{max(totals).normalize():f}"
 
     requests = {**own.requests, **{name: most(name) for name in ("cpu", "memory") if most(name) != "0"}}
@@ -138,5 +140,5 @@ def _largest(spec: Spec, own: Resources) -> Resources:
     return Resources(requests=requests, limits={**limits, **{name: most(name) for name in _gpu_names(spec)}})
 
 
-def _asked(pod: Iterable[Resources], name: str) -> Iterator[str]:
+def _read_requests(pod: Iterable[Resources], name: str) -> Iterator[str]:
     return (resources.requests.get(name) or resources.limits.get(name, "0") for resources in pod)

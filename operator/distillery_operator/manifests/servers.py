@@ -85,7 +85,7 @@ def deployment(
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": owner.metadata(group.named(owner), group.component),
+        "metadata": owner.metadata(group.resource_name(owner), group.component),
         "spec": {
             "replicas": spec.serving.replicas,
             "strategy": {
@@ -212,7 +212,7 @@ def disruption_budget(owner: RunRef) -> dict[str, Any]:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": owner.metadata(SERVING.named(owner), SERVING.component),
+        "metadata": owner.metadata(SERVING.resource_name(owner), SERVING.component),
         "spec": {
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -227,7 +227,7 @@ def service(owner: RunRef, group: ServerGroup = SERVING) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": owner.metadata(group.named(owner), group.component),
+        "metadata": owner.metadata(group.resource_name(owner), group.component),
         "spec": {"selector": owner.selector(group.component), "ports": [port]},
     }
 

@@ -80,13 +80,13 @@ class RunRef:
         self, name: str, component: str, *, owned: bool = True, labels: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         """Return the metadata of an object of the run; an ``owned`` one is deleted with the run."""
-        made: dict[str, Any] = {
+        metadata: dict[str, Any] = {
             "name": name,
             "namespace": self.namespace,
             "labels": self.labels(component, labels),
         }
         if owned:
-            made["ownerReferences"] = [
+            metadata["ownerReferences"] = [
                 {
                     "apiVersion": self.run.api_version,
                     "kind": self.run.kind,
@@ -95,7 +95,7 @@ class RunRef:
                     "controller": True,
                 }
             ]
-        return made
+        return metadata
 
 
 def student_label(digest: str) -> str:
@@ -126,6 +126,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def fitted(name: str, inputs: Any) -> str:
+def truncate_name(name: str, inputs: Any) -> str:
     """Return a name of at most 63 characters that differs where ``inputs`` differ."""
     return f"{name[:54].rstrip('-')}-{digest(inputs)}"

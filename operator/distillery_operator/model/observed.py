@@ -42,7 +42,7 @@ class Observed:
         generations: of the routing documents that serving pods have applied, by the name of the pod.
         problems: why serving pods can't serve what they should, as they report, by the name of the pod.
         failures: failed sessions of users that no round has learned from, if a run waits for them.
-        live: the traffic counts of the students that they serve, by the name of the pod and the label of the student.
+        traffic: the counts of the students that they serve, by the name of the pod and the label of the student.
         seconds_since_last_report: of a serving pod, of those that were polled.
         refusals: what the API server refused at the last attempt, or would have done to objects of others.
     """
@@ -56,7 +56,7 @@ class Observed:
     generations: Mapping[str, int] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
     failures: int = 0
-    live: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    traffic: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
     seconds_since_last_report: float = 0.0
     refusals: tuple[Refusal, ...] = ()
 

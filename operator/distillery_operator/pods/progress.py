@@ -58,7 +58,7 @@ class ProgressWatcher:
         phase = body.get("status", {}).get("phase") if body else None
         if body is None or (phase not in (RunPhase.RUNNING, RunPhase.WAITING) and key not in self._written):
             return
-        observed = self._cache.observed(key, body["metadata"]["uid"])
+        observed = self._cache.observe(key, body["metadata"]["uid"])
         async with semaphore:
             if phase == RunPhase.WAITING:
                 progress = waiting_progress(body, await feedback.count_failures(serving_pods(observed)))

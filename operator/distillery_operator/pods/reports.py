@@ -54,7 +54,7 @@ class PodReports:
             observed,
             generations={name: report.generation for name, report in reports.items()},
             problems={name: report.problem for name, report in reports.items() if report.problem},
-            live={name: report.live for name, report in reports.items()},
+            traffic={name: report.traffic for name, report in reports.items()},
             seconds_since_last_report=seconds_since_last_report,
         )
 

@@ -27,12 +27,12 @@ class PodReport:
     Attributes:
         generation: of what its gateway serves; 0 for nothing.
         problem: why its syncer can't load what it should; empty if it can.
-        live: the traffic counts of that generation, by the label of the student.
+        traffic: the traffic counts of that generation, by the label of the student.
     """
 
     generation: int
     problem: str = ""
-    live: Mapping[str, Counts] = field(default_factory=dict)
+    traffic: Mapping[str, Counts] = field(default_factory=dict)
 
 
 async def poll_pods(
@@ -55,7 +55,7 @@ def parse_report(state: Any) -> PodReport:
     """Return the report in a gateway's state; a gateway of an earlier release may have no counts."""
     traffic = list(state.get("traffic", {}).items())[:_MAX_TARGETS]
     counts = {str(label)[:63]: Counts.read(values) for label, values in traffic}
-    return PodReport(int(state["generation"]), live=counts)
+    return PodReport(int(state["generation"]), traffic=counts)
 
 
 def _parse_problem(state: Any) -> str:

@@ -14,7 +14,7 @@ GROUPS = ("environments", "agents", "extractors", "retrievers", "trainers")
 """The kinds of plug-ins."""
 
 
-def installed(kind: str) -> list[str]:
+def list_installed(kind: str) -> list[str]:
     """Return the names registered under a kind, sorted."""
     return sorted(entry_points(group=f"distillery.{kind}").names)
 

@@ -33,7 +33,7 @@ class EmbeddedPostgres:
             ) from error
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         library = Path(postgres_server.__file__)
-        with _alone(library), _kept_private(self.folder, library):
+        with _alone(library), _keep_private(self.folder, library):
             try:
                 self._server = postgres_server.get_server(self.folder)
             except Exception as error:  # the library raises exceptions of any kind
@@ -72,7 +72,7 @@ def _alone(library: Path) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _kept_private(*paths: Path) -> Generator[None]:
+def _keep_private(*paths: Path) -> Generator[None]:
     """Undo the read permission that the library gives everyone on every folder above ``paths``.
 
     Run as root it opens, say, /root to all, so that its user can get through; for that the execute bit is enough.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg import AsyncConnection
 
-from distillery.core.planner.graph import OWN, TEACHER
+from distillery.core.planner.graph import ON_POLICY, TEACHER
 from distillery.database.connection import Database, Row
 
 # Where the filter leaves no more hints than this, all of them are compared: nothing is missed, and it takes ten or
@@ -220,7 +220,7 @@ class HintStore:
                     LEFT JOIN cell ON cell.round = used.round AND cell.category = used.category
                WHERE bank = %s AND environment = %s AND agent = %s AND duplicate_of IS NULL
                GROUP BY hint.id ORDER BY uses DESC, support DESC, hint.id""",
-            self._bank, TEACHER, OWN, plays_alike,
+            self._bank, TEACHER, ON_POLICY, plays_alike,
             *self._scope,
         )  # fmt: skip
 

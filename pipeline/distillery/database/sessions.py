@@ -6,66 +6,23 @@ and so does the outcome that was reported last, which may arrive before the sess
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from distillery.core.planner.graph import LIVE
+from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest
+from distillery.core.planner.graph import PRODUCTION
 from distillery.database.connection import Database, Row
 from distillery.database.episodes import EpisodeStore
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRequest:
-    """A request of a session, and its answer.
-
-    Attributes:
-        session: the session's name, chosen by the client.
-        alias: the model's name for clients.
-        model: which student answered.
-        messages: of the request, as OpenAI's API has them.
-        answer: the text of the model.
-        time: when it was answered.
-    """
-
-    session: str
-    alias: str
-    model: str
-    messages: tuple[Mapping[str, Any], ...]
-    answer: str
-    time: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOutcome:
-    """The outcome of a session, as its client reports it.
-
-    Attributes:
-        session: the session's name, chosen by the client.
-        alias: the model's name for clients.
-        success: whether the task was done.
-        reward: 0 to 1, if the client knows one.
-        task: the task, in the words of the client.
-        time: when the outcome was reported.
-    """
-
-    session: str
-    alias: str
-    success: bool
-    reward: float | None
-    task: str
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class FailedSession:
     """A session that failed: its longest request with the answer, and what its client reported."""
 
-    request: RecordedRequest
+    request: CapturedRequest
     task: str
     reward: float | None
 
@@ -82,7 +39,7 @@ class SessionStore:
         self._database = database
         self._run_id = run_id
 
-    async def record(self, records: Sequence[RecordedRequest | SessionOutcome]) -> None:
+    async def record(self, records: Sequence[CapturedRequest | CapturedOutcome]) -> None:
         """Store requests and outcomes. Idempotent."""
 
         async def work(connection: AsyncConnection[Row]) -> None:
@@ -92,7 +49,7 @@ class SessionStore:
 
         await self._database.transaction(work)
 
-    async def _record(self, connection: AsyncConnection[Row], record: RecordedRequest | SessionOutcome) -> None:
+    async def _record(self, connection: AsyncConnection[Row], record: CapturedRequest | CapturedOutcome) -> None:
         """Store a request or an outcome, and its session if it is new."""
         key = (self._run_id, record.session)
         await connection.execute(
@@ -102,7 +59,7 @@ class SessionStore:
                    updated_at = greatest(session.updated_at, excluded.updated_at)""",
             (*key, record.alias, record.time, record.time),
         )
-        if isinstance(record, SessionOutcome):
+        if isinstance(record, CapturedOutcome):
             await connection.execute(
                 """UPDATE session SET success = %s, reward = %s, task = %s, outcome_reported_at = %s
                    WHERE (run_id, name) = (%s, %s)
@@ -128,7 +85,7 @@ class SessionStore:
                    SELECT name FROM session WHERE run_id = %s ORDER BY updated_at DESC, name OFFSET %s)""",
             self._run_id, self._run_id, max_sessions,
         )  # fmt: skip
-        await EpisodeStore(self._database, self._run_id).expire(arm=LIVE, days=days)
+        await EpisodeStore(self._database, self._run_id).expire(arm=PRODUCTION, days=days)
         return old + excess
 
     async def count_pending_failures(self) -> int:
@@ -150,12 +107,12 @@ class SessionStore:
             "SELECT * FROM session WHERE run_id = %s AND used_in_round = %s ORDER BY updated_at, name",
             self._run_id, round,
         )  # fmt: skip
-        return [_failed_session(row) for row in rows]
+        return [_read_failed_session(row) for row in rows]
 
 
-def _failed_session(row: Row) -> FailedSession:
+def _read_failed_session(row: Row) -> FailedSession:
     """Return the session that a row holds."""
-    request = RecordedRequest(
+    request = CapturedRequest(
         row["name"], row["alias"], row["model"], tuple(row["messages"]), row["answer"], row["updated_at"]
     )
     return FailedSession(request, row["task"], row["reward"])

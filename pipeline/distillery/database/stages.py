@@ -105,7 +105,7 @@ def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
     }
 
 
-def recorded_results(rows: Iterable[Row]) -> dict[str, Row]:
+def read_results(rows: Iterable[Row]) -> dict[str, Row]:
     """Return the manifests that rows of the table ``stage`` hold, by stage."""
     return {row["name"]: row["result"] for row in rows if row["result"]}
 

@@ -14,7 +14,7 @@ from typing import Any
 from distillery.agents import Agent, PromptPrefix, cut_at_stop
 from distillery.agents.chat import find_initial_observation
 from distillery.core.contracts.messages import Message
-from distillery.core.planner.graph import LIVE
+from distillery.core.planner.graph import PRODUCTION
 from distillery.database.sessions import FailedSession
 from distillery.environments.base import Environment, Task
 from distillery.episodes import REPORTED, Episode, Turn
@@ -71,8 +71,8 @@ def _build(session: FailedSession, agent: Agent, environment: Environment) -> Ep
     goal = textwrap.shorten(session.task or environment.goal(initial_observation), _MAX_GOAL, placeholder=" ...")
     return Episode(
         id=0,
-        task=Task(f"{LIVE}/{session.request.session}", LIVE, "", goal.rstrip(".")),
-        arm=LIVE,
+        task=Task(f"{PRODUCTION}/{session.request.session}", PRODUCTION, "", goal.rstrip(".")),
+        arm=PRODUCTION,
         seed=0,
         success=False,
         score=session.reward or 0.0,

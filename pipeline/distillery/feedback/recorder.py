@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from distillery.core import probes
-from distillery.core.contracts.capture import InvalidRecord
+from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest, InvalidRecord
 from distillery.core.settings import EnvironmentSettings, parse_integer, variable
 from distillery.database import Database, DatabaseAway, DatabaseError, DatabaseRefused, DataError
 from distillery.database.migrate import MigrationError, UnknownRevision, migrate
 from distillery.database.runs import RunStore, UnknownRun
-from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
+from distillery.database.sessions import SessionStore
 from distillery.feedback.record import read
 
 _log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Recorder:
             for path in paths:
                 path.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> RecordedRequest | SessionOutcome | None:
+    def _read(self, path: Path) -> CapturedRequest | CapturedOutcome | None:
         try:
             return read(path.read_text(encoding="utf-8"))
         except (InvalidRecord, UnicodeDecodeError) as error:

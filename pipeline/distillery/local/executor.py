@@ -52,7 +52,7 @@ _STORE_SECONDS, _STORE_POLL_SECONDS = 600, 5
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """The contents of a display: the plan, every stage's row of the database, and whether a process drives the run."""
 
     run: DistillationRun
@@ -77,7 +77,7 @@ class LocalExecutor:
         dsn: str,
         embedded: EmbeddedPostgres | None = None,
         *,
-        show: Callable[[Progress], None] = lambda _: None,
+        show: Callable[[RunProgress], None] = lambda _: None,
     ) -> None:
         self._run = run
         self._dsn = dsn
@@ -135,7 +135,7 @@ class LocalExecutor:
             ours = {stage.id for stage in self._tasks.values()}
             # a stage that was running when its driver died simply starts again; one that failed may hold the result of
             # an earlier attempt, which prepared for something else, and has failed all the same
-            known = {
+            observed = {
                 sid: state
                 for sid, state in states.items()
                 if sid in ours
@@ -143,16 +143,16 @@ class LocalExecutor:
                 or (state.phase != StagePhase.RUNNING and self._identity.wrote(state.result.document))
             }
             failures = await SessionStore(database, run_id).count_pending_failures()
-            current = plan(self._run.spec, known, failures=failures)
+            current = plan(self._run.spec, observed, failures=failures)
             if current.phase != PlanPhase.RUNNING and not self._tasks:
-                self._show(Progress(self._run, current, await StageStore(database, run_id).read()))
+                self._show(RunProgress(self._run, current, await StageStore(database, run_id).read()))
                 return current
             for stage in self._select_startable(current):
-                before = known.get(stage.id)
+                before = observed.get(stage.id)
                 attempt = 1 + (before.attempts if before and before.phase == StagePhase.FAILED else 0)
                 await StageStore(database, run_id).begin(stage.id, attempt)
                 self._tasks[asyncio.create_task(self._perform(database, stage, run_id, attempt))] = stage
-            self._show(Progress(self._run, current, await StageStore(database, run_id).read()))
+            self._show(RunProgress(self._run, current, await StageStore(database, run_id).read()))
             done, _ = await asyncio.wait(self._tasks, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 stage = self._tasks.pop(task)

@@ -14,7 +14,7 @@ from distillery.core.planner.graph import PREPARE
 from distillery.database import ConnectionFailed, Row, dsn_from_environment
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
-from distillery.database.stages import recorded_results
+from distillery.database.stages import read_results
 
 
 class SetupError(Exception):
@@ -83,7 +83,7 @@ def store_of(run: DistillationRun, uid: str, stages: Iterable[Row]) -> Store:
         identity_of(run, uid, stages),
         cache=folder_of(run) / "cache",
         endpoint_url=run.spec.storage.endpoint_url,
-        recorded=recorded_results(stages),
+        recorded=read_results(stages),
     )
 
 

@@ -67,7 +67,7 @@ class Facts:
 def gather(spec: Spec, findings: PluginFacts, *, gpu: bool | None) -> Facts:
     """Collect the facts of this machine: plug-ins, folders of models, secrets. Downloads nothing."""
     return Facts(
-        installed={group: plugins.installed(group) for group in plugins.GROUPS},
+        installed={group: plugins.list_installed(group) for group in plugins.GROUPS},
         plugins=findings,
         model_errors=_find_model_errors(spec),
         secret_errors=_find_secret_errors(spec),

@@ -23,7 +23,7 @@ def inspect(spec: Spec, *, trainer: bool) -> PluginFacts:
     """
     errors, loaded = dict[str, str](), dict[str, Any]()
     for group, (path, name) in named_plugins(spec).items():
-        if name in plugins.installed(group) and (trainer or group != "trainers"):
+        if name in plugins.list_installed(group) and (trainer or group != "trainers"):
             try:
                 loaded[group] = plugins.load(group, name)
             except (Exception, SystemExit) as error:

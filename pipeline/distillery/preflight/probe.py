@@ -86,7 +86,7 @@ async def answer(spec: Spec, *, endpoints: bool, play: bool) -> Answer:
     findings = inspect(spec, trainer=False)
     problems, trial = list[Problem](), None
     agent = spec.agent.name
-    if endpoints and agent in plugins.installed("agents") and "spec.agent.name" not in findings.errors:
+    if endpoints and agent in plugins.list_installed("agents") and "spec.agent.name" not in findings.errors:
         try:
             problems += await ask_endpoints(spec, seconds=_ENDPOINT_SECONDS)
         except EndpointAway as error:

@@ -64,7 +64,7 @@ async def play_one(spec: Spec) -> Trial:
         action=action,
         observation=observation.text,
         valid=observation.valid,
-        facts=[_shown(asdict(fact)) for fact in facts],
+        facts=[_format_fact(asdict(fact)) for fact in facts],
     )
 
 
@@ -74,7 +74,7 @@ def _harmless(environment: Environment) -> str:
     return "look" if not verbs or "look" in verbs else verbs[0]
 
 
-def _shown(fact: dict[str, object]) -> str:
+def _format_fact(fact: dict[str, object]) -> str:
     """Return a fact as a line of text."""
     kind = fact.pop("kind")
     conditions = fact.pop("conditions")

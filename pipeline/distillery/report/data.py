@@ -12,7 +12,7 @@ from distillery.core.artifacts import ArtifactNotFound, Store
 from distillery.core.planner.graph import (
     BASELINE,
     CANDIDATE,
-    OWN,
+    ON_POLICY,
     PLACEBO_TEACHER,
     TEACHER,
     Kind,
@@ -230,7 +230,7 @@ def _describe_round(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dic
         played |= result(name).get("arms", {})
     prefix = f"r{number}-train-"
     return {
-        "training": {arm: played[arm] for arm in (OWN, TEACHER, PLACEBO_TEACHER) if arm in played},
+        "training": {arm: played[arm] for arm in (ON_POLICY, TEACHER, PLACEBO_TEACHER) if arm in played},
         "bank": _drop_files(result("hints")),
         "students": {
             name.removeprefix(prefix): _drop_files(row["result"])

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from distillery.core import plugins
 from distillery.core.api import Spec
-from distillery.core.planner.graph import LIVE, OWN
+from distillery.core.planner.graph import ON_POLICY, PRODUCTION
 from distillery.database.extractions import ExtractionStore
 from distillery.database.sessions import SessionStore
 from distillery.episodes import Episode
@@ -36,9 +36,9 @@ async def main(context: StageContext) -> tuple[Result, None]:
     held_out = await held_out_openings(context.episodes, context.prepared, spec.evaluation.arms)
     imported = await _import_sessions(context, held_out)
     # further attempts of own play are for its student alone: hints come from one try at each task
-    read = await context.episodes.read(arms=[OWN, LIVE], rounds=list(range(1, context.round + 1)))
+    read = await context.episodes.read(arms=[ON_POLICY, PRODUCTION], rounds=list(range(1, context.round + 1)))
     is_held_out = await held_out_test(
-        context.episodes, context.round, [episode for episode in read if episode.arm == OWN]
+        context.episodes, context.round, [episode for episode in read if episode.arm == ON_POLICY]
     )
     episodes = [episode for episode in read if episode.seed == 0 and not is_held_out(episode)]
     failures = [episode for episode in episodes if not episode.success and episode.turns]

@@ -53,7 +53,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     counts = {"train": tasks.train}
     counts[split] = counts.get(split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, counts, report=_reporter(context))
-    result = pin(environment, spec, await _pinned_before(context))
+    result = pin(environment, spec, await _read_earlier_pinned(context))
     pinned = await _categorize(result.tasks, Embedder(context.database))
     _check_agent(environment, spec, pinned["train"][0])
     (draft / "tasks.json").write_text(
@@ -78,7 +78,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     }, draft
 
 
-async def _pinned_before(context: StageContext) -> Pinned | None:
+async def _read_earlier_pinned(context: StageContext) -> Pinned | None:
     """Return the tasks that were pinned before the number of held-out tasks grew; None if it did not."""
     before = await context.read_earlier_result()
     number = context.spec.environment.tasks.evaluate
@@ -127,11 +127,11 @@ def pin(environment: Environment, spec: Spec, before: Pinned | None = None) -> P
         StageFailure: a split has too few tasks, or an object that is no task.
     """
     tasks, held_out_name = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
-    train = _ordered(_checked(environment, "train"), tasks.seed)
+    train = _shuffle(_list_tasks(environment, "train"), tasks.seed)
     if held_out_name == "train":
         held_out = train if before else train[tasks.train :]
     else:
-        held_out = _ordered(_checked(environment, held_out_name), tasks.seed)
+        held_out = _shuffle(_list_tasks(environment, held_out_name), tasks.seed)
     for field, split, available, number in (
         ("train", "train", train, tasks.train),
         ("evaluate", held_out_name, held_out, tasks.evaluate),
@@ -213,7 +213,7 @@ def _content(task: Task, environment: Environment) -> str:
     return " ".join(task.goal.split()) if environment.goal_is_task else f"id {task.id}"
 
 
-def _checked(environment: Environment, split: str) -> list[Task]:
+def _list_tasks(environment: Environment, split: str) -> list[Task]:
     """Return the tasks of a split. Raises :class:`StageFailure` where the environment has got them wrong."""
     tasks, seen = list(environment.catalog(split)), set[str]()
     for task in tasks:
@@ -235,7 +235,7 @@ async def _categorize(pinned: dict[str, list[Task]], embedder: Embedder) -> dict
     return assign_categories(pinned, await embedder.vectors(goals), learned_from="train")
 
 
-def _ordered(tasks: Sequence[Task], seed: int) -> list[Task]:
+def _shuffle(tasks: Sequence[Task], seed: int) -> list[Task]:
     """Return the tasks in an order that the seed decides."""
     return random.Random(seed).sample(list(tasks), len(tasks))  # noqa: S311 - no secret
 

@@ -17,7 +17,7 @@ from distillery.evaluation.statistics import compare_paired
 from distillery.report.data import build_report
 from distillery.report.page import write_report
 from distillery.stages.runtime.context import StageContext
-from distillery.stages.runtime.held_out import learned_from
+from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.runner import Result, run_stage
 
 
@@ -27,7 +27,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     gate = spec.promotion.gate
     arms = await read_results(context.episodes, context.round, spec.evaluation.arms)
     looks = await _earlier_looks(context)
-    left_out = await _left_out(context, looks)
+    left_out = await _find_left_out(context, looks)
     arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
     trained = context.store.manifest(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
     if trained["student"] is None:
@@ -66,12 +66,12 @@ async def _earlier_looks(context: StageContext) -> list[dict[str, Any]]:
     return [*before["earlierLooks"], {"heldOutTasks": before["heldOutTasks"], "gate": before["gate"]}]
 
 
-async def _left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
+async def _find_left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the added held-out tasks from which students had learned before, under another id."""
     if not looks:
         return set()
     first = context.prepared.tasks("evaluate")[: looks[0]["heldOutTasks"]]
-    return await learned_from(context.episodes, context.round) - {task.id for task in first}
+    return await find_learned_tasks(context.episodes, context.round) - {task.id for task in first}
 
 
 def _same_as(context: StageContext) -> dict[str, str]:

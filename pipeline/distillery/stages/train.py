@@ -56,7 +56,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     if dropped := chosen.dropped.get("too long"):
         _log.warning("%d episodes are dropped: a sample is longer than spec.training.maxSampleTokens", dropped)
     number = len(chosen.episodes) if same else len({sample.episode_id for sample in samples})
-    counts = {"learnedFrom": _learned_from(dataset, chosen, number)}
+    counts = {"learnedFrom": _describe_selection(dataset, chosen, number)}
     draft = context.store.draft(context.config.stage)
     if same:
         # trained on the same, with the same seed, it would be the same: its arms are left out, the other's stand for it
@@ -70,7 +70,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     return {**counts, **metrics}, draft
 
 
-def _learned_from(dataset: Dataset, chosen: Chosen, episodes: int) -> dict[str, Any]:
+def _describe_selection(dataset: Dataset, chosen: Chosen, episodes: int) -> dict[str, Any]:
     """Return the part of the result that tells from how many episodes a student learned, and which were dropped."""
     return {
         "arm": dataset.arm,

@@ -23,10 +23,10 @@ def built_here(cluster: Cluster) -> None:
 
 def inspect(name: str) -> dict[str, Any]:
     """What buildah knows of an image."""
-    from hack.testbed.images.store import Store, qualified
+    from hack.testbed.images.store import Store, qualify
     from hack.testbed.places import Places
 
-    image = qualified(f"localhost/distillery/{name}:{__version__}")
+    image = qualify(f"localhost/distillery/{name}:{__version__}")
     return json.loads(Store(Places.from_environment()).buildah("inspect", "--type=image", image))
 
 

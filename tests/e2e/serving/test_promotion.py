@@ -54,7 +54,7 @@ def test_run_of_one_round_writes_its_status_a_dozen_times(merged: Namespace):
 
     run = merged.get(RUN, NAME)
     path = f"/apis/distillery.dev/v1alpha1/namespaces/{merged.name}/distillationruns/{NAME}/status"
-    written = audit.applied(Places.from_environment(), path, "distillery")
+    written = audit.find_applies(Places.from_environment(), path, "distillery")
     made = datetime.fromisoformat(run["metadata"]["creationTimestamp"])
     (ended,) = (datetime.fromisoformat(round_["completionTime"]) for round_ in run["status"]["rounds"])
     took = [time for time in written if made <= time <= ended + timedelta(seconds=1)]

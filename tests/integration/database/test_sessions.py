@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from distillery.agents.plain import Plain
+from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
-from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
+from distillery.database.sessions import SessionStore
 from distillery.feedback.episodes import build_episode
 from tests.fakes.agents import FakeEnvironment
 
@@ -19,14 +20,14 @@ OPENING = {"role": "user", "content": "A room.\nYour task is to: put some mug in
 STEP = ({"role": "assistant", "content": "go to desk 1"}, {"role": "user", "content": "You see a mug 1."})
 
 
-def exchange(session: str, steps: int = 1, *, age: float = 0.0, **more: Any) -> RecordedRequest:
+def exchange(session: str, steps: int = 1, *, age: float = 0.0, **more: Any) -> CapturedRequest:
     """A request after so many steps, so many days ago."""
     time = NOW - timedelta(days=age)
-    return replace(RecordedRequest(session, "bot", "student-a", (OPENING, *STEP * steps), "look", time), **more)
+    return replace(CapturedRequest(session, "bot", "student-a", (OPENING, *STEP * steps), "look", time), **more)
 
 
-def failed(session: str, *, age: float = 0.0, success: bool = False) -> SessionOutcome:
-    return SessionOutcome(session, "bot", success, None, "", NOW - timedelta(days=age))
+def failed(session: str, *, age: float = 0.0, success: bool = False) -> CapturedOutcome:
+    return CapturedOutcome(session, "bot", success, None, "", NOW - timedelta(days=age))
 
 
 async def test_record_keeps_the_longest_request_when_requests_come_in_any_order(database: Database, run_id: int):

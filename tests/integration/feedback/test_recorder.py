@@ -18,11 +18,11 @@ import pytest
 
 from distillery.core.api import parse
 from distillery.core.child_processes import free_port
-from distillery.core.contracts.capture import InvalidRecord
+from distillery.core.contracts.capture import CapturedOutcome, InvalidRecord
 from distillery.database import Database, DatabaseAway
 from distillery.database.migrate import migrate
 from distillery.database.runs import RunStore
-from distillery.database.sessions import SessionOutcome, SessionStore
+from distillery.database.sessions import SessionStore
 from distillery.feedback.record import read
 from distillery.feedback.recorder import Recorder, Settings
 from tests.unit.documents import document
@@ -194,7 +194,7 @@ def test_record_is_rejected_when_a_field_is_wrong(wrong: dict[str, Any]):
 
 async def test_sessions_are_deleted_when_old_or_too_many(database: Database, run_id: int, settings: Settings):
     old = datetime(2020, 1, 1, tzinfo=UTC)
-    await SessionStore(database, run_id).record([SessionOutcome("old", "test", False, None, "", old)])
+    await SessionStore(database, run_id).record([CapturedOutcome("old", "test", False, None, "", old)])
     for number in range(12):
         leave(settings.capture, str(number), **exchange(session=f"s{number}"))
     await Recorder(settings, database).poll()

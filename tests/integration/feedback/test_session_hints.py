@@ -14,13 +14,14 @@ import pytest
 from distillery.agents import Message, PromptPrefix
 from distillery.core.api import parse
 from distillery.core.artifacts import FolderStore, Identity
+from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest
 from distillery.core.contracts.messages import read_text
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Kind, Stage, StageId
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.runs import RunStore
-from distillery.database.sessions import RecordedRequest, SessionOutcome, SessionStore
+from distillery.database.sessions import SessionStore
 from distillery.episodes import Turn
 from distillery.stages import hints, prepare
 from distillery.stages.runtime.context import StageContext
@@ -98,11 +99,11 @@ def walk(stage: StageContext, number: int, purpose: str = "train") -> tuple[list
     return messages, "look", task.goal
 
 
-def kept(name: str, messages: Sequence[Any], answer: str, *, task: str = "") -> list[RecordedRequest | SessionOutcome]:
+def kept(name: str, messages: Sequence[Any], answer: str, *, task: str = "") -> list[CapturedRequest | CapturedOutcome]:
     now = datetime.now(UTC)
     return [
-        RecordedRequest(name, "live", "student", tuple(messages), answer, now),
-        SessionOutcome(name, "live", False, None, task, now),
+        CapturedRequest(name, "live", "student", tuple(messages), answer, now),
+        CapturedOutcome(name, "live", False, None, task, now),
     ]
 
 

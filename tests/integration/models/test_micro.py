@@ -10,7 +10,7 @@ import torch
 from pretraining.decisions import decisions, held_out_games
 from pretraining.demonstrations import Sequence, drill, game
 from pretraining.search import Choice
-from pretraining.train import Recipe, block_of_batches, train
+from pretraining.train import TrainingRecipe, block_of_batches, train
 from pretraining.vocabulary import TOKENS, build_tokenizer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
@@ -68,10 +68,10 @@ def test_demonstrations_are_functions_of_their_names():
 
 def test_an_interrupted_pretraining_ends_with_the_very_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.set_num_threads(1)
-    recipe = Recipe(tokens=12_000, layers=1, block_sequences=12)
+    recipe = TrainingRecipe(tokens=12_000, layers=1, block_sequences=12)
     whole = train(recipe, tmp_path / "whole.pt", checkpoint_blocks=1)
 
-    def interrupted(recipe: Recipe, number: int, progress: float) -> list[list[Sequence]]:
+    def interrupted(recipe: TrainingRecipe, number: int, progress: float) -> list[list[Sequence]]:
         if number == 2:
             raise KeyboardInterrupt
         return block_of_batches(recipe, number, progress)

@@ -15,7 +15,7 @@ from distillery.core.api import parse
 from distillery.core.artifacts import FolderStore, Identity
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Dataset, Kind, Stage, StageId
-from distillery.core.planner.graph import OWN, PREPARE, TEACHER, artifact_of
+from distillery.core.planner.graph import ON_POLICY, PREPARE, TEACHER, artifact_of
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.runs import RunStore
@@ -25,7 +25,7 @@ from distillery.hints.base import HintCandidate
 from distillery.stages import train
 from distillery.stages.runtime import prepared_run
 from distillery.stages.runtime.context import StageContext
-from distillery.stages.runtime.held_out import learned_from
+from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.progress_server import Status
 from tests.fakes.agents import FakeEnvironment, episode, task
 from tests.unit.documents import document
@@ -102,7 +102,7 @@ async def selecting(database: Database, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 async def test_episode_is_dropped_when_it_quotes_an_earlier_rounds_hint(selecting: Selecting):
-    source = await selecting.play(OWN, task(1), success=False)
+    source = await selecting.play(ON_POLICY, task(1), success=False)
     for round, text in ((1, OLD), (2, NEW)):
         candidate = HintCandidate("", text, (source,), "place of mug")
         await selecting.context.bank.add([candidate], round=round, extractor="rules", model="", similarity=0.85)
@@ -120,31 +120,31 @@ async def test_episode_is_dropped_when_it_quotes_a_deleted_hint(selecting: Selec
 
 
 async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Selecting):
-    await selecting.play(OWN, task(1), initial_observation="a room with a mug")
+    await selecting.play(ON_POLICY, task(1), initial_observation="a room with a mug")
     await selecting.play("baseline", task(0, split="test"), round=2, initial_observation="a room with a mug")
     await selecting.play("baseline", task(1, split="test"), round=2, initial_observation="a room with a pen")
-    assert await learned_from(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
+    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
     # as in ALFWorld: what opens alike turns out not to be the same
     await selecting.play(TEACHER, task(2), initial_observation="a room with a mug", seen="There is nothing.")
-    assert await learned_from(selecting.context.episodes, selecting.context.round) == set()
+    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == set()
 
 
 async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
     for number, thought in enumerate(["first countertop sidetable", "hm", "hm", "hm"]):
         await selecting.play(TEACHER, task(number), thought, hints=[OLD])
-        await selecting.play(OWN, task(number), thought if number else "hm")
+        await selecting.play(ON_POLICY, task(number), thought if number else "hm")
     assert (await selecting.choose(TEACHER)).recitation_rate == 0.25
-    assert (await selecting.choose(OWN)).recitation_rate == 0
-    await selecting.play(OWN, task(0), "first countertop sidetable", round=2)
-    assert (await selecting.choose(OWN)).recitation_rate == 0.2
+    assert (await selecting.choose(ON_POLICY)).recitation_rate == 0
+    await selecting.play(ON_POLICY, task(0), "first countertop sidetable", round=2)
+    assert (await selecting.choose(ON_POLICY)).recitation_rate == 0.2
 
 
 async def test_matched_students_learn_from_the_tasks_that_both_solved(selecting: Selecting):
     for number in (1, 2, 3):
         await selecting.play(TEACHER, task(number))
     for number in (2, 3, 4):
-        await selecting.play(OWN, task(number))
-    for arm in (OWN, TEACHER):
+        await selecting.play(ON_POLICY, task(number))
+    for arm in (ON_POLICY, TEACHER):
         chosen = await selecting.choose(arm, matched=True)
         assert [e.task.id for e in chosen.episodes] == ["train/2", "train/3"]
         assert chosen.unmatched == 1
@@ -154,9 +154,9 @@ async def test_matched_students_learn_from_the_tasks_that_both_solved(selecting:
 async def test_matched_student_is_not_trained_when_nothing_is_left_out(selecting: Selecting):
     for number in (1, 2):
         await selecting.play(TEACHER, task(number))
-    await selecting.play(OWN, task(2))
-    chosen = await selecting.choose(OWN, matched=True)
-    assert train.find_same_student(selecting.context.spec, Dataset(OWN, matched=True), chosen) == "sft"
+    await selecting.play(ON_POLICY, task(2))
+    chosen = await selecting.choose(ON_POLICY, matched=True)
+    assert train.find_same_student(selecting.context.spec, Dataset(ON_POLICY, matched=True), chosen) == "sft"
 
 
 async def test_no_held_out_task_is_learned_from_when_it_has_another_id(selecting: Selecting):

@@ -23,7 +23,7 @@ from distillery.cli.display.stage_table import (
 )
 from distillery.core.api import parse
 from distillery.core.planner import plan
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 from tests.unit.documents import document
 
 STARTED = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -114,7 +114,7 @@ def test_stages_are_interrupted_when_no_process_drives_the_run():
     run = parse(document())
     rows = [row("prepare"), playing(), row("r1-hints", "running")]
     for driven, phase in ((True, "running"), (False, "interrupted")):
-        seen = list_stages(Progress(run, plan(run.spec, {}), rows, driven=driven))
+        seen = list_stages(RunProgress(run, plan(run.spec, {}), rows, driven=driven))
         assert [one["phase"] for one in seen] == ["succeeded", phase, phase]
     assert describe_stage(seen[1]) == "interrupted at 20/80 episodes"
     assert describe_stage(seen[2]) == "interrupted"
@@ -126,7 +126,7 @@ def test_stages_are_interrupted_when_no_process_drives_the_run():
 def test_stage_shows_its_arms_when_there_are_several():
     run = parse(document(evaluation={"arms": ["baseline", "rag", "distilled"]}))
     rows = [playing() | {"name": "r1-evaluate-baseline"}]
-    (seen,) = list_stages(Progress(run, plan(run.spec, {}), rows))
+    (seen,) = list_stages(RunProgress(run, plan(run.spec, {}), rows))
     assert describe_stage(seen).startswith("20/80 episodes, 2 arms")
 
 
@@ -143,7 +143,7 @@ def test_display_prints_each_change_once_when_not_on_a_terminal():
     run = parse(document())
     with Display(console) as display:
         for done in (20, 21):
-            progress = Progress(run, plan(run.spec, {}), [row("prepare"), playing(done)])
+            progress = RunProgress(run, plan(run.spec, {}), [row("prepare"), playing(done)])
             display(progress, tokens={"r1-rollout": Tokens(900, 100, 450)}, gpus=[GPU])
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert [line[10:] for line in lines] == [
@@ -160,7 +160,7 @@ def test_display_refreshes_the_table_in_place_when_on_a_terminal():
     run = parse(document())
     with Display(console) as display:
         for done in (20, 40):
-            display(Progress(run, plan(run.spec, {}), [row("prepare"), playing(done)]), gpus=[GPU])
+            display(RunProgress(run, plan(run.spec, {}), [row("prepare"), playing(done)]), gpus=[GPU])
             display._live.refresh()  # type: ignore[union-attr]
     written = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[1A" in written  # the cursor goes up again

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from distillery.cli.commands import init
-from distillery.cli.commands.init import STUDENT, STUDENT_COMMIT, InitError, Student, derive_run_name, resolve_student
+from distillery.cli.commands.init import (
+    STUDENT,
+    STUDENT_COMMIT,
+    InitError,
+    StudentPart,
+    derive_run_name,
+    resolve_student,
+)
 from distillery.cli.main import main
 from distillery.core import plugins
 from distillery.core.api import DistillationRun, InvalidRun, load
@@ -150,18 +157,18 @@ def test_init_writes_names_that_yaml_would_read_otherwise(file: str, here: Path)
 
 def test_student_is_a_folder_as_seen_from_the_file(here: Path):
     (here / "models" / "micro").mkdir(parents=True)
-    assert resolve_student("models/micro", here) == Student("./models/micro", None)
-    assert resolve_student("./models/micro", Path("runs")) == Student("../models/micro", None)
-    assert resolve_student("/opt/models/micro", here) == Student("/opt/models/micro", None)
+    assert resolve_student("models/micro", here) == StudentPart("./models/micro", None)
+    assert resolve_student("./models/micro", Path("runs")) == StudentPart("../models/micro", None)
+    assert resolve_student("/opt/models/micro", here) == StudentPart("/opt/models/micro", None)
     with pytest.raises(InitError, match="there is no such folder"):
         resolve_student("../micro", here)
 
 
 def test_student_is_pinned_to_the_commit_that_is_given_or_newest(monkeypatch: pytest.MonkeyPatch, here: Path):
     monkeypatch.setattr(init, "newest_commit", lambda model: COMMIT)
-    assert resolve_student("x/y", here) == Student("x/y", COMMIT)
-    assert resolve_student(f"x/y@{STUDENT_COMMIT}", here) == Student("x/y", STUDENT_COMMIT)
-    assert resolve_student(STUDENT, here) == Student(STUDENT, STUDENT_COMMIT)
+    assert resolve_student("x/y", here) == StudentPart("x/y", COMMIT)
+    assert resolve_student(f"x/y@{STUDENT_COMMIT}", here) == StudentPart("x/y", STUDENT_COMMIT)
+    assert resolve_student(STUDENT, here) == StudentPart(STUDENT, STUDENT_COMMIT)
 
 
 def test_init_says_how_to_pin_a_student_when_the_hub_does_not(here: Path, capsys: pytest.CaptureFixture[str]):

@@ -12,8 +12,9 @@ from distillery.agents import Agent
 from distillery.agents.plain import Plain
 from distillery.agents.react import ReAct
 from distillery.agents.stateact import StateAct
+from distillery.core.contracts.capture import CapturedRequest
 from distillery.core.contracts.messages import read_text
-from distillery.database.sessions import FailedSession, RecordedRequest
+from distillery.database.sessions import FailedSession
 from distillery.feedback.episodes import Unreadable, build_episode
 from distillery.hints.categories import nearest_categories
 from distillery_alfworld.environment import ALFWorld
@@ -29,7 +30,7 @@ def session(*contents: Any, answer: str = "take mug 1 from desk 1", task: str = 
     if system:
         messages.insert(0, {"role": "system", "content": system})
     time = datetime(2026, 11, 26, tzinfo=UTC)
-    return FailedSession(RecordedRequest("s-1", "bot", "student-a", tuple(messages), answer, time), task, None)
+    return FailedSession(CapturedRequest("s-1", "bot", "student-a", tuple(messages), answer, time), task, None)
 
 
 def test_messages_become_turns_with_their_feedback():

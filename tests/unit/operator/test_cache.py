@@ -30,7 +30,7 @@ def test_cache_keeps_events_that_arrive_during_a_list():
     cache.keep(child("Job", "new"))
     cache.drop(child("Job", "deleted"))
     cache.replace(KEY, listed, since=since)
-    jobs = cache.observed(KEY, UID).jobs
+    jobs = cache.observe(KEY, UID).jobs
     assert sorted(jobs) == ["changed", "found", "new"]
     assert jobs["changed"]["status"] == {"succeeded": 1}
 
@@ -39,7 +39,7 @@ def test_cache_keeps_the_list_when_no_event_arrives():
     cache = Cache()
     cache.keep(child("Job", "missed"))
     cache.replace(KEY, [child("Job", "found")], since=cache.moment)
-    assert list(cache.observed(KEY, UID).jobs) == ["found"]
+    assert list(cache.observe(KEY, UID).jobs) == ["found"]
 
 
 def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
@@ -56,7 +56,7 @@ def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
         child("Pod", "foreign", owners=other),
     ):
         cache.keep(thing)
-    assert {pod["metadata"]["name"] for pod in cache.observed(KEY, UID).pods} == {"worker", "server"}
+    assert {pod["metadata"]["name"] for pod in cache.observe(KEY, UID).pods} == {"worker", "server"}
 
 
 @pytest.mark.parametrize("first", ["children", "run"])

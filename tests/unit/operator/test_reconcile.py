@@ -98,12 +98,12 @@ class FakeKube(KubeClient):
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What gateways say, and whom they were asked."""
-    state: dict[str, Any] = {"generation": 0, "asked": [], "live": {}}
+    state: dict[str, Any] = {"generation": 0, "asked": [], "traffic": {}}
 
     async def poll_pods(pods: Iterable[Manifest], *, port: int = 0) -> dict[str, serving.PodReport]:
         names = [pod["metadata"]["name"] for pod in pods]
         state["asked"].append(names)
-        word = serving.PodReport(state["generation"], live=state["live"])
+        word = serving.PodReport(state["generation"], traffic=state["traffic"])
         return {pod["metadata"]["uid"]: word for pod in pods if word.generation}
 
     monkeypatch.setattr(serving, "poll_pods", poll_pods)
@@ -134,7 +134,7 @@ async def test_pods_are_polled_until_they_serve_a_new_document(said: dict[str, A
 
     assert await reconciler._reconcile() == 1.0
     assert len(said["asked"]) == 2, "it did not report the last document yet"
-    pod = cache.observed(("team", "test"), body["metadata"]["uid"]).pods
+    pod = cache.observe(("team", "test"), body["metadata"]["uid"]).pods
     (annotation,) = (p["metadata"]["annotations"][GENERATION] for p in pod if p["metadata"]["name"] == "test-0")
     assert annotation != str(before)
     said["generation"] = int(annotation)
@@ -198,7 +198,7 @@ async def test_canary_verdict_is_stored_when_later_writes_fail(said: dict[str, A
     for job in cluster.running_jobs():
         del cluster.objects["Job", job["metadata"]["name"]]
     said["generation"] = cluster.desired()["generation"]
-    said["live"] = {OLD: GOOD, NEW: BAD}
+    said["traffic"] = {OLD: GOOD, NEW: BAD}
     reconciler, kube, _ = reconciler_of(cluster)
     kube.down = True
     with pytest.raises(ApiError, match="etcd"):

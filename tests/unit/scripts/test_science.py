@@ -8,7 +8,7 @@ import pytest
 
 from distillery.core.api import parse
 from distillery.evaluation.arms import ArmResults, compare, pool_runs
-from scripts.science import conclude, markdown, seeded
+from scripts.science import conclude, markdown, with_seed
 from tests.unit.documents import document
 
 
@@ -78,7 +78,7 @@ def test_matched_students_are_compared_only_with_matched_students():
 
 def test_seeds_are_runs_of_their_own():
     run = parse(document(environment={"options": {"games": "generated"}}))
-    zero, one = seeded(run, 0), seeded(run, 1)
+    zero, one = with_seed(run, 0), with_seed(run, 1)
     assert (zero.metadata.name, one.metadata.name) == ("test-seed-0", "test-seed-1")
     assert one.spec.environment.options == {"games": "generated", "seed": 1}
     assert (one.spec.environment.tasks.seed, one.spec.training.seed) == (1, 1)

@@ -64,5 +64,4 @@ def abort_canary(
 
 def _without_changes(body: Manifest) -> Manifest:
     """Return a run without what may have changed since it was created, and was valid."""
-    original = {key: value for key, value in body.items() if key != "status"}
-    return original | {"spec": without_mutable(original["spec"])}
+    return body | {"spec": without_mutable(body["spec"])}

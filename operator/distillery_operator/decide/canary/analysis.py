@@ -23,8 +23,8 @@ from distillery_operator.decide.canary.proportions import Comparison
 _MIN_EVENTS = 5  # the first requests of a server that has just started are not independent
 
 
-class Outcome(StrEnum):
-    """The outcomes of an analysis, in the words of Argo Rollouts."""
+class AnalysisPhase(StrEnum):
+    """The phases of an analysis, in the words of Argo Rollouts."""
 
     RUNNING = "Running"
     """Neither of the others is shown yet."""
@@ -35,15 +35,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AnalysisResult:
     """The result of an analysis.
 
     Attributes:
-        outcome: of the analysis.
-        message: one sentence; empty while the outcome is ``Running``.
+        phase: of the analysis.
+        message: one sentence; empty while the phase is ``Running``.
     """
 
-    outcome: Outcome
+    phase: AnalysisPhase
     message: str = ""
 
 
@@ -86,7 +86,7 @@ class _Metric:
         """Return why there is no verdict, and how much evidence one takes: the power that goes with the level."""
         text = f"{self.name} may be {self.direction} by {100 * self.comparison.upper(level):.1f} points"
         text += f", and {100 * self.allowed:g} are allowed"
-        needed = self.comparison.needed(self.allowed, level)
+        needed = self.comparison.count_needed_trials(self.allowed, level)
         if needed is None:
             return text
         unit = "sessions" if self.down else "requests"
@@ -111,18 +111,18 @@ class StepAnalysis:
     shadow: bool = False
     steps: int = 1
 
-    def judge(self) -> Verdict:
+    def judge(self) -> AnalysisResult:
         """Return the verdict that the counts support."""
         metrics = self._metrics()
         level = 1.0 - self.bounds.confidence
         shared = level / (self.steps * len(metrics))
         for metric in metrics:
             if metric.is_worse(shared):
-                return Verdict(Outcome.FAILED, self._sentence(metric.describe_harm(shared)))
+                return AnalysisResult(AnalysisPhase.FAILED, self._sentence(metric.describe_harm(shared)))
         if self._missing() or not all(metric.is_acceptable(level) for metric in metrics):
-            return Verdict(Outcome.RUNNING)
+            return AnalysisResult(AnalysisPhase.RUNNING)
         success = ", ".join(metric.describe_success(level) for metric in metrics)
-        return Verdict(Outcome.SUCCESSFUL, self._sentence(success))
+        return AnalysisResult(AnalysisPhase.SUCCESSFUL, self._sentence(success))
 
     def explain(self) -> str:
         """Return why no success is shown, which takes longer than :meth:`judge`; empty if one is shown."""

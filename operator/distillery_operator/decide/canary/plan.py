@@ -230,7 +230,7 @@ def _collect_evidence(
     generation = routing_generation(owner, stable, route)
     pods = [pod["metadata"]["name"] for pod in serving_pods(observed)]
     ready = [name for name in pods if observed.generations.get(name) == generation]
-    traffic = [observed.live.get(name, {}) for name in ready]
+    traffic = [observed.traffic.get(name, {}) for name in ready]
     has_servers = route is not None and not waits_for_servers(owner, target, canary, observed)
     return Evidence(
         canary=Counts.sum(counts.get(target.student, Counts()) for counts in traffic),

@@ -13,7 +13,7 @@ from distillery_operator.model.observed import Observed, serving_pods
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
+class RolloutStatus:
     """The progress of the servers toward a student.
 
     Attributes:
@@ -31,7 +31,7 @@ class Rollout:
     pods: int = 0
 
 
-def observe_rollout(owner: RunRef, target: ServingTarget, generation: int, observed: Observed) -> Rollout:
+def observe_rollout(owner: RunRef, target: ServingTarget, generation: int, observed: Observed) -> RolloutStatus:
     """Return the progress of the servers toward a student.
 
     Merged weights are there where the Deployment's pods are; with adapters every pod reports itself what it serves.
@@ -48,12 +48,12 @@ def observe_rollout(owner: RunRef, target: ServingTarget, generation: int, obser
     pods: int = deployment.get("status", {}).get("replicas", 0) if deployment else 0
     if not servers.serves_adapters(spec):
         ready = deployment.get("status", {}).get("readyReplicas", 0) if deployment else 0
-        return Rollout(ready, serves(deployment, target, replicas), available, pods=pods)
+        return RolloutStatus(ready, serves(deployment, target, replicas), available, pods=pods)
     names = {pod["metadata"]["name"] for pod in serving_pods(observed)}
     ready_names = {name for name in names if observed.generations.get(name) == generation}
     problems = (observed.problems.get(name, "") for name in sorted(names - ready_names))
     complete = available and ready_names == names
-    return Rollout(len(ready_names), complete, available, next(filter(None, problems), ""), pods)
+    return RolloutStatus(len(ready_names), complete, available, next(filter(None, problems), ""), pods)
 
 
 def serves(deployment: Manifest | None, target: ServingTarget, replicas: int) -> bool:

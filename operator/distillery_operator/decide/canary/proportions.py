@@ -72,7 +72,7 @@ class Comparison:
         """Return the lower bound of the first rate minus the second."""
         return self._bound(-1.0, level)
 
-    def needed(self, difference: float, level: float) -> float | None:
+    def count_needed_trials(self, difference: float, level: float) -> float | None:
         """Return how many trials of the first side would show two equal rates to differ by less than ``difference``.
 
         Both sides are taken to have the rate that they have together, and trials in the proportion that they have.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from distillery.core.api.spec.canary import Canary
 from distillery.core.contracts.traffic import Counts
-from distillery_operator.decide.canary.analysis import Outcome, StepAnalysis
+from distillery_operator.decide.canary.analysis import AnalysisPhase, StepAnalysis
 from distillery_operator.decide.canary.state import CanaryStatus, Phase, Transition
 
 MAX_SILENCE_SECONDS = 120.0
@@ -54,16 +54,16 @@ def paused(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: datetime
 
 def pods_silent(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: datetime) -> Transition | None:
     """Roll back a canary with traffic if nobody knows how it does. Before that, pods may take their time to start."""
-    silence = evidence.seconds_since_last_report
-    if silence < MAX_SILENCE_SECONDS or not canary.received_traffic:
+    seconds = evidence.seconds_since_last_report
+    if seconds < MAX_SILENCE_SECONDS or not canary.received_traffic:
         return None
-    return Transition(Phase.ERROR, f"No pod said for {silence:.0f} s how it does.")
+    return Transition(Phase.ERROR, f"No pod said for {seconds:.0f} s how it does.")
 
 
 def harm_shown(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: datetime) -> Transition | None:
     """Fail the canary as soon as it is shown to be worse than allowed, in whatever phase."""
-    verdict = _analysis(canary, evidence, spec).judge()
-    return Transition(Phase.FAILED, verdict.message) if verdict.outcome == Outcome.FAILED else None
+    result = _analysis(canary, evidence, spec).judge()
+    return Transition(Phase.FAILED, result.message) if result.phase == AnalysisPhase.FAILED else None
 
 
 def step_passed(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: datetime) -> Transition | None:
@@ -71,8 +71,8 @@ def step_passed(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: dat
     step = spec.steps[canary.step - 1]
     if canary.phase != Phase.RUNNING or canary.seconds_in_step(now) < step.min_duration_seconds:
         return None
-    verdict = _analysis(canary, evidence, spec).judge()
-    return Transition(Phase.SUCCESSFUL, verdict.message) if verdict.outcome == Outcome.SUCCESSFUL else None
+    result = _analysis(canary, evidence, spec).judge()
+    return Transition(Phase.SUCCESSFUL, result.message) if result.phase == AnalysisPhase.SUCCESSFUL else None
 
 
 def start_deadline(canary: CanaryStatus, evidence: Evidence, spec: Canary, now: datetime) -> Transition | None:

@@ -1,15 +1,14 @@
-"""The student to serve, and the history of what was served. Pure."""
+"""The student to serve. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from distillery.core.api import Spec
 from distillery.core.planner import Model, Plan
 from distillery.core.planner.graph import BASE, candidate_of
-from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.model.names import student_label
 from distillery_operator.model.rounds import read_rounds
 
@@ -90,22 +89,3 @@ def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
         return ServingTarget(BASE, "", 0, "")
     ended = read_rounds(status).get(number)
     return ServingTarget(candidate_of(number), ended.student if ended else "", number, "")
-
-
-def append_history(
-    history: Iterable[Mapping[str, Any]], target: ServingTarget, now: str, *, rolled_back: str = ""
-) -> list[dict[str, Any]]:
-    """Return the history of what was served, the newest first, with the present student in front.
-
-    Args:
-        history: so far.
-        target: the student that is served.
-        now: the time.
-        rolled_back: why a canary was just rolled back, which is worth another entry.
-    """
-    entries = [dict(entry) for entry in history]
-    if entries and not rolled_back and (entries[0]["student"], entries[0]["round"]) == (target.student, target.round):
-        return entries
-    reason = (rolled_back or target.reason)[:1024]
-    entry = {"student": target.student, "round": target.round, "reason": reason, "time": now}
-    return [entry, *entries][:MAX_HISTORY]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distillery_operator.decide.context import Changes, Context
 from distillery_operator.decide.releases import keep_template
-from distillery_operator.decide.retries import failed_helpers
+from distillery_operator.decide.retries import find_failed_helpers
 from distillery_operator.manifests import database, jobs, storage
 from distillery_operator.manifests.pods import claim_name
 from distillery_operator.model import conditions as kinds
@@ -35,7 +35,7 @@ def provision(context: Context) -> Changes:
     return Changes(
         secret=has_own_database(run) and database.name(run) not in observed.stateful_sets,
         apply=tuple(manifests),
-        delete=(*superseded, *(failed_helpers(observed) if context.resumes else ())),
+        delete=(*superseded, *(find_failed_helpers(observed) if context.resumes else ())),
     )
 
 

@@ -63,19 +63,19 @@ def _serve(context: Context, run: RunRef, target: ServingTarget, *, missing: str
     observed, adapter = context.observed, servers.serves_adapters(run.run.spec)
     aborts = context.requests.aborts
     plan = plan_canary(CanaryContext(run, target, context.status, observed, context.now, abort_requested=aborts))
-    served = plan.stable
-    document = gateway.routing_document(run, served.model, served.digest, adapter=adapter, canary=plan.route)
+    stable = plan.stable
+    document = gateway.routing_document(run, stable.model, stable.digest, adapter=adapter, canary=plan.route)
     generation = document.generation
-    state = ServingState(run, plan, observe_rollout(run, served, generation, observed), missing, paused)
+    serving = ServingState(run, plan, observe_rollout(run, stable, generation, observed), missing, paused)
     conditions = set_canary_progressing(context.conditions, plan)
-    conditions = conditions.set(kinds.SERVING, *serving_condition(state))
-    complete = state.rollout.complete
+    conditions = conditions.set(kinds.SERVING, *serving_condition(serving))
+    complete = serving.rollout.complete
     manifests = _manifests(context, run, plan, document)
     return Changes(
         apply=tuple(keep_template(manifest, run, context.status, observed) for manifest in manifests),
         annotate=tuple((ObjectRef.to(pod), generation) for pod in list_outdated_pods(generation, observed)),
         delete=list_leftovers(run, plan, observed, generation, complete=complete),
-        status={"serving": serving_status(state, context.status.get("serving", {}), conditions.now)},
+        status={"serving": serving_status(serving, context.status.get("serving", {}), conditions.now)},
         conditions=conditions,
         requeue=sooner(
             seconds_to_next_poll(plan, observed),
@@ -85,8 +85,8 @@ def _serve(context: Context, run: RunRef, target: ServingTarget, *, missing: str
 
 
 def _manifests(context: Context, run: RunRef, plan: CanaryPlan, document: RoutingConfig) -> tuple[Manifest, ...]:
-    served, settings = plan.stable, context.settings
-    deployment = servers.deployment(run, served.model, served.digest, settings)
+    stable, settings = plan.stable, context.settings
+    deployment = servers.deployment(run, stable.model, stable.digest, settings)
     manifests: tuple[Manifest, ...] = (
         gateway.network_policy(run, settings),
         gateway.config_map(run, document),
@@ -95,8 +95,8 @@ def _manifests(context: Context, run: RunRef, plan: CanaryPlan, document: Routin
         servers.disruption_budget(run),
     )
     if plan.canary and not servers.serves_adapters(run.run.spec):
-        tried, replicas = plan.canary, count_canary_servers(run, plan.status)
-        manifests += canary_servers.manifests(run, tried.model, tried.digest, settings, replicas=replicas)
+        canary, replicas = plan.canary, count_canary_servers(run, plan.status)
+        manifests += canary_servers.manifests(run, canary.model, canary.digest, settings, replicas=replicas)
     return manifests
 
 

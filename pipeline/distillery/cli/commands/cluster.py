@@ -33,7 +33,7 @@ async def request(options: argparse.Namespace) -> int:
     from distillery.local.workspace import folder_of_key  # takes a second to import
 
     try:
-        with _interrupted_at_once():
+        with _interrupt_at_once():
             print(_request_of(options))
     except AnswerPending as pending:
         return complain(str(pending), EXIT_INTERRUPTED)
@@ -49,7 +49,7 @@ async def request(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _interrupted_at_once() -> Generator[None]:
+def _interrupt_at_once() -> Generator[None]:
     """Have the first Ctrl-C raise KeyboardInterrupt. asyncio's handler would wait for the next ``await``."""
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -35,7 +35,7 @@ class InitError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
+class StudentPart:
     """A student as the file names it.
 
     Attributes:
@@ -91,9 +91,9 @@ async def init(options: argparse.Namespace) -> int:
         name = derive_run_name(file)
         if file.exists():  # before anything is looked up; "x" below decides
             raise FileExistsError
-        environment = _known("environment", options.environment)
-        agent = _known("agent", options.agent)
-        student = resolve_student(options.model, file.parent) if options.model else Student(STUDENT, STUDENT_COMMIT)
+        environment = _require_installed("environment", options.environment)
+        agent = _require_installed("agent", options.agent)
+        student = resolve_student(options.model, file.parent) if options.model else StudentPart(STUDENT, STUDENT_COMMIT)
         text = render_run_file(file, name, environment=environment, agent=agent, student=student)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x", encoding="utf-8") as target:
@@ -121,14 +121,14 @@ def derive_run_name(file: Path) -> str:
     return name
 
 
-def _known(kind: str, name: str) -> str:
-    installed = plugins.installed(f"{kind}s")
+def _require_installed(kind: str, name: str) -> str:
+    installed = plugins.list_installed(f"{kind}s")
     if name not in installed:
         raise InitError(f"--{kind} {name}: no {kind} of this name is installed; {suggest_name(name, installed)}")
     return name
 
 
-def resolve_student(text: str, folder: Path) -> Student:
+def resolve_student(text: str, folder: Path) -> StudentPart:
     """Return the student that an argument names: a folder, a repository, or ``REPOSITORY@COMMIT``.
 
     Args:
@@ -139,10 +139,10 @@ def resolve_student(text: str, folder: Path) -> Student:
         InitError: there is no such folder, or the revision is no commit.
     """
     if text.startswith("/"):  # it may be a folder of an image
-        return Student(text, None)
+        return StudentPart(text, None)
     if Path(text).is_dir():
         relative = os.path.relpath(Path(text).resolve(), folder.resolve())
-        return Student(relative if relative.startswith("../") else f"./{relative}", None)
+        return StudentPart(relative if relative.startswith("../") else f"./{relative}", None)
     if text.startswith("."):
         raise InitError(f"--model {text}: there is no such folder here; name one, or a model repository")
     model, at, revision = text.partition("@")
@@ -152,15 +152,15 @@ def resolve_student(text: str, folder: Path) -> Student:
         raise InitError(f"--model {text}: there is no such folder, and a model repository is written as OWNER/NAME")
     if not at:
         revision = STUDENT_COMMIT if model == STUDENT else newest_commit(model) or UNPINNED
-    return Student(model, revision)
+    return StudentPart(model, revision)
 
 
-def render_run_file(file: Path, name: str, *, environment: str, agent: str, student: Student) -> str:
+def render_run_file(file: Path, name: str, *, environment: str, agent: str, student: StudentPart) -> str:
     """Return the text of a run file."""
     part = ENVIRONMENTS.get(environment) or _inspect(environment)
     command = shlex.quote(file.name)
     options = f"\n    {part.options}" if part.options else ""
-    agents = ", ".join(other for other in plugins.installed("agents") if other != agent)
+    agents = ", ".join(other for other in plugins.list_installed("agents") if other != agent)
     return f"""\
 # Check this run with: distillery validate {command}
 # Run it here with: distillery run {command}; or on a cluster with: kubectl apply -f {command}
@@ -191,7 +191,7 @@ spec:
 """
 
 
-def _student_lines(student: Student) -> str:
+def _student_lines(student: StudentPart) -> str:
     line = f"      model: {_scalar(student.model)}"
     if student.revision is None:
         return f"{line}  # a folder; a model repository needs a revision too"
@@ -199,7 +199,7 @@ def _student_lines(student: Student) -> str:
     return f"{line}\n{pin}\n      revision: {student.revision}"
 
 
-def _ask(student: Student) -> str:
+def _ask(student: StudentPart) -> str:
     """Return the command that prints the newest commit of a model repository."""
     return shlex.join(["git", "ls-remote", f"https://huggingface.co/{student.model}", "HEAD"])
 

@@ -45,12 +45,12 @@ async def _show_logs_here(options: argparse.Namespace) -> int:
             row = await RunStore(database).find(options.run)
             stages = await StageStore(database, row["id"]).read()
     folder = workspace.folder_of_key(row["key"]) / "logs"
-    known = sorted(path.stem for path in folder.glob("*.log"))
-    name = options.stage or choose_stage(stages, known)
-    if name not in known:
-        return complain(_missing(row["key"], options.stage, known, folder), EXIT_FAILED)
+    names = sorted(path.stem for path in folder.glob("*.log"))
+    name = options.stage or choose_stage(stages, names)
+    if name not in names:
+        return complain(_missing(row["key"], options.stage, names, folder), EXIT_FAILED)
     if not options.stage:
-        others = ", ".join(other for other in known if other != name)
+        others = ", ".join(other for other in names if other != name)
         print(f"log of {name}; others: {others or 'none'}", file=sys.stderr)
     path = folder / f"{name}.log"
     position = print_end(path, lines=options.tail)

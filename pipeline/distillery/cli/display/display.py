@@ -13,7 +13,7 @@ from rich.live import Live
 
 from distillery.cli.display.gpus import Gpu
 from distillery.cli.display.stage_table import Snapshot, Tokens, build_table, format_stage, list_pending, list_stages
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 
 _LINE_SECONDS = 15.0
 
@@ -40,7 +40,7 @@ class Throughput:
 
 
 class Display:
-    """A display of progress while entered; call it with each :class:`Progress`."""
+    """A display of progress while entered; call it with each :class:`RunProgress`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,7 +60,7 @@ class Display:
             self._live.stop()
 
     def __call__(
-        self, progress: Progress, *, tokens: Mapping[str, Tokens] | None = None, gpus: Sequence[Gpu] = ()
+        self, progress: RunProgress, *, tokens: Mapping[str, Tokens] | None = None, gpus: Sequence[Gpu] = ()
     ) -> None:
         """Show the newest state."""
         tokens = tokens or {}

@@ -17,7 +17,7 @@ from distillery.database import Database, Row
 from distillery.database.runs import RunStore
 from distillery.database.sessions import SessionStore
 from distillery.database.stages import StageStore, states_of
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 from distillery.local.workspace import folder_of_key
 
 UNREADABLE = "Unreadable"
@@ -38,7 +38,7 @@ class Overview:
     row: Row
     phase: str
     message: str
-    progress: Progress | None
+    progress: RunProgress | None
 
     @property
     def folder(self) -> Path:
@@ -116,7 +116,7 @@ async def read_overview(database: Database, row: Row) -> Overview:
     current = plan(run.spec, states_of(rows), failures=await SessionStore(database, row["id"]).count_pending_failures())
     driven = await RunStore(database).is_driven(row["id"])
     phase, message = describe(run, current, driven=driven)
-    return Overview(row, phase, message, Progress(run, current, rows, driven=driven))
+    return Overview(row, phase, message, RunProgress(run, current, rows, driven=driven))
 
 
 def parse_stored_run(row: Row) -> DistillationRun:

@@ -16,7 +16,7 @@ from distillery.cli.display.gpus import Gpu
 from distillery.core.planner.graph import BASE, StageId, round_stages
 from distillery.core.planner.plan import find_pending
 from distillery.formatting import format_clock, format_short
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 
 _MARKS = {"running": "▶", "succeeded": "✓", "failed": "✗", "interrupted": "■", "pending": "·"}
 _STYLES = {"running": "bold", "failed": "red", "interrupted": "yellow"}
@@ -38,7 +38,7 @@ class Tokens:
         return f"{used}, {100 * self.cached / self.prompt:.0f} % cached"
 
 
-def list_stages(progress: Progress) -> list[dict[str, Any]]:
+def list_stages(progress: RunProgress) -> list[dict[str, Any]]:
     """Return the rows of stages for a person: interrupted if no process drives them, with the number of their arms."""
     spec, rounds = progress.run.spec, {StageId.parse(row["name"]).round for row in progress.rows}
     arms = {str(stage.id): len(stage.arms) for number in rounds for stage in round_stages(spec, number, BASE)}
@@ -52,7 +52,7 @@ def list_stages(progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
-def list_pending(progress: Progress) -> list[str]:
+def list_pending(progress: RunProgress) -> list[str]:
     """Return the names of the stages that the round of a plan has left to start."""
     started = {StageId.parse(row["name"]) for row in progress.rows}
     return [str(sid) for sid in find_pending(progress.run.spec, progress.plan, started)]

@@ -17,7 +17,7 @@ from distillery.database.episodes import EpisodeStore
 from distillery.database.runs import RunStore
 from distillery.database.sessions import SessionStore
 from distillery.database.stages import StageStore, states_of
-from distillery.local.executor import Progress
+from distillery.local.executor import RunProgress
 
 _SECONDS = 2.0
 
@@ -41,7 +41,7 @@ async def watch(database: Database, row: Row, display: Display, *, seconds: floa
         driven = await RunStore(database).is_driven(run_id)
         ended = current.phase is not PlanPhase.RUNNING and not (driven and current.running)
         shown = current if ended else replace(current, message=describe(run, current, driven=driven)[1])
-        display(Progress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await read_gpus())
+        display(RunProgress(run, shown, rows, driven=driven), tokens=tokens, gpus=[] if ended else await read_gpus())
         if ended:
             return current
         await asyncio.sleep(seconds)
@@ -59,15 +59,15 @@ def describe(run: DistillationRun, current: Plan, *, driven: bool) -> tuple[str,
 async def tokens_of(database: Database, run_id: int, spec: Spec) -> Mapping[str, Tokens]:
     """Return the token counts of each stage's finished episodes, by the stage's name."""
     rows = await EpisodeStore(database, run_id).count_tokens()
-    found: dict[str, Tokens] = {}
+    tokens: dict[str, Tokens] = {}
     for number in {row["round"] for row in rows}:
         for stage in round_stages(spec, number, BASE):
             played = [row for row in rows if row["round"] == number and row["arm"] in stage.arms]
             if played:
                 cached = [row["cached"] for row in played]
-                found[str(stage.id)] = Tokens(
+                tokens[str(stage.id)] = Tokens(
                     sum(row["prompt"] for row in played),
                     sum(row["completion"] for row in played),
                     None if None in cached else sum(cached),
                 )
-    return found
+    return tokens

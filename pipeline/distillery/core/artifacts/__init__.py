@@ -16,7 +16,7 @@ from distillery.core.artifacts.base import (
 )
 from distillery.core.artifacts.folder import FolderStore
 from distillery.core.artifacts.identity import Identity
-from distillery.core.artifacts.run_store import RunStore
+from distillery.core.artifacts.run_artifacts import RunArtifacts
 from distillery.core.artifacts.stores import store_at
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "ArtifactNotFound",
     "FolderStore",
     "Identity",
-    "RunStore",
+    "RunArtifacts",
     "Store",
     "StoreUnavailable",
     "digest_of",

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 from distillery.core.artifacts.base import Store
 from distillery.core.artifacts.folder import FolderStore
 from distillery.core.artifacts.identity import Identity
-from distillery.core.artifacts.run_store import RunStore
+from distillery.core.artifacts.run_artifacts import RunArtifacts
 
 
 def store_at(
@@ -20,7 +20,7 @@ def store_at(
     cache: Path,
     endpoint_url: str | None = None,
     recorded: Mapping[str, Mapping[str, Any]] | None = None,
-) -> RunStore:
+) -> RunArtifacts:
     """Return the run's store at ``file:///folder`` or ``s3://bucket/prefix``.
 
     Args:
@@ -45,4 +45,4 @@ def store_at(
             )
         case _:
             raise ValueError(f"no store is known at {uri}")
-    return RunStore(*stores, run=run, recorded=recorded or {})
+    return RunArtifacts(*stores, run=run, recorded=recorded or {})

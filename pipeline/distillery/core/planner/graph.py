@@ -100,20 +100,20 @@ def candidate_of(round: int) -> Model:
 
 
 # The arms of play on training tasks.
-OWN, TEACHER, PLACEBO_TEACHER = "own", "teacher", "placebo-teacher"
+ON_POLICY, TEACHER, PLACEBO_TEACHER = "own", "teacher", "placebo-teacher"
 
 # What users played and said to have failed: hints are drawn from it, and nothing is trained on it or judged by it.
-LIVE = "live"
+PRODUCTION = "live"
 
 # How each arm of evaluation plays: who (None: the model that the round started with), and whose hints.
 _STUDENTS = {
-    "sft": Dataset(OWN),
+    "sft": Dataset(ON_POLICY),
     "distilled": Dataset(TEACHER),
     "placebo-distilled": Dataset(PLACEBO_TEACHER),
-    "sft-matched": Dataset(OWN, matched=True),
+    "sft-matched": Dataset(ON_POLICY, matched=True),
     "distilled-matched": Dataset(TEACHER, matched=True),
     "placebo-distilled-matched": Dataset(PLACEBO_TEACHER, matched=True),
-    "sft-unfiltered": Dataset(OWN, filtered=False),
+    "sft-unfiltered": Dataset(ON_POLICY, filtered=False),
     "distilled-unfiltered": Dataset(TEACHER, filtered=False),
     "placebo-distilled-unfiltered": Dataset(PLACEBO_TEACHER, filtered=False),
 }
@@ -166,7 +166,7 @@ def own_temperatures(spec: Spec) -> list[float]:
     as the teacher has, the others at the teacher's temperature: else more tries would pass for the effect of hints.
     """
     students = {student_of(arm) for arm in spec.evaluation.arms}
-    learned_from = any(student is not None and _STUDENTS[student].arm == OWN for student in students)
+    learned_from = any(student is not None and _STUDENTS[student].arm == ON_POLICY for student in students)
     further = spec.teacher_rollout.rollouts_per_task - 1 if learned_from else 0
     return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
 
@@ -202,11 +202,11 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
     trained_on = {_STUDENTS[s].arm for s in students}
     teacher = player if spec.models.teacher is None else Model("teacher")
 
-    rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), player, (OWN,))
+    rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), player, (ON_POLICY,))
     hints = Stage(sid(Kind.HINTS), (PREPARE, rollout.id))
     stages = [rollout, hints]
 
-    plays = {OWN: rollout.id}
+    plays = {ON_POLICY: rollout.id}
     for arm in (TEACHER, PLACEBO_TEACHER):
         if arm in trained_on:
             stage = Stage(sid(Kind.TEACH, "" if arm == TEACHER else "placebo"), (PREPARE, hints.id), teacher, (arm,))

@@ -15,7 +15,7 @@ from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.secrets import read_secret
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
-from distillery.database.stages import StageStore, recorded_results
+from distillery.database.stages import StageStore, read_results
 from distillery.hints.bank import HintBank
 from distillery.stages.runtime.prepared_run import Prepared
 from distillery.stages.runtime.progress_server import ProgressReporter, Status
@@ -71,7 +71,7 @@ class StageContext:
     async def read_earlier_result(self) -> Mapping[str, Any]:
         """Return the manifest of this stage's last success, with fewer held-out tasks; empty if there is none."""
         rows = await StageStore(self.database, self.run_id).read()
-        return recorded_results(rows).get(self.config.stage, {})
+        return read_results(rows).get(self.config.stage, {})
 
 
 def read_api_key(reference: tuple[str, str] | None) -> str:

@@ -11,7 +11,7 @@ from distillery.agents import Agent
 from distillery.core import plugins
 from distillery.core.api import Spec
 from distillery.core.contracts.stage_config import Server
-from distillery.core.planner.graph import LIVE, retriever_of
+from distillery.core.planner.graph import PRODUCTION, retriever_of
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.environments.base import Task
 from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool
@@ -37,7 +37,7 @@ async def play_arms(
     queue = _queue(context)
     _, enqueued = await queue.counts()
     if enqueued != len(tasks) * len(config.arms) * len(temperatures):  # else an earlier start enqueued all
-        expected_steps = await context.episodes.mean_steps(without_arm=LIVE)
+        expected_steps = await context.episodes.mean_steps(without_arm=PRODUCTION)
         requests: list[EpisodeRequest] = []
         for arm in config.arms:
             hinted = await _with_hints(tasks, arm, spec, context.bank)

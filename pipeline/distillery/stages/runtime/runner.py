@@ -19,7 +19,7 @@ from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import StagePhase, StageResult, StageState
 from distillery.database import Database, dsn_from_environment
 from distillery.database.runs import RunStore
-from distillery.database.stages import StageStore, recorded_results
+from distillery.database.stages import StageStore, read_results
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure, Terminated, exit_code_of, is_permanent
 from distillery.stages.runtime.progress_server import Status
@@ -83,7 +83,7 @@ async def _run(
         identity,
         cache=config.cache,
         endpoint_url=config.store_endpoint,
-        recorded=recorded_results(await stages.read()),
+        recorded=read_results(await stages.read()),
     )
     if config.persist_status:
         await stages.begin(stage, 1)

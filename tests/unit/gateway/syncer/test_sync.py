@@ -14,7 +14,7 @@ import torch
 from aiohttp import web
 from safetensors.torch import save_file
 
-from distillery.core.artifacts import ArtifactError, FolderStore, Identity, RunStore, Store
+from distillery.core.artifacts import ArtifactError, FolderStore, Identity, RunArtifacts, Store
 from distillery.core.artifacts.safetensors import digest_of_weights
 from distillery.core.contracts.routing import Adapter, RoutingConfig, Target
 from distillery_gateway.syncer.sync import Syncer
@@ -181,7 +181,7 @@ async def test_syncer_loads_an_old_artifact_when_its_digest_matches(
     vllm: FakeVllm, store: FolderStore, in_use: list[str], tmp_path: Path
 ):
     run = Identity("11111111-2222-3333-4444-555555555555", "a" * 64)
-    own = RunStore(FolderStore(tmp_path / "own"), store, run=run, recorded={})
+    own = RunArtifacts(FolderStore(tmp_path / "own"), store, run=run, recorded={})
     wanted, other = publish(store, "r1-train-distilled", 1.0), publish(store, "r2-train-distilled", 2.0)
     asked = replace(other, name="student-wanted", digest=wanted.digest)  # of an artifact that another run may own
     async with aiohttp.ClientSession() as session:

@@ -120,7 +120,7 @@ def test_metrics_have_the_names_that_prometheus_serves():
         'c = Counter("app_errors_total", "Errors.")\n'
         "d = Counter(words)\ne: Counter[str] = Counter()\n"
     )
-    found = [(m.name, m.kind, m.labels, m.description) for m in metrics.defined(source)]
+    found = [(m.name, m.kind, m.labels, m.description) for m in metrics.list_metrics(source)]
     assert found == [
         ("app_requests_total", "counter", ("model", "key"), "Requests."),
         ("app_runs", "gauge", ("phase",), "Runs."),

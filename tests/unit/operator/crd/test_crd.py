@@ -143,7 +143,7 @@ def test_a_name_that_belongs_to_what_another_run_has_is_refused():
     (version,) = crd()["spec"]["versions"]
     _, rule, *_ = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
     assert rule["rule"] == "!self.metadata.name.endsWith('-canary') && !self.metadata.name.endsWith('-database')"
-    for made in (CANARY.named(owner("a")), database.name(owner("a"))):
+    for made in (CANARY.resource_name(owner("a")), database.name(owner("a"))):
         with pytest.raises(InvalidRun, match=r"metadata\.name: .*: choose a name that does not end in -canary"):
             owner(made)
 

@@ -181,7 +181,7 @@ async def test_failure_count_is_polled_while_a_run_waits(monkeypatch: pytest.Mon
     monkeypatch.setattr(feedback, "count_failures", count_failures)
     monkeypatch.setattr("distillery_operator.pods.reports.time.monotonic", lambda: clock[0])
     count = FailureCount()
-    observed = cache.observed(("team", "test"), cluster.body["metadata"]["uid"])
+    observed = cache.observe(("team", "test"), cluster.body["metadata"]["uid"])
     phase = cluster.status["phase"]
     assert await count.poll(phase, observed) == 50
     clock[0] += 5

@@ -59,7 +59,7 @@ class CanaryScenario(FakeCluster):
     def report_traffic(self, canary: Counts, stable: Counts = GOOD) -> None:
         """Set the traffic that both pods report together."""
         none = Counts()
-        self.live = {"test-0": {OLD: stable, NEW: canary}, "test-1": {OLD: none, NEW: none}}
+        self.traffic = {"test-0": {OLD: stable, NEW: canary}, "test-1": {OLD: none, NEW: none}}
 
     def wait(self, seconds: float = 60) -> None:
         """Let time pass, and reconcile."""

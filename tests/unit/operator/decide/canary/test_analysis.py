@@ -14,7 +14,7 @@ from distillery_operator.decide.canary.analysis import StepAnalysis
 
 def judge(canary: Counts, stable: Counts, *, shadow: bool = False, sessions: int = 0) -> str:
     bounds = CanaryAnalysis.model_validate({"minSessions": sessions})
-    return StepAnalysis(canary, stable, bounds, shadow=shadow).judge().outcome
+    return StepAnalysis(canary, stable, bounds, shadow=shadow).judge().phase
 
 
 MANY = Counts(10_000, 100)
@@ -46,8 +46,8 @@ def test_judge_tells_success_from_harm():
 
 def test_steps_and_metrics_share_the_level_of_a_rollback():
     bounds, worse = CanaryAnalysis(), Counts(1000, 64)
-    assert StepAnalysis(worse, MANY, bounds, steps=1).judge().outcome == "Failed"
-    assert StepAnalysis(worse, MANY, bounds, steps=10).judge().outcome == "Running"
+    assert StepAnalysis(worse, MANY, bounds, steps=1).judge().phase == "Failed"
+    assert StepAnalysis(worse, MANY, bounds, steps=10).judge().phase == "Running"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_min_requests_are_reached_by_exactly_as_many(requests: int, message: str
     bounds = CanaryAnalysis.model_validate({"maxErrorRateIncrease": 0.5, "maxSlowRateIncrease": 0.5})
     analysis = StepAnalysis(Counts(requests), MANY, bounds)
     assert analysis.explain() == message
-    assert analysis.judge().outcome == ("Running" if message else "Successful")
+    assert analysis.judge().phase == ("Running" if message else "Successful")
 
 
 @pytest.mark.parametrize("side", ["canary", "stable"])
@@ -122,7 +122,7 @@ def test_min_sessions_are_reached_by_exactly_as_many(side: str, sessions: int, m
     canary, stable = (few, enough) if side == "canary" else (enough, few)
     analysis = StepAnalysis(canary, stable, bounds)
     assert analysis.explain() == message
-    assert analysis.judge().outcome == ("Running" if message else "Successful")
+    assert analysis.judge().phase == ("Running" if message else "Successful")
 
 
 @pytest.mark.parametrize(("errors", "outcome"), [(4, "Running"), (5, "Failed")])
@@ -175,7 +175,7 @@ def end_of(generator: np.random.Generator, rates: Rates, *, steps: int = 1, drif
                     events[number] += int(generator.binomial(end - past, max(0.0, p + moved)))
             past = end
             first, second = (Counts(end, errors, end, end - failed, slow) for errors, slow, failed in (canary, stable))
-            outcome = StepAnalysis(first, second, bounds, steps=steps).judge().outcome
+            outcome = StepAnalysis(first, second, bounds, steps=steps).judge().phase
             if outcome != "Running":
                 break
         if outcome != "Successful":

@@ -112,7 +112,7 @@ def test_worse_canary_is_not_tried_again_after_the_rollback():
     cluster.report_traffic(BAD)
     cluster.wait(1)
     cluster.settle()
-    cluster.live = {}
+    cluster.traffic = {}
     writes = cluster.writes
     for _ in range(5):
         cluster.wait(600)
@@ -335,7 +335,7 @@ def test_harm_is_found_before_every_pod_has_applied_the_step():
     cluster.generations["test-1"] = 0
     cluster.edit_canary(steps=STEPS[2:])
     cluster.generations["test-0"] = cluster.desired()["generation"]
-    cluster.live = {"test-0": {OLD: GOOD, NEW: BAD}}
+    cluster.traffic = {"test-0": {OLD: GOOD, NEW: BAD}}
     cluster.reconcile()
     assert (cluster.canary["phase"], cluster.targets) == ("Failed", [(OLD, 100)])
 
@@ -344,7 +344,7 @@ def test_step_is_not_successful_before_every_pod_has_applied_it():
     cluster = CanaryScenario.start()
     cluster.edit_canary(steps=[{"weight": 50, "minDurationSeconds": 10, "progressDeadlineSeconds": 3600}])
     cluster.generations["test-0"] = cluster.desired()["generation"]
-    cluster.live = {"test-0": {OLD: GOOD, NEW: GOOD}}
+    cluster.traffic = {"test-0": {OLD: GOOD, NEW: GOOD}}
     cluster.wait(600)
     assert cluster.canary["phase"] == "Starting"
 

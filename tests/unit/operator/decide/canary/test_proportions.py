@@ -74,17 +74,17 @@ def test_without_events_the_bound_is_that_of_the_prior():
     assert log(80) / -log(0.98) == pytest.approx(216.9, abs=0.1)
     assert not Comparison(0, 215, 0, 10_000).is_below(0.02, 0.05)
     assert Comparison(0, 217, 0, 10_000).is_below(0.02, 0.05)
-    assert Comparison(0, 100, 0, 100).needed(0.02, 0.05) == pytest.approx(217, rel=0.02)
+    assert Comparison(0, 100, 0, 100).count_needed_trials(0.02, 0.05) == pytest.approx(217, rel=0.02)
 
 
 def test_nothing_is_shown_without_trials():
     empty = Comparison(0, 0, 0, 0)
-    assert (empty.lower(0.05), empty.upper(0.05), empty.needed(0.02, 0.05)) == (-1.0, 1.0, None)
+    assert (empty.lower(0.05), empty.upper(0.05), empty.count_needed_trials(0.02, 0.05)) == (-1.0, 1.0, None)
     assert not Comparison(90, 100, 0, 0).is_above(0.02, 0.05)
 
 
 def test_needed_trials_are_the_median_of_simulated_canaries():
-    needed = Comparison(200, 1000, 200, 1000).needed(0.05, 0.05)
+    needed = Comparison(200, 1000, 200, 1000).count_needed_trials(0.05, 0.05)
     assert needed is not None
     generator, decided = np.random.default_rng(3), 0
     for _ in range(100):

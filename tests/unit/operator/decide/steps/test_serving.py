@@ -297,7 +297,7 @@ async def test_poll_pods_reports_what_pods_serve_or_their_problem():
         assert server.port
         assert syncer.port
         ports = {"port": server.port, "syncer_port": syncer.port}
-        assert await serving.poll_pods([pod], **ports) == {"u": PodReport(7, live={"base": Counts(9, 1, 4, 3)})}
+        assert await serving.poll_pods([pod], **ports) == {"u": PodReport(7, traffic={"base": Counts(9, 1, 4, 3)})}
         answers.pop(0)
         assert await serving.poll_pods([pod], **ports) == {"u": PodReport(6, ("no such file" * 100)[:300])}
         merged: Manifest = {**pod, "spec": {}}

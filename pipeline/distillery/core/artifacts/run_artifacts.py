@@ -10,7 +10,7 @@ from distillery.core.artifacts.base import ArtifactError, ArtifactNotFound, Stor
 from distillery.core.artifacts.identity import Identity
 
 
-class RunStore:
+class RunArtifacts:
     """See :class:`distillery.core.artifacts.Store`. Every manifest names the run that wrote it.
 
     Earlier versions kept artifacts without the run's key and without its name: those are read, never written, and only
