@@ -193,7 +193,7 @@ def test_report_is_a_page_without_links(disturbed: Home):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_other_commands_describe_the_run(disturbed: Home):
+def test_status_and_hints_describe_the_run_when_it_is_complete(disturbed: Home):
     status = disturbed.call("status", "two-rounds")
     assert "Complete" in status.stdout
     assert "r2-promote" in status.stdout

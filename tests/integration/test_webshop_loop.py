@@ -38,7 +38,7 @@ def by_arm(postgres: EmbeddedPostgres, number: str) -> dict[str, float]:
     return {row["arm"]: row["mean"] for row in found}
 
 
-def test_every_instruction_is_shopped_for_once_per_arm(done: Home, postgres: EmbeddedPostgres):
+def test_every_instruction_is_played_once_per_arm(done: Home, postgres: EmbeddedPostgres):
     found = rows(
         postgres.dsn,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, max(steps) AS steps,
@@ -102,7 +102,7 @@ def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, po
     assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["baseline"]
 
 
-def test_the_verdict_and_the_report_are_of_webshop(done: Home):
+def test_verdict_and_report_have_webshops_arms_and_source(done: Home):
     promoted = done.result(EXAMPLE, "r1-promote")
     assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
         ("baseline", "rag", "distilled"), EVALUATE

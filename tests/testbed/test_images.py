@@ -95,7 +95,7 @@ def test_image_contains_no_setting_of_the_machine(places: Places, context: Path)
         store.buildah("rm", made)
 
 
-def test_a_failed_step_is_shown(places: Places, tmp_path: Path):
+def test_build_shows_the_output_of_a_step_when_it_fails(places: Places, tmp_path: Path):
     (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo said; exit 3\n")
     with pytest.raises(ClusterError, match=r"said\n(.*\n)*.*exit status 3"):
         builder.build(places, builder.Source(tmp_path / "Dockerfile", tmp_path), "fails:1")

@@ -92,7 +92,7 @@ def test_down_leaves_no_trace_and_keeps_all_objects(kubectl: Kubectl, places: Pl
     kubectl.wait(deployment, "condition", "Available")
 
 
-def test_down_on_a_node_that_is_down_does_nothing(kubectl: Kubectl, places: Places):
+def test_down_does_nothing_when_the_node_is_down(kubectl: Kubectl, places: Places):
     node.down(places)
     node.down(places)
     node.up(places)

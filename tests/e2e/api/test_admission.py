@@ -63,7 +63,7 @@ def test_api_server_enforces_every_rule(users: Runs, rule: Any, broken: dict[str
         ({"podTemplate": {"nodeSelector": {"no key!": "gpu"}}}, "spec.podTemplate.nodeSelector"),
     ],
 )
-def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], message: str):
+def test_api_server_names_each_field_that_is_wrong(users: Runs, spec: dict[str, Any], message: str):
     assert message in users.refusal(small(**spec))
 
 
@@ -102,7 +102,7 @@ def test_python_rejects_more_when_it_differs_from_the_api_server(users: Runs, sp
 
 
 @pytest.mark.parametrize("name", ["small-canary", "small-database"])
-def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Runs, name: str):
+def test_api_server_refuses_a_name_that_ends_as_a_derived_object_does(users: Runs, name: str):
     assert "may not end in -canary or -database" in users.refusal(small(name))
 
 

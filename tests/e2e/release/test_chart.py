@@ -270,7 +270,7 @@ def build_overlay(cluster: Cluster) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
+def test_alerts_pass_the_rule_tests_of_promtool(cluster: Cluster, tmp_path: Path):
     rendered = template(cluster, "alerts.enabled=true")
     rules = next(manifest for manifest in rendered if manifest["kind"] == "PrometheusRule")["spec"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))

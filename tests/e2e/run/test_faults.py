@@ -14,7 +14,7 @@ from tests.e2e.support.faults import active_pods, checkpoint, finished, kill, le
 pytestmark = pytest.mark.full
 
 
-def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: Namespace):
+def test_run_completes_when_every_process_is_killed_once(team: Namespace, operator: Namespace):
     """The operator in every stage, a worker while it plays and while it trains, the database, and a suspension."""
     slow = {"temperature": 0.7, "leaseSeconds": 15, "concurrency": 2}
     team.apply(

@@ -40,7 +40,7 @@ async def run_row(database: Database, run_id: int) -> dict[str, Any]:
     return (await database.fetch("SELECT * FROM run WHERE id = %s", run_id))[0]
 
 
-async def test_a_run_is_watched_to_its_end(database: Database, run_id: int, dsn: str):
+async def test_watch_shows_each_stage_and_ends_when_the_run_fails(database: Database, run_id: int, dsn: str):
     console = Console(file=io.StringIO(), width=200)
 
     def is_shown(text: str) -> bool:

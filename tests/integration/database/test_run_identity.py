@@ -45,7 +45,7 @@ async def test_a_run_keeps_the_uid_that_it_was_registered_with(database: Databas
     assert await RunStore(database).read_uid(given) != await RunStore(database).read_uid(alone)
 
 
-async def test_a_row_older_than_uids_takes_the_first_that_it_is_given(dsn: str):
+async def test_register_adds_the_first_uid_to_a_row_without_one(dsn: str):
     migrate(dsn, "0003")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO run (key, document) VALUES (%s, %s)", [RUN.key, json.dumps(canonical(RUN))])
@@ -92,7 +92,7 @@ async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(dat
     assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == earlier
 
 
-async def test_a_run_made_again_under_its_name_has_results_of_its_own(
+async def test_recreated_run_does_not_use_the_results_of_its_predecessor(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
@@ -141,7 +141,7 @@ def executor(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local
 
 
 @pytest.mark.parametrize(("training", "first"), [({}, "r1-rollout"), ({"seed": 7}, "prepare")])
-async def test_prepare_starts_again_when_it_prepared_for_something_else(
+async def test_prepare_starts_again_when_its_result_has_another_identity(
     database: Database, executor: LocalExecutor, training: dict[str, Any], first: str
 ):
     run_id = await RunStore(database).register(RUN, uid=FIRST)
@@ -153,7 +153,9 @@ async def test_prepare_starts_again_when_it_prepared_for_something_else(
     assert executor.started[0] == first  # type: ignore[attr-defined]
 
 
-async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExecutor, database: Database):
+async def test_stage_succeeds_when_one_worker_finished_and_another_was_killed(
+    executor: LocalExecutor, database: Database
+):
     await executor.execute()
     store, sid = executor._store, StageId(1, Kind.ROLLOUT)
     store.publish(str(sid), store.draft(str(sid)), {"stage": str(sid)})
@@ -162,7 +164,7 @@ async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExec
     assert (state.phase, state.result and state.result["stage"]) == ("succeeded", str(sid))
 
 
-async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: LocalExecutor, tmp_path: Path):
+async def test_stage_fails_with_the_permanent_failure_when_workers_disagree(executor: LocalExecutor, tmp_path: Path):
     said = [tmp_path / "outcome-0.json", tmp_path / "outcome-1.json"]
     write_failure(said[0], "the server was away", permanent=False)
     write_failure(said[1], "no such secret", permanent=True)
@@ -170,7 +172,7 @@ async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: Loca
     assert (state.phase, state.permanent, state.message) == ("failed", True, "no such secret")
 
 
-async def test_a_result_is_waited_for_when_the_store_is_away(executor: LocalExecutor, database: Database):
+async def test_executor_waits_for_a_result_when_the_store_is_away(executor: LocalExecutor, database: Database):
     await executor.execute()
     store = executor._store
     store.publish("r1-hints", store.draft("r1-hints"), {"hints": 3})

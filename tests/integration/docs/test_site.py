@@ -89,7 +89,7 @@ async def test_site_has_no_horizontal_scroll_when_on_a_phone(browser: Chromium, 
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_site_text_stands_out_in_both_schemes(browser: Chromium, site: str, path: str):
+async def test_site_text_has_a_contrast_of_4_5_in_both_schemes(browser: Chromium, site: str, path: str):
     for width, dark in itertools.product(WIDTHS, (False, True)):
         page = await browser.open(site + path, width=width, dark=dark)
         contrast, text = await page.evaluate(CONTRAST)

@@ -55,7 +55,7 @@ def output(folder: Path) -> str:
     return done.stdout
 
 
-def test_the_page_leads_to_a_student_that_is_better(output: str, folder: Path):
+def test_commands_of_the_tutorial_train_a_better_student(output: str, folder: Path):
     assert "You are in the middle of a room." in output
     assert re.search(r"You arrive at \w+ 1\. On the \w+ 1, you see ", output)
     assert re.search(r"look for a \w+ in \w+", output)

@@ -96,7 +96,7 @@ async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser
     assert all(all(table) for table in tables)
 
 
-async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
+async def test_keyboard_reaches_every_control_of_the_page(browser: Chromium, file: Path):
     page = await browser.open(file, width=360)
     await page.press("Tab")
     assert await page.evaluate("document.activeElement.hash") == "#verdict"
@@ -116,7 +116,7 @@ async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
     assert await page.evaluate("document.querySelectorAll('details')[1].open")
 
 
-async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Path):
+async def test_text_has_a_contrast_of_4_5_at_any_width_and_scheme(browser: Chromium, file: Path):
     for width, dark in itertools.product((360, 1280), (False, True)):
         page = await browser.open(file, width=width, dark=dark)
         await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -124,7 +124,7 @@ async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Pa
         assert contrast >= 4.5, text
 
 
-async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: Path):
+async def test_page_and_plots_are_dark_when_the_scheme_is_dark(browser: Chromium, file: Path):
     script = (
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, "
         "getComputedStyle(document.querySelector('svg.wide text')).fill]"
@@ -135,7 +135,7 @@ async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: P
     assert dark == ["rgb(18, 23, 30)", "rgb(230, 235, 242)", "rgb(230, 235, 242)"]
 
 
-async def test_on_paper_it_is_light_and_nothing_is_folded(browser: Chromium, file: Path):
+async def test_page_is_light_and_unfolded_when_printed(browser: Chromium, file: Path):
     page = await browser.open(file, dark=True)
     assert (await page.pdf()).startswith(b"%PDF")
     dark = {"name": "prefers-color-scheme", "value": "dark"}

@@ -74,7 +74,7 @@ async def test_driver_plays_all_episodes_within_its_concurrency(database: Databa
     assert 1 < most <= 8
 
 
-async def test_two_workers_share_the_work(database: Database, run_id: int):
+async def test_drivers_play_each_episode_once_when_two_share_a_queue(database: Database, run_id: int):
     by: Counter[str] = Counter()
 
     def counting(worker: str) -> Callable[[Lease], Awaitable[Episode]]:
@@ -90,7 +90,7 @@ async def test_two_workers_share_the_work(database: Database, run_id: int):
     assert min(by.values()) > 0
 
 
-async def test_a_broken_episode_costs_only_itself(database: Database, run_id: int):
+async def test_driver_finishes_the_other_episodes_when_one_breaks(database: Database, run_id: int):
     async def play(lease: Lease) -> Episode:
         if lease.task.id == "train/7":
             raise EnvironmentFailure("the engine crashed")
