@@ -216,7 +216,7 @@ def condition_of(kube: FakeKube, kind: str) -> dict[str, Any]:
     return next((c for c in kube.statuses[-1]["conditions"] if c["type"] == kind), {"status": "False"})
 
 
-async def test_refused_object_is_reported_and_stops_nothing_else(said: dict[str, Any]):
+async def test_other_objects_are_applied_when_one_is_refused(said: dict[str, Any]):
     reconciler, kube, _ = reconciler_of(FakeCluster(run_object()))
     kube.refuses["PersistentVolumeClaim"] = "exceeded quota: team, requested: requests.storage=50Gi, limited: 10Gi"
     assert await reconciler._reconcile() == 15.0

@@ -130,7 +130,7 @@ async def test_replicas_are_handed_over_before_they_are_given_up():
     assert calls == [(HANDOVER, 4), (CONTROLLER, None)]
 
 
-def test_the_scale_of_a_run_is_that_of_its_servers():
+def test_scale_subresource_has_the_replicas_and_labels_of_the_servers():
     cluster = FakeCluster(run_object())
     cluster.run()
     (version,) = crd()["spec"]["versions"]

@@ -59,7 +59,7 @@ def replica(leases: FakeLeases, identity: str) -> Election:
     return Election(cast(KubeClient, leases), "distillery-operator", "system", identity, SECONDS)
 
 
-async def test_one_leads_and_the_other_waits_until_the_lease_ran_out():
+async def test_second_replica_leads_when_the_lease_expired():
     leases = FakeLeases()
     await replica(leases, "a").acquire()
     other = asyncio.create_task(replica(leases, "b").acquire())

@@ -35,7 +35,7 @@ from tests.unit.operator.manifests.test_manifests import (
 )
 
 
-def test_no_more_pods_are_missing_while_a_student_replaces_another():
+def test_rolling_update_keeps_every_pod_when_the_student_changes():
     made = serving(owner(serving={"replicas": 2}))
     assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     other = serving(owner(), digest="fedcba9876543210")
@@ -54,7 +54,7 @@ def test_vllm_listens_on_loopback_only(spec: dict[str, Any]):
     assert ports == {"http": 8000, "admin": 8002}
 
 
-def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
+def test_vllm_allows_loading_of_adapters_only_next_to_a_syncer():
     merged, adapter = serving_pod(owner()), serving_pod(owner(**ADAPTER))
     assert [c["name"] for c in merged["initContainers"]] == ["fetch", "server"]
     assert [c["name"] for c in adapter["initContainers"]] == ["fetch", "server", "syncer"]
@@ -66,7 +66,7 @@ def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(sidecar)
 
 
-def test_with_adapters_a_pod_starts_with_the_base_model_alone():
+def test_pod_starts_with_the_base_model_alone_when_it_serves_adapters():
     of = owner(**ADAPTER, training={"lora": {"rank": 24}})
     pod = serving_pod(of)
     assert serving(of) == serving(of, BASE, "") == serving(of, digest="fedcba9876543210")
@@ -136,7 +136,7 @@ def test_seed_is_denied_when_vllm_runs_on_a_cpu(spec: dict[str, Any], denied: se
 
 @pytest.mark.parametrize("student", [STUDENT, BASE])
 @pytest.mark.parametrize("adapter", [True, False])
-def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
+def test_routing_document_applies_to_the_models_that_pods_hold(student: Model, adapter: bool):
     digest = DIGEST if student is STUDENT else ""
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
     config = gateway.routing_document(of, student, digest, adapter=adapter)
@@ -152,7 +152,7 @@ def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
         assert config.adapters == (Adapter("student-abcdef012345", "r1-train-distilled", DIGEST),)
 
 
-def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
+def test_only_the_syncer_writes_adapters_and_it_reads_the_artifacts():
     of = owner(**ADAPTER)
     pod = serving_pod(of)
     read_only = {c: {m["name"]: m.get("readOnly", False) for m in pod[c]["volumeMounts"]} for c in ("server", "syncer")}
@@ -166,7 +166,7 @@ def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
     assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {environment["DISTILLERY_ADAPTERS_DIR"]}
 
 
-def test_in_s3_the_syncer_alone_has_the_credentials():
+def test_only_the_syncer_has_credentials_when_artifacts_are_in_s3():
     pod = serving_pod(owner(**ADAPTER, **IN_S3))
 
     def secret_mounts(container: str) -> list[str]:
