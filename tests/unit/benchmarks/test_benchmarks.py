@@ -33,7 +33,7 @@ def test_figure_is_never_broken_when_it_has_no_limit():
     assert not Figure("theirs", 0.0, "").broken
 
 
-def test_a_broken_figure_ends_with_1(capsys: pytest.CaptureFixture[str]):
+def test_benchmarks_exit_with_1_when_a_figure_is_broken(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="1"):
         conclude("x", [replace(SLOW, measured=1000.0)], options("").parse_args([]))
     assert "1,000 µs  ≤ 300 µs    BROKEN" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_kubectl_finds_the_command_as_a_plugin():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
+def test_every_command_has_a_help_page(command: str, capsys: pytest.CaptureFixture[str]):
     assert call(command, "--help") == 0
     assert len(capsys.readouterr().out.splitlines()) >= 5
 
@@ -167,7 +167,7 @@ def test_interruption_says_how_to_resume_the_run(
     assert capsys.readouterr().err == f"{reported}\n"
 
 
-def test_output_is_no_error_when_its_reader_leaves_early(file: Path):
+def test_command_prints_no_error_when_its_output_is_closed_early(file: Path):
     """As ``distillery ... | head`` does; what is printed last must not fail either."""
     program = "import time; time.sleep(0.5); from distillery.cli.main import main; main()"
     with subprocess.Popen(

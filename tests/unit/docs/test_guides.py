@@ -47,7 +47,7 @@ def merged(base: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
-def test_a_command_of_a_guide_is_one_of_the_command_line(page: str, line: str):
+def test_command_of_a_guide_exists_in_the_command_line(page: str, line: str):
     build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
@@ -57,6 +57,6 @@ def test_a_run_of_a_guide_is_valid(page: str, part: dict[str, Any]):
         parse(part if "kind" in part else merged(document(), part))
 
 
-def test_there_are_commands_and_runs():
+def test_guides_have_commands_and_runs_to_test():
     assert len(commands()) >= 20
     assert len(runs()) >= 8

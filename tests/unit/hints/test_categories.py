@@ -26,7 +26,7 @@ def notation(vectors: NDArray[np.float32]) -> dict[str, str]:
     return {f"goal {number}": str([float(value) for value in vector]) for number, vector in enumerate(vectors)}
 
 
-def test_as_many_clusters_are_found_as_there_are():
+def test_cluster_finds_the_number_of_groups():
     for number in range(1, 9):
         assert len(cluster(points(*range(number)))) == number
 

@@ -34,7 +34,7 @@ SPEC = parse(document(environment={"tasks": {"train": 2, "evaluate": 2, "evaluat
 GOOD = [task(number) for number in range(4)]
 
 
-def test_pin_puts_a_task_into_one_list_only():
+def test_pin_puts_each_task_into_one_list():
     pinned = pin(having(GOOD), SPEC)
     assert sorted(task.id for tasks in pinned.tasks.values() for task in tasks) == [task.id for task in GOOD]
     assert pinned.left_out == {"train": 0, "evaluate": 0}
@@ -122,6 +122,6 @@ def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[
         (Task("a", "train", None, "a"), "task's category is None"),  # type: ignore[arg-type]
     ],
 )
-def test_pin_fails_when_a_catalog_holds_what_is_no_task(wrong: Any, message: str):
+def test_pin_fails_when_a_catalog_has_an_invalid_task(wrong: Any, message: str):
     with pytest.raises(StageFailure, match=f"the split train of made up.*{message}"):
         pin(having([*GOOD, wrong]), SPEC)

@@ -44,7 +44,7 @@ async def test_stream_begins_before_the_response_ends(serve: Serve):
         assert first == served.vllm.chunks[0]
 
 
-async def test_server_is_free_when_its_client_leaves(serve: Serve):
+async def test_request_is_cancelled_when_its_client_disconnects(serve: Serve):
     served = await serve()
     await served.leave(BODY)
     for _ in range(100):

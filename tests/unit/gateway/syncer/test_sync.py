@@ -199,7 +199,7 @@ async def test_syncer_loads_a_good_adapter_when_another_is_bad(syncer: Syncer, v
     assert "r9-nosuch" in syncer.problem
 
 
-def test_digest_of_weights_is_of_values_not_of_bytes(tmp_path: Path):
+def test_digest_of_weights_is_the_same_when_values_are(tmp_path: Path):
     state = {"b": torch.ones(2, 3), "a": torch.zeros(4)}
     save_file(state, tmp_path / "x", metadata={"format": "pt"})
     save_file(dict(reversed(state.items())), tmp_path / "y")

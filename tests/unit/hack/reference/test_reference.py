@@ -36,7 +36,7 @@ def test_every_condition_has_a_reason():
         assert "| reason | status | meaning |" in section, name
 
 
-def test_events_and_errors_are_found():
+def test_reference_lists_events_and_http_errors():
     events = (REFERENCE / "conditions.md").read_text().partition("## Events")[2]
     assert {"`StageStarted`", "`StageSucceeded`", "`StageFailed`"} <= set(
         re.findall(r"^\| (`\w+`)", events, re.MULTILINE)
