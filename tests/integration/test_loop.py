@@ -206,7 +206,7 @@ def test_status_and_hints_describe_the_run_when_it_is_complete(disturbed: Home):
     assert "known: default/two-rounds" in unknown.stderr
 
 
-def test_a_run_that_is_complete_is_not_run_again(disturbed: Home, server: EmbeddedPostgres):
+def test_complete_run_is_not_run_again(disturbed: Home, server: EmbeddedPostgres):
     before = rows(server.dsn, "SELECT count(*) AS n, max(finished_at) AS last FROM episode")
     again = disturbed.call("run", disturbed.folder / "two-rounds.yaml")
     assert again.returncode == 0, again.stderr
@@ -214,7 +214,7 @@ def test_a_run_that_is_complete_is_not_run_again(disturbed: Home, server: Embedd
     assert rows(server.dsn, "SELECT count(*) AS n, max(finished_at) AS last FROM episode") == before
 
 
-def test_a_changed_specification_is_refused(disturbed: Home):
+def test_changed_specification_is_refused(disturbed: Home):
     changed = disturbed.write(
         document("two-rounds", rounds={"maxRounds": 3}, evaluation=TWO_ROUNDS["spec"]["evaluation"])
     )
@@ -224,7 +224,7 @@ def test_a_changed_specification_is_refused(disturbed: Home):
     disturbed.write(TWO_ROUNDS)
 
 
-async def test_the_promoted_student_answers_as_it_was_judged(disturbed: Home, server: EmbeddedPostgres):
+async def test_promoted_student_answers_as_it_was_judged(disturbed: Home, server: EmbeddedPostgres):
     """``distillery serve``: first replies by the openai client, and token ids by vLLM's own tokenization."""
     promoted = [n for n in (1, 2) if disturbed.result("two-rounds", f"r{n}-promote")["promoted"]]
     if not promoted:

@@ -88,7 +88,7 @@ def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, 
     assert scores["rag"] > scores["baseline"]
 
 
-def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
+def test_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
     (kept,) = rows(
         postgres.dsn,
         "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid_actions = 0",

@@ -68,18 +68,18 @@ def test_api_server_names_each_field_that_is_wrong(users: Runs, spec: dict[str, 
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_an_example_is_accepted(users: Runs, path: Path):
+def test_example_is_accepted(users: Runs, path: Path):
     document = yaml.safe_load(path.read_text())
     document["metadata"].pop("namespace", None)
     made = users.api.create(users.collection, document, dryRun="All", fieldValidation="Strict")
     assert made["metadata"]["name"] == document["metadata"]["name"]
 
 
-def test_a_long_name_is_refused(users: Runs):
+def test_long_name_is_refused(users: Runs):
     assert "at most 40 characters" in users.refusal(small("a" * 41))
 
 
-def test_a_name_with_dots_is_refused(users: Runs):
+def test_name_with_dots_is_refused(users: Runs):
     assert "may not have dots" in users.refusal(small("team.run"))
 
 

@@ -204,7 +204,7 @@ def test_global_registry_replaces_every_other(cluster: Cluster):
 
 
 @pytest.mark.parametrize("image", ["image", "images.pipeline", "images.gpuServer", "images.gateway", "images.postgres"])
-def test_an_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
+def test_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
     digest = f"sha256:{'0123456789abcdef' * 4}"
     (pinned,) = (name for name in named_images(template(cluster, f"{image}.digest={digest}")) if digest in name)
     assert re.fullmatch(rf"[a-z.]+/[a-z/-]+@{digest}", pinned)

@@ -58,7 +58,7 @@ def test_run_completes_when_every_process_is_killed_once(team: Namespace, operat
     assert [reason for reason, _ in reports].count("RunCompleted") == 1
 
 
-def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
+def test_deleted_run_leaves_nothing_behind(team: Namespace):
     team.apply(small(storage={"volumeClaim": {"size": "1Gi"}, "retain": True}))
     team.wait_for("a stage that plays", lambda: running_worker(team, "r1-rollout"), run="small")
     team.kubectl("delete", RUN, "small", "--timeout=60s")

@@ -36,7 +36,7 @@ def test_run_fails_and_names_the_model_when_it_is_missing(failed: Namespace):
     assert query(failed, STUCK, "SELECT count(*) AS n FROM episode") == [{"n": 0}]
 
 
-def test_an_idle_run_costs_no_writes(failed: Namespace):
+def test_idle_run_costs_no_writes(failed: Namespace):
     # the progress of the stage that ended goes within ten seconds
     failed.wait_for("no progress", lambda: "progress" not in failed.status(STUCK))
     before = failed.get(RUN, STUCK)["metadata"]["resourceVersion"]
@@ -44,7 +44,7 @@ def test_an_idle_run_costs_no_writes(failed: Namespace):
     assert failed.get(RUN, STUCK)["metadata"]["resourceVersion"] == before
 
 
-def test_the_command_line_requests_and_prints_the_answer(failed: Namespace):
+def test_command_line_requests_and_prints_the_answer(failed: Namespace):
     def distillery(command: str, *options: str) -> subprocess.CompletedProcess[str]:
         context = [f"--context={failed.cluster.context}"] if failed.cluster.context else []
         program = "from distillery.cli.main import main; main()"

@@ -149,7 +149,7 @@ async def test_release_all_counts_no_lease_when_the_driver_restarts(database: Da
     assert await made.counts() == (0, 1)
 
 
-async def test_an_episode_ends_when_workers_die_and_engines_break(database: Database, run_id: int):
+async def test_episode_ends_when_workers_die_and_engines_break(database: Database, run_id: int):
     made = await filled(database, run_id, 1)
     for number in range(2 * MAX_LEASES - 1):
         (lease,) = await made.lease(1)

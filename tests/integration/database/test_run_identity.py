@@ -35,7 +35,7 @@ ALONE = parse({**document(), "metadata": {"name": "alone"}})
 FIRST, SECOND = str(uuid.uuid4()), str(uuid.uuid4())
 
 
-async def test_a_run_keeps_the_uid_that_it_was_registered_with(database: Database):
+async def test_run_keeps_the_uid_that_it_was_registered_with(database: Database):
     given = await RunStore(database).register(RUN, uid=FIRST)
     assert await RunStore(database).read_uid(await RunStore(database).register(RUN)) == FIRST
     alone = await RunStore(database).register(ALONE)
@@ -80,7 +80,7 @@ async def promoted(run: DistillationRun, uid: str, folder: Path, verdict: str) -
     return json.loads((folder / "outcome").read_text())["result"]
 
 
-async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
+async def test_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
     run_id = await RunStore(database).register(RUN)
     uid = await RunStore(database).read_uid(run_id)
     assert identity_of(RUN, uid, []) == Identity(uid, digest_of_learned(RUN))
@@ -104,7 +104,7 @@ async def test_recreated_run_does_not_use_the_results_of_its_predecessor(
     assert row["result"]["run"] == str(Identity(SECOND, digest_of_learned(again)))
 
 
-async def test_a_stage_that_fails_leaves_no_draft(
+async def test_stage_leaves_no_draft_when_it_fails(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)

@@ -181,7 +181,7 @@ def test_folder_is_refused_when_its_games_have_another_seed(copy: Path) -> None:
         ALFWorld(OPTIONS | {"seed": 2}, copy).prepare({"train": 12})
 
 
-def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+def test_unknown_split_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*valid_unseen"):
         ALFWorld(OPTIONS, tmp_path).prepare({"test": 1})
 

@@ -106,7 +106,7 @@ async def test_hints_of_a_rare_category_are_all_retrieved(
     assert len(await retrieve("embedding", database, "look for thing number 3", "cool", k=3)) == 3
 
 
-async def test_banks_and_agents_do_not_see_each_other(database: Database, episodes: list[int]):
+async def test_retrieve_finds_no_hint_of_another_bank_or_agent(database: Database, episodes: list[int]):
     await add(bank(database, agent="react"), HintCandidate("put", PUT[0], (episodes[0],)))
     await add(bank(database, name="other/run"), HintCandidate("put", PUT[1], (episodes[0],)))
     assert await bank(database).all() == []
@@ -129,7 +129,7 @@ async def test_retrieve_returns_the_duplicate_when_its_support_becomes_larger(da
     assert await retrieve("frequent", database, "x") == [two]
 
 
-async def test_the_placebo_is_the_same_for_the_same_task(database: Database, episodes: list[int]):
+async def test_placebo_is_the_same_for_the_same_task(database: Database, episodes: list[int]):
     await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     assert await retrieve("random", database, "x", k=3) == await retrieve("random", database, "y", k=3)
 

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from distillery.training.samples import ChatRenderer
 
 
-def test_the_committed_tokenizer_is_the_one_that_the_script_builds(micro: Path, tmp_path: Path):
+def test_committed_tokenizer_equals_the_one_that_the_script_builds(micro: Path, tmp_path: Path):
     build_tokenizer().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (micro / name).read_text() == (tmp_path / name).read_text()
@@ -66,7 +66,7 @@ def test_demonstration_is_the_same_when_its_name_is():
         )
 
 
-def test_an_interrupted_pretraining_ends_with_the_very_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pretraining_gives_the_same_weights_when_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.set_num_threads(1)
     recipe = Recipe(tokens=12_000, layers=1, block_sequences=12)
     whole = train(recipe, tmp_path / "whole.pt", checkpoint_blocks=1)

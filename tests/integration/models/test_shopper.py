@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shop")
 
 
-def test_the_committed_tokenizer_is_the_one_that_the_script_builds(tmp_path: Path):
+def test_committed_tokenizer_equals_the_one_that_the_script_builds(tmp_path: Path):
     build_tokenizer().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (SHOPPER / name).read_text() == (tmp_path / name).read_text()

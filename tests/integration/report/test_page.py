@@ -68,7 +68,7 @@ async def test_page_shows_markup_of_models_as_text(browser: Chromium, file: Path
     ) == (f"{HOSTILE}\nfor {HOSTILE[:59]}… · round 1 · llm · from 9 failures")
 
 
-async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser: Chromium, file: Path):
+async def test_page_has_landmarks_headings_tables_and_plots_for_screen_readers(browser: Chromium, file: Path):
     page = await browser.open(file)
     nodes = await tree(page)
     roles = [role for role, _ in nodes]

@@ -184,7 +184,7 @@ async def test_driver_ends_with_the_reason_when_its_heartbeat_dies(
     assert await outcome(database) == {"waiting": 50}
 
 
-async def test_a_cancelled_driver_gives_its_leases_back(database: Database, run_id: int):
+async def test_cancelled_driver_gives_its_leases_back(database: Database, run_id: int):
     started = asyncio.Event()
 
     async def play(lease: Lease) -> Episode:
@@ -200,7 +200,7 @@ async def test_a_cancelled_driver_gives_its_leases_back(database: Database, run_
     assert await outcome(database) == {"waiting": 50}
 
 
-async def test_a_long_episode_keeps_its_lease(database: Database, run_id: int):
+async def test_long_episode_keeps_its_lease(database: Database, run_id: int):
     started: Counter[str] = Counter()
 
     async def play(lease: Lease) -> Episode:

@@ -94,7 +94,7 @@ def test_adapter_differs_when_the_seed_does(base: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("stop_after", [1, 7, 15])
-def test_an_interrupted_training_ends_with_the_very_same_adapter(base: Path, tmp_path: Path, stop_after: int):
+def test_training_gives_the_same_adapter_when_it_was_interrupted(base: Path, tmp_path: Path, stop_after: int):
     whole = digest(base, tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"after step {stop_after} of 16"):
         trainer(base, tmp_path / "parts", stop_after=stop_after).train(samples(), base_digest="b")

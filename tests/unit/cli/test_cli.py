@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_help_shows_every_command_examples_and_exit_codes():
+def test_help_shows_every_command_examples_and_exit_codes():
     text = build_parser().format_help()
     for word in (*COMMANDS, "DISTILLERY_HOME", "exit codes", "examples:"):
         assert word in text

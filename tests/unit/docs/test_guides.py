@@ -52,7 +52,7 @@ def test_command_of_a_guide_exists_in_the_command_line(page: str, line: str):
 
 
 @pytest.mark.parametrize(("page", "part"), runs())
-def test_a_run_of_a_guide_is_valid(page: str, part: dict[str, Any]):
+def test_run_of_a_guide_is_valid(page: str, part: dict[str, Any]):
     if part.get("kind", "DistillationRun") == "DistillationRun":
         parse(part if "kind" in part else merged(document(), part))
 

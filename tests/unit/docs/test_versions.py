@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 SAYS = re.compile(r"Kubernetes (\d+\.\d+) or later")
 
 
-def test_the_oldest_kubernetes_is_the_same_everywhere():
+def test_oldest_kubernetes_is_the_same_everywhere():
     chart = yaml.safe_load((ROOT / "charts/distillery/Chart.yaml").read_text())["kubeVersion"]
     found = {name: SAYS.findall((ROOT / name).read_text()) for name in ("README.md", "docs/kubernetes.md")}
     assert found == {"README.md": ["1.31"], "docs/kubernetes.md": ["1.31"]}

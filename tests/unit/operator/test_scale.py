@@ -74,7 +74,7 @@ def test_replicas_are_left_to_an_autoscaler_when_it_decides():
     assert applied(cluster.reconcile())["replicas"] == 2
 
 
-def test_an_autoscaler_starts_with_the_replicas_of_the_run():
+def test_autoscaler_starts_with_the_replicas_of_the_run():
     cluster = ScaledCluster(run_object(**EXTERNAL))
     applied_first = next(filter(None, (first_deployment(cluster) for _ in range(400))))
     assert applied_first["spec"]["replicas"] == 2
@@ -148,6 +148,6 @@ def at(value: Any, path: str) -> Any:
     return value
 
 
-def test_an_autoscaler_and_a_pause_exclude_each_other():
+def test_autoscaler_and_a_pause_exclude_each_other():
     with pytest.raises(InvalidRun, match="External needs"):
         owner(serving={"scaling": "External", "duringRounds": "Pause"})

@@ -26,14 +26,14 @@ def test_page_escapes_the_texts_of_models_and_environments():
     assert page.count("<") == plain.count("<")
 
 
-def test_the_page_needs_no_network_and_no_scripts():
+def test_page_needs_no_network_and_no_scripts():
     page = render_page(report())
     assert not re.findall(r'(?:src|href)="(?!#|data:,)[^"]+"', page)
     assert "//" not in page.replace("http://www.w3.org", "")
     assert "default-src 'none'" in page
 
 
-def test_the_page_shows_refused_episodes_and_cut_replies_of_an_arm():
+def test_page_shows_refused_episodes_and_cut_replies_of_an_arm():
     page = render_page(report())
     assert "distilled: 2 episodes refused by the model's server and 0 broken" in page.replace("&#39;", "'")
     assert "3.1 % of replies were cut" in page
@@ -166,13 +166,15 @@ def test_settings_are_those_that_differ_and_all_seeds():
         ([(False, None)], []),
     ],
 )
-def test_next_commands_fit_what_became_of_the_students(rounds: list[tuple[bool, str | None]], commands: list[str]):
+def test_next_commands_depend_on_whether_a_student_was_promoted(
+    rounds: list[tuple[bool, str | None]], commands: list[str]
+):
     ended = [{"round": n, "promoted": won, "student": student} for n, (won, student) in enumerate(rounds, 1)]
     found = [one["command"] for one in suggest_commands("a", ended)]
     assert found == [f"distillery {command}" for command in (*commands, "hints a")]
 
 
-def test_numbers_are_formatted_for_people():
+def test_numbers_are_formatted_short_with_their_units():
     assert [format_short(n) for n in (0, 812, 1_440, 23_400_000, 4e9)] == ["0", "812", "1.4k", "23M", "4.0G"]
     assert [format_clock(s) for s in (5, 65.9, 3725)] == ["0:05", "1:05", "1:02:05"]
     assert [format_duration(s) for s in (5, 65.9, 3725, None)] == ["5 s", "1 min 06 s", "1 h 02 min", "–"]
@@ -180,7 +182,7 @@ def test_numbers_are_formatted_for_people():
     assert [format_points(d) for d in (0.5, -0.071, None)] == ["+50.0", "−7.1", "–"]
 
 
-def test_the_table_is_the_same_on_the_terminal_and_as_markdown():
+def test_table_is_the_same_on_the_terminal_and_as_markdown():
     (base, distilled) = build_rows(report())
     assert base == ("baseline", "140", "40.0", "35.0 - 45.0", "", "", "8.5", "1,234")
     assert distilled[4:6] == ("+50.0", "< 1e-15")

@@ -200,7 +200,7 @@ async def test_replies_that_begin_with_a_line_break_are_logged_once(caplog: pyte
     assert len(caplog.records) == 1
 
 
-async def test_an_episode_ends_as_refused_when_a_prompt_is_refused():
+async def test_episode_ends_as_refused_when_a_prompt_is_refused():
     def reply(body: dict[str, Any]) -> web.Response:
         if len(body["messages"]) == 1:
             return completion("go to desk 1")

@@ -66,7 +66,7 @@ def test_no_held_out_task_is_learned_from_when_goals_are_the_same():
     assert pinned.left_out["train"] <= 2
 
 
-def test_a_held_out_task_is_judged_on_once_when_it_has_two_ids():
+def test_held_out_task_is_evaluated_once_when_it_has_two_ids():
     pinned = pinned_of(["a", "b"], ["x", "x", "y", "z"], numbers=(2, 3))
     assert sorted(task.goal for task in pinned.tasks["evaluate"]) == ["x", "y", "z"]
 

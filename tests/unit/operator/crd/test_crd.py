@@ -40,7 +40,7 @@ def test_crd_files_match_the_types():
         assert (ROOT / path).read_text() == text()
 
 
-def test_the_description_of_each_field_of_the_status_begins_with_its_name(schema: dict[str, Any]):
+def test_description_of_each_field_of_the_status_begins_with_its_name(schema: dict[str, Any]):
     found = list(described(schema["status"], "status"))
     assert len(found) > 80
     for path, description in found:
@@ -148,7 +148,7 @@ def test_crd_refuses_a_name_that_ends_as_a_derived_object_does():
             owner(made)
 
 
-def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):
+def test_gateways_settings_are_bounded(schema: dict[str, Any]):
     service = schema["spec"]["properties"]["serving"]["properties"]
     gateway = service["gateway"]["properties"]
     limits = gateway["limits"]["properties"]
@@ -159,7 +159,7 @@ def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):
     assert gateway["apiKeysSecretRef"]["required"] == ["name"]
 
 
-def test_the_history_in_the_status_is_bounded(schema: dict[str, Any]):
+def test_history_in_the_status_is_bounded(schema: dict[str, Any]):
     history = schema["status"]["properties"]["serving"]["properties"]["history"]
     assert history["maxItems"] == MAX_HISTORY
 

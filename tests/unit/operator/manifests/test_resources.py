@@ -56,7 +56,7 @@ def test_defaults_fill_resources_that_the_run_leaves_out(
     assert (completed.requests, completed.limits) == (expected_requests, expected_limits)
 
 
-def test_the_quick_start_database_takes_the_resources_of_the_run():
+def test_quick_start_database_takes_the_resources_of_the_run():
     of = owner(database={"resources": {"limits": {"memory": "8Gi"}}})
     (server,) = database.stateful_set(of, SETTINGS)["spec"]["template"]["spec"]["containers"]
     assert server["resources"]["limits"] == {"memory": "8Gi"}

@@ -266,7 +266,7 @@ def test_mounted_volumes_exist(spec: dict[str, Any]):
 
 
 @pytest.mark.parametrize(("size", "memory"), [(2_000_000, "1024Mi"), (1024, "1024Mi"), (100_000_000, "2519Mi")])
-def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
+def test_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
     pod = serving_pod(owner(serving={"gateway": {"limits": {"maxBodyBytes": size}}}))
     assert pod["gateway"]["resources"]["limits"]["memory"] == memory
 
