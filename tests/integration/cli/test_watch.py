@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from distillery.agents import PromptPrefix
 from distillery.cli.display.display import Display
 from distillery.cli.display.stage_table import Tokens
 from distillery.cli.display.watch import tokens_of, watch
@@ -21,10 +20,10 @@ from distillery.database.runs import RunLock, RunStore
 from distillery.database.stages import StageStore
 from distillery.episodes import Turn
 from tests.fakes.agents import episode, task
+from tests.integration.episodes import PREFIX
 from tests.integration.loop import wait_for
 from tests.unit.documents import document
 
-PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 PREPARE, ROLLOUT = StageId.parse("prepare"), StageId.parse("r1-rollout")
 
 

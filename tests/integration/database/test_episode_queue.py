@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from distillery.agents import PromptPrefix
 from distillery.database import Database
 from distillery.database.episode_queue import MAX_LEASES, EpisodeQueue, EpisodeRequest, Lease, Worker
 from distillery.database.episodes import EpisodeStore
 from distillery.episodes import Turn
 from tests.fakes.agents import episode, task
+from tests.integration.episodes import PREFIX
 
-PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5, "length")
 
 

@@ -9,13 +9,12 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from tests.integration.chromium import CONTRAST, Chromium, Page, find_chromium
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "build/docs/site"
 BUILDER = ROOT / "build/docs-venv/bin/python"
 

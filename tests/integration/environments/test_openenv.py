@@ -18,8 +18,8 @@ import pytest
 from distillery.environments.base import EnvironmentConfigurationError, Task
 from distillery.environments.openenv.environment import OpenEnv
 from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentFailure, EnvironmentPool
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PINS = ROOT / "requirements" / "openenv.txt"
 
 

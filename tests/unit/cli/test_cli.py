@@ -23,18 +23,13 @@ from distillery.cli.main import main
 from distillery.cli.parser import build_parser
 from distillery.core.artifacts.folder import FolderStore
 from distillery.core.model_files import ModelNotFound
+from tests.unit.cli.calling import call
 from tests.unit.documents import document
 
 COMMANDS = (
     "init", "run", "retry", "delete", "validate", "list", "status", "logs", "compare", "report", "hints", "serve",
     "promote", "rollback", "abort", "pause", "resume",
 )  # fmt: skip
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture

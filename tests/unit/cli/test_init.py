@@ -10,17 +10,11 @@ import pytest
 
 from distillery.cli.commands import init
 from distillery.cli.commands.init import STUDENT, STUDENT_COMMIT, InitError, Student, derive_run_name, resolve_student
-from distillery.cli.main import main
 from distillery.core import plugins
 from distillery.core.api import DistillationRun, InvalidRun, load
+from tests.unit.cli.calling import call
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ import yaml
 
 from distillery.cli.parser import build_parser
 from distillery.core.api import parse
+from tests.paths import ROOT
 from tests.unit.documents import document
 
-ROOT = Path(__file__).parents[3]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name not in ("adr", "reference"))
 
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

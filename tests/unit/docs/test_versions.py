@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hack.testbed.client import schemas
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SAYS = re.compile(r"Kubernetes (\d+\.\d+) or later")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,8 +11,8 @@ from distillery_gateway.metrics import Metrics as GatewayMetrics
 from distillery_operator.metrics import Metrics as OperatorMetrics
 from hack.reference import conditions, metrics
 from hack.reference.source import modules
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 REFERENCE = ROOT / "docs" / "reference"
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from hack.site.check import find_navigation_problems, find_problems
 from hack.site.pages import parse
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self'; img-src 'self' data:\">"
 
 

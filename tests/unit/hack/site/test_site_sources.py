@@ -11,8 +11,7 @@ import pytest
 from hack.site.links import replace_links
 from hack.site.lists import indent_lists
 from hack.site.stage import BrokenLink, site_path, stage
-
-ROOT = Path(__file__).parents[4]
+from tests.paths import ROOT
 
 
 def replaced(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from distillery_operator.crd.generate import crd, text
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import CANARY
+from tests.paths import ROOT
 from tests.unit.operator.manifests.test_manifests import owner
-
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +22,9 @@ from distillery_operator.pods import serving
 from distillery_operator.pods.serving import PodReport
 from distillery_operator.settings import Settings
 from tests.fakes.cluster import FakeCluster, result_of, run_object
+from tests.paths import ROOT
 from tests.unit.operator.decide.canary.scenario import BAD, CanaryScenario
 
-ROOT = Path(__file__).parents[5]
 FIRST, SECOND = "student-1abcdef01234", "student-2abcdef01234"
 
 
