@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ import yaml
 from distillery.database.embedded import EmbeddedPostgres
 from distillery_webshop.products import CATEGORIES
 from tests.integration.loop import Home, rows
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = "webshop-micro"
 TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
 
@@ -72,7 +71,7 @@ def test_hints_name_preconditions_and_reward_conditions(done: Home, postgres: Em
     assert (result["extractor"], result["failures"], result["hints"]) == ("rules", failures, len(mined))
 
 
-def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, postgres: EmbeddedPostgres):
+def test_hinted_arms_read_hints_of_their_category_and_others_none(done: Home, postgres: EmbeddedPostgres):
     given = rows(
         postgres.dsn,
         """SELECT arm, episode.category, hint.category AS hinted FROM episode JOIN hint ON hint.id = ANY(hint_ids)
@@ -81,6 +80,9 @@ def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, 
     assert given
     assert all(row["hinted"] in ("", row["category"]) for row in given)
     assert rows(postgres.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
+
+
+def test_hinted_arms_do_better_than_arms_without_hints(done: Home, postgres: EmbeddedPostgres):
     success, scores = by_arm(postgres, "success::int"), by_arm(postgres, "score")
     assert success["teacher"] > success["own"] + 0.1
     assert success["rag"] > success["baseline"] + 0.1
@@ -102,12 +104,15 @@ def test_student_learns_from_good_purchases_without_the_hints(done: Home, postgr
     assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["baseline"]
 
 
-def test_verdict_and_report_have_webshops_arms_and_source(done: Home):
+def test_verdict_is_of_every_arm_and_all_held_out_tasks(done: Home):
     promoted = done.result(EXAMPLE, "r1-promote")
     assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
         ("baseline", "rag", "distilled"), EVALUATE
     )
     assert promoted["promoted"] == (promoted["gate"]["verdict"] == "Successful")
+
+
+def test_report_names_the_shop_and_orders_the_arms(done: Home):
     report: dict[str, Any] = json.loads(done.call("report", EXAMPLE, "--json").stdout)
     assert report["environment"] == {
         "name": "webshop",

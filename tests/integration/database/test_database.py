@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import subprocess
 
 import psycopg
@@ -146,7 +147,7 @@ async def test_find_lists_the_existing_runs_when_the_name_is_unknown(database: D
 
 async def test_run_lock_names_its_holder_when_another_process_has_it(dsn: str, run_id: int):
     async with RunLock(dsn, run_id):
-        with pytest.raises(RunLocked, match=r"run default/test is already running: process \d+ on .+ since 20"):
+        with pytest.raises(RunLocked, match=rf"default/test.* {os.getpid()} on .+ since 20"):
             async with RunLock(dsn, run_id):
                 pass
     async with RunLock(dsn, run_id):
@@ -207,7 +208,7 @@ async def test_query_waits_when_the_server_is_away(postgres: EmbeddedPostgres, d
 
 async def test_query_fails_when_patience_runs_out():
     async with Database("host=/nowhere", patience=1.0) as database:
-        with pytest.raises(DatabaseAway, match="away for 1 s"):
+        with pytest.raises(DatabaseAway, match="1 s"):
             await database.fetch("SELECT 1")
 
 

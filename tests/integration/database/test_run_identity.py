@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import uuid
@@ -111,15 +112,16 @@ async def test_stage_leaves_no_draft_when_it_fails(
 
     async def main(context: StageContext) -> tuple[dict[str, Any], Path]:
         (context.store.draft(context.config.stage) / "half").write_bytes(b"w" * 1000)
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     identity = Identity(FIRST, digest_of_learned(RUN))
     config = StageConfig.of(
         RUN, Stage(StageId(1, Kind.TRAIN, "distilled")), identity=identity, server=None, store=tmp_path.as_uri(),
         cache=tmp_path, work=tmp_path, outcome=tmp_path / "outcome",
     )  # fmt: skip
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError) as raised:
         await execute(main, config)
+    assert raised.value.errno == errno.ENOSPC
     assert list((tmp_path / identity.key).iterdir()) == []
     assert store_at(tmp_path.as_uri(), identity, cache=tmp_path).sweep(0) == []
 

@@ -58,6 +58,9 @@ def test_demonstration_is_the_same_when_its_name_is():
     assert game("a").ids == game("a").ids
     assert game("a").ids != game("b").ids
     assert drill("a").ids == drill("a").ids
+
+
+def test_demonstration_has_weights_only_where_the_model_chooses():
     for sequence in (game("c", hinted=1.0), drill("d")):
         assert len(sequence.ids) == len(sequence.weights) == len(sequence.choices)
         assert all(

@@ -163,7 +163,7 @@ def test_check_gradients_fails_when_an_adapter_gets_no_gradient(tmp_path: Path):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "o_proj" not in name:
             parameter.grad = torch.zeros_like(parameter)
-    with pytest.raises(ArchitectureError, match="the updates of o_proj take no part"):
+    with pytest.raises(ArchitectureError, match="o_proj"):
         check_gradients(model)
 
 
