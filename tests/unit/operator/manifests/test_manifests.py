@@ -196,12 +196,15 @@ def test_no_manifest_contains_a_secret():
         assert "secretKeyRef" not in text  # files, not variables
 
 
+WITH_SECRETS: dict[str, Any] = {
+    "environment": {"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
+    "models": {"student": {"model": "/m"}, "extractor": EXTRACTOR},
+    **IN_S3,
+}
+
+
 def test_pod_mounts_only_the_secrets_of_its_stage():
-    of = owner(
-        environment={"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
-        models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
-        **IN_S3,
-    )
+    of = owner(**WITH_SECRETS)
 
     def seen(kind: Kind) -> set[str]:
         volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
@@ -211,7 +214,10 @@ def test_pod_mounts_only_the_secrets_of_its_stage():
     assert seen(Kind.ROLLOUT) == seen(Kind.EVALUATE) == {"test-database", "s3", "games"}
     assert seen(Kind.HINTS) == {"test-database", "s3", "openai"}
     assert seen(Kind.TRAIN) == {"test-database", "s3"}
-    sidecar = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]["initContainers"][-1]
+
+
+def test_model_server_of_a_stage_mounts_no_secret():
+    sidecar = job(Kind.ROLLOUT, owner(**WITH_SECRETS))["spec"]["template"]["spec"]["initContainers"][-1]
     assert not [mount for mount in sidecar["volumeMounts"] if "secret" in mount["name"]]
 
 

@@ -142,7 +142,8 @@ def test_chart_pod_templates_apply_when_the_run_leaves_a_field_out():
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["priorityClassName"] == "mine"
         assert pod.get("nodeSelector") == ({"pool": "gpus"} if "initContainers" in pod else None)
-    with pytest.raises(
-        ValueError, match=r"(?s)DISTILLERY_POD_TEMPLATE is not what spec.podTemplate of a run takes.*imagePullSecrets"
-    ):
+
+
+def test_settings_name_the_variable_and_field_when_a_pod_template_is_wrong():
+    with pytest.raises(ValueError, match=r"(?s)DISTILLERY_POD_TEMPLATE .*spec\.podTemplate.*imagePullSecrets"):
         Settings.from_environment({"DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": ["registry"]}'})

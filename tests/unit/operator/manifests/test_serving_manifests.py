@@ -6,7 +6,7 @@ import inspect
 import itertools
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,6 +17,7 @@ from distillery_gateway import main as gateway_main
 from distillery_gateway.routing.table import Routes
 from distillery_gateway.settings import Settings as GatewaySettings
 from distillery_operator.manifests import canary_servers, gateway, servers, vllm
+from distillery_operator.model.objects import Manifest
 from distillery_operator.settings import Settings
 from tests.unit.operator.manifests.test_manifests import (
     ADAPTER,
@@ -116,6 +117,11 @@ def test_gateway_reads_the_settings_of_its_container():
     assert (settings.upstream, settings.port, settings.admin_port) == ("http://127.0.0.1:8001", 8000, 8002)
     assert (settings.limits.max_tokens, settings.limits.requests_per_minute) == (64, 10)
     assert settings.denied == {"n", "tools"}
+
+
+def test_gateway_mounts_the_folders_that_its_settings_name():
+    pod = serving_pod(owner(**KEYS))
+    settings = GatewaySettings.from_environment(variables(pod["gateway"]))
     mounts = {m["mountPath"]: m for m in pod["gateway"]["volumeMounts"]}
     assert mounts[str(settings.api_keys)]["readOnly"]
     desired = mounts[str(settings.routing_file.parent)]
@@ -213,29 +219,60 @@ def test_canary_admin_port_is_open_only_to_the_peers_of_the_chart():
     assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
 
 
-def test_canary_servers_equal_the_servers_and_admit_only_gateways():
-    of = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
-    policy, config, deployment, service = canary_servers.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
-    assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
-    assert deployment["spec"]["replicas"] == 2
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert service["spec"]["selector"].items() <= labels.items()
-    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
-    assert not servers.service(of)["spec"]["selector"].items() <= labels.items()
-    (gateways,) = policy["spec"]["ingress"]
+class CanaryManifests(NamedTuple):
+    policy: Manifest
+    config: Manifest
+    deployment: Manifest
+    service: Manifest
+
+    @property
+    def pod(self) -> Manifest:
+        return self.deployment["spec"]["template"]["spec"]
+
+    @property
+    def labels(self) -> Manifest:
+        return self.deployment["spec"]["template"]["metadata"]["labels"]
+
+
+MERGED_CANARY = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
+
+
+def canary_manifests() -> CanaryManifests:
+    return CanaryManifests(*canary_servers.manifests(MERGED_CANARY, STUDENT, DIGEST, SETTINGS, replicas=2))
+
+
+def test_canary_has_replicas_and_a_service_of_its_own():
+    made = canary_manifests()
+    assert [each["metadata"]["name"] for each in (made.deployment, made.service)] == ["test-canary"] * 2
+    assert made.deployment["spec"]["replicas"] == 2
+    assert made.service["spec"]["selector"].items() <= made.labels.items()
+    assert not servers.service(MERGED_CANARY)["spec"]["selector"].items() <= made.labels.items()
+
+
+def test_canary_servers_admit_only_the_gateways_of_the_run():
+    made = canary_manifests()
+    assert made.policy["spec"]["podSelector"]["matchLabels"].items() <= made.labels.items()
+    (gateways,) = made.policy["spec"]["ingress"]
     assert gateways == {
-        "from": [{"podSelector": {"matchLabels": of.selector("serving")}}],
+        "from": [{"podSelector": {"matchLabels": MERGED_CANARY.selector("serving")}}],
         "ports": [{"port": 8000, "protocol": "TCP"}],
     }
-    (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "desired")
-    assert volume["configMap"]["name"] == config["metadata"]["name"]
-    main = serving(of)["spec"]["template"]["spec"]
-    own = deployment["spec"]["template"]["spec"]
+
+
+def test_canary_pods_mount_a_routing_config_with_the_canary_alone():
+    made = canary_manifests()
+    (volume,) = (v for v in made.pod["volumes"] if v["name"] == "desired")
+    assert volume["configMap"]["name"] == made.config["metadata"]["name"]
+    config = RoutingConfig.parse(made.config["data"]["desired"])
+    assert config.aliases == {"test": (Target("test", student="abcdef012345"),)}
+
+
+def test_canary_pods_equal_serving_pods_but_for_the_limits_of_keys():
+    own, main = canary_manifests().pod, serving(MERGED_CANARY)["spec"]["template"]["spec"]
     assert own["initContainers"] == main["initContainers"]
     (of_canary,), (of_stable,) = own["containers"], main["containers"]
     assert variables(of_canary) == {**variables(of_stable), "DISTILLERY_PER_KEY_LIMITS": "false"}
     assert {**of_canary, "env": []} == {**of_stable, "env": []}
-    assert RoutingConfig.parse(config["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
 
 
 @pytest.mark.parametrize(("weight", "shares"), [(10, [("base", 90), ("abcdef012345", 10)]), (0, [("base", 100)])])
