@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,12 +176,20 @@ def test_next_commands_depend_on_whether_a_student_was_promoted(
     assert found == [f"distillery {command}" for command in (*commands, "hints a")]
 
 
-def test_numbers_are_formatted_short_with_their_units():
-    assert [format_short(n) for n in (0, 812, 1_440, 23_400_000, 4e9)] == ["0", "812", "1.4k", "23M", "4.0G"]
-    assert [format_clock(s) for s in (5, 65.9, 3725)] == ["0:05", "1:05", "1:02:05"]
-    assert [format_duration(s) for s in (5, 65.9, 3725, None)] == ["5 s", "1 min 06 s", "1 h 02 min", "–"]
-    assert [format_age(s) for s in (-1, 59, 60, 7199, 86400)] == ["0s", "59s", "1m", "1h", "1d"]
-    assert [format_points(d) for d in (0.5, -0.071, None)] == ["+50.0", "−7.1", "–"]
+@pytest.mark.parametrize(
+    ("format_number", "expected"),
+    [
+        (format_short, {0: "0", 812: "812", 1_440: "1.4k", 23_400_000: "23M", 4e9: "4.0G"}),
+        (format_clock, {5: "0:05", 65.9: "1:05", 3725: "1:02:05"}),
+        (format_duration, {5: "5 s", 65.9: "1 min 06 s", 3725: "1 h 02 min", None: "–"}),
+        (format_age, {-1: "0s", 59: "59s", 60: "1m", 7199: "1h", 86400: "1d"}),
+        (format_points, {0.5: "+50.0", -0.071: "−7.1", None: "–"}),
+    ],
+)
+def test_numbers_are_formatted_short_with_their_units(
+    format_number: Callable[[Any], str], expected: dict[float | None, str]
+):
+    assert {number: format_number(number) for number in expected} == expected
 
 
 def test_table_is_the_same_on_the_terminal_and_as_markdown():

@@ -168,7 +168,6 @@ async def test_prompt_is_shortened_when_the_server_refuses_it():
 async def test_episode_fails_when_the_first_prompt_does_not_fit(status: int, message: str):
     episode, _, session = await played(lambda body: refusal(status, message))
     assert (episode.success, episode.stop, episode.turns) == (False, "context", ())
-    assert episode.error.startswith("the first prompt does not fit into the server's context: ")
     assert message in episode.error
     assert session.closed
 
