@@ -113,12 +113,15 @@ def test_every_game_has_one_counted_episode_per_arm(disturbed: Home, server: Emb
     assert rows(server.dsn, "SELECT count(*) AS n FROM episode WHERE stop_reason = 'broken'")[0]["n"] == 0
 
 
-def test_second_round_plays_with_the_promoted_student(disturbed: Home, server: EmbeddedPostgres):
+def test_second_round_plays_with_the_promoted_student(disturbed: Home):
     first, second = (disturbed.result("two-rounds", f"r{number}-promote") for number in (1, 2))
     assert first["promoted"] == (first["gate"]["verdict"] == "Successful")
     promoted = "distilled" if first["promoted"] else "baseline"
     # greedy, on the same tasks, with the same weights: but for rounding in batches of other sizes, the same outcomes
     assert abs(second["arms"]["baseline"]["successes"] - first["arms"][promoted]["successes"]) <= 2
+
+
+def test_later_student_learns_from_every_round_and_starts_from_the_base(disturbed: Home, server: EmbeddedPostgres):
     students = [disturbed.result("two-rounds", f"r{number}-train-distilled") for number in (1, 2)]
     kept = rows(
         server.dsn,
@@ -130,12 +133,15 @@ def test_second_round_plays_with_the_promoted_student(disturbed: Home, server: E
     assert students[1]["learnedFrom"]["episodes"] == by_round[1] + by_round[2]
     assert students[0]["student"] != students[1]["student"]
     assert [student["base"] for student in students] == [students[0]["base"]] * 2  # afresh from the base, both times
+
+
+def test_later_round_extracts_hints_from_more_failures(disturbed: Home):
     hints = [disturbed.result("two-rounds", f"r{number}-hints") for number in (1, 2)]
     assert hints[1]["failures"] > hints[0]["failures"] > 0
     assert hints[1]["hints"] >= hints[0]["hints"] > 0
 
 
-def test_hints_are_given_once_and_no_student_sees_them(disturbed: Home, server: EmbeddedPostgres):
+def test_prompts_have_hints_once_when_the_arm_is_hinted_and_else_none(disturbed: Home, server: EmbeddedPostgres):
     for row in rows(server.dsn, "SELECT arm, prompt_prefix, hints, prompt_spans FROM episode"):
         prompt = row["prompt_prefix"][0]["content"]
         assert len(row["prompt_prefix"]) == 1
@@ -147,6 +153,9 @@ def test_hints_are_given_once_and_no_student_sees_them(disturbed: Home, server: 
         else:
             assert not row["hints"]
             assert "Hints:" not in prompt
+
+
+def test_training_data_has_tasks_and_no_hints(disturbed: Home):
     for number in (1, 2):
         text = (disturbed.artifact("two-rounds", f"r{number}-train-distilled") / "dataset.jsonl").read_text()
         assert text.count("Your task is to") > 0
@@ -193,20 +202,26 @@ def test_report_is_a_page_without_links(disturbed: Home):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_other_commands_describe_the_run(disturbed: Home):
+def test_status_names_the_phase_and_stages_when_the_run_is_complete(disturbed: Home):
     status = disturbed.call("status", "two-rounds")
     assert "Complete" in status.stdout
     assert "r2-promote" in status.stdout
     assert "default/two-rounds  Complete" in disturbed.call("status").stdout
+
+
+def test_hints_prints_as_many_hints_as_asked_for(disturbed: Home):
     hints = disturbed.call("hints", "two-rounds", "--limit", "3")
     assert "look for a " in hints.stdout
     assert re.search(r"3 of \d+ hints", hints.stdout)
+
+
+def test_report_names_the_existing_runs_when_the_name_is_unknown(disturbed: Home):
     unknown = disturbed.call("report", "nosuch")
     assert unknown.returncode == 1
     assert "known: default/two-rounds" in unknown.stderr
 
 
-def test_a_run_that_is_complete_is_not_run_again(disturbed: Home, server: EmbeddedPostgres):
+def test_complete_run_is_not_run_again(disturbed: Home, server: EmbeddedPostgres):
     before = rows(server.dsn, "SELECT count(*) AS n, max(finished_at) AS last FROM episode")
     again = disturbed.call("run", disturbed.folder / "two-rounds.yaml")
     assert again.returncode == 0, again.stderr
@@ -214,7 +229,7 @@ def test_a_run_that_is_complete_is_not_run_again(disturbed: Home, server: Embedd
     assert rows(server.dsn, "SELECT count(*) AS n, max(finished_at) AS last FROM episode") == before
 
 
-def test_a_changed_specification_is_refused(disturbed: Home):
+def test_changed_specification_is_refused(disturbed: Home):
     changed = disturbed.write(
         document("two-rounds", rounds={"maxRounds": 3}, evaluation=TWO_ROUNDS["spec"]["evaluation"])
     )
@@ -224,7 +239,7 @@ def test_a_changed_specification_is_refused(disturbed: Home):
     disturbed.write(TWO_ROUNDS)
 
 
-async def test_the_promoted_student_answers_as_it_was_judged(disturbed: Home, server: EmbeddedPostgres):
+async def test_promoted_student_answers_as_it_was_judged(disturbed: Home, server: EmbeddedPostgres):
     """``distillery serve``: first replies by the openai client, and token ids by vLLM's own tokenization."""
     promoted = [n for n in (1, 2) if disturbed.result("two-rounds", f"r{n}-promote")["promoted"]]
     if not promoted:

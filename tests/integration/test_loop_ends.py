@@ -31,7 +31,9 @@ from tests.integration.loop import MICRO, Home, document, rows
         ),
     ],
 )  # fmt: skip
-def test_run_that_can_not_work_is_refused_before_it_plays(folder: Path, dsn: str, change: dict[str, Any], message: str):
+def test_run_is_refused_before_it_plays_when_its_spec_is_wrong(
+    folder: Path, dsn: str, change: dict[str, Any], message: str
+):
     home = Home(folder, {"DISTILLERY_DATABASE_URL": dsn})
     path = home.write(document(f"wrong-{abs(hash(message)) % 10**8}", **change))
     refused = home.call("run", path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ import yaml
 from distillery.database.embedded import EmbeddedPostgres
 from distillery_webshop.products import CATEGORIES
 from tests.integration.loop import Home, rows
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = "webshop-micro"
 TRAIN, EVALUATE = 100, 20  # it takes dozens of purchases to see what they are worth more with
 
@@ -38,7 +37,7 @@ def by_arm(postgres: EmbeddedPostgres, number: str) -> dict[str, float]:
     return {row["arm"]: row["mean"] for row in found}
 
 
-def test_every_instruction_is_shopped_for_once_per_arm(done: Home, postgres: EmbeddedPostgres):
+def test_every_instruction_is_played_once_per_arm(done: Home, postgres: EmbeddedPostgres):
     found = rows(
         postgres.dsn,
         """SELECT arm, count(*) AS n, count(DISTINCT task_id) AS tasks, max(steps) AS steps,
@@ -72,7 +71,7 @@ def test_hints_name_preconditions_and_reward_conditions(done: Home, postgres: Em
     assert (result["extractor"], result["failures"], result["hints"]) == ("rules", failures, len(mined))
 
 
-def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, postgres: EmbeddedPostgres):
+def test_hinted_arms_read_hints_of_their_category_and_others_none(done: Home, postgres: EmbeddedPostgres):
     given = rows(
         postgres.dsn,
         """SELECT arm, episode.category, hint.category AS hinted FROM episode JOIN hint ON hint.id = ANY(hint_ids)
@@ -81,6 +80,9 @@ def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, 
     assert given
     assert all(row["hinted"] in ("", row["category"]) for row in given)
     assert rows(postgres.dsn, "SELECT id FROM episode WHERE arm NOT IN ('teacher', 'rag') AND hints <> '{}'") == []
+
+
+def test_hinted_arms_do_better_than_arms_without_hints(done: Home, postgres: EmbeddedPostgres):
     success, scores = by_arm(postgres, "success::int"), by_arm(postgres, "score")
     assert success["teacher"] > success["own"] + 0.1
     assert success["rag"] > success["baseline"] + 0.1
@@ -88,7 +90,7 @@ def test_hinted_shoppers_read_hints_of_their_category_and_do_better(done: Home, 
     assert scores["rag"] > scores["baseline"]
 
 
-def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
+def test_student_learns_from_good_purchases_without_the_hints(done: Home, postgres: EmbeddedPostgres):
     (kept,) = rows(
         postgres.dsn,
         "SELECT count(*) AS n FROM episode WHERE arm = 'teacher' AND score >= 0.66 AND invalid_actions = 0",
@@ -102,12 +104,15 @@ def test_the_student_learns_from_good_purchases_without_the_hints(done: Home, po
     assert by_arm(postgres, "success::int")["distilled"] > by_arm(postgres, "success::int")["baseline"]
 
 
-def test_the_verdict_and_the_report_are_of_webshop(done: Home):
+def test_verdict_is_of_every_arm_and_all_held_out_tasks(done: Home):
     promoted = done.result(EXAMPLE, "r1-promote")
     assert {name: arm["n"] for name, arm in promoted["arms"].items()} == dict.fromkeys(
         ("baseline", "rag", "distilled"), EVALUATE
     )
     assert promoted["promoted"] == (promoted["gate"]["verdict"] == "Successful")
+
+
+def test_report_names_the_shop_and_orders_the_arms(done: Home):
     report: dict[str, Any] = json.loads(done.call("report", EXAMPLE, "--json").stdout)
     assert report["environment"] == {
         "name": "webshop",

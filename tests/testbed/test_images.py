@@ -45,7 +45,7 @@ def build(places: Places, context: Path) -> str:
     return builder.build(places, builder.Source(context / "Dockerfile", context), TAG)
 
 
-def test_an_image_with_packages_is_built_loaded_and_runs(kubectl: Kubectl, places: Places, context: Path):
+def test_image_with_packages_is_built_loaded_and_runs(kubectl: Kubectl, places: Places, context: Path):
     build(places, context)
     builder.load(places, TAG)
     kubectl.apply(pod("says", container("c", image=TAG)))
@@ -95,13 +95,13 @@ def test_image_contains_no_setting_of_the_machine(places: Places, context: Path)
         store.buildah("rm", made)
 
 
-def test_a_failed_step_is_shown(places: Places, tmp_path: Path):
+def test_build_shows_the_output_of_a_step_when_it_fails(places: Places, tmp_path: Path):
     (tmp_path / "Dockerfile").write_text("FROM python:3.11-slim\nRUN echo said; exit 3\n")
     with pytest.raises(ClusterError, match=r"said\n(.*\n)*.*exit status 3"):
         builder.build(places, builder.Source(tmp_path / "Dockerfile", tmp_path), "fails:1")
 
 
-def test_an_image_that_was_not_built_is_named(places: Places):
+def test_error_names_the_image_when_it_was_not_built(places: Places):
     with pytest.raises(ClusterError, match=r"no image docker\.io/library/nowhere:latest: build it first"):
         builder.load(places, "nowhere")
 

@@ -55,7 +55,7 @@ def test_only_the_dead_component_is_started(kubectl: Kubectl, places: Places):
     assert changed == {"scheduler"}
 
 
-def test_a_node_that_was_killed_comes_back_with_its_objects(kubectl: Kubectl, places: Places, deployment: str):
+def test_node_comes_back_with_its_objects_when_it_was_killed(kubectl: Kubectl, places: Places, deployment: str):
     uid = kubectl.get("deployment", "kept")["metadata"]["uid"]
     kill_everything(places)
     assert mounts.below(RUN)
@@ -66,7 +66,7 @@ def test_a_node_that_was_killed_comes_back_with_its_objects(kubectl: Kubectl, pl
     kubectl("rollout", "status", deployment, "--timeout=240s")
 
 
-def test_a_node_comes_back_after_a_reboot(kubectl: Kubectl, places: Places, deployment: str):
+def test_node_comes_back_after_a_reboot(kubectl: Kubectl, places: Places, deployment: str):
     kill_everything(places)
     mounts.release(places.root, RUN)
     network.down()
@@ -92,13 +92,13 @@ def test_down_leaves_no_trace_and_keeps_all_objects(kubectl: Kubectl, places: Pl
     kubectl.wait(deployment, "condition", "Available")
 
 
-def test_down_on_a_node_that_is_down_does_nothing(kubectl: Kubectl, places: Places):
+def test_down_does_nothing_when_the_node_is_down(kubectl: Kubectl, places: Places):
     node.down(places)
     node.down(places)
     node.up(places)
 
 
-def test_an_api_server_alone_has_no_objects_and_a_node_keeps_its_own(kubectl: Kubectl, places: Places, deployment: str):
+def test_api_server_alone_has_no_objects_and_a_node_keeps_its_own(kubectl: Kubectl, places: Places, deployment: str):
     uid = kubectl.get("deployment", "kept")["metadata"]["uid"]
     node.up_api_server(places)
     assert {process.mark.partition("@")[0] for process in node.alive()} == {"etcd-alone", "apiserver"}

@@ -38,7 +38,7 @@ def pid() -> int:
     return found
 
 
-def test_a_process_is_started_once(tmp_path: Path):
+def test_process_is_started_once(tmp_path: Path):
     assert processes.start(SLEEP, tmp_path)
     first = pid()
     assert not processes.start(SLEEP, tmp_path)
@@ -88,7 +88,7 @@ def test_short_names_are_completed_as_kubernetes_does(tag: str, name: str):
     assert qualify(tag) == name
 
 
-def test_the_bases_of_a_dockerfile_are_its_images_and_not_its_stages():
+def test_bases_of_a_dockerfile_are_its_images_and_not_its_stages():
     text = (
         "FROM --platform=linux/amd64 python:3.11-slim AS build\nRUN true\nfrom scratch as no\nFROM Build\nFROM a/b:1\n"
     )
@@ -100,7 +100,7 @@ def test_bases_are_the_defaults_of_build_arguments():
     assert bases(text) == ["docker.io/library/python:3.11-slim"]
 
 
-def test_a_new_version_and_other_flags_mean_another_build():
+def test_new_version_and_other_flags_mean_another_build():
     source = programs.SOURCES[0]
     keys = {source.key, replace(source, version="v2").key, replace(source, tags="x").key, replace(source).key}
     assert len(keys) == 3
@@ -139,7 +139,7 @@ def volume(name: str, phase: str, by: str = provisioner.PROVISIONER) -> dict[str
     return {"metadata": {"name": name, "annotations": annotations}, "status": {"phase": phase}}
 
 
-def test_a_claim_gets_one_volume():
+def test_claim_gets_one_volume():
     assert provisioner.plan([claim("a")], [], []).create == (claim("a"),)
     assert provisioner.plan([claim("a")], [volume("pvc-a", "Available")], ["pvc-a"]) == provisioner.Plan((), (), ())
 
@@ -157,11 +157,11 @@ def test_released_volumes_and_orphaned_folders_are_deleted():
     assert found == provisioner.Plan((claim("new"),), ("pvc-a",), ("pvc-gone",))
 
 
-def test_a_folder_left_by_a_kill_before_its_volume_is_used_again():
+def test_folder_is_used_again_when_a_kill_left_it_without_a_volume():
     assert provisioner.plan([claim("a")], [], ["pvc-a"]) == provisioner.Plan((claim("a"),), (), ())
 
 
-def test_the_audit_log_is_read_for_one_user():
+def test_audit_log_is_read_for_one_user():
     def event(
         user: str,
         verb: str,

@@ -29,7 +29,7 @@ def succeeds(kubectl: Kubectl, made: dict[str, Any]) -> str:
     return kubectl("logs", name).strip()
 
 
-def test_a_claim_waits_for_its_first_pod(kubectl: Kubectl):
+def test_claim_waits_for_its_first_pod(kubectl: Kubectl):
     kubectl.apply(claim("data"))
     eventually(
         "the event", lambda: "WaitForFirstConsumer" in kubectl("get", "events", "--output=custom-columns=R:.reason")
@@ -37,7 +37,7 @@ def test_a_claim_waits_for_its_first_pod(kubectl: Kubectl):
     assert kubectl.get("pvc", "data")["status"]["phase"] == "Pending"
 
 
-def test_a_user_who_is_not_root_writes_and_another_pod_reads(kubectl: Kubectl):
+def test_volume_is_shared_by_pods_when_their_user_is_not_root(kubectl: Kubectl):
     kubectl.apply(claim("data"))
     succeeds(kubectl, user_of("writer", "open('/data/f', 'w').write('kept')"))
     assert succeeds(kubectl, user_of("reader", "print(open('/data/f').read())")) == "kept"
@@ -51,7 +51,7 @@ def test_pod_may_not_write_when_it_has_no_fs_group(kubectl: Kubectl):
     assert "Permission denied: '/data/f'" in kubectl("logs", "writer")
 
 
-def test_a_released_volume_is_deleted_with_its_folder(kubectl: Kubectl, places: Places):
+def test_released_volume_is_deleted_with_its_folder(kubectl: Kubectl, places: Places):
     kubectl.apply(claim("data"))
     succeeds(kubectl, user_of("writer", "open('/data/f', 'w')"))
     volume = kubectl.get("pvc", "data")["spec"]["volumeName"]
@@ -62,7 +62,7 @@ def test_a_released_volume_is_deleted_with_its_folder(kubectl: Kubectl, places: 
     eventually("the folder is gone", lambda: not (places.volumes / volume).exists())
 
 
-def test_a_claim_made_while_the_provisioner_was_dead_is_served(kubectl: Kubectl, places: Places):
+def test_claim_gets_a_volume_when_made_while_the_provisioner_was_dead(kubectl: Kubectl, places: Places):
     processes.stop("provisioner")
     kubectl.apply(claim("data"), user_of("writer", "open('/data/f', 'w')"))
     eventually("the node is chosen", lambda: "selected-node" in str(kubectl.get("pvc", "data")["metadata"]))

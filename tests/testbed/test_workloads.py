@@ -22,7 +22,7 @@ SERVE = "from http.server import *; ThreadingHTTPServer(('', 8080), SimpleHTTPRe
 ASK = "import os, urllib.request as r; print(os.environ['JOB_COMPLETION_INDEX'], r.urlopen('http://{}:8080/').status)"
 
 
-def test_an_indexed_job_with_a_native_sidecar_completes(kubectl: Kubectl):
+def test_indexed_job_with_a_native_sidecar_completes(kubectl: Kubectl):
     sidecar = python(
         "server",
         SERVE,
@@ -37,7 +37,7 @@ def test_an_indexed_job_with_a_native_sidecar_completes(kubectl: Kubectl):
     assert sorted(said.splitlines()) == ["0 200", "1 200"]
 
 
-def test_a_service_is_reached_by_its_name(kubectl: Kubectl):
+def test_service_is_reached_by_its_name(kubectl: Kubectl):
     ready = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
     service = {"selector": {"app": "server"}, "ports": [{"port": 8080}]}
     kubectl.apply(
@@ -51,7 +51,7 @@ def test_a_service_is_reached_by_its_name(kubectl: Kubectl):
         kubectl.wait(f"pod/client-{number}", "jsonpath={.status.phase}", "Succeeded")
 
 
-def test_the_restricted_pod_security_refuses_a_privileged_pod(kubectl: Kubectl):
+def test_restricted_pod_security_refuses_a_privileged_pod(kubectl: Kubectl):
     privileged = pod("privileged", container("c", "true") | {"securityContext": {"privileged": True}})
     with pytest.raises(AssertionError, match=r"violates PodSecurity \"restricted:latest\": privileged"):
         kubectl.apply(privileged)

@@ -63,23 +63,23 @@ def test_api_server_enforces_every_rule(users: Runs, rule: Any, broken: dict[str
         ({"podTemplate": {"nodeSelector": {"no key!": "gpu"}}}, "spec.podTemplate.nodeSelector"),
     ],
 )
-def test_wrong_fields_are_named(users: Runs, spec: dict[str, Any], message: str):
+def test_api_server_names_each_field_that_is_wrong(users: Runs, spec: dict[str, Any], message: str):
     assert message in users.refusal(small(**spec))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_an_example_is_accepted(users: Runs, path: Path):
+def test_example_is_accepted(users: Runs, path: Path):
     document = yaml.safe_load(path.read_text())
     document["metadata"].pop("namespace", None)
     made = users.api.create(users.collection, document, dryRun="All", fieldValidation="Strict")
     assert made["metadata"]["name"] == document["metadata"]["name"]
 
 
-def test_a_long_name_is_refused(users: Runs):
+def test_long_name_is_refused(users: Runs):
     assert "at most 40 characters" in users.refusal(small("a" * 41))
 
 
-def test_a_name_with_dots_is_refused(users: Runs):
+def test_name_with_dots_is_refused(users: Runs):
     assert "may not have dots" in users.refusal(small("team.run"))
 
 
@@ -102,7 +102,7 @@ def test_python_rejects_more_when_it_differs_from_the_api_server(users: Runs, sp
 
 
 @pytest.mark.parametrize("name", ["small-canary", "small-database"])
-def test_a_name_that_belongs_to_what_another_run_has_is_refused(users: Runs, name: str):
+def test_api_server_refuses_a_name_that_ends_as_a_derived_object_does(users: Runs, name: str):
     assert "may not end in -canary or -database" in users.refusal(small(name))
 
 

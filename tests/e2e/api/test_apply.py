@@ -20,13 +20,13 @@ def users(api: Api) -> Generator[Runs]:
         yield made
 
 
-def test_a_run_that_is_applied_again_writes_nothing(users: Runs):
+def test_run_writes_nothing_when_it_is_applied_again(users: Runs):
     first = users.apply(small("again", suspend=True), fieldManager="gitops")
     assert users.apply(small("again", suspend=True), fieldManager="gitops")["spec"] == first["spec"]
     assert users.get("again")["metadata"]["generation"] == 1
 
 
-def test_a_field_of_another_manager_conflicts_and_names_it(users: Runs):
+def test_field_of_another_manager_conflicts_and_names_it(users: Runs):
     users.apply(small("owned", suspend=True), fieldManager="gitops")
     other: dict[str, Any] = {**small("owned"), "spec": {"suspend": False}}
     with pytest.raises(ApiError) as caught:
@@ -37,7 +37,7 @@ def test_a_field_of_another_manager_conflicts_and_names_it(users: Runs):
     assert users.get("owned")["spec"]["suspend"] is True
 
 
-def test_a_field_that_is_no_longer_applied_gets_its_default(users: Runs):
+def test_field_gets_its_default_when_it_is_no_longer_applied(users: Runs):
     users.apply(small("reset", suspend=True, ttlSecondsAfterFinished=60), fieldManager="gitops")
     users.apply(small("reset", suspend=True), fieldManager="gitops")
     spec = users.get("reset")["spec"]

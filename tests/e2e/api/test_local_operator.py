@@ -161,7 +161,7 @@ def test_rights_of_the_chart_suffice_for_the_first_stage(operator: Operator, pla
     assert managers == {("kubectl", ""), ("distillery", "status")}
 
 
-def test_an_operator_that_was_killed_starts_again_and_writes_nothing_new(operator: Operator):
+def test_operator_writes_nothing_new_when_it_was_killed_and_restarts(operator: Operator):
     users = operator.users
     before = users.get("first")["metadata"]["resourceVersion"]
     jobs = operator.children("apis/batch/v1", "jobs")
@@ -190,7 +190,7 @@ class ApiKubectl:
         return json.dumps(self.users.get(run))
 
 
-def test_a_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Operator, monkeypatch: pytest.MonkeyPatch):
+def test_request_outlives_a_sync_and_ends_when_its_field_changes(operator: Operator, monkeypatch: pytest.MonkeyPatch):
     users = operator.users
     monkeypatch.setattr(cluster, "_kubectl", ApiKubectl(users))
 
@@ -239,13 +239,13 @@ def test_operator_acts_only_on_runs_of_its_instance(operator: Operator):
         )
 
 
-def test_a_run_is_deleted_while_no_operator_runs(operator: Operator):
+def test_run_is_deleted_while_no_operator_runs(operator: Operator):
     operator.users.api.delete(f"{operator.users.collection}/later")
     with pytest.raises(ApiError, match="not found"):
         operator.users.get("later")
 
 
-def test_the_operator_may_list_runs_and_read_no_secret(operator: Operator, api: Api):
+def test_operator_may_list_runs_and_read_no_secret(operator: Operator, api: Api):
     def may(user: str, group: str, resource: str) -> bool:
         asked = {"namespace": operator.users.namespace, "group": group, "resource": resource, "verb": "list"}
         review = {"spec": {"user": user, "resourceAttributes": asked}}

@@ -204,7 +204,7 @@ def test_global_registry_replaces_every_other(cluster: Cluster):
 
 
 @pytest.mark.parametrize("image", ["image", "images.pipeline", "images.gpuServer", "images.gateway", "images.postgres"])
-def test_an_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
+def test_image_is_pinned_by_its_digest(cluster: Cluster, image: str):
     digest = f"sha256:{'0123456789abcdef' * 4}"
     (pinned,) = (name for name in named_images(template(cluster, f"{image}.digest={digest}")) if digest in name)
     assert re.fullmatch(rf"[a-z.]+/[a-z/-]+@{digest}", pinned)
@@ -270,7 +270,7 @@ def build_overlay(cluster: Cluster) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(done.stdout))
 
 
-def test_alerts_fire_when_they_should(cluster: Cluster, tmp_path: Path):
+def test_alerts_pass_the_rule_tests_of_promtool(cluster: Cluster, tmp_path: Path):
     rendered = template(cluster, "alerts.enabled=true")
     rules = next(manifest for manifest in rendered if manifest["kind"] == "PrometheusRule")["spec"]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))

@@ -11,7 +11,9 @@ from tests.e2e.support.documents import small
 pytestmark = pytest.mark.full
 
 
-def test_upgrade_and_uninstall(team: Namespace, operator: Namespace, cluster: Cluster, image_values: list[str]):
+def test_run_keeps_its_status_when_the_release_is_upgraded_or_uninstalled(
+    team: Namespace, operator: Namespace, cluster: Cluster, image_values: list[str]
+):
     team.apply(small(suspend=True))
     team.wait_for("the suspension", lambda: team.status("small").get("phase") == "Suspended")
     before = team.get(RUN, "small")

@@ -78,7 +78,7 @@ def serves_base(team: Namespace) -> bool:
     return served and team.condition(NAME, "Serving").get("status") == "True" and len(servers(team)) == 1
 
 
-def test_a_run_continues_when_the_release_is_upgraded_while_it_plays(team: Namespace, cluster: Cluster):
+def test_run_continues_when_the_release_is_upgraded_while_it_plays(team: Namespace, cluster: Cluster):
     team.apply(small(NAME))
     team.wait_for("a finished episode", lambda: finished(team, NAME, "own") > 0, run=NAME)
     (playing,) = team.pods_of("r1-rollout")

@@ -14,7 +14,7 @@ from tests.e2e.support.faults import active_pods, checkpoint, finished, kill, le
 pytestmark = pytest.mark.full
 
 
-def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: Namespace):
+def test_run_completes_when_every_process_is_killed_once(team: Namespace, operator: Namespace):
     """The operator in every stage, a worker while it plays and while it trains, the database, and a suspension."""
     slow = {"temperature": 0.7, "leaseSeconds": 15, "concurrency": 2}
     team.apply(
@@ -58,7 +58,7 @@ def test_a_run_outlives_the_death_of_everything_once(team: Namespace, operator: 
     assert [reason for reason, _ in reports].count("RunCompleted") == 1
 
 
-def test_a_deleted_run_leaves_nothing_behind(team: Namespace):
+def test_deleted_run_leaves_nothing_behind(team: Namespace):
     team.apply(small(storage={"volumeClaim": {"size": "1Gi"}, "retain": True}))
     team.wait_for("a stage that plays", lambda: running_worker(team, "r1-rollout"), run="small")
     team.kubectl("delete", RUN, "small", "--timeout=60s")

@@ -37,7 +37,7 @@ def kubeconfig(api: Api, request: pytest.FixtureRequest, tmp_path: Path) -> Gene
 
 
 @pytest.mark.api
-def test_idle_runs_cost_no_writes_and_new_ones_no_time(kubeconfig: Path):
+def test_idle_runs_cost_no_writes_and_do_not_delay_new_runs(kubeconfig: Path):
     program = Cluster({"KUBECONFIG": str(kubeconfig), "PYTHONPATH": str(ROOT)})
     done = program.run(sys.executable, "-m", "benchmarks.operator", "--short")
     print(done.stdout)

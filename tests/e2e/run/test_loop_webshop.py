@@ -61,7 +61,7 @@ def test_each_arm_plays_every_instruction_once_for_graded_rewards(shop: Namespac
     assert max(row["scores"] for row in episodes) > 2
 
 
-def test_hints_are_typed_by_webshops_categories_and_help(shop: Namespace):
+def test_hints_have_webshops_categories_and_raise_the_success_rate(shop: Namespace):
     mined = query(shop, EXAMPLE, "SELECT category, text FROM hint WHERE duplicate_of IS NULL")
     assert "search only when on the search page" in {row["text"] for row in mined}
     assert {row["category"] for row in mined} & set(CATEGORIES.values())

@@ -178,7 +178,7 @@ def with_volume(team: Namespace) -> Generator[RunRef]:
         team.kubectl("delete", "persistentvolume", made[0]["metadata"]["name"], "--wait=false")
 
 
-def test_a_gpu_run_with_the_default_volume_finds_its_node(team: Namespace, with_volume: RunRef):
+def test_gpu_run_with_the_default_volume_finds_its_node(team: Namespace, with_volume: RunRef):
     of = with_volume
     assert placement.shares_one_node(of.run.spec)
     assert start(team, of, "database").startswith("kwok-cpu")

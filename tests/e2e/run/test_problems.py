@@ -83,7 +83,7 @@ def test_object_of_another_owner_is_kept_when_the_run_is_deleted(wrong: Namespac
     assert "ownerReferences" not in kept["metadata"]
 
 
-def test_run_waits_and_says_so_when_no_gpu_is_free(team: Namespace):
+def test_run_is_stalled_with_the_resource_when_no_gpu_is_free(team: Namespace):
     """The node has one GPU, or says so: no device of it is ever used here."""
     (node, *_) = team.list("nodes")
     capacity = json.dumps({"status": {"capacity": {"nvidia.com/gpu": "1"}}})

@@ -23,7 +23,7 @@ def test_run_completes_as_undisturbed_when_processes_died(adapters: Namespace):
     assert re.fullmatch(r"\d+\.\d", status["scores"]["baseline"])
 
 
-def test_the_student_answers_the_openai_client(adapters: Namespace):
+def test_student_answers_the_openai_client(adapters: Namespace):
     assert adapters.status(NAME)["serving"]["url"] == f"http://{NAME}.{adapters.name}.svc:8000/v1"
     assert re.match(r"book (no|\d)", ask(adapters, NAME))
 

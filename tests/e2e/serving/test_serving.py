@@ -47,7 +47,7 @@ def flip(adapters: Namespace, times: int) -> list[float]:
     return took
 
 
-def test_a_rollback_and_a_promotion_drop_no_request(adapters: Namespace):
+def test_rollback_and_promotion_drop_no_request(adapters: Namespace):
     flip(adapters, 2)
     reasons = [entry["reason"] for entry in adapters.status(NAME)["serving"]["history"]]
     assert len(reasons) >= 3

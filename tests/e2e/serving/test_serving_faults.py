@@ -149,7 +149,7 @@ def test_serving_objects_are_created_again_when_deleted(adapters: Namespace, kin
 
 
 @pytest.mark.full
-def test_a_deleted_pod_comes_back_and_no_request_of_the_service_is_lost(adapters: Namespace):
+def test_deleted_pod_comes_back_and_no_request_of_the_service_is_lost(adapters: Namespace):
     gone, kept = sorted(pods(adapters))
     with clients(adapters) as answers:
         adapters.kubectl("delete", "pod", gone, "--wait=false")

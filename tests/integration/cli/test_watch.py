@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from distillery.agents import PromptPrefix
 from distillery.cli.display.display import Display
 from distillery.cli.display.stage_table import Tokens
 from distillery.cli.display.watch import tokens_of, watch
@@ -21,10 +20,10 @@ from distillery.database.runs import RunLock, RunStore
 from distillery.database.stages import StageStore
 from distillery.episodes import Turn
 from tests.fakes.agents import episode, task
+from tests.integration.episodes import PREFIX
 from tests.integration.loop import wait_for
 from tests.unit.documents import document
 
-PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 PREPARE, ROLLOUT = StageId.parse("prepare"), StageId.parse("r1-rollout")
 
 
@@ -40,7 +39,7 @@ async def run_row(database: Database, run_id: int) -> dict[str, Any]:
     return (await database.fetch("SELECT * FROM run WHERE id = %s", run_id))[0]
 
 
-async def test_a_run_is_watched_to_its_end(database: Database, run_id: int, dsn: str):
+async def test_watch_shows_each_stage_and_ends_when_the_run_fails(database: Database, run_id: int, dsn: str):
     console = Console(file=io.StringIO(), width=200)
 
     def is_shown(text: str) -> bool:

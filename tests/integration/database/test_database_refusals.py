@@ -58,12 +58,12 @@ async def test_connect_names_the_variable_when_the_password_is_wrong(password: s
         assert "wrong" not in problem
 
 
-async def test_connect_names_the_variable_when_the_database_is_not_there(postgres: EmbeddedPostgres):
+async def test_connect_names_the_variable_when_the_database_does_not_exist(postgres: EmbeddedPostgres):
     problem = await refused(conninfo.make_conninfo(postgres.dsn, dbname="nope"))
     assert 'database "nope" does not exist; correct DISTILLERY_DATABASE_URL' in problem
 
 
-async def test_connect_shows_no_password_when_the_string_is_none():
+async def test_connect_shows_no_password_when_the_connection_string_is_invalid():
     problem = await refused("guarded:hunter2@host")
     assert "connection string" in problem
     assert "hunter2" not in problem
@@ -104,7 +104,7 @@ async def test_transaction_waits_when_the_disk_is_full(database: Database, dsn: 
         ("57P04", False), ("58030", False), ("22P02", False), ("53400", False),
     ],
 )  # fmt: skip
-def test_is_transient_tells_absence_from_refusal(state: str, passes: bool):
+def test_is_transient_is_true_only_for_errors_that_pass(state: str, passes: bool):
     assert is_transient(errors.lookup(state)("x")) is passes
 
 
@@ -133,7 +133,7 @@ def test_migrate_refuses_when_pgvector_is_not_new_enough(
             connection.execute("DROP DATABASE old_pgvector WITH (FORCE)")
 
 
-def test_the_migration_job_says_in_one_line_what_to_fix(postgres: EmbeddedPostgres):
+def test_migration_job_names_the_fix_without_a_traceback_when_it_fails(postgres: EmbeddedPostgres):
     dsn = conninfo.make_conninfo(postgres.dsn, dbname="nope")
     for value, code, problem in ((dsn, 78, "correct DISTILLERY_DATABASE_URL"), ("host=/nowhere", 1, "is away")):
         done = subprocess.run(

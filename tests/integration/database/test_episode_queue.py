@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from distillery.agents import PromptPrefix
 from distillery.database import Database
 from distillery.database.episode_queue import MAX_LEASES, EpisodeQueue, EpisodeRequest, Lease, Worker
 from distillery.database.episodes import EpisodeStore
 from distillery.episodes import Turn
 from tests.fakes.agents import episode, task
+from tests.integration.episodes import PREFIX
 
-PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5, "length")
 
 
@@ -43,7 +42,7 @@ async def test_lease_takes_the_episode_of_the_highest_priority_first(database: D
     assert [lease.task.id for lease in leases] == ["train/2", "train/1"]
 
 
-async def test_enqueue_changes_nothing_when_the_episodes_are_there(database: Database, run_id: int):
+async def test_enqueue_changes_nothing_when_the_episodes_exist(database: Database, run_id: int):
     made = await filled(database, run_id)
     (lease,) = await made.lease(1)
     await made.finish(lease, played(lease))
@@ -105,7 +104,7 @@ async def test_renew_returns_the_leases_that_are_still_held(database: Database, 
     assert await made.renew([one, two]) == {one.episode_id}
 
 
-async def test_release_counts_nothing_against_an_episode(database: Database, run_id: int):
+async def test_release_counts_no_lease_against_an_episode(database: Database, run_id: int):
     made = await filled(database, run_id, 1)
     for _ in range(MAX_LEASES + 5):
         assert len(await made.lease(1)) == 1
@@ -140,7 +139,7 @@ async def test_release_all_frees_leases_when_workers_died(database: Database, ru
     assert len(await queue(database, run_id, "w2").lease(5)) == 2
 
 
-async def test_a_restart_of_the_driver_costs_an_episode_nothing(database: Database, run_id: int):
+async def test_release_all_counts_no_lease_when_the_driver_restarts(database: Database, run_id: int):
     made = await filled(database, run_id, 1)
     for _ in range(MAX_LEASES + 5):
         assert len(await made.lease(1)) == 1
@@ -149,7 +148,7 @@ async def test_a_restart_of_the_driver_costs_an_episode_nothing(database: Databa
     assert await made.counts() == (0, 1)
 
 
-async def test_an_episode_ends_when_workers_die_and_engines_break(database: Database, run_id: int):
+async def test_episode_ends_when_workers_die_and_engines_break(database: Database, run_id: int):
     made = await filled(database, run_id, 1)
     for number in range(2 * MAX_LEASES - 1):
         (lease,) = await made.lease(1)
@@ -162,7 +161,7 @@ async def test_an_episode_ends_when_workers_die_and_engines_break(database: Data
     assert await made.counts() == (1, 1)
 
 
-async def test_an_episode_ends_when_it_waits_and_may_not_be_leased(database: Database, run_id: int):
+async def test_fail_exhausted_ends_a_waiting_episode_when_its_leases_are_used_up(database: Database, run_id: int):
     made = await filled(database, run_id, 2)
     await database.execute("UPDATE episode SET lease = %s WHERE task_id = 'train/0'", MAX_LEASES)
     assert len(await made.lease(2)) == 1

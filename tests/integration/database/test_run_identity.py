@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import signal
 import uuid
@@ -35,7 +36,7 @@ ALONE = parse({**document(), "metadata": {"name": "alone"}})
 FIRST, SECOND = str(uuid.uuid4()), str(uuid.uuid4())
 
 
-async def test_a_run_keeps_the_uid_that_it_was_registered_with(database: Database):
+async def test_run_keeps_the_uid_that_it_was_registered_with(database: Database):
     given = await RunStore(database).register(RUN, uid=FIRST)
     assert await RunStore(database).read_uid(await RunStore(database).register(RUN)) == FIRST
     alone = await RunStore(database).register(ALONE)
@@ -45,7 +46,7 @@ async def test_a_run_keeps_the_uid_that_it_was_registered_with(database: Databas
     assert await RunStore(database).read_uid(given) != await RunStore(database).read_uid(alone)
 
 
-async def test_a_row_older_than_uids_takes_the_first_that_it_is_given(dsn: str):
+async def test_register_adds_the_first_uid_to_a_row_without_one(dsn: str):
     migrate(dsn, "0003")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("INSERT INTO run (key, document) VALUES (%s, %s)", [RUN.key, json.dumps(canonical(RUN))])
@@ -80,7 +81,7 @@ async def promoted(run: DistillationRun, uid: str, folder: Path, verdict: str) -
     return json.loads((folder / "outcome").read_text())["result"]
 
 
-async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
+async def test_local_run_keeps_the_digest_that_an_earlier_version_computed(database: Database):
     run_id = await RunStore(database).register(RUN)
     uid = await RunStore(database).read_uid(run_id)
     assert identity_of(RUN, uid, []) == Identity(uid, digest_of_learned(RUN))
@@ -94,7 +95,7 @@ async def test_a_local_run_keeps_the_digest_that_an_earlier_version_computed(dat
     assert identity_of(RUN, uid, await StageStore(database, run_id).read()) == earlier
 
 
-async def test_a_run_made_again_under_its_name_has_results_of_its_own(
+async def test_recreated_run_does_not_use_the_results_of_its_predecessor(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
@@ -106,22 +107,23 @@ async def test_a_run_made_again_under_its_name_has_results_of_its_own(
     assert row["result"]["run"] == str(Identity(SECOND, digest_of_learned(again)))
 
 
-async def test_a_stage_that_fails_leaves_no_draft(
+async def test_stage_leaves_no_draft_when_it_fails(
     database: Database, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DISTILLERY_DATABASE_URL", dsn)
 
     async def main(context: StageContext) -> tuple[dict[str, Any], Path]:
         (context.store.draft(context.config.stage) / "half").write_bytes(b"w" * 1000)
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     identity = Identity(FIRST, digest_of_learned(RUN))
     config = StageConfig.of(
         RUN, Stage(StageId(1, Kind.TRAIN, "distilled")), identity=identity, server=None, store=tmp_path.as_uri(),
         cache=tmp_path, work=tmp_path, outcome=tmp_path / "outcome",
     )  # fmt: skip
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError) as raised:
         await execute(main, config)
+    assert raised.value.errno == errno.ENOSPC
     assert list((tmp_path / identity.key).iterdir()) == []
     assert store_at(tmp_path.as_uri(), identity, cache=tmp_path).sweep(0) == []
 
@@ -143,7 +145,7 @@ def executor(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Local
 
 
 @pytest.mark.parametrize(("training", "first"), [({}, "r1-rollout"), ({"seed": 7}, "prepare")])
-async def test_prepare_starts_again_when_it_prepared_for_something_else(
+async def test_prepare_starts_again_when_its_result_has_another_identity(
     database: Database, executor: LocalExecutor, training: dict[str, Any], first: str
 ):
     run_id = await RunStore(database).register(RUN, uid=FIRST)
@@ -155,7 +157,9 @@ async def test_prepare_starts_again_when_it_prepared_for_something_else(
     assert executor.started[0] == first  # type: ignore[attr-defined]
 
 
-async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExecutor, database: Database):
+async def test_stage_succeeds_when_one_worker_finished_and_another_was_killed(
+    executor: LocalExecutor, database: Database
+):
     await executor.execute()
     store, sid = executor._store, StageId(1, Kind.ROLLOUT)
     store.publish(str(sid), store.draft(str(sid)), {"stage": str(sid)})
@@ -164,7 +168,7 @@ async def test_a_stage_succeeds_when_one_worker_did_its_rest(executor: LocalExec
     assert (state.phase, state.result.document["stage"]) == ("succeeded", str(sid))
 
 
-async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: LocalExecutor, tmp_path: Path):
+async def test_stage_fails_with_the_permanent_failure_when_workers_disagree(executor: LocalExecutor, tmp_path: Path):
     said = [tmp_path / "outcome-0.json", tmp_path / "outcome-1.json"]
     write_failure(said[0], "the server was away", permanent=False)
     write_failure(said[1], "no such secret", permanent=True)
@@ -172,7 +176,7 @@ async def test_a_stage_fails_with_the_reason_that_can_not_go_away(executor: Loca
     assert (state.phase, state.permanent, state.message) == ("failed", True, "no such secret")
 
 
-async def test_a_result_is_waited_for_when_the_store_is_away(executor: LocalExecutor, database: Database):
+async def test_executor_waits_for_a_result_when_the_store_is_away(executor: LocalExecutor, database: Database):
     await executor.execute()
     store = executor._store
     store.publish("r1-hints", store.draft("r1-hints"), {"hints": 3})

@@ -34,14 +34,14 @@ async def test_register_refuses_another_seed_when_rollout_began(database: Databa
     await StageStore(database, run_id).begin(ROLLOUT, 1)
     with pytest.raises(
         InvalidRun,
-        match=r"run default/test .*\n  spec\.rounds\.maxRounds: 3: the run exists with 1 here, .*: "
-        r"delete the run \(distillery delete default/test\), or give metadata\.name another name, or undo this change",
+        match=r"(?s)run default/test .*spec\.rounds\.maxRounds: 3: .* 1 .*"
+        r"distillery delete default/test.*metadata\.name",
     ):
         await RunStore(database).register(parse(document(rounds={"maxRounds": 3})))
     assert (await stored(database))["rounds"]["maxRounds"] == 1
 
 
-async def test_register_stores_the_document_when_only_the_how_changes(database: Database, run_id: int):
+async def test_register_stores_the_document_when_no_learned_field_changes(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
     await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     await StageStore(database, run_id).begin(ROLLOUT, 1)
@@ -57,7 +57,7 @@ async def test_register_stores_the_document_when_only_the_how_changes(database: 
     assert set(await StageStore(database, run_id).read_states()) == {PREPARE, ROLLOUT}
 
 
-async def test_register_forgets_prepare_when_nothing_else_began(database: Database, run_id: int):
+async def test_register_deletes_prepare_when_no_other_stage_began(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
     await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     assert await RunStore(database).register(parse(document(rounds={"maxRounds": 3}))) == run_id
@@ -65,7 +65,7 @@ async def test_register_forgets_prepare_when_nothing_else_began(database: Databa
     assert await StageStore(database, run_id).read_states() == {}
 
 
-async def test_register_keeps_prepare_when_only_the_how_changes(database: Database, run_id: int):
+async def test_register_keeps_prepare_when_no_learned_field_changes(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
     await StageStore(database, run_id).end(PREPARE, StageState(StagePhase.SUCCEEDED))
     await RunStore(database).register(parse(document(suspend=True)))
@@ -79,7 +79,7 @@ async def test_register_lets_the_held_out_tasks_become_more_and_never_fewer(data
     await RunStore(database).register(wanting(100))
     await StageStore(database, run_id).begin(ROLLOUT, 1)
     await RunStore(database).register(wanting(200))
-    with pytest.raises(InvalidRun, match=r"tasks\.evaluate: 100: the run exists with 200 here, and .* can only grow"):
+    with pytest.raises(InvalidRun, match=r"tasks\.evaluate: 100: .* 200 "):
         await RunStore(database).register(wanting(100))
     # a worker that was started before is no user who takes tasks away
     uid = await RunStore(database).read_uid(run_id)
@@ -87,7 +87,7 @@ async def test_register_lets_the_held_out_tasks_become_more_and_never_fewer(data
     assert (await stored(database))["environment"]["tasks"]["evaluate"] == 200
 
 
-async def test_result_of_an_earlier_look_stays_when_the_next_attempt_fails(database: Database, run_id: int):
+async def test_stage_keeps_its_result_when_the_next_attempt_fails(database: Database, run_id: int):
     await StageStore(database, run_id).begin(PREPARE, 1)
     await StageStore(database, run_id).end(
         PREPARE, StageState(StagePhase.SUCCEEDED, result=StageResult.read({"heldOutTasks": 2}))
@@ -133,7 +133,7 @@ async def test_register_accepts_when_an_earlier_version_stored_the_document(
     assert set(await StageStore(database, run_id).read_states()) == {ROLLOUT}
 
 
-async def test_stage_of_an_older_image_registers_over_a_newer_document(database: Database, run_id: int):
+async def test_register_accepts_an_older_document_when_a_newer_version_stored_it(database: Database, run_id: int):
     await StageStore(database, run_id).begin(ROLLOUT, 1)
     uid = await RunStore(database).read_uid(run_id)
     await store(database, run_id, {"curriculum": {"rate": 3}})
@@ -227,7 +227,7 @@ async def add_hint(database: Database, bank: str) -> None:
 OLD, NEW = "00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"
 
 
-async def test_register_frees_the_name_when_the_uid_is_another(database: Database):
+async def test_register_frees_the_name_when_the_uid_differs(database: Database):
     first = await RunStore(database).register(parse(document()), uid=OLD)
     await StageStore(database, first).begin(ROLLOUT, 1)
     await add_hint(database, "default/test")
@@ -242,19 +242,19 @@ async def test_register_frees_the_name_when_the_uid_is_another(database: Databas
 async def test_register_refuses_a_late_process_when_its_name_was_taken(database: Database):
     await RunStore(database).register(parse(document()), uid=OLD)
     await RunStore(database).register(parse(document()), uid=NEW)
-    with pytest.raises(InvalidRun, match=f"metadata.uid: {OLD}: the run {NEW} took the name"):
+    with pytest.raises(InvalidRun, match=f"metadata.uid: {OLD}: .*{NEW}"):
         await RunStore(database).register(parse(document()), uid=OLD)
 
 
 async def test_register_waits_when_the_earlier_run_is_driven(database: Database, dsn: str):
     first = await RunStore(database).register(parse(document()), uid=OLD)
     async with RunLock(dsn, first):
-        with pytest.raises(RunLocked, match="run default/test is already running: process"):
+        with pytest.raises(RunLocked, match="default/test"):
             await RunStore(database).register(parse(document()), uid=NEW)
     assert await RunStore(database).register(parse(document()), uid=NEW) != first
 
 
-async def test_register_gives_its_uid_to_a_row_older_than_uids(database: Database):
+async def test_register_adds_its_uid_when_the_row_has_none(database: Database):
     first = await RunStore(database).register(parse(document()))
     await database.execute("UPDATE run SET uid_is_provisional = true")
     assert await RunStore(database).register(parse(document()), uid=NEW) == first

@@ -9,13 +9,12 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from tests.integration.chromium import CONTRAST, Chromium, Page, find_chromium
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SITE = ROOT / "build/docs/site"
 BUILDER = ROOT / "build/docs-venv/bin/python"
 
@@ -89,7 +88,7 @@ async def test_site_has_no_horizontal_scroll_when_on_a_phone(browser: Chromium, 
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_site_text_stands_out_in_both_schemes(browser: Chromium, site: str, path: str):
+async def test_site_text_has_a_contrast_of_4_5_in_both_schemes(browser: Chromium, site: str, path: str):
     for width, dark in itertools.product(WIDTHS, (False, True)):
         page = await browser.open(site + path, width=width, dark=dark)
         contrast, text = await page.evaluate(CONTRAST)

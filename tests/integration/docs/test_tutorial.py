@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.loop import PATIENCE
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
 FILE = re.compile(r"^`(?P<name>\S+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +55,7 @@ def output(folder: Path) -> str:
     return done.stdout
 
 
-def test_the_page_leads_to_a_student_that_is_better(output: str, folder: Path):
+def test_commands_of_the_tutorial_train_a_better_student(output: str, folder: Path):
     assert "You are in the middle of a room." in output
     assert re.search(r"You arrive at \w+ 1\. On the \w+ 1, you see ", output)
     assert re.search(r"look for a \w+ in \w+", output)

@@ -37,7 +37,7 @@ def test_generated_games_play_as_on_the_stock_engine(generated: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_real_games_play_as_on_the_stock_engine(real_data: Path) -> None:
+def test_hundred_real_games_play_as_on_the_stock_engine(real_data: Path) -> None:
     """124 games, two plays each: some 15 CPU minutes of the stock engine, on two processes."""
     games = games_of(real_data, every=30)
     assert len(games) >= 100

@@ -155,7 +155,7 @@ def test_prepare_resumes_when_it_was_killed(generated: Path, tmp_path: Path) -> 
             time.sleep(0.02)
         preparing.kill()
     environment = ALFWorld(OPTIONS, folder)
-    with pytest.raises(EnvironmentConfigurationError, match="aren't all made: run prepare again"):
+    with pytest.raises(EnvironmentConfigurationError, match="run prepare again"):
         environment.catalog("train")
     environment.prepare({"train": 12})
     whole = tree(generated / "json_2.1.1" / "train")
@@ -172,17 +172,17 @@ def test_prepare_refuses_games_when_they_were_changed(copy: Path) -> None:
 
 def test_catalog_fails_when_a_game_is_missing(copy: Path) -> None:
     shutil.rmtree(next((copy / "json_2.1.1" / "train").glob("*/*")))
-    with pytest.raises(EnvironmentConfigurationError, match="11 of the 12 games of train"):
+    with pytest.raises(EnvironmentConfigurationError, match=r"11 of .*12 .*train"):
         ALFWorld(OPTIONS, copy).catalog("train")
 
 
 def test_folder_is_refused_when_its_games_have_another_seed(copy: Path) -> None:
-    with pytest.raises(EnvironmentConfigurationError, match=r"seed 1, .* not generated games .seed 2"):
+    with pytest.raises(EnvironmentConfigurationError, match=r"seed 1.*seed 2"):
         ALFWorld(OPTIONS | {"seed": 2}, copy).prepare({"train": 12})
 
 
-def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentConfigurationError, match=r"no split 'test' .*valid_unseen"):
+def test_unknown_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentConfigurationError, match=r"'test'.*valid_unseen"):
         ALFWorld(OPTIONS, tmp_path).prepare({"test": 1})
 
 

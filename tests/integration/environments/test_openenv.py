@@ -18,8 +18,8 @@ import pytest
 from distillery.environments.base import EnvironmentConfigurationError, Task
 from distillery.environments.openenv.environment import OpenEnv
 from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentFailure, EnvironmentPool
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PINS = ROOT / "requirements" / "openenv.txt"
 
 
@@ -60,7 +60,7 @@ def pool_of(folder: Path, options: dict[str, Any], *, limit: float = 60, patienc
     )
 
 
-async def test_seeds_are_tasks_when_the_server_has_none(interpreter: Path, tmp_path: Path):
+async def test_seeds_are_tasks_when_the_server_lists_no_tasks(interpreter: Path, tmp_path: Path):
     with server(interpreter, "guess") as options:
         environment = OpenEnv(options, tmp_path)
         environment.prepare({"train": 5, "test": 3})

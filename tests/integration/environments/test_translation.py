@@ -62,7 +62,7 @@ def test_translation_succeeds_when_the_cache_is_read_only(translations: Path, mo
     assert translate(alfworld_assets.DOMAIN, PROBLEM).startswith("begin_version")
 
 
-def test_the_cache_drops_its_oldest_entries(translations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_drops_its_oldest_entries(translations: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translation, "_ENTRIES_PER_FOLDER", 3)
     for number in range(5):
         translation._write(translations / "ab" / str(number), "sas")

@@ -117,7 +117,7 @@ async def test_session_continues_when_its_process_is_killed(shop: Path) -> None:
         assert (await session.step("click[buy now]")).done
 
 
-def test_splits_and_ids_are_the_originals(shop: Path) -> None:
+def test_splits_and_ids_equal_those_of_the_original(shop: Path) -> None:
     environment = WebShop(OPTIONS, shop)
     ids = [task.id for split in ("test", "dev", "train") for task in environment.catalog(split)]
     assert [task_id.rpartition("_")[0] for task_id in ids] == [f"fixed_{number}" for number in range(len(ids))]

@@ -42,14 +42,14 @@ def shop(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> WebShop:
         return environment
 
 
-def test_documents_are_those_that_lucene_indexed(real_data: Path, shop: WebShop) -> None:
+def test_documents_equal_those_that_lucene_indexed(real_data: Path, shop: WebShop) -> None:
     lines = (real_data / "indexed_documents.jsonl").read_text().splitlines()
     indexed = {entry["id"]: entry["contents"] for entry in map(json.loads, lines)}
     products = [shop._shop.read_product(number) for number in range(len(indexed))]
     assert {product.asin: product.to_document() for product in products} == indexed
 
 
-def test_first_ten_results_are_lucenes(real_data: Path, shop: WebShop) -> None:
+def test_first_ten_results_equal_those_of_lucene(real_data: Path, shop: WebShop) -> None:
     queries = [json.loads(line) for line in (real_data / "lucene_top50.jsonl").read_text().splitlines()]
     overlaps = []
     for query in queries:

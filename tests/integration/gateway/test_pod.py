@@ -150,7 +150,7 @@ def student(pod: Pod, number: int) -> Adapter:
     return publish(pod.store, f"r{number}-train-distilled", float(number))
 
 
-async def test_pod_answers_rightly_during_promotions_under_load(pod: Pod, vllm: FakeVllm):
+async def test_pod_answers_with_a_routed_model_during_promotions_under_load(pod: Pod, vllm: FakeVllm):
     choices = [student(pod, 1), student(pod, 2), None]
     names = [choice.name if choice else "base" for choice in choices]
     pod.apply(choices[0])

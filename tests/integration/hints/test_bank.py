@@ -46,7 +46,7 @@ async def retrieve(name: str, database: Database, goal: str, category: str = "pu
     return [hint.text for hint in found]
 
 
-async def test_the_nearest_hint_is_about_the_task(database: Database, episodes: list[int]):
+async def test_retrieve_returns_the_hint_that_is_nearest_to_the_task(database: Database, episodes: list[int]):
     await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     assert (await retrieve("embedding", database, "put a clean mug in shelf", k=1)) == [PUT[0]]
     assert (await retrieve("embedding", database, "put two pillow in armchair", k=1)) == [PUT[3]]
@@ -62,7 +62,7 @@ async def test_retrieve_takes_a_goal_of_any_length(database: Database, episodes:
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-async def test_the_command_hints_cuts_no_hint_when_columns_are_few(
+async def test_command_hints_prints_whole_hints_when_columns_are_few(
     terminal: bool, database: Database, dsn: str, run_id: int, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):  # fmt: skip
@@ -106,13 +106,13 @@ async def test_hints_of_a_rare_category_are_all_retrieved(
     assert len(await retrieve("embedding", database, "look for thing number 3", "cool", k=3)) == 3
 
 
-async def test_banks_and_agents_do_not_see_each_other(database: Database, episodes: list[int]):
+async def test_retrieve_finds_no_hint_of_another_bank_or_agent(database: Database, episodes: list[int]):
     await add(bank(database, agent="react"), HintCandidate("put", PUT[0], (episodes[0],)))
     await add(bank(database, name="other/run"), HintCandidate("put", PUT[1], (episodes[0],)))
     assert await bank(database).all() == []
 
 
-async def test_adding_again_changes_nothing_and_more_support_is_counted(database: Database, episodes: list[int]):
+async def test_add_counts_each_episode_once_when_a_hint_is_added_again(database: Database, episodes: list[int]):
     first = await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes[:2])))
     assert await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes[:2]))) == first
     await add(bank(database), HintCandidate("put", PUT[0], tuple(episodes)))
@@ -120,7 +120,7 @@ async def test_adding_again_changes_nothing_and_more_support_is_counted(database
     assert rows == [{"support": 5}]
 
 
-async def test_duplicate_with_the_most_support_is_kept_also_later(database: Database, episodes: list[int]):
+async def test_retrieve_returns_the_duplicate_when_its_support_becomes_larger(database: Database, episodes: list[int]):
     one, two = "check every drawer before you leave the room", "check every drawers before you leave a room"
     await add(bank(database), HintCandidate("put", one, tuple(episodes[:2])))
     await add(bank(database), HintCandidate("put", two, tuple(episodes[:1])))
@@ -129,12 +129,14 @@ async def test_duplicate_with_the_most_support_is_kept_also_later(database: Data
     assert await retrieve("frequent", database, "x") == [two]
 
 
-async def test_the_placebo_is_the_same_for_the_same_task(database: Database, episodes: list[int]):
+async def test_placebo_is_the_same_for_the_same_task(database: Database, episodes: list[int]):
     await add(bank(database), *(HintCandidate("put", text, (episodes[0],), text) for text in PUT))
     assert await retrieve("random", database, "x", k=3) == await retrieve("random", database, "y", k=3)
 
 
-async def test_statistics_tell_provenance_and_effect(database: Database, run_id: int, episodes: list[int]):
+async def test_statistics_have_support_uses_success_round_and_extractor(
+    database: Database, run_id: int, episodes: list[int]
+):
     await add(
         bank(database), HintCandidate("put", PUT[0], tuple(episodes[:3])), HintCandidate("put", PUT[1], (episodes[0],))
     )

@@ -85,7 +85,7 @@ async def test_hints_are_normalized_typed_and_merged(database: Database, failure
     }
 
 
-async def test_the_model_reads_the_whole_failure_and_is_asked_for_json(database: Database, failures: list[Episode]):
+async def test_model_reads_the_whole_failure_and_is_asked_for_json(database: Database, failures: list[Episode]):
     _, server = await extract(database, failures[:1], lambda n: GOOD)
     prompt = server.requests[0]["messages"][0]["content"]
     for part in (

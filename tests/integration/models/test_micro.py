@@ -17,13 +17,13 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from distillery.training.samples import ChatRenderer
 
 
-def test_the_committed_tokenizer_is_the_one_that_the_script_builds(micro: Path, tmp_path: Path):
+def test_committed_tokenizer_equals_the_one_that_the_script_builds(micro: Path, tmp_path: Path):
     build_tokenizer().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (micro / name).read_text() == (tmp_path / name).read_text()
 
 
-def test_the_model_is_small_and_plain(micro: Path):
+def test_model_is_a_llama_below_5_mb_in_safetensors_without_code(micro: Path):
     config = json.loads((micro / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["vocab_size"] == len(TOKENS)
@@ -31,7 +31,7 @@ def test_the_model_is_small_and_plain(micro: Path):
     assert not list(micro.glob("*.bin")) + list(micro.glob("*.py"))
 
 
-def test_its_decisions_are_as_good_as_its_card_says(micro: Path):
+def test_model_decides_as_well_as_its_card_says(micro: Path):
     model = LlamaForCausalLM.from_pretrained(micro)
     found = decisions(model, held_out_games(60))
     assert found[Choice.HINT].share > 0.95
@@ -54,10 +54,13 @@ def test_its_chat_template_gives_the_ids_it_was_trained_on(micro: Path):
         assert list(sequence.ids[: len(ids)]) == ids
 
 
-def test_demonstrations_are_functions_of_their_names():
+def test_demonstration_is_the_same_when_its_name_is():
     assert game("a").ids == game("a").ids
     assert game("a").ids != game("b").ids
     assert drill("a").ids == drill("a").ids
+
+
+def test_demonstration_has_weights_only_where_the_model_chooses():
     for sequence in (game("c", hinted=1.0), drill("d")):
         assert len(sequence.ids) == len(sequence.weights) == len(sequence.choices)
         assert all(
@@ -66,7 +69,7 @@ def test_demonstrations_are_functions_of_their_names():
         )
 
 
-def test_an_interrupted_pretraining_ends_with_the_very_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_pretraining_gives_the_same_weights_when_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.set_num_threads(1)
     recipe = TrainingRecipe(tokens=12_000, layers=1, block_sequences=12)
     whole = train(recipe, tmp_path / "whole.pt", checkpoint_blocks=1)

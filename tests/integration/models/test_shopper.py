@@ -27,20 +27,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shop")
 
 
-def test_the_committed_tokenizer_is_the_one_that_the_script_builds(tmp_path: Path):
+def test_committed_tokenizer_equals_the_one_that_the_script_builds(tmp_path: Path):
     build_tokenizer().save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (SHOPPER / name).read_text() == (tmp_path / name).read_text()
 
 
-def test_the_model_is_small_and_plain():
+def test_model_is_a_llama_below_1_5_mb():
     config = json.loads((SHOPPER / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["vocab_size"] == len(vocabulary())
     assert (SHOPPER / "model.safetensors").stat().st_size < 1_500_000
 
 
-def test_lessons_are_functions_of_their_names(folder: Path):
+def test_lesson_is_the_same_when_its_name_is(folder: Path):
     expert = Expert(folder)
     assert expert.lesson("a") == expert.lesson("a") != expert.lesson("b")
 

@@ -73,7 +73,7 @@ def assert_same(path: Path, simulator: Simulator, game: Game, command: str) -> b
     return turn.won
 
 
-def test_a_plan_goes_as_on_the_engine(games: list[Path]):
+def test_simulator_plays_a_walkthrough_as_the_engine_does(games: list[Path]):
     for path in games:
         room, game = room_of(path)
         simulator = Simulator(room)
@@ -83,7 +83,7 @@ def test_a_plan_goes_as_on_the_engine(games: list[Path]):
         game.close()
 
 
-def test_wandering_goes_as_on_the_engine(games: list[Path]):
+def test_simulator_answers_random_commands_as_the_engine_does(games: list[Path]):
     for seed, path in enumerate(games):
         rng = random.Random(seed)
         room, game = room_of(path)

@@ -68,24 +68,34 @@ async def test_page_shows_markup_of_models_as_text(browser: Chromium, file: Path
     ) == (f"{HOSTILE}\nfor {HOSTILE[:59]}… · round 1 · llm · from 9 failures")
 
 
-async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser: Chromium, file: Path):
-    page = await browser.open(file)
-    nodes = await tree(page)
-    roles = [role for role, _ in nodes]
+async def test_page_has_each_landmark_once_for_screen_readers(browser: Chromium, file: Path):
+    roles = [role for role, _ in await tree(await browser.open(file))]
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert roles.count(landmark) == 1
+
+
+async def test_plots_have_names_for_screen_readers(browser: Chromium, file: Path):
+    nodes = await tree(await browser.open(file))
     plots = [name for role, name in nodes if role == "image" and name]
     assert [name.split(":")[0] for name in plots] == [
         "Success of each arm with its 95 % interval",
         "Success over rounds with 95 % intervals",
         "When each stage ran, in order of start",
     ]
+
+
+async def test_headings_skip_no_level(browser: Chromium, file: Path):
+    page = await browser.open(file)
     levels: list[int] = await page.evaluate(
         "[...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1]))"
     )
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+
+
+async def test_tables_have_captions_and_scopes_for_screen_readers(browser: Chromium, file: Path):
+    page = await browser.open(file)
     tables: list[Any] = await page.evaluate("""[...document.querySelectorAll("table")].map(table => [
         table.caption.innerText.length > 5,
         [...table.tHead.querySelectorAll("th")].every(cell => cell.scope == "col"),
@@ -96,7 +106,7 @@ async def test_a_screen_reader_finds_landmarks_headings_tables_and_plots(browser
     assert all(all(table) for table in tables)
 
 
-async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
+async def test_keyboard_reaches_every_control_of_the_page(browser: Chromium, file: Path):
     page = await browser.open(file, width=360)
     await page.press("Tab")
     assert await page.evaluate("document.activeElement.hash") == "#verdict"
@@ -116,7 +126,7 @@ async def test_everything_is_reached_by_keyboard(browser: Chromium, file: Path):
     assert await page.evaluate("document.querySelectorAll('details')[1].open")
 
 
-async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Path):
+async def test_text_has_a_contrast_of_4_5_at_any_width_and_scheme(browser: Chromium, file: Path):
     for width, dark in itertools.product((360, 1280), (False, True)):
         page = await browser.open(file, width=width, dark=dark)
         await page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -124,7 +134,7 @@ async def test_every_text_stands_out_from_its_ground(browser: Chromium, file: Pa
         assert contrast >= 4.5, text
 
 
-async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: Path):
+async def test_page_and_plots_are_dark_when_the_scheme_is_dark(browser: Chromium, file: Path):
     script = (
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, "
         "getComputedStyle(document.querySelector('svg.wide text')).fill]"
@@ -135,7 +145,7 @@ async def test_the_dark_scheme_is_dark_plots_included(browser: Chromium, file: P
     assert dark == ["rgb(18, 23, 30)", "rgb(230, 235, 242)", "rgb(230, 235, 242)"]
 
 
-async def test_on_paper_it_is_light_and_nothing_is_folded(browser: Chromium, file: Path):
+async def test_page_is_light_and_unfolded_when_printed(browser: Chromium, file: Path):
     page = await browser.open(file, dark=True)
     assert (await page.pdf()).startswith(b"%PDF")
     dark = {"name": "prefers-color-scheme", "value": "dark"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distillery.agents import PromptPrefix
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.episodes import EpisodeStore
@@ -14,8 +13,8 @@ from distillery.hints.bank import HintBank
 from distillery.hints.base import HintCandidate
 from distillery.report.pairs import PAIRS, TURNS, solved_pairs
 from tests.fakes.agents import episode
+from tests.integration.episodes import PREFIX
 
-PREFIX = PromptPrefix(({"role": "user", "content": "hello"},))
 TURN = Turn("go", "go", "You went.", True, 0, 12, 3, 8, 0.5)
 
 

@@ -30,13 +30,13 @@ class Script:
         return await asyncio.create_subprocess_exec(sys.executable, "-c", wait)
 
 
-async def test_workers_have_retries_of_their_own(tmp_path: Path):
+async def test_worker_starts_again_within_its_own_retries_when_it_fails(tmp_path: Path):
     script = Script(tmp_path, [1, 1, 0], [0], [9, 9, 0])
     assert await work(script.start, 3, max_retries=2) == [0, 0, 0]
     assert script.starts == {0: 3, 1: 1, 2: 3}
 
 
-async def test_worker_leaves_the_work_to_others_when_it_gave_up(tmp_path: Path):
+async def test_work_succeeds_when_one_of_two_workers_gave_up(tmp_path: Path):
     script = Script(tmp_path, [1, 1], [0])
     assert sorted(await work(script.start, 2, max_retries=1)) == [0, 1]
 
@@ -49,7 +49,7 @@ async def test_workers_end_immediately_when_the_configuration_is_wrong(tmp_path:
     assert script.starts == {0: 1, 1: 1}
 
 
-async def test_workers_end_with_their_task(tmp_path: Path):
+async def test_workers_are_terminated_when_their_task_is_cancelled(tmp_path: Path):
     script = Script(tmp_path, [-1])
     started: list[asyncio.subprocess.Process] = []
 

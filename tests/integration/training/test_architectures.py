@@ -86,7 +86,7 @@ def line(architecture: Architecture, covered: str, rows: str, result: str) -> st
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_architecture_does_what_the_page_says(name: str, tmp_path: Path):
+def test_architecture_trains_or_is_refused_as_the_page_says(name: str, tmp_path: Path):
     architecture, model = BY_NAME[name], tiny_model(name)
     if experts_left_out(architecture):
         assert line(architecture, "no, because of its experts", "–", "refused") in PAGE.read_text()
@@ -115,7 +115,7 @@ def test_small_leak_is_found_when_bfloat16_would_hide_it(tmp_path: Path):
     assert not chosen.packed
 
 
-def test_page_has_no_architecture_that_is_not_tried():
+def test_page_lists_the_tested_architectures_and_no_others():
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines] == list(BY_NAME)
 
@@ -157,13 +157,13 @@ def test_student_is_refused_when_experts_would_be_left_out(tmp_path: Path):
         check_student(tmp_path, spec)
 
 
-def test_gradients_are_refused_when_a_pass_went_by_an_update(tmp_path: Path):
+def test_check_gradients_fails_when_an_adapter_gets_no_gradient(tmp_path: Path):
     tiny_model("Qwen2.5").save_pretrained(tmp_path)
     model = trainer(tmp_path)._load_adapted_model()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and "o_proj" not in name:
             parameter.grad = torch.zeros_like(parameter)
-    with pytest.raises(ArchitectureError, match="the updates of o_proj take no part"):
+    with pytest.raises(ArchitectureError, match="o_proj"):
         check_gradients(model)
 
 

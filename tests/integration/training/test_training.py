@@ -76,7 +76,7 @@ def digest(base: Path, folder: Path, **fields: Any) -> str:
     return write_adapter(trained.model, folder / "adapter", base_name="base")
 
 
-def test_a_student_learns(base: Path, tmp_path: Path):
+def test_loss_falls_by_a_third_when_a_student_is_trained(base: Path, tmp_path: Path):
     strong = {"rank": 8, "alpha": 64, "dropout": 0.0}
     metrics = (
         trainer(base, tmp_path, lora=strong, learningRate=0.05, epochs=8).train(samples(), base_digest="b").metrics
@@ -85,23 +85,23 @@ def test_a_student_learns(base: Path, tmp_path: Path):
     assert metrics["targets"] == 8 * sum(len(sample.targets) for sample in samples())
 
 
-def test_the_same_training_gives_the_same_adapter(base: Path, tmp_path: Path):
+def test_adapter_is_the_same_when_the_training_is(base: Path, tmp_path: Path):
     assert digest(base, tmp_path / "a") == digest(base, tmp_path / "b")
 
 
-def test_another_seed_gives_another_adapter(base: Path, tmp_path: Path):
+def test_adapter_differs_when_the_seed_does(base: Path, tmp_path: Path):
     assert digest(base, tmp_path / "a") != digest(base, tmp_path / "b", seed=7)
 
 
 @pytest.mark.parametrize("stop_after", [1, 7, 15])
-def test_an_interrupted_training_ends_with_the_very_same_adapter(base: Path, tmp_path: Path, stop_after: int):
+def test_training_gives_the_same_adapter_when_it_was_interrupted(base: Path, tmp_path: Path, stop_after: int):
     whole = digest(base, tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"after step {stop_after} of 16"):
         trainer(base, tmp_path / "parts", stop_after=stop_after).train(samples(), base_digest="b")
     assert digest(base, tmp_path / "parts") == whole
 
 
-def test_a_checkpoint_of_another_training_is_not_used(base: Path, tmp_path: Path):
+def test_checkpoint_is_ignored_when_the_training_differs(base: Path, tmp_path: Path):
     with pytest.raises(Interrupted):
         trainer(base, tmp_path / "x", stop_after=3).train(samples(), base_digest="b")
     assert digest(base, tmp_path / "x", epochs=2) == digest(base, tmp_path / "y", epochs=2)

@@ -129,7 +129,7 @@ async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Se
     assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == set()
 
 
-async def test_own_play_is_the_baseline_of_recitation(selecting: Selecting):
+async def test_recitation_rate_is_counted_for_own_play_too(selecting: Selecting):
     for number, thought in enumerate(["first countertop sidetable", "hm", "hm", "hm"]):
         await selecting.play(TEACHER, task(number), thought, hints=[OLD])
         await selecting.play(ON_POLICY, task(number), thought if number else "hm")

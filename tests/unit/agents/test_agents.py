@@ -21,7 +21,7 @@ AGENTS = [ReAct(FakeEnvironment()), StateAct(FakeEnvironment()), Plain(FakeEnvir
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
-def test_prompt_without_its_spans_is_the_students(agent: Agent):
+def test_teachers_prompt_without_its_spans_equals_the_students(agent: Agent):
     taught = agent.build_prefix(task(), OPENING, hints=HINTS, examples=min(1, agent.examples))
     plain = agent.build_prefix(task(), OPENING, hints=(), examples=0)
     assert all(hint in str(taught.messages) for hint in HINTS)
@@ -69,7 +69,7 @@ def test_hint_block_holds_the_three_rules():
         assert text.count(rule) == 1
 
 
-def test_react_answers_a_thought_without_a_step():
+def test_react_answers_ok_and_takes_no_step_when_the_reply_is_a_thought():
     reply = ReAct(FakeEnvironment()).parse("think: the mug may be on the desk\ngo to desk 1")
     assert (reply.text, reply.action, reply.feedback) == ("think: the mug may be on the desk", None, "OK.")
 
@@ -119,7 +119,7 @@ def test_plain_refuses_examples():
         Plain(FakeEnvironment()).build_prefix(task(), OPENING, hints=(), examples=1)
 
 
-def test_react_does_not_ask_for_thoughts_when_they_hurt():
+def test_react_asks_for_no_thoughts_when_the_environment_has_none():
     class Thoughtless(FakeEnvironment):
         thoughts: ClassVar[bool] = False
 

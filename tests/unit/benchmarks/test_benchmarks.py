@@ -33,7 +33,7 @@ def test_figure_is_never_broken_when_it_has_no_limit():
     assert not Figure("theirs", 0.0, "").broken
 
 
-def test_a_broken_figure_ends_with_1(capsys: pytest.CaptureFixture[str]):
+def test_benchmarks_exit_with_1_when_a_figure_is_broken(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="1"):
         conclude("x", [replace(SLOW, measured=1000.0)], options("").parse_args([]))
     assert "1,000 µs  ≤ 300 µs    BROKEN" in capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_turns_are_compared_with_their_neighbors_in_either_order():
     assert _pairs(turns) == [(turns[0], turns[1]), (turns[3], turns[2])]
 
 
-def test_an_estimate_is_the_median_within_its_interval():
+def test_estimate_is_the_median_within_its_interval():
     estimate = Estimate.of([1.0, 2.0, 3.0, 4.0, 100.0])
     assert estimate.median == 3.0
     assert 1.0 <= estimate.low < 3.0 < estimate.high <= 100.0
@@ -62,7 +62,7 @@ def test_an_estimate_is_the_median_within_its_interval():
 
 
 @pytest.mark.parametrize(("body", "tokens", "least"), [(BODY, 12, 0.04), ({**STREAMED, "max_tokens": 5}, 5, 0.15)])
-def test_the_load_client_counts_tokens_and_waits_for_all_of_them(body: dict[str, object], tokens: int, least: float):
+def test_load_client_counts_tokens_and_waits_for_all_of_them(body: dict[str, object], tokens: int, least: float):
     with server(0.05) as base_url:
         addresses = {"one": base_url, "other": base_url}
         turns = carry_out(Load(addresses, "/chat/completions", {}, body, clients=3, requests=2, turns=2))

@@ -28,7 +28,7 @@ START = "import asyncio, sys; asyncio.run(asyncio.create_subprocess_exec('true',
         (None, ""),
     ],
 )
-def test_a_command_is_known_by_its_words(command: Any, kind: str):
+def test_kind_of_recognizes_servers_by_their_command(command: Any, kind: str):
     assert counting.kind_of(command) == kind
 
 
@@ -51,7 +51,7 @@ def test_started_server(number):
 """
 
 
-def test_the_tests_fail_when_they_start_too_many_servers(tmp_path: Path):
+def test_pytest_fails_when_tests_start_too_many_servers(tmp_path: Path):
     (tmp_path / "test_servers.py").write_text(SERVERS)
     (tmp_path / "conftest.py").write_text("from tests.conftest import *  # noqa: F403\n")
     environment = {name: value for name, value in os.environ.items() if name != counting.FOLDER}

@@ -23,18 +23,13 @@ from distillery.cli.main import main
 from distillery.cli.parser import build_parser
 from distillery.core.artifacts.folder import FolderStore
 from distillery.core.model_files import ModelNotFound
+from tests.unit.cli.calling import call
 from tests.unit.documents import document
 
 COMMANDS = (
     "init", "run", "retry", "delete", "validate", "list", "status", "logs", "compare", "report", "hints", "serve",
     "promote", "rollback", "abort", "pause", "resume",
 )  # fmt: skip
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_help_shows_every_command_examples_and_exit_codes():
+def test_help_shows_every_command_examples_and_exit_codes():
     text = build_parser().format_help()
     for word in (*COMMANDS, "DISTILLERY_HOME", "exit codes", "examples:"):
         assert word in text
@@ -57,7 +52,7 @@ def test_kubectl_finds_the_command_as_a_plugin():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
+def test_every_command_has_a_help_page(command: str, capsys: pytest.CaptureFixture[str]):
     assert call(command, "--help") == 0
     assert len(capsys.readouterr().out.splitlines()) >= 5
 
@@ -167,7 +162,7 @@ def test_interruption_says_how_to_resume_the_run(
     assert capsys.readouterr().err == f"{reported}\n"
 
 
-def test_output_is_no_error_when_its_reader_leaves_early(file: Path):
+def test_command_prints_no_error_when_its_output_is_closed_early(file: Path):
     """As ``distillery ... | head`` does; what is printed last must not fail either."""
     program = "import time; time.sleep(0.5); from distillery.cli.main import main; main()"
     with subprocess.Popen(

@@ -12,15 +12,9 @@ import pytest
 
 from distillery.cli.commands import cluster_logs
 from distillery.cli.commands.cluster_logs import LogStream, choose_stage, find_newest_pods, list_streams
-from distillery.cli.main import main
+from tests.unit.cli.calling import call
 
 pytestmark = pytest.mark.usefixtures("nothing_here")
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 def record(name: str, phase: str, start: str = "") -> dict[str, Any]:

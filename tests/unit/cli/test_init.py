@@ -17,17 +17,11 @@ from distillery.cli.commands.init import (
     derive_run_name,
     resolve_student,
 )
-from distillery.cli.main import main
 from distillery.core import plugins
 from distillery.core.api import DistillationRun, InvalidRun, load
+from tests.unit.cli.calling import call
 
 COMMIT = "0123456789abcdef" * 2 + "01234567"
-
-
-def call(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +39,23 @@ def uncommented(file: Path) -> DistillationRun:
     return load(file)
 
 
-def test_init_writes_a_short_valid_run_and_names_the_next_command(here: Path, capsys: pytest.CaptureFixture[str]):
+def test_init_names_the_next_command(here: Path, capsys: pytest.CaptureFixture[str]):
     assert call("init", "house.yaml") == 0
     assert capsys.readouterr().out == (
         f"house.yaml: run house, alfworld with react, student {STUDENT}\nnext: distillery validate house.yaml\n"
     )
+
+
+def test_init_writes_a_valid_run(here: Path):
+    call("init", "house.yaml")
     run = load(here / "house.yaml")
     assert (run.metadata.name, run.spec.environment.name, run.spec.agent.name) == ("house", "alfworld", "react")
     assert run.spec.environment.options == {"games": "generated"}
     assert (run.spec.models.student.model, run.spec.models.student.revision) == (STUDENT, STUDENT_COMMIT)
+
+
+def test_init_writes_a_file_that_fits_the_screen(here: Path):
+    call("init", "house.yaml")
     lines = (here / "house.yaml").read_text().splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 120

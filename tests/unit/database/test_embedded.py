@@ -25,7 +25,7 @@ def test_embedded_names_its_log_when_the_server_does_not_start(tmp_path: Path, m
         EmbeddedPostgres(folder).__enter__()
 
 
-def test_one_starts_at_a_time(tmp_path: Path):
+def test_embedded_servers_start_one_after_another(tmp_path: Path):
     library = tmp_path / "library.py"
     library.touch()
     starting: list[int] = []

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
+
 _PATH = re.compile(r"`([\w./-]+(?:\.py|/))`")
 
 

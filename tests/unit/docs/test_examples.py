@@ -16,7 +16,7 @@ EXAMPLES = sorted({*FOLDER.rglob("*.yaml")} - {FOLDER / "kubernetes" / "cloudnat
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_an_example_is_valid(path: Path, tmp_path: Path):
+def test_example_is_valid(path: Path, tmp_path: Path):
     run = load(path)
     assert run.metadata.name == path.stem or path.stem == "demo"
     environment = run.spec.environment

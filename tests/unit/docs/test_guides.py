@@ -13,9 +13,9 @@ import yaml
 
 from distillery.cli.parser import build_parser
 from distillery.core.api import parse
+from tests.paths import ROOT
 from tests.unit.documents import document
 
-ROOT = Path(__file__).parents[3]
 PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name not in ("adr", "reference"))
 
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,16 +47,16 @@ def merged(base: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("page", "line"), commands())
-def test_a_command_of_a_guide_is_one_of_the_command_line(page: str, line: str):
+def test_command_of_a_guide_exists_in_the_command_line(page: str, line: str):
     build_parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 @pytest.mark.parametrize(("page", "part"), runs())
-def test_a_run_of_a_guide_is_valid(page: str, part: dict[str, Any]):
+def test_run_of_a_guide_is_valid(page: str, part: dict[str, Any]):
     if part.get("kind", "DistillationRun") == "DistillationRun":
         parse(part if "kind" in part else merged(document(), part))
 
 
-def test_there_are_commands_and_runs():
+def test_guides_have_commands_and_runs_to_test():
     assert len(commands()) >= 20
     assert len(runs()) >= 8

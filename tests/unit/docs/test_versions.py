@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hack.testbed.client import schemas
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SAYS = re.compile(r"Kubernetes (\d+\.\d+) or later")
 
 
-def test_the_oldest_kubernetes_is_the_same_everywhere():
+def test_oldest_kubernetes_is_the_same_everywhere():
     chart = yaml.safe_load((ROOT / "charts/distillery/Chart.yaml").read_text())["kubeVersion"]
     found = {name: SAYS.findall((ROOT / name).read_text()) for name in ("README.md", "docs/kubernetes.md")}
     assert found == {"README.md": ["1.31"], "docs/kubernetes.md": ["1.31"]}

@@ -32,7 +32,7 @@ def test_environment_has_defaults_for_optional_members() -> None:
 
 
 def test_options_are_refused_when_the_environment_has_none() -> None:
-    with pytest.raises(EnvironmentConfigurationError, match="least has no options; leave out games, seed"):
+    with pytest.raises(EnvironmentConfigurationError, match=r"least .*leave out games, seed"):
         FakeLeast({"games": 1, "seed": 2}, Path())
 
 

@@ -20,13 +20,13 @@ def discordant(only_a: int, only_b: int, both: int) -> tuple[Scores, Scores]:
     return arm(*a), arm(*b)
 
 
-def test_wilson_interval_of_a_known_case():
+def test_wilson_interval_equals_the_hand_computed_one():
     result = estimate_rate(arm(*[1.0] * 88, *[0.0] * 52))  # (88 + z²/2)/(140 + z²) -+ ...
     assert result.rate == pytest.approx(0.6286, abs=1e-4)
     assert (result.low, result.high) == (pytest.approx(0.5461, abs=1e-4), pytest.approx(0.7042, abs=1e-4))
 
 
-def test_interval_is_everything_when_there_are_no_tasks():
+def test_interval_is_0_to_1_when_there_are_no_tasks():
     assert (estimate_rate({}).low, estimate_rate({}).high) == (0.0, 1.0)
 
 
@@ -63,7 +63,7 @@ def test_mcnemar_is_the_exact_binomial_of_discordant_pairs():
     assert result.difference == pytest.approx(7 / 19)
 
 
-def test_equal_arms_do_not_differ():
+def test_difference_is_0_and_p_is_1_when_arms_are_equal():
     result = compare_paired(arm(1, 0, 1), arm(1, 0, 1))
     assert (result.difference, result.p) == (0.0, 1.0)
 
@@ -76,16 +76,16 @@ def test_scores_are_compared_by_permutation():
     assert result.p == pytest.approx(2 / 2**10)
 
 
-def test_two_tasks_are_not_significant_however_many_seeds():
+def test_p_is_not_significant_when_there_are_two_tasks_of_many_seeds():
     assert compare_paired({"x": [1.0] * 50, "y": [1.0] * 50}, {"x": [0.0] * 50, "y": [0.0] * 50}).p >= 0.5
 
 
-def test_arms_on_different_tasks_are_not_compared():
+def test_compare_paired_fails_when_arms_played_different_tasks():
     with pytest.raises(ValueError, match="not played on the same tasks"):
         compare_paired({"x": [1.0]}, {"y": [1.0]})
 
 
-def test_the_bootstrap_interval_holds_the_difference():
+def test_bootstrap_interval_contains_the_difference():
     result = compare_paired(*discordant(only_a=30, only_b=10, both=60))
     assert result.low < result.difference < result.high
     assert result.low > 0

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from hack.chart_readme import CHART, generate, read_values
-
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from hack import check_layout
-
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
 
 
 def write(root: Path, *paths: str, source: str = "") -> Path:

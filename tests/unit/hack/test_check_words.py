@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hack import check_words
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 MODULE = "operator/distillery_operator/decide/canary/canary.py"
 VERBS = "pipeline/distillery/shop.py"
 LONG = "word " * 21

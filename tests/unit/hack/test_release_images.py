@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
+from tests.paths import ROOT
 
 # It records its arguments. Digests are made of names, so that all differ.
 FAKE_DOCKER = f"""#!{sys.executable}

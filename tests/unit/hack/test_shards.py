@@ -29,7 +29,7 @@ def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_a_shard_that_passed_is_not_run_again(shard: Path, tmp_path: Path):
+def test_shard_is_skipped_when_it_passed(shard: Path, tmp_path: Path):
     first = shards.run("it", tmp_path)
     assert (first.passed, first.before) == (True, False)
     assert first.line.startswith("1 passed")
@@ -39,7 +39,7 @@ def test_a_shard_that_passed_is_not_run_again(shard: Path, tmp_path: Path):
     assert (again.passed, again.before) == (False, False)
 
 
-def test_a_shard_that_failed_is_run_again(shard: Path, tmp_path: Path):
+def test_shard_is_run_again_when_it_failed(shard: Path, tmp_path: Path):
     shard.write_text(FAILS)
     assert not shards.run("it", tmp_path).passed
     shard.write_text(PASSES)
@@ -79,7 +79,7 @@ def test_cap_fails_and_names_all_when_exceeded():
         cap.count("second")
 
 
-def test_a_cap_without_a_limit_only_counts():
+def test_cap_without_a_limit_only_counts():
     cap = caps.Cap("runs", 1)
     cap.count("first")
     cap.count("second")

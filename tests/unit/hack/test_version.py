@@ -12,8 +12,8 @@ import pytest
 
 from distillery import __version__
 from hack import set_version as tool
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 OTHER = "98.76.54-rc.3"
 CHANGELOG = f"# Changelog\n\n## [Unreleased]\n\n## [{OTHER}]\n"
 

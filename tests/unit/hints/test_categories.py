@@ -26,7 +26,7 @@ def notation(vectors: NDArray[np.float32]) -> dict[str, str]:
     return {f"goal {number}": str([float(value) for value in vector]) for number, vector in enumerate(vectors)}
 
 
-def test_as_many_clusters_are_found_as_there_are():
+def test_cluster_finds_the_number_of_groups():
     for number in range(1, 9):
         assert len(cluster(points(*range(number)))) == number
 
@@ -41,7 +41,7 @@ def test_goals_are_of_one_category_when_they_are_few_or_equal():
         assert len(cluster(vectors)) == 1
 
 
-def test_a_task_gets_the_category_of_those_like_it():
+def test_task_gets_the_category_of_similar_tasks():
     vectors = points(0, 1, 2)
     pinned = {"train": tasks(40), "evaluate": [*tasks(60, split="test")[:10], *tasks(60, split="test")[30:]]}
     given = assign_categories(pinned, notation(vectors), learned_from="train")
@@ -52,7 +52,7 @@ def test_a_task_gets_the_category_of_those_like_it():
     assert [task.id for task in given["train"]] == [task.id for task in pinned["train"]]
 
 
-def test_a_category_is_named_by_its_most_typical_goal():
+def test_category_is_named_by_its_most_typical_goal():
     vectors = points(0, 1)
     given = assign_categories({"train": tasks(40)}, notation(vectors), learned_from="train")["train"]
     for first in (0, 20):
@@ -61,7 +61,7 @@ def test_a_category_is_named_by_its_most_typical_goal():
         assert given[first].category.endswith(f": goal {typical}")
 
 
-def test_the_same_goals_give_the_same_categories():
+def test_same_goals_give_the_same_categories():
     vectors = points(0, 1, 2, 3, spread=0.3)
     once, again = (assign_categories({"train": tasks(80)}, notation(vectors), learned_from="train") for _ in range(2))
     assert once == again
@@ -76,7 +76,7 @@ def test_category_of_the_environment_is_kept():
     assert assign_categories(known, {}, learned_from="train") == known
 
 
-def test_a_long_goal_is_shortened_in_a_name():
+def test_long_goal_is_shortened_in_a_name():
     long = Task("train/0", "train", "", "word " * 100)
     (given,) = assign_categories({"train": [long]}, {long.goal: "[1, 0]"}, learned_from="train")["train"]
     assert len(given.category) <= 64

@@ -57,7 +57,7 @@ def servers(tmp_path: Path) -> Servers:
     return Servers(parse(document()).spec, store, tmp_path / "vllm.log")
 
 
-async def test_server_that_dies_is_started_again_at_its_port(servers: Servers, tmp_path: Path):
+async def test_server_is_started_again_at_its_port_when_it_dies(servers: Servers, tmp_path: Path):
     server = await StandIn(ServedModel("/m", "m"), tmp_path / "vllm.log").start()
     servers._server, port = server, server.port
     keeper = asyncio.create_task(servers.keep())

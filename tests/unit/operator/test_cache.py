@@ -60,7 +60,7 @@ def test_pod_counts_when_it_was_made_for_a_workload_of_the_run():
 
 
 @pytest.mark.parametrize("first", ["children", "run"])
-def test_nothing_is_kept_of_a_run_when_it_and_its_objects_are_gone(first: str):
+def test_cache_is_empty_when_a_run_and_its_objects_are_deleted(first: str):
     cache, run, job = Cache(), {"metadata": {"name": "test", "namespace": "team", "uid": UID}}, child("Job", "job")
     cache.keep_run(run)
     cache.keep(job)

@@ -96,7 +96,7 @@ async def test_manager_wakes_a_run_when_an_unkept_object_is_deleted(
 
 
 @pytest.mark.parametrize(("version", "kind", "plural"), UNKEPT)
-async def test_deletions_of_what_is_not_kept_are_watched(
+async def test_manager_watches_deletions_of_kinds_that_it_does_not_cache(
     monkeypatch: pytest.MonkeyPatch, version: str, kind: str, plural: str
 ):
     gone = list[Manifest]()

@@ -74,7 +74,7 @@ def test_replicas_are_left_to_an_autoscaler_when_it_decides():
     assert applied(cluster.reconcile())["replicas"] == 2
 
 
-def test_an_autoscaler_starts_with_the_replicas_of_the_run():
+def test_autoscaler_starts_with_the_replicas_of_the_run():
     cluster = ScaledCluster(run_object(**EXTERNAL))
     applied_first = next(filter(None, (first_deployment(cluster) for _ in range(400))))
     assert applied_first["spec"]["replicas"] == 2
@@ -130,7 +130,7 @@ async def test_replicas_are_handed_over_before_they_are_given_up():
     assert calls == [(HANDOVER, 4), (CONTROLLER, None)]
 
 
-def test_the_scale_of_a_run_is_that_of_its_servers():
+def test_scale_subresource_has_the_replicas_and_labels_of_the_servers():
     cluster = FakeCluster(run_object())
     cluster.run()
     (version,) = crd()["spec"]["versions"]
@@ -148,6 +148,6 @@ def at(value: Any, path: str) -> Any:
     return value
 
 
-def test_an_autoscaler_and_a_pause_exclude_each_other():
+def test_autoscaler_and_a_pause_exclude_each_other():
     with pytest.raises(InvalidRun, match="External needs"):
         owner(serving={"scaling": "External", "duringRounds": "Pause"})

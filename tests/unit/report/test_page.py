@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,14 +28,14 @@ def test_page_escapes_the_texts_of_models_and_environments():
     assert page.count("<") == plain.count("<")
 
 
-def test_the_page_needs_no_network_and_no_scripts():
+def test_page_needs_no_network_and_no_scripts():
     page = render_page(report())
     assert not re.findall(r'(?:src|href)="(?!#|data:,)[^"]+"', page)
     assert "//" not in page.replace("http://www.w3.org", "")
     assert "default-src 'none'" in page
 
 
-def test_the_page_shows_refused_episodes_and_cut_replies_of_an_arm():
+def test_page_shows_refused_episodes_and_cut_replies_of_an_arm():
     page = render_page(report())
     assert "distilled: 2 episodes refused by the model's server and 0 broken" in page.replace("&#39;", "'")
     assert "3.1 % of replies were cut" in page
@@ -166,21 +168,31 @@ def test_settings_are_those_that_differ_and_all_seeds():
         ([(False, None)], []),
     ],
 )
-def test_next_commands_fit_what_became_of_the_students(rounds: list[tuple[bool, str | None]], commands: list[str]):
+def test_next_commands_depend_on_whether_a_student_was_promoted(
+    rounds: list[tuple[bool, str | None]], commands: list[str]
+):
     ended = [{"round": n, "promoted": won, "student": student} for n, (won, student) in enumerate(rounds, 1)]
     found = [one["command"] for one in suggest_commands("a", ended)]
     assert found == [f"distillery {command}" for command in (*commands, "hints a")]
 
 
-def test_numbers_are_formatted_for_people():
-    assert [format_short(n) for n in (0, 812, 1_440, 23_400_000, 4e9)] == ["0", "812", "1.4k", "23M", "4.0G"]
-    assert [format_clock(s) for s in (5, 65.9, 3725)] == ["0:05", "1:05", "1:02:05"]
-    assert [format_duration(s) for s in (5, 65.9, 3725, None)] == ["5 s", "1 min 06 s", "1 h 02 min", "–"]
-    assert [format_age(s) for s in (-1, 59, 60, 7199, 86400)] == ["0s", "59s", "1m", "1h", "1d"]
-    assert [format_points(d) for d in (0.5, -0.071, None)] == ["+50.0", "−7.1", "–"]
+@pytest.mark.parametrize(
+    ("format_number", "expected"),
+    [
+        (format_short, {0: "0", 812: "812", 1_440: "1.4k", 23_400_000: "23M", 4e9: "4.0G"}),
+        (format_clock, {5: "0:05", 65.9: "1:05", 3725: "1:02:05"}),
+        (format_duration, {5: "5 s", 65.9: "1 min 06 s", 3725: "1 h 02 min", None: "–"}),
+        (format_age, {-1: "0s", 59: "59s", 60: "1m", 7199: "1h", 86400: "1d"}),
+        (format_points, {0.5: "+50.0", -0.071: "−7.1", None: "–"}),
+    ],
+)
+def test_numbers_are_formatted_short_with_their_units(
+    format_number: Callable[[Any], str], expected: dict[float | None, str]
+):
+    assert {number: format_number(number) for number in expected} == expected
 
 
-def test_the_table_is_the_same_on_the_terminal_and_as_markdown():
+def test_table_is_the_same_on_the_terminal_and_as_markdown():
     (base, distilled) = build_rows(report())
     assert base == ("baseline", "140", "40.0", "35.0 - 45.0", "", "", "8.5", "1,234")
     assert distilled[4:6] == ("+50.0", "< 1e-15")

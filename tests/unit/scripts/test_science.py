@@ -61,7 +61,7 @@ def test_page_lists_every_seed():
     assert "one trained adapter per arm and seed" in page
 
 
-def test_no_pair_counts_twice_when_a_student_stands_for_another():
+def test_pair_is_compared_once_when_two_arms_have_the_same_student():
     arms = {name: arm("t", 1, 1, 0, 0) for name in ("baseline", "sft", "distilled", "distilled-matched")}
     found = [(c["a"], c["b"]) for c in compare(arms, "success", same_as={"sft-matched": "sft"})]
     assert found[-2:] == [("distilled", "sft"), ("distilled-matched", "sft")]
@@ -76,7 +76,7 @@ def test_matched_students_are_compared_only_with_matched_students():
     assert {c["b"] for c in compare(arms, "success") if c["a"] == "distilled-matched"} == {"baseline"}
 
 
-def test_seeds_are_runs_of_their_own():
+def test_seeded_run_has_its_own_name_and_seeds():
     run = parse(document(environment={"options": {"games": "generated"}}))
     zero, one = with_seed(run, 0), with_seed(run, 1)
     assert (zero.metadata.name, one.metadata.name) == ("test-seed-0", "test-seed-1")

@@ -34,7 +34,7 @@ SPEC = parse(document(environment={"tasks": {"train": 2, "evaluate": 2, "evaluat
 GOOD = [task(number) for number in range(4)]
 
 
-def test_pin_puts_a_task_into_one_list_only():
+def test_pin_puts_each_task_into_one_list():
     pinned = pin(having(GOOD), SPEC)
     assert sorted(task.id for tasks in pinned.tasks.values() for task in tasks) == [task.id for task in GOOD]
     assert pinned.left_out == {"train": 0, "evaluate": 0}
@@ -66,7 +66,7 @@ def test_no_held_out_task_is_learned_from_when_goals_are_the_same():
     assert pinned.left_out["train"] <= 2
 
 
-def test_a_held_out_task_is_judged_on_once_when_it_has_two_ids():
+def test_held_out_task_is_evaluated_once_when_it_has_two_ids():
     pinned = pinned_of(["a", "b"], ["x", "x", "y", "z"], numbers=(2, 3))
     assert sorted(task.goal for task in pinned.tasks["evaluate"]) == ["x", "y", "z"]
 
@@ -88,7 +88,7 @@ def test_pin_keeps_all_tasks_when_the_number_of_held_out_tasks_grows():
 
 def test_pinning_fails_when_there_are_no_more_held_out_tasks():
     before = pinned_of(["a"], ["x", "y"], numbers=(1, 2))
-    with pytest.raises(StageFailure, match=r"tasks\.evaluate: 3: .* no held-out tasks beyond the 2 that are pinned"):
+    with pytest.raises(StageFailure, match=r"tasks\.evaluate: 3: "):
         pinned_of(["a"], ["x", "y", "y"], numbers=(1, 3), before=before)
     with pytest.raises(StageFailure, match="no longer has 1 tasks of this run, such as 'test/1'"):
         pinned_of(["a"], ["x"], numbers=(1, 1), before=before)
@@ -122,6 +122,6 @@ def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[
         (Task("a", "train", None, "a"), "task's category is None"),  # type: ignore[arg-type]
     ],
 )
-def test_pin_fails_when_a_catalog_holds_what_is_no_task(wrong: Any, message: str):
+def test_pin_fails_when_a_catalog_has_an_invalid_task(wrong: Any, message: str):
     with pytest.raises(StageFailure, match=f"the split train of made up.*{message}"):
         pin(having([*GOOD, wrong]), SPEC)

@@ -76,7 +76,7 @@ async def attempt(context: StageContext) -> None:
         await train._train(context, [], Path("base"), "", context.config.cache)
 
 
-async def test_a_preempted_trainer_continues_on_another_node(trainer: list[str], url: str, tmp_path: Path):
+async def test_preempted_trainer_continues_on_another_node(trainer: list[str], url: str, tmp_path: Path):
     pods: Callable[[str], StageContext] = lambda name: pod(f"s3://{s3_server.BUCKET}/x", url, tmp_path / name)  # noqa: E731
     await attempt(pods("first"))
     second = pods("second")
@@ -89,7 +89,7 @@ async def test_a_preempted_trainer_continues_on_another_node(trainer: list[str],
     assert not third.checkpoints.exists()
 
 
-async def test_a_trainer_continues_on_a_volume_that_stays(trainer: list[str], tmp_path: Path):
+async def test_trainer_continues_on_a_volume_that_stays(trainer: list[str], tmp_path: Path):
     for _ in range(2):
         await attempt(pod((tmp_path / "claim").as_uri(), None, tmp_path))
     assert trainer == ["", "step 1"]

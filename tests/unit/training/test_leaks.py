@@ -112,7 +112,7 @@ def test_matched_datasets_have_equally_many_episodes_of_each_task():
         assert one == two
 
 
-def test_a_hint_left_in_the_prompt_fails_the_build():
+def test_build_fails_when_a_hint_is_left_in_the_prompt():
     agent = ReAct(FakeEnvironment())
     of = played("go to desk 1", agent=agent)
     builder = SampleBuilder(agent, FakeEnvironment(), renderer(), NgramIndex([HINT]), keep_examples=False)
@@ -187,13 +187,13 @@ def test_two_content_words_of_a_hint_in_its_order_recite_it():
     assert not recites("in dresser first and sidetable go to dresser 1")
 
 
-def test_commands_the_goal_and_the_wording_of_hints_recite_nothing():
+def test_recitation_ignores_commands_goals_and_wording_of_hints():
     assert not recites("go to dresser sidetable")
     assert not recites("look for a clock in shelf go to shelf 1")
     assert not recites("dresser 1 sidetable 2 go to desk 1")
 
 
-def test_a_thought_that_repeats_the_environment_recites_nothing():
+def test_recitation_ignores_words_of_the_environment():
     assert not recites("dresser sidetable go to dresser 1", seen="You see a dresser, a sidetable.")
 
 

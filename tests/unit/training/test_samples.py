@@ -163,7 +163,7 @@ def test_hints_and_examples_are_gone_from_the_sample():
     assert OPENING in sample.text
 
 
-def test_kept_examples_stay():
+def test_examples_stay_in_the_sample_when_they_are_kept():
     agent = ReAct(FakeEnvironment())
     prefix = agent.build_prefix(task(), OPENING, hints=["look on the desk first"], examples=1)
     (sample,) = build_samples(

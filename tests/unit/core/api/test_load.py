@@ -286,7 +286,7 @@ def test_load_reports_one_problem_when_yaml_is_odd(tmp_path: Path, text: str):
 def test_load_refuses_a_key_when_it_is_there_twice(tmp_path: Path):
     path = tmp_path / "run.yaml"
     path.write_text("metadata: {name: a}\nspec:\n  rounds: {max: 1}\n  rounds: {max: 2}\n")
-    with pytest.raises(InvalidRun, match=r"the key rounds is there twice\s+in \".*/run\.yaml\", line 4, column 3"):
+    with pytest.raises(InvalidRun, match=r"rounds .*twice\s+in \".*/run\.yaml\", line 4, column 3"):
         load(path)
 
 

@@ -79,7 +79,7 @@ def test_open_refuses_an_artifact_when_another_run_wrote_it(tmp_path: Path):
     path.write_text(path.read_text().replace(str(FIRST), str(SECOND)))
     before = path.read_text()
     for attempt in (lambda: published(store, "mine"), lambda: verdict(store)):
-        with pytest.raises(ArtifactError, match=f"was written by the run {SECOND}"):
+        with pytest.raises(ArtifactError, match=str(SECOND)):
             attempt()
     assert path.read_text() == before
 
@@ -112,7 +112,7 @@ def test_open_reads_the_old_form_when_it_holds_the_adapter_asked_for(opened: Ope
 
 def test_open_refuses_an_artifact_when_it_holds_another_adapter(opened: Opened):
     published(opened(FIRST), "new", student="d" * 64)
-    with pytest.raises(ArtifactError, match="holds a student with the digest dddddddddddd, not eeeeeeeeeeee"):
+    with pytest.raises(ArtifactError, match="dddddddddddd, not eeeeeeeeeeee"):
         verdict(opened(FIRST), student="e" * 64)
 
 

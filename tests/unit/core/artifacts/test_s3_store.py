@@ -165,7 +165,7 @@ def test_publish_uploads_again_when_an_artifact_lacks_a_file(url: str, tmp_path:
     store = published("one")
     (key,) = store._keys("prepare", store.manifest("prepare")).values()
     store._client.delete_object(Bucket=s3_server.BUCKET, Key=key)
-    with pytest.raises(ArtifactDamaged, match="lacks a file"):
+    with pytest.raises(ArtifactDamaged):
         S3Store(s3_server.BUCKET, "lacks", cache=tmp_path / "two", endpoint_url=url).open("prepare")
     store = published("three")
     assert (store.open("prepare")[0] / "tasks.json").read_text() == "[]"

@@ -38,7 +38,7 @@ def test_option_error_names_the_option_and_its_values(options: dict[str, Any], c
 @pytest.mark.parametrize("catalog", ["auto", "webshop"])
 def test_constructor_names_missing_files(catalog: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
-    with pytest.raises(EnvironmentConfigurationError, match=r"which has no items_shuffle\*\.json"):
+    with pytest.raises(EnvironmentConfigurationError, match=rf"{tmp_path}.*items_shuffle\*\.json"):
         WebShop({"catalog": catalog}, tmp_path)
 
 
@@ -49,13 +49,13 @@ def test_products_are_generated_when_there_are_no_others(tmp_path: Path, monkeyp
 
 def test_catalog_names_the_folder_when_it_is_not_prepared(tmp_path: Path) -> None:
     environment = WebShop({"catalog": "generated"}, tmp_path)
-    with pytest.raises(EnvironmentConfigurationError, match=f"no whole shop in {tmp_path}: run prepare"):
+    with pytest.raises(EnvironmentConfigurationError, match=f"{tmp_path}: run prepare"):
         environment.catalog("train")
 
 
 def test_prepare_refuses_an_unknown_split_before_it_generates(tmp_path: Path) -> None:
     environment = WebShop({"catalog": "generated"}, tmp_path / "new")
-    with pytest.raises(EnvironmentConfigurationError, match=r"no split 'valid_seen'.*train, dev, test"):
+    with pytest.raises(EnvironmentConfigurationError, match=r"valid_seen.*train, dev, test"):
         environment.prepare({"valid_seen": 1})
     assert not (tmp_path / "new").exists()
 

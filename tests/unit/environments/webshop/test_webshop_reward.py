@@ -47,7 +47,7 @@ def test_reward_loses_a_share_when_an_option_is_not_chosen() -> None:
     assert reward_of({"color": "teal"}) == pytest.approx(3 / 4)
 
 
-def test_reward_of_a_wrong_option_is_that_of_none() -> None:
+def test_reward_loses_a_share_when_an_option_is_wrong() -> None:
     assert reward_of({"color": "teal", "size": "10"}) == pytest.approx(3 / 4)
 
 
@@ -121,7 +121,7 @@ def test_attribute_is_met_by_a_similar_one_or_in_a_text(wanted: str, met: bool) 
     assert count_attributes(PRODUCT, [wanted]) == met
 
 
-def test_attribute_in_upper_case_is_in_no_text() -> None:
+def test_attribute_is_not_counted_when_it_is_in_upper_case() -> None:
     assert count_attributes(PRODUCT, ["Solid Oak"]) == 0
 
 
@@ -136,7 +136,7 @@ def test_attribute_in_upper_case_is_in_no_text() -> None:
         ("", "black", False),
     ],
 )
-def test_texts_are_similar_by_their_words(one: str, other: str, expected: bool) -> None:
+def test_texts_are_similar_when_they_share_words(one: str, other: str, expected: bool) -> None:
     assert is_similar(one, other) is expected
 
 
@@ -161,7 +161,7 @@ def test_named_option_can_be_met_under_another_name() -> None:
     assert reward_of({"style": "9", "color": "teal"}, options={"size": "9", "color": "teal"}) == 1.0
 
 
-def test_one_value_can_meet_two_wishes() -> None:
+def test_count_options_counts_one_value_for_two_wanted_options() -> None:
     assert count_options(["9 teal"], ["teal", "teal lamp"]) == 2
 
 

@@ -37,7 +37,7 @@ def test_words_are_split_as_by_lucene(text: str, found: list[str]) -> None:
     assert to_terms(text) == found
 
 
-def test_stop_words_are_lucenes() -> None:
+def test_stop_words_equal_those_of_lucene() -> None:
     assert len(STOP_WORDS) == 33
 
 

@@ -50,7 +50,9 @@ def test_key_file_is_logged_and_grants_no_access_when_it_is_invalid(
     (tmp_path / "odd").write_text(text)
     (tmp_path / "good").write_text(digest_of("good"))
     ring = ApiKeyStore(tmp_path)
-    assert "the key odd is not usable" in caplog.text
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "key odd " in record.getMessage()
     assert ring.find("Bearer good")
     assert ring.find(f"Bearer {text}") is None
 
@@ -80,7 +82,10 @@ def test_key_is_logged_and_grants_no_access_when_a_field_is_wrong(
 ):
     (tmp_path / "odd").write_text(json.dumps({"sha256": digest_of("odd"), **wrong}))
     assert ApiKeyStore(tmp_path).find("Bearer odd") is None
-    assert f"the key odd is not usable: {next(iter(wrong))}" in caplog.text
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "key odd " in record.getMessage()
+    assert next(iter(wrong)) in record.getMessage()
 
 
 @pytest.mark.parametrize("expires", ["2027-01-31T12:00:00Z", "2027-01-31T13:00:00.000+01:00"])
@@ -103,7 +108,7 @@ async def test_gateway_refuses_a_key_with_its_expiry_when_it_expired(
     assert answered == status
     if status == 401:
         assert body["error"]["code"] == "expired_api_key"
-        assert body["error"]["message"] == "This API key expired at 2000-01-01 00:00:00+00:00. Ask for a new one."
+        assert "2000-01-01 00:00:00+00:00" in body["error"]["message"]
         assert served.vllm.requests == []
 
 

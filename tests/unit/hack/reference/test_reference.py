@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -12,8 +11,8 @@ from distillery_gateway.metrics import Metrics as GatewayMetrics
 from distillery_operator.metrics import Metrics as OperatorMetrics
 from hack.reference import conditions, metrics
 from hack.reference.source import modules
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 REFERENCE = ROOT / "docs" / "reference"
 
 
@@ -38,7 +37,7 @@ def test_every_condition_has_a_reason():
         assert "| reason | status | meaning |" in section, name
 
 
-def test_events_and_errors_are_found():
+def test_reference_lists_events_and_http_errors():
     events = (REFERENCE / "conditions.md").read_text().partition("## Events")[2]
     assert {"`StageStarted`", "`StageSucceeded`", "`StageFailed`"} <= set(
         re.findall(r"^\| (`\w+`)", events, re.MULTILINE)

@@ -26,7 +26,7 @@ def definition(spec: dict[str, Any], *rules: dict[str, str]) -> dict[str, Any]:
     return {"spec": {"group": "example.com", "names": names, "versions": [version]}}
 
 
-def test_a_field_has_its_type_default_bounds_and_description():
+def test_field_has_its_type_default_bounds_and_description():
     field = {"type": "integer", "default": 3, "minimum": 1, "maximum": 20, "description": "k is a number."}
     page = resource.render(definition({"properties": {"k": field}}))
     assert "| `k` | integer | `3` | k is a number. At least 1 and at most 20. |" in page
@@ -47,11 +47,11 @@ def test_a_field_has_its_type_default_bounds_and_description():
         ({"type": "string", "pattern": "^a|b$"}, "| `f` | string |  | Matches `^a\\|b$`. |"),
     ],
 )
-def test_the_type_and_the_bounds_of_a_field_are_words(field: dict[str, Any], expected: str):
+def test_type_and_the_bounds_of_a_field_are_words(field: dict[str, Any], expected: str):
     assert expected in resource.render(definition({"properties": {"f": field}}))
 
 
-def test_an_object_has_a_section_and_the_same_fields_only_once():
+def test_object_has_a_section_and_the_same_fields_only_once():
     pods = {"type": "object", "properties": {"image": {"type": "string"}}}
     page = resource.render(
         definition({"properties": {"podTemplate": pods, "gpuPodTemplate": pods}, "required": ["podTemplate"]})
@@ -62,7 +62,7 @@ def test_an_object_has_a_section_and_the_same_fields_only_once():
     assert "| `gpuPodTemplate` | object |  | The same fields as: [spec.podTemplate](#specpodtemplate). |" in page
 
 
-def test_the_items_of_a_list_have_a_section():
+def test_items_of_a_list_have_a_section():
     step = {"type": "object", "properties": {"weight": {"type": "integer"}}}
     page = resource.render(definition({"properties": {"steps": {"type": "array", "items": step}}}))
     assert "[spec.steps[]](#specsteps)" in page
@@ -76,7 +76,7 @@ def test_transition_rules_are_grouped_by_message():
     assert "**A field that can't change:**\n\n`spec.a`, `spec.b`." in page
 
 
-def test_a_command_has_its_usage_and_its_arguments():
+def test_command_has_its_usage_and_its_arguments():
     parser = argparse.ArgumentParser("tool", description="Does things.", epilog="exit codes: 0")
     run = parser.add_subparsers().add_parser("run", help="run it", description="Run it all.")
     run.add_argument("file", help="a file")
@@ -91,7 +91,7 @@ def test_a_command_has_its_usage_and_its_arguments():
     assert "```text\nexit codes: 0\n```" in page
 
 
-def test_a_value_has_its_comment_type_and_default(tmp_path: Path):
+def test_value_has_its_comment_type_and_default(tmp_path: Path):
     values = (
         "# Not of a.\n\n# Replicas.\n# Two lines.\nreplicas: 1\n# An image.\nimage:\n"
         "  # A tag.\n  tag: x\n  # A pull.\n  pull: {a: 1}\n"
@@ -172,7 +172,7 @@ def test_routes_are_listed_with_the_module_that_serves_them():
         'port: int = field(default=80, metadata=variable("A_B", parse_integer))',
     ],
 )
-def test_a_variable_is_found_when_the_code_reads_it(text: str):
+def test_variable_is_found_when_the_code_reads_it(text: str):
     assert list(environment.read_by(module(text))) == ["A_B"]
 
 
@@ -186,7 +186,7 @@ def test_other_strings_are_not_listed_as_variables(text: str):
     assert list(environment.read_by(module(text))) == []
 
 
-def test_the_page_of_variables_fails_when_one_has_no_description():
+def test_page_of_variables_fails_when_one_has_no_description():
     with pytest.raises(environment.Undescribed, match=r"NEW_ONE has no description; it is read in gateway/a\.py"):
         environment.render([module('os.environ["NEW_ONE"]')], {})
 
@@ -206,19 +206,19 @@ def reasons_of(note: str = "True: it is so.") -> Module:
     return module("".join(classes))
 
 
-def test_a_reason_has_its_status_and_its_meaning():
+def test_reason_has_its_status_and_its_meaning():
     page = conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {"Started": "Normal"})
     assert page.count("| `OfIt` | True | It is so. |") == len(conditions.MEANINGS)
     assert "\nMore of Serving.\n" in page
 
 
-def test_an_event_has_its_reason_its_type_and_its_meaning():
+def test_event_has_its_reason_its_type_and_its_meaning():
     page = conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {"Started": "Warning"})
     assert "Other events exist." in page
     assert "| `Started` | Warning | It runs. |" in page
 
 
-def test_the_page_of_conditions_fails_when_one_has_no_meaning():
+def test_page_of_conditions_fails_when_one_has_no_meaning():
     with pytest.raises(conditions.Undescribed, match="Sleeping"):
         conditions.render([*conditions.MEANINGS, "Sleeping"], reasons_of(), module(EVENTS), {})
 
@@ -229,22 +229,22 @@ def test_conditions_page_fails_when_a_reason_class_has_no_condition():
         conditions.render(conditions.MEANINGS, other, module(EVENTS), {})
 
 
-def test_the_page_of_conditions_fails_when_a_reason_has_no_docstring():
+def test_page_of_conditions_fails_when_a_reason_has_no_docstring():
     with pytest.raises(conditions.Undescribed, match=r"Ready\.A has no docstring"):
         conditions.enumerations(module('class Ready(StrEnum):\n    A = "A"\n'))
 
 
-def test_the_page_of_conditions_fails_when_a_reason_has_no_status():
+def test_page_of_conditions_fails_when_a_reason_has_no_status():
     with pytest.raises(conditions.Undescribed, match="reason OfIt with its status"):
         conditions.render(conditions.MEANINGS, reasons_of("It is so."), module(EVENTS), {"Started": "Normal"})
 
 
-def test_the_page_of_conditions_fails_when_an_event_has_no_type():
+def test_page_of_conditions_fails_when_an_event_has_no_type():
     with pytest.raises(conditions.Undescribed, match=r"give each reason of .* a type: Started"):
         conditions.render(conditions.MEANINGS, reasons_of(), module(EVENTS), {})
 
 
-def test_an_interface_has_its_attributes_and_its_methods():
+def test_interface_has_its_attributes_and_its_methods():
     source = module(
         "class Agent(Protocol):\n"
         '    """A format.\n\n    Read :class:`~app.Task` and ``verbs``.\n    """\n'
@@ -279,7 +279,7 @@ def test_an_interface_has_its_attributes_and_its_methods():
         + ") -> None: ...",
     ],
 )
-def test_a_signature_is_written_as_ruff_formats_it(signature: str):
+def test_signature_is_written_as_ruff_formats_it(signature: str):
     body = "\n".join(f"    {line}" for line in signature.split("\n"))
     page = plugins.render(["agents"], {}, {"agents": plugins.classes(module(f"class A:\n{body}\n"))})
     assert f"```python\n{signature}\n```" in page

@@ -9,8 +9,8 @@ import pytest
 
 from hack.site.check import find_navigation_problems, find_problems
 from hack.site.pages import parse
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[4]
 POLICY = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'self'; img-src 'self' data:\">"
 
 
@@ -22,7 +22,7 @@ def problems(folder: Path, **pages: str) -> list[str]:
     return find_problems(folder)
 
 
-def test_a_sound_site_has_no_problem(tmp_path: Path):
+def test_check_finds_no_problem_when_the_site_is_valid(tmp_path: Path):
     (tmp_path / "a.svg").write_text("")
     sound = (
         '<a href="b/#c">x</a> <a href="#d">y</a> <p id="d"></p> <img src="a.svg"> <a href="https://example.com">z</a>'
@@ -34,13 +34,13 @@ def test_a_sound_site_has_no_problem(tmp_path: Path):
     "link",
     ['<a href="nowhere/">', '<img src="nowhere.png">', '<script src="nowhere.js"></script>', '<a href="../outside/">'],
 )
-def test_a_link_is_broken_when_nothing_is_there(tmp_path: Path, link: str):
+def test_link_is_broken_when_nothing_is_there(tmp_path: Path, link: str):
     (found,) = problems(tmp_path, index=link)
     assert found.startswith("index.html: links to ")
     assert found.endswith("which is not there")
 
 
-def test_a_link_is_broken_when_the_heading_is_missing(tmp_path: Path):
+def test_link_is_broken_when_the_heading_is_missing(tmp_path: Path):
     (found,) = problems(tmp_path, index='<a href="b/#nothing">', b="")
     assert found == "index.html: links to b/#nothing, and b/index.html has no such heading"
 
@@ -58,17 +58,17 @@ def test_a_link_is_broken_when_the_heading_is_missing(tmp_path: Path):
         "<style>@import 'https://example.com/a.css';</style>",
     ],
 )
-def test_a_page_may_not_load_from_another_host(tmp_path: Path, load: str):
+def test_page_may_not_load_from_another_host(tmp_path: Path, load: str):
     (found,) = problems(tmp_path, index=load)
     assert found.startswith("index.html: loads ")
 
 
-def test_a_stylesheet_may_not_load_from_another_host(tmp_path: Path):
+def test_stylesheet_may_not_load_from_another_host(tmp_path: Path):
     (tmp_path / "a.css").write_text("a { background: url('data:image/png;base64,') } b { src: url(https://e.com/f) }")
     assert problems(tmp_path) == ["a.css: loads https://e.com/f"]
 
 
-def test_a_page_needs_a_content_security_policy(tmp_path: Path):
+def test_page_needs_a_content_security_policy(tmp_path: Path):
     (tmp_path / "index.html").write_text("<p>text</p>")
     (found,) = find_problems(tmp_path)
     assert "Content-Security-Policy" in found
@@ -93,7 +93,7 @@ def test_every_page_has_one_place_in_the_navigation():
     ]
 
 
-def test_the_navigation_names_the_pages_of_the_repository():
+def test_navigation_names_the_pages_of_the_repository():
     navigation = tomllib.loads((ROOT / "hack/site/zensical.toml").read_text())["project"]["nav"]
     docs = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     assert find_navigation_problems(navigation, docs) == []

@@ -11,8 +11,7 @@ import pytest
 from hack.site.links import replace_links
 from hack.site.lists import indent_lists
 from hack.site.stage import BrokenLink, site_path, stage
-
-ROOT = Path(__file__).parents[4]
+from tests.paths import ROOT
 
 
 def replaced(text: str) -> str:
@@ -67,7 +66,7 @@ def test_lists_are_indented_for_python_markdown(text: str, expected: str):
     assert indent_lists(text) == expected
 
 
-def test_a_linked_file_becomes_a_page_when_it_is_outside_docs(tmp_path: Path):
+def test_linked_file_becomes_a_page_when_it_is_outside_docs(tmp_path: Path):
     root = write(tmp_path / "repository", docs__guides__a_md="[b](../../src/b.py)", src__b_py="x = '```'\n")
     assert stage(root, tmp_path / "staged") == ["src/b.py"]
     assert (tmp_path / "staged/guides/a.md").read_text() == "[b](../source/src/b.py.md)"
@@ -83,13 +82,13 @@ def test_links_of_a_linked_page_are_followed(tmp_path: Path):
     assert (tmp_path / "staged/source/README.md").read_text().endswith("[a](../a.md) [b](b.py.md)")
 
 
-def test_a_linked_folder_lists_its_files(tmp_path: Path):
+def test_linked_folder_lists_its_files(tmp_path: Path):
     root = write(tmp_path / "r", docs__a_md="[x](../src)", src__b_py="", src__c_py="")
     assert stage(root, tmp_path / "staged") == ["src", "src/b.py", "src/c.py"]
     assert "- [`b.py`](b.py.md)" in (tmp_path / "staged/source/src/index.md").read_text()
 
 
-def test_a_large_file_of_a_folder_is_named_and_not_listed(tmp_path: Path):
+def test_large_file_of_a_folder_is_named_and_not_listed(tmp_path: Path):
     write(tmp_path, docs__index_md="[a](../locks)", locks__small_py="a")
     (tmp_path / "locks" / "large.txt").write_text("a" * 300_000)
     assert stage(tmp_path, tmp_path / "site") == ["locks", "locks/small.py"]
@@ -128,7 +127,7 @@ def test_hidden_folders_are_visible_on_the_site():
     assert site_path(ROOT, ".github/workflows/a.yaml") == "source/github/workflows/a.yaml.md"
 
 
-def test_the_build_needs_only_the_standard_library():
+def test_build_needs_only_the_standard_library():
     """`make docs` runs without `make install`."""
     for path in (ROOT / "hack/site").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -137,5 +136,5 @@ def test_the_build_needs_only_the_standard_library():
             assert all(name.partition(".")[0] in {*sys.stdlib_module_names, "hack"} for name in names), path
 
 
-def test_the_repository_can_be_staged(tmp_path: Path):
+def test_repository_can_be_staged(tmp_path: Path):
     assert "README.md" in stage(ROOT, tmp_path / "staged")

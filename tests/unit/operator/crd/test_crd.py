@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from distillery_operator.crd.generate import crd, text
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.manifests import database
 from distillery_operator.manifests.gateway import CANARY
+from tests.paths import ROOT
 from tests.unit.operator.manifests.test_manifests import owner
-
-ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +38,7 @@ def test_crd_files_match_the_types():
         assert (ROOT / path).read_text() == text()
 
 
-def test_the_description_of_each_field_of_the_status_begins_with_its_name(schema: dict[str, Any]):
+def test_description_of_each_field_of_the_status_begins_with_its_name(schema: dict[str, Any]):
     found = list(described(schema["status"], "status"))
     assert len(found) > 80
     for path, description in found:
@@ -60,7 +58,7 @@ def described(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
         yield from described(part.get("items", {}), field)
 
 
-def test_crd_fixes_what_is_learned_and_nothing_else(schema: dict[str, Any], transitions: dict[str, str]):
+def test_crd_makes_learned_fields_immutable_and_no_others(schema: dict[str, Any], transitions: dict[str, str]):
     """Every leaf of the specification is either under a rule or in a field that may change."""
     fixed = set(transitions) - {ARGUMENTS, "storage.volumeClaim.size"}
     assert not [field for field in fixed if any(f"{field}.".startswith(f"{path}.") for path in MUTABLE)]
@@ -83,7 +81,7 @@ def leaves(schema: dict[str, Any], path: str) -> Iterator[str]:
 OF_DATABASE = ("database.dsnSecretRef", "database.size")
 
 
-def test_crd_lets_all_change_when_only_prepare_started(transitions: dict[str, str]):
+def test_crd_allows_every_change_when_only_prepare_started(transitions: dict[str, str]):
     """But for what the operator makes at once."""
     always = {path for path, rule in transitions.items() if not rule.startswith("(!has(self.status) || ")}
     assert always == {
@@ -94,7 +92,7 @@ def test_crd_lets_all_change_when_only_prepare_started(transitions: dict[str, st
     }
 
 
-def test_crd_lets_held_out_tasks_become_more(transitions: dict[str, str]):
+def test_crd_allows_held_out_tasks_to_grow(transitions: dict[str, str]):
     field = "spec.environment.tasks.evaluate"
     assert transitions["environment.tasks.evaluate"].endswith(f" || self.{field} >= oldSelf.{field}")
 
@@ -113,33 +111,33 @@ def test_spec_documents_every_field_that_can_change():
     assert [path for path in named if f"``{path}``" not in documented] == []
 
 
-def test_bounds_that_are_no_whole_numbers_are_rules_too(schema: dict[str, Any]):
+def test_crd_has_a_rule_for_a_bound_that_is_no_whole_number(schema: dict[str, Any]):
     gate = schema["spec"]["properties"]["promotion"]["properties"]["gate"]["properties"]
     (rule,) = gate["confidence"]["x-kubernetes-validations"]
     assert rule == {"rule": "self >= 0.5", "message": "must be >= 0.5"}
     assert "x-kubernetes-validations" not in gate["minImprovement"]
 
 
-def test_patterns_of_keys_are_rules(schema: dict[str, Any]):
+def test_crd_has_a_rule_for_a_pattern_of_keys(schema: dict[str, Any]):
     selector = schema["spec"]["properties"]["podTemplate"]["properties"]["nodeSelector"]
     (rule,) = selector["x-kubernetes-validations"]
     assert rule["rule"].startswith('self.all(key, key.matches("^')
 
 
-def test_null_in_parameters_is_kept_by_the_api_server(schema: dict[str, Any]):
+def test_crd_preserves_null_in_parameters(schema: dict[str, Any]):
     endpoint = schema["spec"]["properties"]["models"]["properties"]["extractor"]["properties"]["endpoint"]
     values = endpoint["properties"]["parameters"]["additionalProperties"]
     assert values == {"x-kubernetes-preserve-unknown-fields": True, "nullable": True}
 
 
-def test_a_round_beyond_the_last_is_refused_at_once(schema: dict[str, Any]):
+def test_crd_refuses_a_pinned_round_that_exceeds_max_rounds(schema: dict[str, Any]):
     (rule,) = (r for r in schema["spec"]["x-kubernetes-validations"] if r["fieldPath"] == ".serving.pinnedRound")
     assert rule["rule"] == "!has(self.serving.pinnedRound) || self.serving.pinnedRound <= self.rounds.maxRounds"
     served = schema["spec"]["properties"]["serving"]["properties"]["pinnedRound"]
     assert (served["minimum"], "default" in served) == (0, False)
 
 
-def test_a_name_that_belongs_to_what_another_run_has_is_refused():
+def test_crd_refuses_a_name_that_ends_as_a_derived_object_does():
     (version,) = crd()["spec"]["versions"]
     _, rule, *_ = version["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]
     assert rule["rule"] == "!self.metadata.name.endsWith('-canary') && !self.metadata.name.endsWith('-database')"
@@ -148,7 +146,7 @@ def test_a_name_that_belongs_to_what_another_run_has_is_refused():
             owner(made)
 
 
-def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):
+def test_gateways_settings_are_bounded(schema: dict[str, Any]):
     service = schema["spec"]["properties"]["serving"]["properties"]
     gateway = service["gateway"]["properties"]
     limits = gateway["limits"]["properties"]
@@ -159,7 +157,7 @@ def test_the_gateways_settings_are_bounded(schema: dict[str, Any]):
     assert gateway["apiKeysSecretRef"]["required"] == ["name"]
 
 
-def test_the_history_in_the_status_is_bounded(schema: dict[str, Any]):
+def test_history_in_the_status_is_bounded(schema: dict[str, Any]):
     history = schema["status"]["properties"]["serving"]["properties"]["history"]
     assert history["maxItems"] == MAX_HISTORY
 

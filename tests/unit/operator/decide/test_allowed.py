@@ -105,7 +105,7 @@ def step(cluster: FakeCluster) -> None:
         cluster.end_job(job, "Complete", word={"result": result_of(job["metadata"]["labels"][STAGE_LABEL])})
 
 
-def test_nothing_is_made_for_a_run_that_names_what_is_not_allowed():
+def test_nothing_is_created_when_a_run_names_a_forbidden_image():
     cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     forbid(cluster)
     decision = cluster.reconcile()
@@ -160,7 +160,7 @@ def test_stages_of_a_forbidden_run_stop_when_it_is_suspended():
     assert ("StatefulSet", "test-database") in cluster.objects
 
 
-def test_run_that_ended_says_so_again_when_its_image_is_allowed_again():
+def test_run_is_complete_again_when_its_image_is_allowed_again():
     cluster = FakeCluster(run_object(podTemplate={"image": "evil/pipeline"}))
     cluster.run()
     message = cluster.status["message"]

@@ -23,7 +23,7 @@ def test_drain_evicts_one_serving_pod_at_a_time():
     assert not budget["spec"]["selector"]["matchLabels"].items() <= canary["metadata"]["labels"].items()
 
 
-def test_a_student_that_is_served_has_a_budget():
+def test_disruption_budget_exists_when_a_student_is_served():
     cluster = FakeCluster(run_object())
     cluster.run()
     assert ("PodDisruptionBudget", "test") in cluster.objects
@@ -44,7 +44,7 @@ def test_pods_are_not_spread_when_a_volume_binds_them_to_one_node():
 
 
 @pytest.mark.parametrize("replicas", [0, 1, 9])
-def test_replicas_change_nothing_of_a_pod(replicas: int):
+def test_pod_template_stays_the_same_when_replicas_change(replicas: int):
     """Else to scale would replace all pods."""
     template = serving(owner(serving={"replicas": replicas}))["spec"]["template"]
     assert template == serving(owner(serving={"replicas": 2}))["spec"]["template"]

@@ -80,7 +80,7 @@ def test_servers_stay_by_default():
     assert replicas(cluster) == 1
 
 
-def test_serving_says_so_when_there_are_no_replicas():
+def test_serving_condition_gives_the_reason_when_there_are_no_replicas():
     cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"replicas": 0}))
     assert cluster.run() == "Complete"
     serving = cluster.condition("Serving")

@@ -230,7 +230,7 @@ def test_pod_is_stuck_five_minutes_after_its_grace_period(seconds: int, stuck: b
     assert bool(find_problem(Observed(pods=(leaving,)), later)) == stuck
 
 
-def test_newest_event_decides_what_is_wrong_with_a_pod():
+def test_problem_of_a_pod_is_that_of_the_newest_event():
     events = (event("FailedMount", 'secret "a" not found'), event("FailedCreatePodSandBox", "no sandbox"))
     stuck = pod(containerStatuses=waiting("ContainerCreating"))
     problem = find_problem(Observed(pods=(stuck,), events={"pod": events}))

@@ -64,7 +64,7 @@ def test_serve_request_is_reported_with_its_reason():
     assert (event.reason, event.message, event.warning) == ("RequestAccepted", message, False)
 
 
-def test_serve_request_outlives_its_annotation_and_later_winners():
+def test_serve_request_applies_when_its_annotation_was_removed():
     """A sync that replaces the resource, as some GitOps tools do, takes the annotation away."""
     cluster = two_rounds()
     request(cluster, SERVE_ANNOTATION, "1@a")
@@ -95,7 +95,7 @@ def test_serve_request_overrides_the_round_of_the_spec():
     assert "effect" not in answer(cluster, SERVE_ANNOTATION), "the specification says the same"
 
 
-def test_rollback_twice_serves_the_first_again():
+def test_rollback_serves_the_first_student_when_requested_twice():
     cluster = two_rounds()
     for token, number in (("a", 1), ("b", 2), ("c", 1)):
         request(cluster, SERVE_ANNOTATION, f"previous@{token}")
@@ -173,7 +173,7 @@ def test_abort_ends_a_canary_for_good(weights: str):
     assert cluster.targets == [(NEW, 100)]
 
 
-def test_abort_leaves_a_later_winner_its_canary():
+def test_later_student_gets_a_canary_after_an_abort():
     cluster = CanaryScenario.start(rounds=3)
     request(cluster, CANARY_ANNOTATION, "abort@a")
     while len(cluster.status["rounds"]) < 3:
@@ -283,7 +283,7 @@ def test_requests_wait_while_the_spec_is_invalid():
     assert cluster.targets == [(NEW, 100)]
 
 
-def test_no_request_costs_no_condition():
+def test_condition_is_absent_when_nothing_was_requested():
     cluster = CanaryScenario(run_object(promotion={"weights": "adapter"}, serving={"canary": {"steps": STEPS}}))
     cluster.run()
     assert "requests" not in cluster.status

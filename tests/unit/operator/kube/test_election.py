@@ -59,7 +59,7 @@ def replica(leases: FakeLeases, identity: str) -> Election:
     return Election(cast(KubeClient, leases), "distillery-operator", "system", identity, SECONDS)
 
 
-async def test_one_leads_and_the_other_waits_until_the_lease_ran_out():
+async def test_second_replica_leads_when_the_lease_expired():
     leases = FakeLeases()
     await replica(leases, "a").acquire()
     other = asyncio.create_task(replica(leases, "b").acquire())
@@ -72,7 +72,7 @@ async def test_one_leads_and_the_other_waits_until_the_lease_ran_out():
     assert leases.spec["leaseTransitions"] == 1
 
 
-async def test_a_renewed_lease_is_not_taken():
+async def test_renewed_lease_is_not_taken():
     leases = FakeLeases()
     leader = replica(leases, "a")
     await leader.acquire()
@@ -87,7 +87,7 @@ async def test_a_renewed_lease_is_not_taken():
     other.cancel()
 
 
-async def test_the_lead_is_lost_when_another_has_it():
+async def test_lead_is_lost_when_another_has_it():
     leases = FakeLeases()
     leader = replica(leases, "a")
     await leader.acquire()
@@ -96,7 +96,7 @@ async def test_the_lead_is_lost_when_another_has_it():
         await asyncio.wait_for(leader.hold(), 60)
 
 
-async def test_the_lead_is_lost_when_the_api_server_is_away_for_long():
+async def test_lead_is_lost_when_the_api_server_is_away_for_long():
     leases = FakeLeases()
     leader = replica(leases, "a")
     await leader.acquire()
@@ -105,7 +105,7 @@ async def test_the_lead_is_lost_when_the_api_server_is_away_for_long():
         await asyncio.wait_for(leader.hold(), 60)
 
 
-async def test_a_released_lease_is_taken_at_once():
+async def test_released_lease_is_taken_at_once():
     leases = FakeLeases()
     leader = replica(leases, "a")
     await leader.acquire()

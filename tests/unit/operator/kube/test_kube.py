@@ -65,7 +65,7 @@ async def served() -> AsyncGenerator[tuple[KubeClient, Server]]:
     await runner.cleanup()
 
 
-async def test_lists_come_in_pages(served: tuple[KubeClient, Server]):
+async def test_list_reads_every_page(served: tuple[KubeClient, Server]):
     kube, server = served
     found = await kube.list("v1", "Pod", "team", labelSelector="a=b")
     assert [pod["metadata"]["name"] for pod in found] == [f"p{number}" for number in range(PODS)]

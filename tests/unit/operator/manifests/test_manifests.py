@@ -113,7 +113,7 @@ def test_network_policy_admits_the_operator_to_stages():
     ]
 
 
-def test_stage_of_an_older_image_ignores_what_it_does_not_know():
+def test_stage_config_ignores_fields_that_a_newer_operator_wrote():
     (text,) = jobs.config_map(owner(training={"seed": 7}), stage(Kind.ROLLOUT), "name")["data"].values()
     written = json.loads(text)
     assert written["document"]["spec"] == {
@@ -161,14 +161,14 @@ def test_two_runs_of_one_name_share_no_artifact(more: dict[str, Any]):
     assert len({jobs.job_name(of, PREPARE, 1) for of in (first, second, reseeded)}) == 3
 
 
-def test_a_retained_claim_stays():
+def test_claim_has_no_owner_when_it_is_retained():
     assert "ownerReferences" not in storage.claim(owner(storage={"retain": True}))["metadata"]
 
 
 @pytest.mark.parametrize(
     "spec", [{}, GPU, ADAPTER, KEYS, {"models": {"student": {"model": "/m"}, "extractor": EXTRACTOR}}]
 )
-def test_pods_are_restricted(spec: dict[str, Any]):
+def test_pods_follow_the_restricted_pod_security_standard(spec: dict[str, Any]):
     """What pod security standard `restricted` asks for, and a read-only root besides."""
     for pod in pod_specs(owner(**spec)):
         security = pod["securityContext"]
@@ -196,12 +196,15 @@ def test_no_manifest_contains_a_secret():
         assert "secretKeyRef" not in text  # files, not variables
 
 
-def test_a_pod_sees_no_more_secrets_than_it_needs():
-    of = owner(
-        environment={"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
-        models={"student": {"model": "/m"}, "extractor": EXTRACTOR},
-        **IN_S3,
-    )
+WITH_SECRETS: dict[str, Any] = {
+    "environment": {"name": "openenv", "tokenSecretRef": {"name": "games", "key": "token"}},
+    "models": {"student": {"model": "/m"}, "extractor": EXTRACTOR},
+    **IN_S3,
+}
+
+
+def test_pod_mounts_only_the_secrets_of_its_stage():
+    of = owner(**WITH_SECRETS)
 
     def seen(kind: Kind) -> set[str]:
         volumes = job(kind, of)["spec"]["template"]["spec"]["volumes"]
@@ -211,7 +214,10 @@ def test_a_pod_sees_no_more_secrets_than_it_needs():
     assert seen(Kind.ROLLOUT) == seen(Kind.EVALUATE) == {"test-database", "s3", "games"}
     assert seen(Kind.HINTS) == {"test-database", "s3", "openai"}
     assert seen(Kind.TRAIN) == {"test-database", "s3"}
-    sidecar = job(Kind.ROLLOUT, of)["spec"]["template"]["spec"]["initContainers"][-1]
+
+
+def test_model_server_of_a_stage_mounts_no_secret():
+    sidecar = job(Kind.ROLLOUT, owner(**WITH_SECRETS))["spec"]["template"]["spec"]["initContainers"][-1]
     assert not [mount for mount in sidecar["volumeMounts"] if "secret" in mount["name"]]
 
 
@@ -227,12 +233,12 @@ def test_configuration_error_fails_a_stage_immediately():
     assert job(Kind.TRAIN, owner(rollout={"workers": 3}))["spec"]["completions"] == 1
 
 
-def test_a_job_never_says_whether_it_is_suspended():
+def test_job_leaves_the_field_suspend_unset():
     for kind in Kind:
         assert "suspend" not in job(kind)["spec"]
 
 
-def test_kueues_queue_is_passed_through():
+def test_job_has_the_queue_label_of_kueue_when_a_queue_is_named():
     made = job(Kind.TRAIN, owner(queueName="gpus"))
     assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
 

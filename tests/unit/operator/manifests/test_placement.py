@@ -48,7 +48,7 @@ def asked(pod: Manifest, name: str) -> str:
 
 
 @pytest.mark.parametrize("spec", [{}, GPU, {**GPU, "promotion": {"weights": "merged"}}])
-def test_pods_follow_only_pods_that_mount_the_same_volume(spec: dict[str, Any]):
+def test_pods_have_affinity_to_pods_that_mount_the_same_volume(spec: dict[str, Any]):
     made = templates(owner(**spec))
     assert any(not mounts_claim(template) for template in made)
     for template in filter(mounts_claim, made):
@@ -60,7 +60,7 @@ def test_pods_follow_only_pods_that_mount_the_same_volume(spec: dict[str, Any]):
         assert followed == [True] * sum(map(mounts_claim, made)), "the first of them follows itself"
 
 
-def test_pods_follow_nobody_when_several_nodes_can_mount_the_volume():
+def test_pods_have_no_affinity_when_several_nodes_can_mount_the_volume():
     for storage in ({"volumeClaim": {"accessMode": "ReadWriteMany"}}, IN_S3["storage"]):
         assert not any("affinity" in template["spec"] for template in templates(owner(storage=storage)))
 
@@ -108,14 +108,14 @@ def test_gpu_settings_reach_all_pods_that_mount_a_single_node_volume():
         assert there == mounts_claim(template)
 
 
-def test_an_endpoint_that_plays_needs_no_gpu_node():
+def test_stage_needs_no_gpu_node_when_an_endpoint_plays():
     endpoint: dict[str, Any] = {"baseURL": "http://llm/v1", "model": "qwen"}
     models: dict[str, Any] = {"student": {"model": "/m", "endpoint": endpoint}}
     of = owner(**GPU, **POOL, **IN_S3, models=models)
     assert "nodeSelector" not in stage_pod(Kind.ROLLOUT, of)
 
 
-def test_a_component_has_settings_of_its_own():
+def test_pod_template_of_a_component_overrides_that_of_the_run():
     own: dict[str, Any] = {
         "podTemplate": {"priorityClassName": "low"},
         "serving": {"podTemplate": {"priorityClassName": "high"}},
@@ -128,7 +128,7 @@ def test_a_component_has_settings_of_its_own():
     assert of.identity == owner(**GPU).identity, "placement changes nothing that is learned"
 
 
-def test_settings_of_the_chart_hold_where_the_run_says_nothing():
+def test_chart_pod_templates_apply_when_the_run_leaves_a_field_out():
     environment = {
         "DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": [{"name": "registry"}], "priorityClassName": "batch"}',
         "DISTILLERY_GPU_POD_TEMPLATE": '{"nodeSelector": {"pool": "gpus"}}',
@@ -142,8 +142,8 @@ def test_settings_of_the_chart_hold_where_the_run_says_nothing():
         assert pod["imagePullSecrets"] == [{"name": "registry"}]
         assert pod["priorityClassName"] == "mine"
         assert pod.get("nodeSelector") == ({"pool": "gpus"} if "initContainers" in pod else None)
-    with pytest.raises(
-        ValueError,
-        match=r"^DISTILLERY_POD_TEMPLATE is .*: write what spec.podTemplate of a run takes: imagePullSecrets\[0\]: ",
-    ):
+
+
+def test_settings_name_the_variable_and_field_when_a_pod_template_is_wrong():
+    with pytest.raises(ValueError, match=r"(?s)DISTILLERY_POD_TEMPLATE .*spec\.podTemplate.*imagePullSecrets"):
         Settings.from_environment({"DISTILLERY_POD_TEMPLATE": '{"imagePullSecrets": ["registry"]}'})

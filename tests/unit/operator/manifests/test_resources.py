@@ -49,21 +49,21 @@ def test_every_container_asks_for_cpu_and_memory(spec: dict[str, Any]):
         ),
     ],
 )
-def test_defaults_fill_what_the_run_does_not_say(
+def test_defaults_fill_resources_that_the_run_leaves_out(
     requests: dict[str, str], limits: dict[str, str], expected_requests: dict[str, str], expected_limits: dict[str, str]
 ):
     completed = complete(Resources(requests=requests, limits=limits), DEFAULT)
     assert (completed.requests, completed.limits) == (expected_requests, expected_limits)
 
 
-def test_the_quick_start_database_takes_the_resources_of_the_run():
+def test_quick_start_database_takes_the_resources_of_the_run():
     of = owner(database={"resources": {"limits": {"memory": "8Gi"}}})
     (server,) = database.stateful_set(of, SETTINGS)["spec"]["template"]["spec"]["containers"]
     assert server["resources"]["limits"] == {"memory": "8Gi"}
     assert of.identity == owner().identity
 
 
-def test_no_pod_is_made_by_another_kind_than_these():
+def test_pods_come_from_statefulsets_jobs_and_deployments_only():
     """Else a container could escape the test above."""
     kinds = {made["kind"] for made in everything(owner()) if "template" in made.get("spec", {})}
     assert kinds == {"StatefulSet", "Job", "Deployment"}

@@ -6,7 +6,7 @@ import inspect
 import itertools
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,6 +18,7 @@ from distillery_gateway.routing.table import Routes
 from distillery_gateway.settings import Settings as GatewaySettings
 from distillery_gateway.syncer.settings import Settings as SyncerSettings
 from distillery_operator.manifests import canary_servers, gateway, servers, vllm
+from distillery_operator.model.objects import Manifest
 from distillery_operator.settings import Settings
 from tests.unit.operator.manifests.test_manifests import (
     ADAPTER,
@@ -36,7 +37,7 @@ from tests.unit.operator.manifests.test_manifests import (
 )
 
 
-def test_no_more_pods_are_missing_while_a_student_replaces_another():
+def test_rolling_update_keeps_every_pod_when_the_student_changes():
     made = serving(owner(serving={"replicas": 2}))
     assert made["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     other = serving(owner(), digest="fedcba9876543210")
@@ -55,7 +56,7 @@ def test_vllm_listens_on_loopback_only(spec: dict[str, Any]):
     assert ports == {"http": 8000, "admin": 8002}
 
 
-def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
+def test_vllm_allows_loading_of_adapters_only_next_to_a_syncer():
     merged, adapter = serving_pod(owner()), serving_pod(owner(**ADAPTER))
     assert [c["name"] for c in merged["initContainers"]] == ["fetch", "server"]
     assert [c["name"] for c in adapter["initContainers"]] == ["fetch", "server", "syncer"]
@@ -67,7 +68,7 @@ def test_adapters_can_be_loaded_where_a_syncer_loads_them_and_nowhere_else():
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(sidecar)
 
 
-def test_with_adapters_a_pod_starts_with_the_base_model_alone():
+def test_pod_starts_with_the_base_model_alone_when_it_serves_adapters():
     of = owner(**ADAPTER, training={"lora": {"rank": 24}})
     pod = serving_pod(of)
     assert serving(of) == serving(of, BASE, "") == serving(of, digest="fedcba9876543210")
@@ -117,6 +118,11 @@ def test_gateway_reads_the_settings_of_its_container():
     assert (settings.upstream, settings.port, settings.admin_port) == ("http://127.0.0.1:8001", 8000, 8002)
     assert (settings.limits.max_tokens, settings.limits.requests_per_minute) == (64, 10)
     assert settings.denied == {"n", "tools"}
+
+
+def test_gateway_mounts_the_folders_that_its_settings_name():
+    pod = serving_pod(owner(**KEYS))
+    settings = GatewaySettings.from_environment(variables(pod["gateway"]))
     mounts = {m["mountPath"]: m for m in pod["gateway"]["volumeMounts"]}
     assert mounts[str(settings.api_keys)]["readOnly"]
     desired = mounts[str(settings.routing_file.parent)]
@@ -146,7 +152,7 @@ def test_seed_is_denied_when_vllm_runs_on_a_cpu(spec: dict[str, Any], denied: se
 
 @pytest.mark.parametrize("student", [STUDENT, BASE])
 @pytest.mark.parametrize("adapter", [True, False])
-def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
+def test_routing_document_applies_to_the_models_that_pods_hold(student: Model, adapter: bool):
     digest = DIGEST if student is STUDENT else ""
     of = owner(**ADAPTER) if adapter else owner(promotion={"weights": "merged"})
     config = gateway.routing_document(of, student, digest, adapter=adapter)
@@ -162,7 +168,7 @@ def test_what_is_desired_is_what_pods_hold(student: Model, adapter: bool):
         assert config.adapters == (Adapter("student-abcdef012345", "r1-train-distilled", DIGEST),)
 
 
-def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
+def test_only_the_syncer_writes_adapters_and_it_reads_the_artifacts():
     of = owner(**ADAPTER)
     pod = serving_pod(of)
     read_only = {c: {m["name"]: m.get("readOnly", False) for m in pod[c]["volumeMounts"]} for c in ("server", "syncer")}
@@ -176,7 +182,7 @@ def test_the_syncer_only_reads_the_runs_volume_and_alone_writes_adapters():
     assert {m["mountPath"] for m in pod["server"]["volumeMounts"]} >= {environment["DISTILLERY_ADAPTERS_DIR"]}
 
 
-def test_in_s3_the_syncer_alone_has_the_credentials():
+def test_only_the_syncer_has_credentials_when_artifacts_are_in_s3():
     pod = serving_pod(owner(**ADAPTER, **IN_S3))
 
     def secret_mounts(container: str) -> list[str]:
@@ -223,29 +229,60 @@ def test_canary_admin_port_is_open_only_to_the_peers_of_the_chart():
     assert metrics == {"from": [monitoring], "ports": [{"port": 8002, "protocol": "TCP"}]}
 
 
-def test_canary_servers_equal_the_servers_and_admit_only_gateways():
-    of = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
-    policy, config, deployment, service = canary_servers.manifests(of, STUDENT, DIGEST, SETTINGS, replicas=2)
-    assert [made["metadata"]["name"] for made in (deployment, service)] == ["test-canary"] * 2
-    assert deployment["spec"]["replicas"] == 2
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert service["spec"]["selector"].items() <= labels.items()
-    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
-    assert not servers.service(of)["spec"]["selector"].items() <= labels.items()
-    (gateways,) = policy["spec"]["ingress"]
+class CanaryManifests(NamedTuple):
+    policy: Manifest
+    config: Manifest
+    deployment: Manifest
+    service: Manifest
+
+    @property
+    def pod(self) -> Manifest:
+        return self.deployment["spec"]["template"]["spec"]
+
+    @property
+    def labels(self) -> Manifest:
+        return self.deployment["spec"]["template"]["metadata"]["labels"]
+
+
+MERGED_CANARY = owner(promotion={"weights": "merged"}, serving={"replicas": 3})
+
+
+def canary_manifests() -> CanaryManifests:
+    return CanaryManifests(*canary_servers.manifests(MERGED_CANARY, STUDENT, DIGEST, SETTINGS, replicas=2))
+
+
+def test_canary_has_replicas_and_a_service_of_its_own():
+    made = canary_manifests()
+    assert [each["metadata"]["name"] for each in (made.deployment, made.service)] == ["test-canary"] * 2
+    assert made.deployment["spec"]["replicas"] == 2
+    assert made.service["spec"]["selector"].items() <= made.labels.items()
+    assert not servers.service(MERGED_CANARY)["spec"]["selector"].items() <= made.labels.items()
+
+
+def test_canary_servers_admit_only_the_gateways_of_the_run():
+    made = canary_manifests()
+    assert made.policy["spec"]["podSelector"]["matchLabels"].items() <= made.labels.items()
+    (gateways,) = made.policy["spec"]["ingress"]
     assert gateways == {
-        "from": [{"podSelector": {"matchLabels": of.selector("serving")}}],
+        "from": [{"podSelector": {"matchLabels": MERGED_CANARY.selector("serving")}}],
         "ports": [{"port": 8000, "protocol": "TCP"}],
     }
-    (volume,) = (v for v in deployment["spec"]["template"]["spec"]["volumes"] if v["name"] == "desired")
-    assert volume["configMap"]["name"] == config["metadata"]["name"]
-    main = serving(of)["spec"]["template"]["spec"]
-    own = deployment["spec"]["template"]["spec"]
+
+
+def test_canary_pods_mount_a_routing_config_with_the_canary_alone():
+    made = canary_manifests()
+    (volume,) = (v for v in made.pod["volumes"] if v["name"] == "desired")
+    assert volume["configMap"]["name"] == made.config["metadata"]["name"]
+    config = RoutingConfig.parse(made.config["data"]["desired"])
+    assert config.aliases == {"test": (Target("test", student="abcdef012345"),)}
+
+
+def test_canary_pods_equal_serving_pods_but_for_the_limits_of_keys():
+    own, main = canary_manifests().pod, serving(MERGED_CANARY)["spec"]["template"]["spec"]
     assert own["initContainers"] == main["initContainers"]
     (of_canary,), (of_stable,) = own["containers"], main["containers"]
     assert variables(of_canary) == {**variables(of_stable), "DISTILLERY_PER_KEY_LIMITS": "false"}
     assert {**of_canary, "env": []} == {**of_stable, "env": []}
-    assert RoutingConfig.parse(config["data"]["desired"]).aliases == {"test": (Target("test", student="abcdef012345"),)}
 
 
 @pytest.mark.parametrize(("weight", "shares"), [(10, [("base", 90), ("abcdef012345", 10)]), (0, [("base", 100)])])
@@ -276,7 +313,7 @@ def test_mounted_volumes_exist(spec: dict[str, Any]):
 
 
 @pytest.mark.parametrize(("size", "memory"), [(2_000_000, "1024Mi"), (1024, "1024Mi"), (100_000_000, "2519Mi")])
-def test_the_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
+def test_gateway_has_memory_for_the_bodies_that_it_takes(size: int, memory: str):
     pod = serving_pod(owner(serving={"gateway": {"limits": {"maxBodyBytes": size}}}))
     assert pod["gateway"]["resources"]["limits"]["memory"] == memory
 

@@ -14,7 +14,7 @@ async def _answer(value: int | None, seconds: float = 0.0) -> int | None:
     return value
 
 
-async def test_silent_pods_cost_a_run_one_deadline_together():
+async def test_gather_waits_one_deadline_when_many_pods_are_silent():
     questions = [partial(_answer, n, 60.0 if n >= 3 else 0.0) for n in range(1000)]
     began = time.monotonic()
     assert await client.gather(questions, seconds=0.3) == [0, 1, 2]

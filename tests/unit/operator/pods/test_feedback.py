@@ -126,7 +126,7 @@ def pod(name: str, ip: str, *, recorder: bool = True) -> Manifest:
         ('{"failures": 31}' + " " * 70_000, 0),
     ],
 )
-async def test_failure_count_is_bounded_when_a_recorder_lies(said: str, counted: int):
+async def test_failure_count_is_bounded_when_a_recorder_reports_too_many(said: str, counted: int):
     async def state(_: web.Request) -> web.Response:
         return web.Response(text=said, content_type="application/json")
 

@@ -38,7 +38,7 @@ def test_errors_are_compared_with_those_of_stable(canary: Counts, stable: Counts
     assert judge(canary, stable) == outcome
 
 
-def test_judge_tells_success_from_harm():
+def test_judge_returns_a_verdict_for_few_many_and_too_many_errors():
     assert judge(Counts(5000), MANY) == "Successful"
     assert judge(Counts(1000, 60), MANY) == "Running"
     assert judge(Counts(1000, 80), MANY) == "Failed"
@@ -141,7 +141,7 @@ def test_explain_names_no_number_when_no_number_is_enough():
     assert StepAnalysis(Counts(1000, 500), Counts(1000, 500), bounds).explain().endswith(", and 0.0001 are allowed")
 
 
-def test_success_is_never_down_by_less_than_nothing():
+def test_verdict_message_has_a_difference_of_0_when_the_canary_is_better():
     message = StepAnalysis(Counts(100_000), Counts(100_000, 50_000), CanaryAnalysis()).judge().message
     assert message.startswith("Errors are up by at most 0.0 points")
 

@@ -266,7 +266,7 @@ def test_reports_on_another_generation_are_no_evidence():
     assert cluster.canary["phase"] == "Running"
 
 
-def test_polls_cost_no_writes_and_come_every_five_seconds():
+def test_canary_polls_every_five_seconds_and_writes_nothing():
     cluster = CanaryScenario.start()
     writes = cluster.writes
     for number in range(8):
@@ -349,7 +349,7 @@ def test_step_is_not_successful_before_every_pod_has_applied_it():
     assert cluster.canary["phase"] == "Starting"
 
 
-def test_silence_is_no_error_before_the_first_step_started():
+def test_pods_may_be_silent_before_the_first_step_started():
     cluster = CanaryScenario.begin()
     cluster.generations, cluster.seconds_since_last_report = {}, 600  # its only pod was moved, and vLLM takes its time
     cluster.wait(600)

@@ -108,7 +108,7 @@ def test_canary_servers_are_deleted_after_a_rollback():
 
 
 @pytest.mark.parametrize("weights", ["adapter", "merged"])
-def test_canary_that_hangs_is_rolled_back(weights: str):
+def test_canary_is_rolled_back_when_its_requests_are_slow(weights: str):
     cluster = CanaryScenario.start(weights=weights, steps=STEPS[1:], analysis={"maxFirstTokenSeconds": 4})
     assert cluster.desired()["maxFirstTokenSeconds"] == 4
     cluster.report_traffic(Counts(30, slow=30), Counts(300, slow=3))

@@ -46,7 +46,7 @@ def test_mixture_splits_among_the_next_trials_results(counts: tuple[int, int, in
         for difference in (-0.9, -0.05, 0.0, 0.02, 0.6)
     ],
 )
-def test_likeliest_rates_are_those_of_a_grid(counts: tuple[int, int, int, int], difference: float):
+def test_log_likelihood_equals_the_maximum_over_a_grid(counts: tuple[int, int, int, int], difference: float):
     x, n, y, m = counts
     low, high = max(0.0, -difference), min(1.0, 1.0 - difference)
     rates = (low + (high - low) * step / 20_000 for step in range(20_001))
@@ -69,7 +69,7 @@ def test_bounds_agree_with_what_is_shown():
             assert not compared.is_above(low + 1e-4, level)
 
 
-def test_without_events_the_bound_is_that_of_the_prior():
+def test_bound_is_that_of_the_prior_when_there_are_no_events():
     # the part of the prior without events has a weight of 1/4, and the likelihood at 0.02 is 0.98^n
     assert log(80) / -log(0.98) == pytest.approx(216.9, abs=0.1)
     assert not Comparison(0, 215, 0, 10_000).is_below(0.02, 0.05)
@@ -77,7 +77,7 @@ def test_without_events_the_bound_is_that_of_the_prior():
     assert Comparison(0, 100, 0, 100).count_needed_trials(0.02, 0.05) == pytest.approx(217, rel=0.02)
 
 
-def test_nothing_is_shown_without_trials():
+def test_comparison_shows_nothing_when_there_are_no_trials():
     empty = Comparison(0, 0, 0, 0)
     assert (empty.lower(0.05), empty.upper(0.05), empty.count_needed_trials(0.02, 0.05)) == (-1.0, 1.0, None)
     assert not Comparison(90, 100, 0, 0).is_above(0.02, 0.05)

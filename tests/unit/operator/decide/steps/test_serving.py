@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +22,9 @@ from distillery_operator.pods import serving
 from distillery_operator.pods.serving import PodReport
 from distillery_operator.settings import Settings
 from tests.fakes.cluster import FakeCluster, result_of, run_object
+from tests.paths import ROOT
 from tests.unit.operator.decide.canary.scenario import BAD, CanaryScenario
 
-ROOT = Path(__file__).parents[5]
 FIRST, SECOND = "student-1abcdef01234", "student-2abcdef01234"
 
 
@@ -82,7 +81,7 @@ def test_a_promotion_of_merged_weights_replaces_the_pods():
     assert served_model(first) == served_model(second) == "test"
 
 
-def test_a_student_is_served_once_every_replica_says_so():
+def test_student_is_served_when_every_replica_reports_its_generation():
     cluster = cluster_after_round(1)
     cluster.get_ready()
     cluster.generations = {"test-0": cluster.desired()["generation"], "test-1": 0}
@@ -98,7 +97,7 @@ def test_a_student_is_served_once_every_replica_says_so():
     assert cluster.status["serving"]["student"] == "1abcdef01234"
 
 
-def test_a_pod_that_says_nothing_is_asked_less_and_less_often():
+def test_pod_is_polled_less_often_when_it_stays_silent():
     cluster = cluster_after_round(1)
     cluster.get_ready()
     cluster.generations.clear()
@@ -109,7 +108,7 @@ def test_a_pod_that_says_nothing_is_asked_less_and_less_often():
     assert cluster.condition("Serving")["status"] == "False"
 
 
-def test_merged_weights_are_not_asked_for():
+def test_serving_needs_no_reported_generation_when_weights_are_merged():
     cluster = cluster_after_round(1, weights="merged")
     cluster.get_ready()
     cluster.generations.clear()
@@ -162,7 +161,7 @@ def test_student_is_rolled_back_and_promoted_again():
     ]
 
 
-def test_merged_weights_are_rolled_back_too():
+def test_merged_weights_are_replaced_when_an_earlier_round_is_pinned():
     cluster = FakeCluster(run_object(promotion={"weights": "merged"}))
     assert cluster.run() == "Complete"
     pin(cluster, 0)
@@ -172,7 +171,7 @@ def test_merged_weights_are_rolled_back_too():
     assert server["command"][server["command"].index("--model") + 1] == "/models/tiny"
 
 
-def test_a_loser_can_be_served_all_the_same():
+def test_failed_candidate_is_served_when_its_round_is_pinned():
     cluster = FakeCluster(run_object(promotion={"weights": "adapter"}, serving={"pinnedRound": 1}))
     assert cluster.run(result=lambda stage: result_of(stage, promoted=False)) == "Complete"
     assert served_model(cluster) == FIRST
@@ -220,7 +219,7 @@ def kept(cluster: FakeCluster) -> list[list[dict[str, Any]]]:
     return entries
 
 
-def test_one_job_keeps_the_present_history_and_stays_when_the_others_go():
+def test_job_of_the_present_history_stays_when_older_jobs_are_deleted():
     cluster = FakeCluster(run_object(ttlSecondsAfterFinished=3600, promotion={"weights": "adapter"}))
     cluster.run()
     for late in range(3):
@@ -239,7 +238,7 @@ def test_one_job_keeps_the_present_history_and_stays_when_the_others_go():
     assert len([kind for kind, _ in cluster.objects if kind == "Job"]) == 1
 
 
-def test_no_history_is_kept_of_a_run_that_the_database_does_not_know_yet():
+def test_history_is_not_stored_when_the_database_lacks_the_run():
     cluster = FakeCluster(run_object(serving={"pinnedRound": 0}))
     cluster.reconcile()
     assert history(cluster) == [("base", 0)]
