@@ -68,6 +68,23 @@ def test_difference_is_0_and_p_is_1_when_arms_are_equal():
     assert (result.difference, result.p) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_interval_is_one_point_when_every_task_differs_alike(outcome: float):
+    result = compare_paired(arm(*[outcome] * 9), arm(*[0.0] * 9))
+    assert (result.low, result.high) == (outcome, outcome)
+
+
+def test_interval_of_two_tasks_reaches_from_one_to_the_other():
+    result = compare_paired(arm(1, 0), arm(0, 0))
+    assert (result.low, result.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("scores", [{"x": [1.0, 0.0], "y": [0.0, 0.0]}, {"x": [0.5], "y": [1.0]}])
+def test_mcnemar_needs_one_yes_or_no_per_task(scores: Scores):
+    result = compare_paired(scores, {task: [0.0] * len(of_task) for task, of_task in scores.items()})
+    assert (result.test, result.only_a, result.only_b) == ("sign-flip permutation", None, None)
+
+
 def test_scores_are_compared_by_permutation():
     a = {f"t{n}": [0.9, 0.8] for n in range(10)}
     b = {f"t{n}": [0.1, 0.2] for n in range(10)}
