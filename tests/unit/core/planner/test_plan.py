@@ -176,7 +176,7 @@ def test_only_what_succeeded_starts_again_when_tasks_are_added(phase: StagePhase
 
 
 def test_stages_are_outgrown_when_the_round_has_no_verdict_yet():
-    observed = {PREPARE: StageState(StagePhase.SUCCEEDED, result={"heldOutTasks": 100})}
+    observed = {PREPARE: succeeded({"heldOutTasks": 100})}
     assert find_outgrown(wanting(200, 1), observed) == {PREPARE}
 
 

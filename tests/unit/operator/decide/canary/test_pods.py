@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from distillery.core.api import parse
 from distillery.core.planner.graph import candidate_of
 from distillery_operator.decide.canary.pods import (
-    Rollout,
+    RolloutStatus,
     list_outdated_pods,
     list_pods_to_poll,
     observe_rollout,
@@ -27,12 +28,12 @@ TARGET = ServingTarget(candidate_of(2), "2abcdef012345678", 2, "Why.")
 AVAILABLE = {"observedGeneration": 3, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
 
 
-def deployment(*, deleted: bool = False, **status: int) -> Manifest:
+def deployment(*, deleted: bool = False, status: Mapping[str, int] | None = None) -> Manifest:
     """A Deployment of two replicas with the merged weights of the target."""
     return {
         "metadata": {"generation": 3, **({"deletionTimestamp": "2026-11-25T12:00:00Z"} if deleted else {})},
         "spec": {"template": {"metadata": {"labels": {"distillery.dev/student": TARGET.student}}}},
-        "status": {**AVAILABLE, **status},
+        "status": {**AVAILABLE, **(status or {})},
     }
 
 
@@ -50,7 +51,7 @@ def names_of(pods: list[Manifest]) -> list[str]:
     return [pod["metadata"]["name"] for pod in pods]
 
 
-def rollout(observed: Observed, *, weights: str = "adapter") -> Rollout:
+def rollout(observed: Observed, *, weights: str = "adapter") -> RolloutStatus:
     body = run_object(promotion={"weights": weights}, serving={"replicas": 2})
     return observe_rollout(RunRef(parse(body), UID), TARGET, 7, observed)
 
@@ -64,11 +65,12 @@ def test_deployment_serves_a_student_when_all_replicas_hold_it():
     [{"observedGeneration": 2}, {"updatedReplicas": 1}, {"availableReplicas": 1}, {"replicas": 3}, {"replicas": 1}],
 )
 def test_deployment_does_not_serve_while_it_changes(status: dict[str, int]):
-    assert serves(deployment(**status), TARGET, 2) is False
+    assert serves(deployment(status=status), TARGET, 2) is False
 
 
 def test_deployment_serves_when_more_than_needed_is_available():
-    assert serves(deployment(observedGeneration=4, updatedReplicas=3, availableReplicas=3), TARGET, 2) is True
+    status = {"observedGeneration": 4, "updatedReplicas": 3, "availableReplicas": 3}
+    assert serves(deployment(status=status), TARGET, 2) is True
 
 
 def test_deployment_does_not_serve_when_it_is_missing_or_deleted():
@@ -81,29 +83,29 @@ def test_deployment_does_not_serve_another_student():
 
 
 def test_rollout_of_merged_weights_counts_ready_replicas():
-    observed = Observed(deployments={"test": deployment(replicas=3, readyReplicas=1)})
-    assert rollout(observed, weights="merged") == Rollout(1, complete=False, available=False, pods=3)
+    observed = Observed(deployments={"test": deployment(status={"replicas": 3, "readyReplicas": 1})})
+    assert rollout(observed, weights="merged") == RolloutStatus(1, complete=False, available=False, pods=3)
     whole = Observed(deployments={"test": deployment()})
-    assert rollout(whole, weights="merged") == Rollout(2, complete=True, available=True, pods=2)
+    assert rollout(whole, weights="merged") == RolloutStatus(2, complete=True, available=True, pods=2)
 
 
 @pytest.mark.parametrize("weights", ["adapter", "merged"])
 def test_rollout_has_nothing_when_there_is_no_deployment(weights: str):
-    assert rollout(Observed(), weights=weights) == Rollout(0, complete=False, available=False)
+    assert rollout(Observed(), weights=weights) == RolloutStatus(0, complete=False, available=False)
 
 
 def test_rollout_of_adapters_counts_pods_that_report_the_generation():
-    pods, deployments = (pod("a"), pod("b"), pod("c")), {"test": deployment(replicas=2)}
+    pods, deployments = (pod("a"), pod("b"), pod("c")), {"test": deployment(status={"replicas": 2})}
     some = Observed(pods=pods, deployments=deployments, generations={"a": 7, "b": 6}, problems={"c": "No disk."})
-    assert rollout(some) == Rollout(1, complete=False, available=True, problem="No disk.", pods=2)
+    assert rollout(some) == RolloutStatus(1, complete=False, available=True, problem="No disk.", pods=2)
     every = Observed(
         pods=pods, deployments=deployments, generations=dict.fromkeys("abc", 7), problems={"c": "No disk."}
     )
-    assert rollout(every) == Rollout(3, complete=True, available=True, pods=2)
+    assert rollout(every) == RolloutStatus(3, complete=True, available=True, pods=2)
 
 
 def test_rollout_is_not_complete_before_all_replicas_are_available():
-    deployments = {"test": deployment(availableReplicas=1)}
+    deployments = {"test": deployment(status={"availableReplicas": 1})}
     assert rollout(Observed(pods=(pod("a"),), deployments=deployments, generations={"a": 7})).complete is False
 
 

@@ -14,16 +14,16 @@ from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.decide.canary.target import (
     NoSuchStudent,
     ServingTarget,
-    append_history,
     find_stable,
     select_target,
 )
+from distillery_operator.decide.status import append_history
 from tests.unit.documents import document
 
 ROUNDS = [
-    {"round": 1, "student": "1abcdef012345678", "reason": "First."},
-    {"round": 2, "student": "2abcdef012345678", "reason": "Second."},
-    {"round": 3, "reason": "Trained nothing."},
+    {"round": 1, "verdict": "Successful", "promoted": True, "student": "1abcdef012345678", "reason": "First."},
+    {"round": 2, "verdict": "Successful", "promoted": True, "student": "2abcdef012345678", "reason": "Second."},
+    {"round": 3, "verdict": "Inconclusive", "promoted": False, "reason": "Trained nothing."},
 ]
 SECOND = ServingTarget(candidate_of(2), "2abcdef012345678", 2, "Second.")
 NOW = "2026-11-25T12:00:00Z"
