@@ -90,7 +90,7 @@ def test_init_reads_the_class_of_an_environment_of_others(
     split: str, rules: bool, here: Path, monkeypatch: pytest.MonkeyPatch
 ):
     members = {"held_out_split": split, **({"read": lambda *_: []} if rules else {})}
-    monkeypatch.setattr(plugins, "installed", lambda kind: ["house", "react"])
+    monkeypatch.setattr(plugins, "list_installed", lambda kind: ["house", "react"])
     monkeypatch.setattr(plugins, "load", lambda kind, name: type("House", (), members))
     assert call("init", "a.yaml", "--environment", "house") == 0
     spec = load(here / "a.yaml").spec
@@ -102,7 +102,7 @@ def test_init_leaves_an_environment_that_fails_to_validate(here: Path, monkeypat
     def fail(kind: str, name: str) -> None:
         raise SystemExit("defect")
 
-    monkeypatch.setattr(plugins, "installed", lambda kind: ["house", "react"])
+    monkeypatch.setattr(plugins, "list_installed", lambda kind: ["house", "react"])
     monkeypatch.setattr(plugins, "load", fail)
     assert call("init", "a.yaml", "--environment", "house") == 0
     assert load(here / "a.yaml").spec.environment.name == "house"
