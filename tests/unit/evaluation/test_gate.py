@@ -89,3 +89,10 @@ def test_p_value_is_written_out_from_the_smallest_that_is():
 def test_gate_names_no_tasks_when_scores_are_no_yes_or_no():
     graded = replace(BETTER, p=0.5, only_a=None, only_b=None, test="sign-flip permutation")
     assert judge(Gate(), graded).reason.endswith("sign-flip permutation).")
+
+
+@pytest.mark.parametrize(("tasks", "named"), [(76, True), (78, False)])
+def test_gate_names_no_tasks_when_there_are_as_many(tasks: int, named: bool):
+    """78 tasks show this difference at the second look; its p-value is made up."""
+    halves = replace(BETTER, tasks=tasks, difference=0.25, only_a=tasks // 2, only_b=0, p=0.5)
+    assert ("some 78 tasks would show it" in judge(Gate(), halves).reason) == named
