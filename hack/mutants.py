@@ -3,7 +3,8 @@
     python -m hack.mutants --count 200 --seed 0    in a copy of the tree (an hour and more)
 
 Each survivor is printed with its file, line and diff. The exit code is 1 if the tests kill less than 95 % of the
-mutants. hack/equivalent_mutants.txt lists the mutants that behave like the original; they are not counted.
+mutants. hack/equivalent_mutants.txt lists the mutants that behave like the original; they are not counted, and others
+take their places in the sample.
 
 Neither mutmut 3.8 nor cosmic-ray 8.7 can sample by a seed, run other tests for each module, or skip known equivalents.
 """
@@ -15,14 +16,16 @@ import ast
 import difflib
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -48,7 +51,10 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 
 @dataclass(frozen=True, order=True)
 class Mutant:
-    """A change of a module: `before`, at a span of bytes that begins at a line in a function, becomes `after`."""
+    """A change of a module: `before`, at a span of bytes that begins at a line in a function, becomes `after`.
+
+    `number` counts the changes of a function that read the same.
+    """
 
     path: str
     function: str
@@ -56,11 +62,13 @@ class Mutant:
     span: tuple[int, int]
     before: str
     after: str
+    number: int = 1
 
     @property
     def key(self) -> str:
         """The mutant in one line, without its place in the file: as the list of equivalents names it."""
-        return f"{self.path}::{self.function}: {' '.join(self.before.split())} -> {' '.join(self.after.split())}"
+        key = f"{self.path}::{self.function}: {' '.join(self.before.split())} -> {' '.join(self.after.split())}"
+        return f"{key} #{self.number}" if self.number > 1 else key
 
     def apply(self, source: str) -> str:
         """Return the module with the change."""
@@ -84,8 +92,9 @@ def main() -> int:
     if stale := equivalents.keys() - {mutant.key for mutant in mutants}:
         print("hack/equivalent_mutants.txt: there are no such mutants any more:", *sorted(stale), sep="\n  ")
         return 1
+    random.Random(chosen.seed).shuffle(mutants)  # noqa: S311 - no secret
     candidates = [mutant for mutant in mutants if mutant.key not in equivalents]
-    sample = random.Random(chosen.seed).sample(candidates, min(chosen.count, len(candidates)))  # noqa: S311 - no secret
+    sample = candidates[: chosen.count]
     print(f"{len(sample)} of {len(candidates)} mutants, seed {chosen.seed}", flush=True)
     survivors = run(ROOT, sorted(sample))
     score = 1 - len(survivors) / max(len(sample), 1)
@@ -135,7 +144,12 @@ def find_mutants(path: str, source: str) -> list[Mutant]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, function)
 
-    return sorted(visit(ast.parse(source), ""))
+    seen = Counter[str]()
+    mutants = list[Mutant]()
+    for mutant in sorted(visit(ast.parse(source), "")):
+        seen[mutant.key] += 1
+        mutants.append(replace(mutant, number=seen[mutant.key]))
+    return mutants
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST]]:
@@ -161,39 +175,68 @@ def _changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.AST]]:
             return
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What a run of tests may take: seconds of the CPU, and of the clock for tests that wait for nothing."""
+
+    cpu: float
+    clock: float
+
+
 def run(root: Path, mutants: Sequence[Mutant]) -> list[Mutant]:
     """Run each mutant against the tests of its area in a copy of the tree; print and return those that survive."""
     survivors = list[Mutant]()
     with tempfile.TemporaryDirectory(prefix="distillery-mutants-") as scratch:
-        copy, limits = Path(scratch), dict[str, float]()
+        copy, limits = Path(scratch), dict[str, Limit]()
         shutil.copytree(
             root, copy, ignore=shutil.ignore_patterns(".*", "build", "dist", "__pycache__"), dirs_exist_ok=True
         )
         for mutant in mutants:
             tests, file = tests_of(copy, mutant.path), copy / mutant.path
+            files = list_tests(copy, mutant.path)
             if tests not in limits:
-                began = time.monotonic()
-                if not passes(copy, tests, seconds=3600):
+                cpu, clock = _cpu_seconds(), time.monotonic()
+                if not passes(copy, files, Limit(cpu=3600, clock=3 * 3600)):
                     raise RuntimeError(f"{tests} fails without a mutant")
-                limits[tests] = 60 + 10 * (time.monotonic() - began)  # a busy machine must not kill a mutant
+                # a busy machine must not kill a mutant: the clock has much more room than the CPU
+                limits[tests] = Limit(60 + 5 * (_cpu_seconds() - cpu), 600 + 20 * (time.monotonic() - clock))
             source = file.read_text()
             file.write_text(mutant.apply(source))
-            if passes(copy, tests, seconds=limits[tests]):
+            if passes(copy, files, limits[tests]):
                 survivors.append(mutant)
                 print(f"survived: {mutant.path}:{mutant.line}\n{mutant.key}\n{mutant.diff(source)}\n", flush=True)
             file.write_text(source)
     return survivors
 
 
-def passes(copy: Path, tests: str, *, seconds: float) -> bool:
+def list_tests(root: Path, path: str) -> list[str]:
+    """Return the files of the unit tests of a module: the one of its name first, for most mutants end there."""
+    own = f"test_{Path(path).name}"
+    files = (root / tests_of(root, path)).rglob("test_*.py")
+    return [file.relative_to(root).as_posix() for file in sorted(files, key=lambda file: (file.name != own, file))]
+
+
+def passes(copy: Path, tests: Sequence[str], limit: Limit) -> bool:
     """Return whether the tests pass in the copy in time. No bytecode: a mutant may have the size of its original."""
     sources = [file.parent for pattern in ("*", "environments/*") for file in copy.glob(f"{pattern}/pyproject.toml")]
     path = os.pathsep.join([*map(str, sources), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def limit_cpu() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit.cpu), int(limit.cpu) + 5))
+
     with suppress(subprocess.TimeoutExpired):
-        return not subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=seconds).returncode
+        return not subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, timeout=limit.clock, preexec_fn=limit_cpu
+        ).returncode
     return False
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of all child processes so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

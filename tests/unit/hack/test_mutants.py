@@ -68,6 +68,19 @@ def test_mutant_changes_one_place_when_text_before_it_has_wide_characters():
     assert (mutant.line, mutant.key) == (3, "m.py::C.f: not self -> (self)")
 
 
+def test_mutants_that_read_the_same_are_numbered():
+    keys = [mutant.key for mutant in mutants.find_mutants("m.py", "def f(a): return [a + 1, a + 1]\n")]
+    assert keys == [
+        "m.py::f: return [a + 1, a + 1] -> return", "m.py::f: a + 1 -> (a - 1)", "m.py::f: a + 1 -> (a - 1) #2",
+    ]  # fmt: skip
+
+
+def test_own_tests_of_a_module_run_first(repository: Path):
+    for name in ("test_all.py", "test_limits.py"):
+        (repository / "tests/unit/core" / name).touch()
+    assert mutants.list_tests(repository, PATH) == ["tests/unit/core/test_limits.py", "tests/unit/core/test_all.py"]
+
+
 def test_mutants_survive_when_no_test_of_the_area_fails(repository: Path, capsys: pytest.CaptureFixture[str]):
     (survivor,) = mutants.run(repository, mutants.find_mutants(PATH, SOURCE))
     assert survivor.key == f"{PATH}::is_large: count > 3 -> (count >= 3)"
@@ -109,6 +122,19 @@ def test_sample_is_the_same_when_the_seed_is(repository: Path, monkeypatch: pyte
         monkeypatch.setattr(sys, "argv", ["mutants", "--count=1", f"--seed={seed}"])
         assert mutants.main() == 0
     assert samples[0] == samples[1] != samples[2]
+
+
+def test_sample_stays_but_for_one_when_an_equivalent_is_listed(repository: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mutants, "ROOT", repository)
+    monkeypatch.setattr(mutants, "DECIDING", {"pipeline/shop": ("core/*.py",)})
+    monkeypatch.setattr(sys, "argv", ["mutants", "--count=2"])
+    samples = list[set[str]]()
+    monkeypatch.setattr(mutants, "run", lambda root, sample: samples.append({mutant.key for mutant in sample}) or [])
+    assert mutants.main() == 0
+    (repository / "hack" / "equivalent_mutants.txt").write_text(f"# Why.\n{min(samples[0])}\n")
+    assert mutants.main() == 0
+    assert samples[1] & samples[0] == samples[0] - {min(samples[0])}
+    assert len(samples[1]) == 2
 
 
 def test_equivalents_need_a_reason():
