@@ -26,6 +26,12 @@ def test_rows_are_nearly_full():
     assert len(rows) == 3  # 115 tokens
 
 
+def test_row_is_full_at_exactly_its_length():
+    samples = [sample(1, 30), sample(2, 20)]
+    assert [len(row.ids) for row in pack_rows(samples, 50)] == [50]
+    assert [len(row.ids) for row in pack_rows(samples, 49)] == [30, 20]
+
+
 def test_positions_begin_at_0_in_each_sample():
     (row,) = pack_rows(SAMPLES[:1] + SAMPLES[2:3], 50)
     assert row.positions == [*range(12), *range(5)]

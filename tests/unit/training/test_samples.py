@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tokenizers import Regex, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from distillery.agents.plain import Plain
@@ -120,6 +121,40 @@ def test_targets_hold_the_space_when_a_template_puts_it_first():
     assert texts(made, sample.ids, sample.targets) == " go to desk 1</s> look</s>"
 
 
+BARE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"  # no token ends a reply
+
+
+def test_reply_is_learned_whole_when_no_token_ends_it():
+    made = tokenizer(BARE)
+    chat: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "think\nlook"}]
+    sample = ChatRenderer(made).render_sample(1, chat, range(2))
+    assert texts(made, sample.ids, sample.targets) == "think\nlook\n"
+
+
+def test_empty_reply_is_refused_when_no_token_ends_it():
+    chat: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}]
+    with pytest.raises(TemplateError, match="choose a model whose template only appends"):
+        renderer(BARE.replace("\n", "")).render_sample(1, chat, range(2))
+
+
+def test_template_is_refused_when_only_the_last_reply_has_its_end():
+    last = CHATML.replace("<|im_end|>", "{{ '<|im_end|>' if loop.last or m.role == 'user' }}")
+    with pytest.raises(TemplateError, match="what stands before message 1"):
+        renderer(last).render_sample(1, CHAT, range(4))
+
+
+def test_reply_is_refused_when_no_token_is_left_for_it():
+    with pytest.raises(TemplateError, match="what stands before message 1"):
+        renderer()._find_targets([5, 6], [(0, 1), (1, 2)], [(1, 3, 4)])
+
+
+def test_reply_is_refused_when_a_token_spans_its_beginning():
+    made = tokenizer(CHATML)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n?[\s\S]"), behavior="isolated")
+    with pytest.raises(TemplateError, match="spans the beginning of a reply"):
+        ChatRenderer(made).render_sample(1, CHAT, range(4))
+
+
 @pytest.mark.parametrize("template", [QWEN3, QWEN3_5])
 def test_template_is_refused_when_it_drops_thoughts(template: str):
     with pytest.raises(TemplateError, match="choose a model whose template only appends"):
@@ -141,7 +176,7 @@ def test_prompt_has_the_servers_date_when_the_template_takes_one():
     assert made.apply_chat_template(chat, tokenize=False, **sent) == sample.text
 
 
-@pytest.mark.parametrize("template", [CHATML, "{% for m in messages %}{{ m.content }}\n{% endfor %}"])
+@pytest.mark.parametrize("template", [CHATML, BARE])
 def test_the_sample_begins_with_every_prompt_that_was_seen(template: str):
     agent = ReAct(FakeEnvironment())
     prefix = agent.build_prefix(task(), OPENING, hints=(), examples=0)

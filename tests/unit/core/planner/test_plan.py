@@ -9,6 +9,7 @@ import pytest
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Kind, Plan, PlanPhase, StageId, StagePhase, StageState, plan
 from distillery.core.planner.graph import BASE, PREPARE, own_temperatures, round_stages
+from distillery.core.planner.plan import find_outgrown, find_pending
 from tests.unit.documents import document
 
 ALL_ARMS = [
@@ -95,11 +96,9 @@ def test_matched_student_needs_every_arm_that_it_is_matched_with():
 def test_next_round_plays_the_student_when_it_was_promoted():
     spec = spec_of(rounds={"maxRounds": 2})
     observed: dict[StageId, StageState] = {}
-    while True:
+    while not (second := [s for s in plan(spec, observed).start if s.id == StageId(2, Kind.ROLLOUT)]):
         current = plan(spec, observed)
-        second = [stage for stage in current.start if stage.id == StageId(2, Kind.ROLLOUT)]
-        if second:
-            break
+        assert current.start, "the second round does not start"
         for stage in current.start:
             observed[stage.id] = StageState(StagePhase.SUCCEEDED, result=result_of(stage.id, [promote_result()]))
     assert second[0].player is not None
@@ -162,6 +161,19 @@ def test_round_that_promoted_keeps_its_verdict_when_tasks_are_added():
     assert len(current.verdicts) == 2
 
 
+@pytest.mark.parametrize("phase", [StagePhase.RUNNING, StagePhase.FAILED])
+def test_only_what_succeeded_starts_again_when_tasks_are_added(phase: StagePhase):
+    observed = judged_on(100, [promote_result(promoted=False)])
+    observed[StageId(1, Kind.PROMOTE)] = StageState(phase)
+    outgrown = sorted(str(sid) for sid in find_outgrown(wanting(200, 1), observed))
+    assert outgrown == ["prepare", "r1-evaluate-baseline", "r1-evaluate-distilled", "r1-evaluate-sft"]
+
+
+def test_stages_are_outgrown_when_the_round_has_no_verdict_yet():
+    observed = {PREPARE: StageState(StagePhase.SUCCEEDED, result={"heldOutTasks": 100})}
+    assert find_outgrown(wanting(200, 1), observed) == {PREPARE}
+
+
 def test_plan_is_complete_when_patience_is_used_up():
     verdicts = [promote_result(), promote_result(promoted=False), promote_result(promoted=False), promote_result()]
     end, _ = run_to_the_end(spec_of(rounds={"maxRounds": 9, "patience": 2}), verdicts)
@@ -176,6 +188,25 @@ def test_plan_is_complete_when_the_target_is_reached():
     )
     assert len(end.verdicts) == 2
     assert "Reached success 0.920" in end.message
+
+
+def test_target_is_reached_by_exactly_its_value():
+    spec = spec_of(rounds={"maxRounds": 9, "target": {"minValue": 0.9}})
+    end, _ = run_to_the_end(spec, [promote_result(metric=0.9)])
+    assert end.message.startswith("Reached success 0.900, the target is 0.900.")
+
+
+@pytest.mark.parametrize(("patience", "words"), [(1, "1 round in a row."), (2, "2 rounds in a row.")])
+def test_patience_ends_after_exactly_as_many_rounds(patience: int, words: str):
+    spec = spec_of(rounds={"maxRounds": 9, "patience": patience})
+    end, _ = run_to_the_end(spec, [promote_result(promoted=False)] * patience)
+    assert end.message.startswith(f"No promotion in {words}")
+
+
+@pytest.mark.parametrize(("rounds", "words"), [(1, "1 round."), (2, "2 rounds.")])
+def test_message_counts_the_rounds_when_all_have_ended(rounds: int, words: str):
+    end, _ = run_to_the_end(spec_of(rounds={"maxRounds": rounds}), [promote_result()] * rounds)
+    assert end.message.startswith(f"Ended after {words}")
 
 
 def test_target_is_not_reached_when_no_student_was_promoted():
@@ -262,6 +293,34 @@ def test_later_round_waits_until_its_trigger_fires(failures: int, phase: PlanPha
     assert (current.phase, current.round) == (phase, 2)
     assert bool(current.start) is (phase is PlanPhase.RUNNING)
     assert current.serving.trained_by == StageId(1, Kind.TRAIN, "distilled")
+
+
+def names_of(pending: tuple[StageId, ...]) -> list[str]:
+    return [str(sid) for sid in pending]
+
+
+def test_pending_stages_are_those_of_the_round_that_did_not_start():
+    spec = spec_of(evaluation={"arms": ["baseline", "distilled"]})
+    started = {PREPARE, StageId(1, Kind.ROLLOUT)}
+    pending = names_of(find_pending(spec, plan(spec, {}), started))
+    assert pending == [
+        "r1-hints", "r1-teach", "r1-evaluate-baseline", "r1-train-distilled", "r1-evaluate-distilled", "r1-promote",
+    ]  # fmt: skip
+
+
+def test_stages_are_still_pending_when_the_run_failed():
+    observed = {PREPARE: StageState(StagePhase.FAILED, permanent=True)}
+    assert "r1-rollout" in names_of(find_pending(spec_of(), plan(spec_of(), observed), observed))
+
+
+def test_no_stage_is_pending_when_the_run_is_complete():
+    spec = spec_of(rounds={"maxRounds": 1})
+    assert find_pending(spec, plan(spec, after_round_one(spec)), ()) == ()
+
+
+def test_no_stage_is_pending_when_the_next_round_waits():
+    spec = spec_of(**TRIGGERED)
+    assert find_pending(spec, plan(spec, after_round_one(spec)), ()) == ()
 
 
 def test_first_round_starts_when_a_trigger_is_set():

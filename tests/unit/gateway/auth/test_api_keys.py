@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from distillery_gateway.auth import api_keys
-from distillery_gateway.auth.api_keys import ApiKeyStore, digest_of
+from distillery_gateway.auth.api_keys import ApiKeyStore, Key, digest_of
 from distillery_gateway.auth.rate_limits import Limits, RateLimiter
 from distillery_gateway.errors import ApiError
 from tests.unit.gateway.conftest import Serve
@@ -27,10 +28,50 @@ def test_new_key_is_found_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(key) > 40
 
 
+@pytest.mark.parametrize(("name", "lines"), [("__main__", 2), ("imported", 0)])
+def test_key_is_made_only_when_the_module_is_the_program(name: str, lines: int, capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(api_keys.__file__, run_name=name)
+    assert len(capsys.readouterr().out.splitlines()) == lines
+
+
+@pytest.mark.parametrize("header", ["first", "Basic first", "", "Bearer", "Bearer "])
+def test_no_key_is_found_without_the_scheme_or_the_token(tmp_path: Path, header: str):
+    (tmp_path / "a").write_text(digest_of("first"))
+    (tmp_path / "empty").write_text(digest_of(""))
+    assert ApiKeyStore(tmp_path).find(header) is None
+
+
+def test_key_is_found_whatever_the_case_of_the_scheme(tmp_path: Path):
+    (tmp_path / "a").write_text(digest_of("first"))
+    assert ApiKeyStore(tmp_path).find("bEARER first")
+
+
+def test_key_has_the_models_and_limits_of_its_file(tmp_path: Path):
+    limits = {"models": ["bot"], "requestsPerMinute": 60, "maxConcurrentRequests": 5}
+    (tmp_path / "a").write_text(json.dumps({"sha256": digest_of("first"), **limits}))
+    assert ApiKeyStore(tmp_path).find("Bearer first") == Key("a", digest_of("first"), frozenset({"bot"}), 60, 5)
+
+
+def test_hidden_files_and_folders_are_no_keys(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / ".a").write_text(digest_of("first"))
+    (tmp_path / "folder").mkdir()
+    assert ApiKeyStore(tmp_path).find("Bearer first") is None
+    assert caplog.text == ""
+
+
+def test_nothing_changes_when_there_is_no_folder(tmp_path: Path):
+    assert ApiKeyStore(None).refresh() is False
+    assert ApiKeyStore(tmp_path / "missing").refresh() is False
+
+
+def test_gateway_is_open_when_it_has_no_folder():
+    assert ApiKeyStore(None).open is True
+
+
 def test_keys_are_rotated_and_revoked_without_a_restart(tmp_path: Path):
     (tmp_path / "a").write_text(digest_of("first"))
     ring = ApiKeyStore(tmp_path)
-    assert not ring.refresh()
+    assert ring.refresh() is False
     (tmp_path / "a").write_text(digest_of("second"))
     assert ring.refresh()
     assert ring.find("Bearer first") is None
@@ -130,7 +171,7 @@ def test_mounted_keys_are_read_only_when_they_changed(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(Path, "read_text", count)
     for _ in range(10):
-        assert not ring.refresh()
+        assert ring.refresh() is False
     assert read == []
     mount(tmp_path, a=digest_of("second"), b=digest_of("b"))
     assert ring.refresh()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distillery_gateway.auth.rate_limits import Limits
+from distillery_gateway.errors import ApiError
+from distillery_gateway.proxy.validation import conversation_start, demands_format, dump, parse, parse_object
 from tests.fakes.vllm import FakeVllm
 from tests.unit.gateway.conftest import Serve
 from tests.unit.gateway.process import gateway
@@ -101,3 +105,72 @@ async def test_body_is_refused_when_a_number_is_infinite(serve: Serve, number: b
     status, answer = await served.post(b'{"model": "bot", "messages": [], "temperature": ' + number + b"}")
     assert (status, answer["error"]["code"]) == (400, "invalid_json")
     assert served.vllm.requests == []
+
+
+def checked(body: dict[str, Any], path: str = "/v1/chat/completions", **limits: Any) -> dict[str, Any]:
+    return parse(path, json.dumps(body).encode(), Limits(**limits))
+
+
+def test_completion_keeps_its_own_limit_of_tokens():
+    assert checked({**COMPLETION, "max_tokens": 7}, PATH)["max_tokens"] == 7
+
+
+@pytest.mark.parametrize("given", [{"logprobs": True, "top_logprobs": 20}, {"logprobs": False, "top_logprobs": 0}])
+def test_chat_may_ask_for_up_to_twenty_logprobs(given: dict[str, Any]):
+    assert checked({**CHAT, **given}).items() >= given.items()
+
+
+@pytest.mark.parametrize(("name", "value"), [("logprobs", 21), ("logprobs", -1), ("top_logprobs", 21), ("n", 0)])
+def test_number_is_refused_just_beyond_its_limits(name: str, value: int):
+    with pytest.raises(ApiError, match=f"{name} is a whole number from"):
+        checked({**CHAT, name: value})
+
+
+def test_body_is_refused_at_exactly_one_part_too_many():
+    body = b'{"model": "bot", "prompt": [' + b"0," * (300_000 - 3) + b"0]%s}"
+    assert parse_object(body % b"")["model"] == "bot"
+    with pytest.raises(ApiError, match="at most 300000 lists, objects and members"):
+        parse_object(body % b', "n": 1')
+
+
+SYSTEM, FIRST, REPLY = ({"role": role, "content": role} for role in ("system", "user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "start"),
+    [
+        ([FIRST, REPLY, FIRST], [FIRST]),
+        ([SYSTEM, FIRST, REPLY, FIRST], [SYSTEM, FIRST]),
+        ([REPLY, SYSTEM, FIRST], [REPLY, SYSTEM, FIRST]),
+    ],
+)
+def test_conversation_starts_with_all_up_to_the_first_user_message(
+    messages: list[dict[str, str]], start: list[dict[str, str]]
+):
+    assert json.loads(conversation_start({"messages": messages})) == start
+
+
+@pytest.mark.parametrize("body", [{}, {"messages": []}, {"messages": [SYSTEM, REPLY]}])
+def test_conversation_start_is_empty_without_a_user_message(body: dict[str, Any]):
+    assert conversation_start(body) == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "demanded"),
+    [
+        ({}, False),
+        ({"response_format": {"type": "text"}}, False),
+        ({"response_format": {}}, False),
+        ({"response_format": "json"}, False),
+        ({"tool_choice": "auto"}, False),
+        ({"response_format": {"type": "json_object"}}, True),
+        ({"tool_choice": "required"}, True),
+        ({"tool_choice": {"type": "function"}}, True),
+    ],
+)
+def test_format_is_demanded_by_a_schema_or_a_forced_tool(body: dict[str, Any], demanded: bool):
+    assert demands_format(body) is demanded
+
+
+def test_body_is_sent_as_it_was_read():
+    assert json.loads(dump(CHAT)) == CHAT

@@ -99,6 +99,45 @@ def test_stable_answers_when_the_canary_is_not_loaded():
     assert {routes.target("bot", session).model for session in SESSIONS} == {"old", "new"}, "both fail"
 
 
+def test_model_behind_another_gateway_needs_not_be_loaded():
+    routes, elsewhere = Routes(), Target("new", 50, upstream="http://there")
+    config = routing_config(1, bot=(Target("old", 50), elsewhere))
+    assert routes.try_apply(RoutingConfig(1, (), config.aliases, {"bot": elsewhere}), {"old"}) is True
+    assert {routes.target("bot", session).model for session in SESSIONS} == {"old", "new"}
+    assert routes.shadow("bot") == elsewhere
+    assert routes.in_use == {"old"}
+
+
+def test_routes_are_not_fully_loaded_before_the_canary_is():
+    routes = Routes()
+    assert routes.fully_loaded is False
+    assert routes.try_apply(canary(10), {"old"}) is False
+    assert routes.try_apply(canary(10), {"old", "new"}) is True
+    assert routes.fully_loaded is True
+
+
+def test_routes_tell_their_names_and_the_loaded_models():
+    routes = Routes()
+    routes.try_apply(canary(10), ["old", "new"])
+    assert (list(routes.aliases), routes.loaded_models) == (["bot"], {"old", "new"})
+
+
+def test_new_config_is_applied_only_once():
+    routes = Routes()
+    routes.try_apply(canary(10), {"old", "new"})
+    traffic = routes.traffic
+    routes.try_apply(canary(10), {"old", "new"})
+    assert routes.traffic is traffic
+    routes.try_apply(canary(20, generation=2), {"old", "new"})
+    assert routes.traffic is not traffic
+
+
+def test_alias_has_no_shadow_unless_it_is_named():
+    routes = Routes()
+    routes.try_apply(canary(10), {"old", "new"})
+    assert routes.shadow("bot") is None
+
+
 def test_model_is_in_use_until_its_last_request_ends():
     routes = Routes()
     routes.try_apply(canary(10), {"old", "new"})

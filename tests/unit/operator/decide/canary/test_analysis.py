@@ -98,6 +98,21 @@ def test_verdict_message_has_the_counts():
     assert "slow 90, before 0" in slow.message
 
 
+SESSIONS = CanaryAnalysis.model_validate({"minSessions": 50})
+
+
+def test_verdict_message_has_the_sessions_when_outcomes_are_compared():
+    message = StepAnalysis(Counts(900, 0, 1000, 640), Counts(800, 0, 1000, 800), SESSIONS).judge().message
+    assert message.startswith("Successes are down by at least ")
+    assert message.endswith("(0 of 900 requests, before 0 of 800; 640 of 1000 sessions, before 800 of 1000).")
+
+
+def test_explain_says_how_many_sessions_are_needed():
+    text = StepAnalysis(Counts(1000, 0, 200, 160), Counts(1000, 0, 1000, 800), SESSIONS).explain()
+    assert text.startswith("successes may be down by ")
+    assert text.endswith(" sessions of the canary to show")
+
+
 def test_explain_says_how_many_requests_are_needed():
     undecided = StepAnalysis(Counts(300, 3), Counts(300, 3), CanaryAnalysis())
     assert undecided.judge().message == ""

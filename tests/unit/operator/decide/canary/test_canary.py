@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from distillery.core.api import CANARY_ANNOTATION
 from distillery.core.contracts.traffic import Counts
+from distillery.core.planner.graph import BASE
 from distillery_operator.crd.status_schema import STATUS
+from distillery_operator.decide.canary.plan import needs_polling, superseded
+from distillery_operator.decide.canary.target import ServingTarget
+from distillery_operator.model.observed import Observed
 from tests.fakes.cluster import run_object
 from tests.unit.operator.decide.canary.scenario import BAD, GOOD, NEW, OLD, STEPS, CanaryScenario
 
@@ -29,6 +35,15 @@ def test_shadow_step_gets_a_copy_of_every_request():
     assert cluster.desired()["shadows"]["test"] == {"model": f"student-{NEW}", "student": NEW}
     assert [adapter["name"] for adapter in cluster.desired()["adapters"]] == [f"student-{OLD}", f"student-{NEW}"]
     assert cluster.targets == [(OLD, 100)]
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(STEPS[0], "gets a copy of every request"), (STEPS[1], "gets 10 % of the sessions")]
+)
+def test_condition_names_the_share_of_the_step(step: dict[str, Any], share: str):
+    cluster = CanaryScenario.start(steps=[step])
+    assert cluster.canary["message"] == f"{share}."
+    assert cluster.condition("CanaryProgressing")["message"] == f"Step 1 of 1: student {NEW} of round 2 {share}."
 
 
 def test_canary_goes_through_its_steps_while_stable_serves():
@@ -55,6 +70,25 @@ def test_canary_is_promoted_after_its_last_step():
     assert cluster.progress == ("False", "Promoted")
     cluster.settle()
     assert cluster.condition("Serving")["status"] == "True"
+
+
+def test_promoted_canary_stays_in_the_status():
+    cluster = CanaryScenario.start(steps=STEPS[2:])
+    cluster.report_traffic(GOOD)
+    cluster.wait()
+    cluster.settle()
+    assert cluster.step == (1, "Successful")
+
+
+def test_promoted_canary_stays_in_the_status_while_the_next_waits():
+    cluster = CanaryScenario.start(steps=STEPS[2:], rounds=3)
+    cluster.report_traffic(GOOD)
+    cluster.wait()
+    cluster.scale(0)
+    cluster.run_rounds(3)
+    cluster.reconcile()
+    assert cluster.progress == ("False", "WaitingForServers")
+    assert (cluster.canary["round"], cluster.canary["phase"]) == (2, "Successful")
 
 
 def test_promotion_is_in_the_history_and_in_the_events():
@@ -129,6 +163,41 @@ def test_rolled_back_student_is_served_when_its_round_is_pinned():
     assert cluster.targets == [(NEW, 100)]
     cluster.pin(None)
     assert cluster.targets == [(NEW, 100)], "a served student is no canary"
+
+
+def test_rejected_canary_is_forgotten_once_its_student_is_served():
+    cluster = CanaryScenario.start()
+    cluster.report_traffic(BAD)
+    cluster.wait(1)
+    cluster.pin(2)
+    assert "canary" not in cluster.status["serving"]
+
+
+def test_rejected_canary_is_remembered_while_another_round_is_pinned():
+    cluster = CanaryScenario.start()
+    cluster.report_traffic(BAD)
+    cluster.wait(1)
+    for number in (1, None):
+        cluster.pin(number)
+        assert (cluster.canary["phase"], cluster.targets) == ("Failed", [(OLD, 100)])
+
+
+def test_base_model_takes_a_students_place_without_a_canary():
+    spec = {"replicas": 1, "canary": {"steps": STEPS}}
+    cluster = CanaryScenario(run_object(promotion={"weights": "adapter"}, serving=spec))
+    cluster.run_rounds(1, promoted=False)
+    cluster.pin(1)
+    assert cluster.targets == [(OLD, 100)]
+    cluster.pin(None)
+    assert cluster.targets == [("base", 100)]
+
+
+def test_canary_is_aborted_when_the_user_requests_it():
+    cluster = CanaryScenario.start()
+    cluster.body["metadata"]["annotations"] = {CANARY_ANNOTATION: "abort@a"}
+    cluster.reconcile()
+    assert (cluster.canary["phase"], cluster.targets) == ("Aborted", [(OLD, 100)])
+    assert cluster.progress == ("False", "Aborted")
 
 
 def test_promoted_student_gets_another_canary_after_a_pin():
@@ -276,6 +345,21 @@ def test_polls_cost_no_writes_and_come_every_five_seconds():
     assert cluster.status["phase"] == "Complete", "a run that ended looks after its canary"
 
 
+def test_pods_are_polled_while_a_canary_is_active():
+    cluster = CanaryScenario.start()
+    assert needs_polling(cluster.status, Observed()) is True
+    cluster.report_traffic(BAD)
+    cluster.wait(1)
+    assert needs_polling(cluster.status, Observed()) is False
+    assert needs_polling({}, Observed()) is False
+
+
+def test_pods_are_polled_while_a_canary_has_servers_of_its_own():
+    deployment = CanaryScenario.start(weights="merged").canary_deployment
+    assert deployment
+    assert needs_polling({}, Observed(deployments={"test-canary": deployment})) is True
+
+
 @pytest.mark.parametrize("weights", ["adapter", "merged"])
 def test_canary_is_aborted_when_the_run_becomes_invalid(weights: str):
     cluster = CanaryScenario.start(weights=weights)
@@ -380,6 +464,10 @@ def test_later_student_supersedes_an_active_canary():
     cluster.settle()
     assert (cluster.canary["round"], cluster.progress) == (3, ("True", "StepStarted"))
     assert sum("replaced" in entry["reason"] for entry in cluster.status["serving"]["history"]) == 1
+
+
+def test_nothing_is_superseded_when_there_was_no_canary():
+    assert superseded(None, ServingTarget(BASE, "", 0, "")) == ""
 
 
 def test_canary_is_rolled_back_while_a_missing_round_is_pinned():

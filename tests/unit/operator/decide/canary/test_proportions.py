@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from math import comb, exp, inf, log
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -54,6 +55,46 @@ def test_likeliest_rates_are_those_of_a_grid(counts: tuple[int, int, int, int], 
     got = Comparison(*counts)._log_likelihood(difference)
     assert grid <= got + 1e-9
     assert got == pytest.approx(grid, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("counts", "difference", "rate"),
+    [
+        ((0, 50, 0, 80), 0.0, 0.0),  # each rate is likelier than every larger one
+        ((50, 50, 80, 80), 0.0, 1.0),
+        ((0, 0, 0, 0), 0.0, 0.0),  # all are as likely
+        ((2, 2, 1, 3), 0.5, 0.5),  # the slope is 0 at the border
+    ],
+)
+def test_likeliest_rate_is_exactly_at_its_border(counts: tuple[int, int, int, int], difference: float, rate: float):
+    assert Comparison(*counts)._likeliest(difference) == rate
+
+
+def test_likeliest_rate_is_exact_when_events_are_rare():
+    assert Comparison(1, 10**6, 1, 10**6)._likeliest(0.0) == pytest.approx(1e-6, rel=1e-8)
+
+
+class CountingComparison(Comparison):
+    """Counts how often the slope is computed."""
+
+    slopes: ClassVar[list[float]] = []
+
+    def _slope(self, other: float, difference: float) -> tuple[float, float]:
+        self.slopes.append(other)
+        return super()._slope(other, difference)
+
+
+@pytest.mark.parametrize(("counts", "difference"), [((20, 50, 40, 80), 0.1), ((3, 50, 0, 80), 0.02)])
+def test_newton_takes_few_steps_to_the_likeliest_rate(counts: tuple[int, int, int, int], difference: float):
+    CountingComparison.slopes.clear()
+    CountingComparison(*counts)._likeliest(difference)
+    assert len(CountingComparison.slopes) <= 12, "a bisection takes more than 30"
+
+
+def test_difference_as_likely_as_its_limit_is_excluded():
+    empty = Comparison(0, 0, 0, 0)  # every difference is as likely as the mixture
+    assert empty.is_below(0.5, 1.0)
+    assert empty.upper(1.0) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_bounds_agree_with_what_is_shown():

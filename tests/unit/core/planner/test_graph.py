@@ -1,0 +1,115 @@
+"""The graph of stages: their names, who plays in each, and what each student learns from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from distillery.core.api import Spec, parse
+from distillery.core.planner import Dataset, Kind, Model, Stage, StageId
+from distillery.core.planner.graph import (
+    BASE,
+    artifact_of,
+    matched_arms,
+    retriever_of,
+    round_stages,
+    student_that_learns,
+    teacher_plays_alike,
+    teaching_temperature,
+)
+from tests.unit.documents import document
+
+
+def spec_of(**parts: Any) -> Spec:
+    return parse(document(**parts)).spec
+
+
+def stages_of(*arms: str, player: Model = BASE, **parts: Any) -> dict[str, Stage]:
+    """The stages of the first round with these arms, by their names."""
+    spec = spec_of(evaluation={"arms": ["baseline", "distilled", *arms]}, **parts)
+    return {str(stage.id): stage for stage in round_stages(spec, 1, player)}
+
+
+def test_stage_id_has_round_0_when_its_name_only_begins_with_r():
+    assert StageId.parse("rollout") == StageId(0, Kind.ROLLOUT)
+
+
+@pytest.mark.parametrize(
+    ("arm", "retriever"),
+    [
+        ("baseline", "none"), ("own", "none"), ("distilled", "none"), ("teacher", "frequent"), ("rag", "frequent"),
+        ("distilled+rag", "frequent"), ("placebo", "random"), ("placebo-teacher", "random"),
+    ],
+)  # fmt: skip
+def test_retriever_follows_the_arm(arm: str, retriever: str):
+    assert retriever_of(arm, spec_of(hints={"retriever": "frequent"})) == retriever
+
+
+@pytest.mark.parametrize(("of_teacher", "expected"), [(None, 0.3), (0.0, 0.0), (0.7, 0.7)])
+def test_teacher_has_the_students_temperature_unless_it_has_its_own(of_teacher: float | None, expected: float):
+    spec = spec_of(rollout={"temperature": 0.3}, teacherRollout={"temperature": of_teacher})
+    assert teaching_temperature(spec) == expected
+
+
+TEACHER = {"student": {"model": "/models/tiny"}, "teacher": {"model": "/models/large"}}
+
+
+@pytest.mark.parametrize(
+    ("parts", "alike"),
+    [
+        ({}, True),
+        ({"teacherRollout": {"temperature": 0.7}}, False),
+        ({"models": TEACHER}, False),
+        ({"models": TEACHER, "teacherRollout": {"temperature": 0.7}}, False),
+    ],
+)
+def test_teacher_plays_alike_with_one_model_and_temperature(parts: dict[str, Any], alike: bool):
+    assert teacher_plays_alike(spec_of(**parts)) is alike
+
+
+@pytest.mark.parametrize(("models", "player"), [({}, BASE), ({"models": TEACHER}, Model("teacher"))])
+def test_teacher_is_the_player_unless_the_run_names_one(models: dict[str, Any], player: Model):
+    stages = stages_of("placebo-distilled", **models)
+    assert (stages["r1-teach"].player, stages["r1-teach-placebo"].player) == (player, player)
+
+
+def test_teaching_stages_play_the_arms_of_their_names():
+    stages = stages_of("placebo-distilled")
+    assert (stages["r1-teach"].arms, stages["r1-teach-placebo"].arms) == (("teacher",), ("placebo-teacher",))
+
+
+@pytest.mark.parametrize(
+    ("student", "learned_from"),
+    [
+        ("distilled", {"r1-teach"}),
+        ("sft", {"r1-rollout", "r1-teach"}),
+        ("placebo-distilled", {"r1-teach-placebo", "r1-teach"}),
+        ("sft-matched", {"r1-rollout", "r1-teach"}),
+    ],
+)
+def test_student_needs_the_stages_that_it_learns_from(student: str, learned_from: set[str]):
+    stages = stages_of("sft", "placebo-distilled", "sft-matched", "distilled-matched")
+    needed = {str(stage) for stage in stages[f"r1-train-{student}"].needs}
+    assert needed == {"prepare", "r1-evaluate-baseline", *learned_from}
+
+
+def test_matched_arms_are_those_of_matched_students():
+    arms = ["baseline", "sft", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
+    assert matched_arms(spec_of(evaluation={"arms": arms})) == ("own", "teacher")
+
+
+def test_student_that_learns_has_exactly_that_dataset():
+    assert student_that_learns(Dataset("own", matched=True)) == "sft-matched"
+    assert student_that_learns(Dataset("teacher", filtered=False)) == "distilled-unfiltered"
+
+
+@pytest.mark.parametrize(
+    ("stage", "artifact"),
+    [
+        ("prepare", "prepare-100"), ("r1-evaluate-sft", "r1-evaluate-sft-100"), ("r1-promote", "r1-promote-100"),
+        ("r1-rollout", "r1-rollout"), ("r1-train-sft", "r1-train-sft"),
+    ],
+)  # fmt: skip
+def test_artifact_has_the_number_of_tasks_when_it_depends_on_it(stage: str, artifact: str):
+    assert artifact_of(StageId.parse(stage), 100) == artifact
