@@ -63,6 +63,11 @@ def test_gate_is_inconclusive_when_the_gain_is_below_the_minimum():
 BETTER = Difference(100, 0.2, 0.1, 0.3, 30, 10, 0.002, "exact McNemar")
 
 
+def test_reason_has_the_difference_with_its_interval_in_points():
+    numbers = "success differs by +20.0 points [+10.0, +30.0] over 100 tasks (p = 0.002, exact McNemar)"
+    assert judge(Gate(), BETTER).reason == f"The student is better: {numbers}."
+
+
 def test_first_look_is_not_named():
     assert "look" not in judge(Gate(), BETTER).reason
 

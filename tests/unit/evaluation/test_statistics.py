@@ -42,6 +42,13 @@ def test_interval_is_that_of_the_tasks_when_all_episodes_succeed():
     assert estimate_rate({f"t{n}": [1.0] * 5 for n in range(20)}).low == estimate_rate(arm(*[1.0] * 20)).low
 
 
+def test_interval_is_that_of_the_effective_number_of_episodes():
+    # two of four tasks always end alike: 0.5² / (8 · 4/3 / 16²) = 6 independent episodes of the 16
+    result = estimate_rate({"a": [1.0] * 4, "b": [0.0] * 4, "c": [1.0, 1.0, 0.0, 0.0], "d": [0.0, 1.0, 0.0, 1.0]})
+    six = estimate_rate(arm(1, 1, 1, 0, 0, 0))
+    assert (result.low, result.high) == (pytest.approx(six.low), pytest.approx(six.high))
+
+
 def test_interval_covers_the_rate_when_seeds_share_tasks():
     """134 tasks, some nearly always solved and some hardly ever: an interval of episodes covers 0.73 of the time."""
     draw = np.random.default_rng(7)
@@ -83,6 +90,10 @@ def test_interval_of_two_tasks_reaches_from_one_to_the_other():
 def test_mcnemar_needs_one_yes_or_no_per_task(scores: Scores):
     result = compare_paired(scores, {task: [0.0] * len(of_task) for task, of_task in scores.items()})
     assert (result.test, result.only_a, result.only_b) == ("sign-flip permutation", None, None)
+
+
+def test_equal_scores_do_not_differ_by_permutation():
+    assert compare_paired(arm(0.5, 0.2), arm(0.5, 0.2)).p == 1.0
 
 
 def test_scores_are_compared_by_permutation():

@@ -143,6 +143,11 @@ def test_template_is_refused_when_only_the_last_reply_has_its_end():
         renderer(last).render_sample(1, CHAT, range(4))
 
 
+def test_reply_is_refused_when_no_token_is_left_for_it():
+    with pytest.raises(TemplateError, match="what stands before message 1"):
+        renderer()._find_targets([5, 6], [(0, 1), (1, 2)], [(1, 3, 4)])
+
+
 def test_reply_is_refused_when_a_token_spans_its_beginning():
     made = tokenizer(CHATML)
     made.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n?[\s\S]"), behavior="isolated")

@@ -100,11 +100,9 @@ def test_matched_student_needs_every_arm_that_it_is_matched_with():
 def test_next_round_plays_the_student_when_it_was_promoted():
     spec = spec_of(rounds={"maxRounds": 2})
     observed: dict[StageId, StageState] = {}
-    while True:
+    while not (second := [s for s in plan(spec, observed).start if s.id == StageId(2, Kind.ROLLOUT)]):
         current = plan(spec, observed)
-        second = [stage for stage in current.start if stage.id == StageId(2, Kind.ROLLOUT)]
-        if second:
-            break
+        assert current.start, "the second round does not start"
         for stage in current.start:
             observed[stage.id] = succeeded(result_of(stage.id, [promote_result()]))
     assert second[0].player is not None

@@ -9,8 +9,10 @@ import pytest
 
 from distillery.core.api import CANARY_ANNOTATION
 from distillery.core.contracts.traffic import Counts
+from distillery.core.planner.graph import BASE
 from distillery_operator.crd.status_schema import STATUS
-from distillery_operator.decide.canary.plan import needs_polling
+from distillery_operator.decide.canary.plan import needs_polling, superseded
+from distillery_operator.decide.canary.target import ServingTarget
 from distillery_operator.model.observed import Observed
 from tests.fakes.cluster import run_object
 from tests.unit.operator.decide.canary.scenario import BAD, GOOD, NEW, OLD, STEPS, CanaryScenario
@@ -161,6 +163,14 @@ def test_rolled_back_student_is_served_when_its_round_is_pinned():
     assert cluster.targets == [(NEW, 100)]
     cluster.pin(None)
     assert cluster.targets == [(NEW, 100)], "a served student is no canary"
+
+
+def test_rejected_canary_is_forgotten_once_its_student_is_served():
+    cluster = CanaryScenario.start()
+    cluster.report_traffic(BAD)
+    cluster.wait(1)
+    cluster.pin(2)
+    assert "canary" not in cluster.status["serving"]
 
 
 def test_rejected_canary_is_remembered_while_another_round_is_pinned():
@@ -454,6 +464,10 @@ def test_later_student_supersedes_an_active_canary():
     cluster.settle()
     assert (cluster.canary["round"], cluster.progress) == (3, ("True", "StepStarted"))
     assert sum("replaced" in entry["reason"] for entry in cluster.status["serving"]["history"]) == 1
+
+
+def test_nothing_is_superseded_when_there_was_no_canary():
+    assert superseded(None, ServingTarget(BASE, "", 0, "")) == ""
 
 
 def test_canary_is_rolled_back_while_a_missing_round_is_pinned():
