@@ -180,6 +180,13 @@ def test_every_container_of_the_chart_asks_for_cpu_and_memory(cluster: Cluster):
             assert "memory" in container["resources"]["limits"]
 
 
+def test_operator_has_five_minutes_to_start_when_its_node_is_busy(cluster: Cluster):
+    (pod,) = pods(template(cluster))
+    startup = pod["containers"][0]["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] == 300
+    assert startup["httpGet"] == pod["containers"][0]["livenessProbe"]["httpGet"]
+
+
 def test_replicas_are_spread_over_zones_and_nodes(cluster: Cluster):
     (alone,), (pod,) = pods(template(cluster)), pods(template(cluster, "replicas=2"))
     assert "topologySpreadConstraints" not in alone
