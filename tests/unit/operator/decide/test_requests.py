@@ -192,6 +192,19 @@ def test_pause_keeps_a_canary_at_its_step_until_it_is_resumed():
     assert cluster.canary["step"] == 2
 
 
+def test_pause_holds_for_the_next_canary_when_there_is_none():
+    serving = {"replicas": 2, "canary": {"steps": STEPS}}
+    cluster = CanaryScenario(run_object(rounds={"maxRounds": 2}, promotion={"weights": "adapter"}, serving=serving))
+    cluster.run_rounds(1)
+    request(cluster, CANARY_ANNOTATION, "pause@a")
+    assert accepted(cluster)[0] == "True"
+    cluster.run_rounds(2)
+    cluster.settle()
+    cluster.report_traffic(GOOD)
+    cluster.wait(600)
+    assert (cluster.canary["step"], cluster.progress) == (1, ("True", "Paused"))
+
+
 def test_pause_of_a_canary_ends_when_its_field_changes():
     cluster = CanaryScenario.start()
     request(cluster, CANARY_ANNOTATION, "pause@a")
