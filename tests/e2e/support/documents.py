@@ -8,6 +8,9 @@ TASK = """\
 You are in the middle of a room. Looking quickly around you, you see a bed 1, a desk 1, a drawer 1, and a shelf 1.
 Your task is to: put some book in bed."""
 
+GATE = {"confidence": 0.5}
+"""A gate that a student can pass on a handful of games."""
+
 
 def small(name: str = "small", *, train: int = 24, evaluate: int = 16, **spec: Any) -> dict[str, Any]:
     """One round of the whole loop in a few minutes."""
@@ -33,9 +36,8 @@ def small(name: str = "small", *, train: int = 24, evaluate: int = 16, **spec: A
                 "batchSize": 4,
                 "packedSequenceLength": 2048,
             },
-            # a gate that a handful of games can pass
             "evaluation": {"arms": ["baseline", "distilled"]},
-            "promotion": {"gate": {"confidence": 0.5}},
+            "promotion": {"gate": GATE},
             "modelServer": {"resources": {"requests": {"cpu": "200m"}}},
             "storage": {"volumeClaim": {"size": "1Gi"}},
             "stages": {"maxParallel": 1},

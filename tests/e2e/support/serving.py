@@ -17,7 +17,7 @@ import pytest
 from distillery.core.model_servers import student_name
 from hack.testbed.client import workloads
 from tests.e2e.support.cluster import RUN, Namespace
-from tests.e2e.support.documents import TASK, small
+from tests.e2e.support.documents import GATE, TASK, small
 
 NAME = "served"
 SERVICE = "the Service"
@@ -36,7 +36,8 @@ _CLIENTS = "clients"
 def begin(team: Namespace, weights: str, **spec: Any) -> None:
     """Apply a run that plays a round, whose student two replicas then serve, whatever the gate said of it."""
     serving = {"pinnedRound": 1, "replicas": 2, **spec.pop("serving", {})}
-    team.apply(small(NAME, train=TRAIN, evaluate=EVALUATE, promotion={"weights": weights}, serving=serving, **spec))
+    promotion = {"gate": GATE, "weights": weights}
+    team.apply(small(NAME, train=TRAIN, evaluate=EVALUATE, promotion=promotion, serving=serving, **spec))
 
 
 def wait_for_servers(team: Namespace) -> None:
