@@ -44,7 +44,7 @@ class WrittenStatus:
         """
         if body is self._compared:
             return
-        if _to_text(body.get("status", {})) == _to_text(self.fields):
+        if _to_json(body.get("status", {})) == _to_json(self.fields):
             self._is_reported = True
         elif self._is_reported:
             if time.monotonic() - self._written <= self._seconds:
@@ -69,6 +69,6 @@ class WrittenStatus:
         return {key: value for key, value in self.fields.items() if key != "progress"}
 
 
-def _to_text(status: Mapping[str, Any]) -> str:
-    """Return a status as it is written, without the part of another writer of ours."""
-    return json.dumps({key: value for key, value in status.items() if key != "progress"}, sort_keys=True)
+def _to_json(status: Mapping[str, Any]) -> Any:
+    """Return a status as JSON holds it, without the part of another writer of ours. 1.0 equals the 1 that is read."""
+    return json.loads(json.dumps({key: value for key, value in status.items() if key != "progress"}))
