@@ -32,7 +32,7 @@ def test_run_continues_when_a_node_becomes_suitable(failed: Namespace):
 
 
 def test_run_fails_and_names_the_model_when_it_is_missing(failed: Namespace):
-    assert "/no/such/model" in failed.condition(STUCK, "Failed")["message"]
+    assert "/no/such/model: there is no such folder" in failed.condition(STUCK, "Failed")["message"]
     assert query(failed, STUCK, "SELECT count(*) AS n FROM episode") == [{"n": 0}]
 
 
@@ -67,4 +67,4 @@ def test_failed_run_is_retried_when_requested(failed: Namespace):
     assert len(failed.list("jobs", "distillery.dev/stage=prepare")) == 2  # the first one stays, for its log
     with room_for_stuck(failed):
         failed.wait_for("the same end", lambda: failed.status(STUCK)["phase"] == "Failed")
-    assert "/no/such/model" in failed.condition(STUCK, "Failed")["message"]
+    assert "/no/such/model: there is no such folder" in failed.condition(STUCK, "Failed")["message"]

@@ -35,13 +35,12 @@ def test_serve_takes_the_student_of_a_round_that_was_not_promoted():
 
 
 def test_serve_names_the_rounds_when_nothing_was_promoted():
-    with pytest.raises(NothingToServe, match=r"round 1: .*--round"):
+    with pytest.raises(NothingToServe, match=r"promoted no student yet\..* students of round 1: serve one by --round"):
         select_model(RUN, ended(False), None)
 
 
 def test_serve_refuses_a_round_that_trained_no_student():
     states = ended(False)
     states[StageId(1, Kind.TRAIN, "distilled")] = StageState(StagePhase.SUCCEEDED, result=StageResult(student=None))
-    with pytest.raises(NothingToServe, match="round 1 of run default/test ") as raised:
+    with pytest.raises(NothingToServe, match=r"round 1 of run default/test has trained no student\.$"):
         select_model(RUN, states, 1)
-    assert "--round" not in str(raised.value)

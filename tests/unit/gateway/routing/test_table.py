@@ -69,11 +69,11 @@ def test_config_is_applied_when_a_model_without_share_is_missing():
 
 def test_routes_are_ready_while_stable_models_are_loaded():
     routes = Routes()
-    assert routes.not_ready_reason
+    assert routes.not_ready_reason == "nothing is served yet"
     routes.try_apply(canary(10), {"old", "new"})
     assert routes.not_ready_reason == ""
     routes.set_loaded_models(())  # vLLM is away
-    assert "old" in routes.not_ready_reason
+    assert routes.not_ready_reason == "vLLM does not hold old"
     routes.set_loaded_models({"old", "new"})
     assert not routes.try_apply(routing_config(2, bot=(Target("newer"),)), {"old", "new"})
     assert routes.not_ready_reason == "", "a canary that is not loaded yet stops no request"
