@@ -171,7 +171,7 @@ def _with_progress(
     fields = {
         **status,
         **learned_status(run.run, status),
-        **rounds_status(rounds, plan, stages.states, conditions.now),
+        **rounds_status(rounds, plan, conditions.now),
         **stages_status(stages.records, plan, run.run.spec.rounds.max_rounds),
     }
     return fields, set_promoted(conditions, rounds, plan)

@@ -284,10 +284,10 @@ def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[RoundRecord]) -> dict[S
     states: dict[StageId, StageState] = {}
     baseline = BASE
     for ended in rounds:
-        trained = StageResult(student=ended.student or None)
+        trained = StageResult(student=ended.student)
         for stage in round_stages(spec, ended.round, baseline):
             states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result=trained)
-        judged = StageResult(promotion=ended.promotion)
+        judged = replace(trained, promotion=ended.promotion)
         states[StageId(ended.round, Kind.PROMOTE)] = StageState(PlannerPhase.SUCCEEDED, result=judged)
         if ended.promotion.promoted:
             baseline = candidate_of(ended.round)

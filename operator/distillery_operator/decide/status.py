@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from distillery.core.planner import Kind, Plan, Promotion, StageId, StageState
+from distillery.core.planner import Plan, Promotion, StageId
 from distillery.core.planner.graph import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_HISTORY, MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
@@ -61,23 +61,19 @@ def set_request_accepted(conditions: Conditions, requests: Requests) -> Conditio
     return conditions.set(kinds.REQUEST_ACCEPTED, True, reasons.RequestAccepted.ACCEPTED, message)
 
 
-def rounds_status(
-    rounds: Mapping[int, RoundRecord], plan: Plan, states: Mapping[StageId, StageState], now: str
-) -> dict[str, Any]:
+def rounds_status(rounds: Mapping[int, RoundRecord], plan: Plan, now: str) -> dict[str, Any]:
     """Return the rounds that ended, and the scores of the last one.
 
     Args:
         rounds: as the status has them.
         plan: the planner's plan, with all verdicts.
-        states: of the stages, with the results that verdicts come from.
         now: the time.
     """
     records, scores = dict(rounds), dict[str, Any]()
     for verdict in plan.verdicts:
-        result = states[StageId(verdict.round, Kind.PROMOTE)].result
-        if verdict.round not in records and result.promotion:
-            records[verdict.round] = RoundRecord(verdict.round, result.student or "", result.promotion, now)
-            scores = {"scores": _scores(result.promotion)}
+        if verdict.round not in records:
+            records[verdict.round] = RoundRecord(verdict.round, verdict.student, verdict.promotion, now)
+            scores = {"scores": _scores(verdict.promotion)}
     return {"rounds": [records[number].to_status() for number in sorted(records)], **scores}
 
 
@@ -85,9 +81,10 @@ def set_promoted(conditions: Conditions, rounds: Mapping[int, RoundRecord], plan
     """Return the conditions with Promoted for each verdict that the rounds of a status do not have."""
     for verdict in plan.verdicts:
         if verdict.round not in rounds:
-            reason = reasons.Promoted.PROMOTED if verdict.promoted else reasons.Promoted.NOT_PROMOTED
-            message = f"Round {verdict.round}: {verdict.reason}"
-            conditions = conditions.set(kinds.PROMOTED, verdict.promoted, reason, message)
+            promotion = verdict.promotion
+            reason = reasons.Promoted.PROMOTED if promotion.promoted else reasons.Promoted.NOT_PROMOTED
+            message = f"Round {verdict.round}: {promotion.reason}"
+            conditions = conditions.set(kinds.PROMOTED, promotion.promoted, reason, message)
     return conditions
 
 

@@ -6,23 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from distillery.core.planner import ArmScore, Promotion
+from distillery.core.planner import ArmScore, Promotion, Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class RoundRecord:
-    """A record of ``status.rounds``.
+class RoundRecord(Verdict):
+    """A record of ``status.rounds``: the planner's verdict, and when the round ended."""
 
-    Attributes:
-        round: its number, from 1.
-        student: the digest of its student's adapter; empty if it trained none.
-        promotion: what became of the student.
-        completion_time: when the round ended.
-    """
-
-    round: int
-    student: str
-    promotion: Promotion
     completion_time: str
 
     @classmethod
@@ -35,7 +25,7 @@ class RoundRecord:
             record.get("metricValue", 0.0),
             {name: ArmScore.read(arm) for name, arm in record.get("arms", {}).items()},
         )
-        return cls(record["round"], record.get("student", ""), promotion, record.get("completionTime", ""))
+        return cls(record["round"], record.get("student") or None, promotion, record.get("completionTime", ""))
 
     def to_status(self) -> dict[str, Any]:
         """Write a record of ``status.rounds``."""
@@ -44,7 +34,7 @@ class RoundRecord:
             "verdict": self.promotion.outcome,
             "reason": self.promotion.reason,
             "promoted": self.promotion.promoted,
-            "student": self.student,
+            "student": self.student or "",
             "metricValue": self.promotion.metric,
             "arms": {name: arm.to_json() for name, arm in self.promotion.arms.items()},
             "completionTime": self.completion_time,

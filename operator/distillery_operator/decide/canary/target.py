@@ -88,4 +88,4 @@ def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
     if number == 0:
         return ServingTarget(BASE, "", 0, "")
     ended = read_rounds(status).get(number)
-    return ServingTarget(candidate_of(number), ended.student if ended else "", number, "")
+    return ServingTarget(candidate_of(number), (ended and ended.student) or "", number, "")

@@ -56,19 +56,13 @@ class Overview:
         return [
             {
                 "round": verdict.round,
-                "verdict": verdict.outcome,
-                "promoted": verdict.promoted,
-                "baseline": self._success(verdict.round, BASELINE),
-                "candidate": self._success(verdict.round, CANDIDATE),
+                "verdict": verdict.promotion.outcome,
+                "promoted": verdict.promotion.promoted,
+                "baseline": _find_success(verdict.promotion, BASELINE),
+                "candidate": _find_success(verdict.promotion, CANDIDATE),
             }
             for verdict in (self.progress.plan.verdicts if self.progress else ())
         ]
-
-    def _success(self, number: int, arm: str) -> float | None:
-        assert self.progress is not None
-        row = next(row for row in self.progress.rows if row["name"] == f"r{number}-promote")
-        score = Promotion.read(row["result"]).arms.get(arm)
-        return score.success if score else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the overview for a script."""
@@ -89,6 +83,10 @@ class Overview:
             "stages": [_stage_to_json(row) for row in (list_stages(progress) if progress else ())],
             "pending": self.pending,
         }
+
+
+def _find_success(promotion: Promotion, arm: str) -> float | None:
+    return promotion.arms[arm].success if arm in promotion.arms else None
 
 
 def _stage_to_json(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def read(text: str, *, attempt: int) -> StageState | None:
     try:
         document = json.loads(text)
         if "result" in document:
+            if not isinstance(document["result"], dict):
+                return None
             return StageState(StagePhase.SUCCEEDED, attempt, result=StageResult.read(document["result"]))
         return StageState(
             StagePhase.FAILED, attempt, permanent=bool(document["permanent"]), message=str(document["message"])

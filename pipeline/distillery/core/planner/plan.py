@@ -41,10 +41,10 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
             return Plan(PlanPhase.RUNNING, number, verdicts, serving, message, current.running, current.ready, start)
         verdict = _verdict(number, observed)
         verdicts = (*verdicts, verdict)
-        if verdict.promoted:
+        if verdict.promotion.promoted:
             serving = candidate_of(number)
         if reason := _reason_to_stop(spec, verdicts):
-            return Plan(PlanPhase.COMPLETE, number, verdicts, serving, f"{reason} {verdict.reason}")
+            return Plan(PlanPhase.COMPLETE, number, verdicts, serving, f"{reason} {verdict.promotion.reason}")
     raise AssertionError("rounds.maxRounds is a reason to stop")
 
 
@@ -99,21 +99,17 @@ def _running_message(current: RoundState, number: int, start: Collection[Stage])
 
 def _verdict(number: int, observed: Mapping[StageId, StageState]) -> Verdict:
     """Return the verdict of a round whose last stage succeeded."""
-    promotion = observed[StageId(number, Kind.PROMOTE)].result.promotion
-    assert promotion is not None, "stage promote succeeds with a promotion"
-    return Verdict(number, promotion.outcome, promotion.reason, promotion.promoted, promotion.metric)
+    result = observed[StageId(number, Kind.PROMOTE)].result
+    assert result.promotion is not None, "stage promote succeeds with a promotion"
+    return Verdict(number, result.student, result.promotion)
 
 
 def _reason_to_stop(spec: Spec, verdicts: tuple[Verdict, ...]) -> str:
     """Return why no further round is to start; empty if one is."""
-    rounds, last = spec.rounds, verdicts[-1]
-    if rounds.target and any(v.promoted for v in verdicts) and last.metric >= rounds.target.min_value:
-        return f"Reached {rounds.target.metric} {last.metric:.3f}, the target is {rounds.target.min_value:.3f}."
-    if (
-        rounds.patience
-        and len(verdicts) >= rounds.patience
-        and not any(v.promoted for v in verdicts[-rounds.patience :])
-    ):
+    rounds, promoted, metric = spec.rounds, [v.promotion.promoted for v in verdicts], verdicts[-1].promotion.metric
+    if rounds.target and any(promoted) and metric >= rounds.target.min_value:
+        return f"Reached {rounds.target.metric} {metric:.3f}, the target is {rounds.target.min_value:.3f}."
+    if rounds.patience and len(verdicts) >= rounds.patience and not any(promoted[-rounds.patience :]):
         return f"No promotion in {rounds.patience} round{'s' * (rounds.patience > 1)} in a row."
     if len(verdicts) == rounds.max_rounds:
         return f"Ended after {rounds.max_rounds} round{'s' * (rounds.max_rounds > 1)}."

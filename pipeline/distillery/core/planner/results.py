@@ -27,7 +27,7 @@ class ArmScore:
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read an arm of a result. Raises KeyError, TypeError or ValueError."""
         low, high = document["ci"]
-        return cls(document["n"], document["success"], (low, high))
+        return cls(int(document["n"]), float(document["success"]), (float(low), float(high)))
 
     def to_json(self) -> dict[str, Any]:
         """Write what :meth:`read` reads."""
@@ -55,12 +55,12 @@ class Promotion:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read the result of a stage promote. Raises KeyError, TypeError or ValueError."""
-        gate, arms = document["gate"], document.get("arms", {})
+        gate, arms = document["gate"], dict(document.get("arms", {}))
         return cls(
-            gate["verdict"],
-            gate["reason"],
-            document["promoted"],
-            document["metric"],
+            str(gate["verdict"]),
+            str(gate["reason"]),
+            bool(document["promoted"]),
+            float(document["metric"]),
             {name: ArmScore.read(arm) for name, arm in arms.items()},
         )
 
@@ -83,9 +83,14 @@ class StageResult:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
-        """Read a manifest or a summary of one. Raises KeyError, TypeError or ValueError."""
-        promotion = Promotion.read(document) if "gate" in document else None
-        return cls(document.get("student"), document.get("heldOutTasks"), promotion, document)
+        """Read a manifest, or a summary that may come from anyone. Raises KeyError, TypeError or ValueError."""
+        student, held_out_tasks = document.get("student"), document.get("heldOutTasks")
+        return cls(
+            None if student is None else str(student),
+            None if held_out_tasks is None else int(held_out_tasks),
+            Promotion.read(document) if "gate" in document else None,
+            document,
+        )
 
     def summarize(self) -> dict[str, Any]:
         """Return the part of the document that :meth:`read` and the status need; of the arms only their success."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from distillery.core.planner.graph import Model, Stage, StageId
-from distillery.core.planner.results import StageResult
+from distillery.core.planner.results import Promotion, StageResult
 
 
 class StagePhase(StrEnum):
@@ -52,17 +52,14 @@ class Verdict:
     """The end of a round.
 
     Attributes:
-        outcome: ``Successful``, ``Failed`` or ``Inconclusive``.
-        reason: one sentence.
-        promoted: the student replaced the model that the round started with.
-        metric: the mean that ``rounds.target`` is compared with, of the model that the round ended with.
+        round: its number.
+        student: the digest of its student's adapter; None if it trained none.
+        promotion: what became of the student.
     """
 
     round: int
-    outcome: str
-    reason: str
-    promoted: bool
-    metric: float
+    student: str | None
+    promotion: Promotion
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,21 @@ def test_failure_fits_when_its_message_is_long(tmp_path: Path, message: str):
     assert (state.phase, state.permanent) == ("failed", True)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}', '{"result": {"gate": {}}}'])
+@pytest.mark.parametrize(
+    "result",
+    [
+        [],
+        "done",
+        {"heldOutTasks": "many"},
+        {"gate": {}},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": "high"},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "arms": {"a": [9, 0.5]}},
+    ],
+)
+def test_read_returns_none_when_a_worker_reports_something_else(result: Any):
+    assert stage_result.read(json.dumps({"result": result}), attempt=1) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "killed", '{"message": "x"}'])
 def test_read_returns_none_when_the_text_is_no_result(text: str):
     assert stage_result.read(text, attempt=1) is None

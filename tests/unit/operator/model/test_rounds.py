@@ -15,7 +15,7 @@ def test_rounds_are_read_as_they_were_written():
 
 def test_round_has_no_student_when_none_was_trained():
     record = {"round": 1, "verdict": "Inconclusive", "promoted": False}
-    assert read_rounds({"rounds": [record]})[1].student == ""
+    assert read_rounds({"rounds": [record]})[1].student is None
 
 
 def test_there_are_no_rounds_before_one_ended():
