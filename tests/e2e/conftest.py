@@ -222,12 +222,13 @@ def prometheus(
 def namespace(cluster: Cluster, name: str) -> Generator[Namespace]:
     """A user's namespace, for a while."""
     made = cluster.namespace(name)
-    made.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=600s")  # of a test that was interrupted
+    made.remove()  # of a test that was interrupted
+    made.kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=600s")
     made.create()
     try:
         yield made
     finally:
-        made.kubectl("delete", "namespace", name, "--wait=false")
+        made.remove()
 
 
 @pytest.fixture

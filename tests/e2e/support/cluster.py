@@ -102,6 +102,15 @@ class Namespace:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": labels}}
         self.apply(manifest)
 
+    def remove(self) -> None:
+        """Begin to delete the namespace, if it is there.
+
+        Its Jobs too: Kubernetes deletes pods first and keeps a failed one of an Indexed Job until its replacement is
+        there, which nothing may create any more.
+        """
+        self.kubectl("delete", "namespace", self.name, "--ignore-not-found", "--wait=false")
+        self.kubectl("delete", "jobs", "--all", "--wait=false")
+
     def apply(self, manifest: dict[str, Any]) -> None:
         """kubectl apply."""
         if manifest["kind"] == "DistillationRun" and not manifest["spec"].get("suspend"):
