@@ -33,7 +33,8 @@ import yaml
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api import load
 from distillery.core.artifacts import Identity, store_at
-from distillery.core.planner.graph import BASE, ON_POLICY, TEACHER
+from distillery.core.planner.graph import BASE
+from distillery.core.planner.plays import ON_POLICY, TEACHER
 from distillery.database import Database
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.episodes import EpisodeStore

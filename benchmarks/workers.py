@@ -35,7 +35,8 @@ from distillery.core.api.learned import digest_of_learned
 from distillery.core.artifacts import Identity, store_at
 from distillery.core.child_processes import die_with_parent
 from distillery.core.contracts.stage_config import Server, StageConfig
-from distillery.core.planner.graph import BASE, ON_POLICY, PREPARE, Kind, Stage, StageId, artifact_of
+from distillery.core.planner.graph import BASE, PREPARE, Kind, Stage, StageId, artifact_of
+from distillery.core.planner.plays import ON_POLICY
 from distillery.database.embedded import EmbeddedPostgres
 from distillery.database.migrate import migrate
 

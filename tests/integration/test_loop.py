@@ -29,7 +29,7 @@ TWO_ROUNDS = document(
     "two-rounds",
     rounds={"maxRounds": 2},
     # a gate that what a handful of games teach can pass
-    evaluation={"arms": ["baseline", "rag", "distilled"]},
+    evaluation={"arms": ["baseline", "rag", "sft", "distilled"]},
     promotion={"gate": {"confidence": 0.5}},
 )
 
@@ -85,8 +85,10 @@ def disturbed(home: Home, server: EmbeddedPostgres) -> Home:
 
 def test_two_rounds_go_from_failures_to_a_verdict_each(disturbed: Home, server: EmbeddedPostgres):
     stages = {row["name"]: row for row in rows(server.dsn, "SELECT * FROM stage")}
-    kinds = ("rollout", "hints", "teach", "train-distilled", "evaluate-baseline", "evaluate-distilled", "promote")
-    assert set(stages) == {"prepare", *(f"r{number}-{kind}" for number in (1, 2) for kind in kinds)}
+    kinds = ("rollout", "hints", "teach", "evaluate-baseline", "promote")
+    kinds += tuple(f"{kind}-{student}" for kind in ("train", "evaluate") for student in ("sft", "distilled"))
+    names = {"prepare", *(f"r{number}-{kind}" for number in (1, 2) for kind in kinds)}
+    assert set(stages) == names | {"r2-rollout-sft", "r2-evaluate-base"}
     assert {row["phase"] for row in stages.values()} == {"succeeded"}
     for number in (1, 2):
         gate = stages[f"r{number}-promote"]["result"]["gate"]
@@ -100,9 +102,11 @@ def test_every_game_has_one_counted_episode_per_arm(disturbed: Home, server: Emb
         """SELECT round, arm, phase, count(*) AS n, count(DISTINCT task_id) AS tasks FROM episode
            GROUP BY round, arm, phase ORDER BY round, arm""",
     )
-    expected = {"own": 48, "teacher": 48, "baseline": 32, "rag": 32, "distilled": 32}
+    always = {"own": 48, "teacher": 48, "baseline": 32, "rag": 32, "sft": 32, "distilled": 32}
+    expected = {(number, arm): n for number in (1, 2) for arm, n in always.items()}
+    expected |= {(2, "own-sft"): 48, (2, "base"): 32}
     assert {(row["round"], row["arm"]): (row["phase"], row["n"], row["tasks"]) for row in found} == {
-        (number, arm): ("finished", n, n) for number in (1, 2) for arm, n in expected.items()
+        played: ("finished", n, n) for played, n in expected.items()
     }
     turns = rows(
         server.dsn,
@@ -119,6 +123,20 @@ def test_second_round_plays_with_the_promoted_student(disturbed: Home):
     promoted = "distilled" if first["promoted"] else "baseline"
     # greedy, on the same tasks, with the same weights: but for rounding in batches of other sizes, the same outcomes
     assert abs(second["arms"]["baseline"]["successes"] - first["arms"][promoted]["successes"]) <= 2
+    assert abs(second["arms"]["base"]["successes"] - first["arms"]["baseline"]["successes"]) <= 2
+
+
+def test_control_learns_in_no_round_from_a_student_that_saw_hints(disturbed: Home, server: EmbeddedPostgres):
+    learned = disturbed.result("two-rounds", "r2-train-sft")["learnedFrom"]
+    (own,) = rows(
+        server.dsn,
+        """SELECT count(*) FILTER (WHERE success AND invalid_actions <= 1) AS kept FROM episode
+           WHERE (round, arm) IN ((1, 'own'), (2, 'own-sft'))""",
+    )
+    assert learned["episodes"] == own["kept"] > 0
+    first, second = (disturbed.result("two-rounds", f"r{number}-promote")["students"] for number in (1, 2))
+    assert {*first, *second} == {"sft", "distilled"}
+    assert len({*first.values(), *second.values()}) == 4
 
 
 def test_later_student_learns_from_every_round_and_starts_from_the_base(disturbed: Home, server: EmbeddedPostgres):
@@ -179,15 +197,14 @@ def test_report_command_prints_the_report_as_data(disturbed: Home):
         "split": "valid_seen",
     }
     assert report["environment"]["source"].startswith("generated")
-    for arm in ("baseline", "rag", "distilled"):
+    for arm in ("base", "baseline", "rag", "sft", "distilled"):
         assert {"n", "success", "ci", "steps", "tokens"} <= report["arms"][arm].keys()
         low, high = report["arms"][arm]["ci"]
         assert 0 <= low <= report["arms"][arm]["success"] <= high <= 1
     assert [(c["a"], c["b"]) for c in report["comparisons"]] == [
-        ("rag", "baseline"),
-        ("distilled", "baseline"),
-        ("distilled", "rag"),
-    ]
+        ("baseline", "base"), ("rag", "base"), ("sft", "base"), ("distilled", "base"), ("distilled", "baseline"),
+        ("distilled", "sft"), ("distilled", "rag"),
+    ]  # fmt: skip
     assert all({"difference", "ci", "p"} <= comparison.keys() for comparison in report["comparisons"])
     assert {"verdict", "reason"} <= report["gate"].keys()
     assert [r["round"] for r in report["rounds"]] == [1, 2]

@@ -86,6 +86,7 @@ _ROUND = {
             "description": "metricValue is the candidate's or baseline's mean that rounds.target is compared with.",
         },
         "arms": _any("arms are the episodes, the success and its interval for each arm."),
+        "students": _any("students are the digests of the adapters of all students that the round trained."),
         "completionTime": _time("completionTime is when the round ended."),
     },
 }

@@ -14,9 +14,10 @@ from typing import Any, Self
 
 from distillery.core.api import Spec
 from distillery.core.contracts.stage_result import read
-from distillery.core.planner import Kind, StageId, StageResult, StageState
+from distillery.core.planner import Kind, Lineage, StageId, StageResult, StageState
 from distillery.core.planner import StagePhase as PlannerPhase
-from distillery.core.planner.graph import BASE, PREPARE, candidate_of, round_stages
+from distillery.core.planner.graph import PREPARE, round_stages
+from distillery.core.planner.plays import CANDIDATE
 from distillery_operator.manifests import jobs
 from distillery_operator.model.names import FETCH_CONTAINER, WORKER_CONTAINER, RunRef
 from distillery_operator.model.objects import Manifest, rfc3339
@@ -282,15 +283,17 @@ def _is_helper(job: Manifest) -> bool:
 
 def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[RoundRecord]) -> dict[StageId, StageState]:
     states: dict[StageId, StageState] = {}
-    baseline = BASE
+    lineage = Lineage()
     for ended in rounds:
+        for stage in round_stages(spec, ended.round, lineage):
+            student = ended.promotion.students.get(stage.id.variant) if stage.id.kind is Kind.TRAIN else None
+            states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result=StageResult(student=student))
+        # a record of an older release names the candidate's student alone
         trained = StageResult(student=ended.student)
-        for stage in round_stages(spec, ended.round, baseline):
-            states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result=trained)
+        states[StageId(ended.round, Kind.TRAIN, CANDIDATE)] = StageState(PlannerPhase.SUCCEEDED, result=trained)
         judged = replace(trained, promotion=ended.promotion)
         states[StageId(ended.round, Kind.PROMOTE)] = StageState(PlannerPhase.SUCCEEDED, result=judged)
-        if ended.promotion.promoted:
-            baseline = candidate_of(ended.round)
+        lineage = lineage.after(spec, ended.round, ended.promotion)
     if states:
         states[PREPARE] = StageState(PlannerPhase.SUCCEEDED)
     return states

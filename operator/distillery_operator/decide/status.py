@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.core.planner import Plan, Promotion, StageId
-from distillery.core.planner.graph import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_HISTORY, MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
 from distillery_operator.decide.canary.pods import RolloutStatus

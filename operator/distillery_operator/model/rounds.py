@@ -24,6 +24,7 @@ class RoundRecord(Verdict):
             record["promoted"],
             record.get("metricValue", 0.0),
             {name: ArmScore.read(arm) for name, arm in record.get("arms", {}).items()},
+            record.get("students", {}),
         )
         return cls(record["round"], record.get("student") or None, promotion, record.get("completionTime", ""))
 
@@ -37,6 +38,7 @@ class RoundRecord(Verdict):
             "student": self.student or "",
             "metricValue": self.promotion.metric,
             "arms": {name: arm.to_json() for name, arm in self.promotion.arms.items()},
+            "students": dict(self.promotion.students),
             "completionTime": self.completion_time,
         }
 

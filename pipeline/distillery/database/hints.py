@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from psycopg import AsyncConnection
 
-from distillery.core.planner.graph import ON_POLICY, TEACHER
+from distillery.core.planner.plays import ON_POLICY, TEACHER
 from distillery.database.connection import Database, Row
 
 # Where the filter leaves no more hints than this, all of them are compared: nothing is missed, and it takes ten or

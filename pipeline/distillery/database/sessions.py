@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from distillery.core.contracts.capture import CapturedOutcome, CapturedRequest
-from distillery.core.planner.graph import PRODUCTION
+from distillery.core.planner.plays import PRODUCTION
 from distillery.database.connection import Database, Row
 from distillery.database.episodes import EpisodeStore
 

@@ -7,14 +7,14 @@ stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Json
 
 from distillery.core.api import Spec
 from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState
-from distillery.core.planner.graph import BASE, round_stages
+from distillery.core.planner.plan import stages_so_far
 from distillery.database.connection import Database, Row
 
 
@@ -67,11 +67,13 @@ class StageStore:
         """Forget that stages failed. Call it while holding the run's lock."""
 
         async def work(connection: AsyncConnection[Row]) -> None:
+            arms = await self._find_arms(connection, spec)
             cursor = await connection.execute(
                 "DELETE FROM stage WHERE run_id = %s AND phase = 'failed' RETURNING name", (self._run_id,)
             )
             for row in await cursor.fetchall():
-                await _forget(connection, self._run_id, spec, StageId.parse(row["name"]))
+                stage = StageId.parse(row["name"])
+                await _forget(connection, self._run_id, stage, arms.get(stage, ()))
 
         await self._database.transaction(work)
 
@@ -86,9 +88,15 @@ class StageStore:
                 (self._run_id, str(stage), request),
             )
             if cursor.rowcount:
-                await _forget(connection, self._run_id, spec, stage)
+                arms = await self._find_arms(connection, spec)
+                await _forget(connection, self._run_id, stage, arms.get(stage, ()))
 
         await self._database.transaction(work)
+
+    async def _find_arms(self, connection: AsyncConnection[Row], spec: Spec) -> dict[StageId, tuple[str, ...]]:
+        """Return the arms that each stage of the rounds so far plays."""
+        cursor = await connection.execute("SELECT * FROM stage WHERE run_id = %s", (self._run_id,))
+        return {stage.id: stage.arms for stage in stages_so_far(spec, states_of(await cursor.fetchall()))}
 
 
 def states_of(rows: Iterable[Row]) -> dict[StageId, StageState]:
@@ -110,7 +118,7 @@ def read_results(rows: Iterable[Row]) -> dict[str, Row]:
     return {row["name"]: row["result"] for row in rows if row["result"]}
 
 
-async def _forget(connection: AsyncConnection[Row], run_id: int, spec: Spec, stage: StageId) -> None:
+async def _forget(connection: AsyncConnection[Row], run_id: int, stage: StageId, arms: Sequence[str]) -> None:
     """Delete the rows of an attempt at a stage that only repeat its failure."""
     if stage.kind is Kind.HINTS:
         await connection.execute(
@@ -119,7 +127,6 @@ async def _forget(connection: AsyncConnection[Row], run_id: int, spec: Spec, sta
             (run_id,),
         )
         return
-    arms = [arm for other in round_stages(spec, stage.round, BASE) if other.id == stage for arm in other.arms]
     await connection.execute(
         """WITH again AS (
                UPDATE episode SET phase = 'waiting', worker = NULL, lease = 0, lease_until = NULL, failures = 0,
@@ -129,5 +136,5 @@ async def _forget(connection: AsyncConnection[Row], run_id: int, spec: Spec, sta
                  AND (phase <> 'finished' OR stop_reason IN ('broken', 'refused'))
                RETURNING id)
            DELETE FROM turn USING again WHERE episode_id = again.id""",
-        (run_id, stage.round, arms),
+        (run_id, stage.round, list(arms)),
     )

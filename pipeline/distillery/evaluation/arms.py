@@ -8,23 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from distillery.core.planner.graph import BASELINE
+from distillery.core.planner.plays import BASE_ARM, BASELINE, CANDIDATE, COMPARISONS
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
 from distillery.evaluation.statistics import Scores, adjust_p_values, compare_paired, estimate_rate
-
-# Pairs that say something beyond "better than the baseline"; those whose arms were both played are compared.
-_PAIRS = (
-    ("distilled", "sft"),
-    ("distilled", "rag"),
-    ("distilled", "placebo-distilled"),
-    ("distilled-matched", "sft-matched"),
-    ("distilled-matched", "placebo-distilled-matched"),
-    ("distilled-unfiltered", "sft-unfiltered"),
-    ("distilled-unfiltered", "placebo-distilled-unfiltered"),
-    ("distilled+rag", "distilled"),
-    ("rag", "placebo"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +88,17 @@ def pool_runs(runs: Sequence[Mapping[str, ArmResults]]) -> dict[str, ArmResults]
     return {arm: ArmResults([row for run in runs for row in run[arm].rows]) for arm in shared}
 
 
+def find_reference(arms: Collection[str]) -> str:
+    """Return the arm of the base model; while the round starts with it, that is the baseline."""
+    return BASE_ARM if BASE_ARM in arms else BASELINE
+
+
 def compare(
     arms: Mapping[str, ArmResults], metric: str, *, same_as: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Compare every arm with the baseline, and the pairs that show the source of a gain; p-values also after Holm.
+    """Compare every arm with the base model, and the pairs that show the source of a gain; p-values also after Holm.
+
+    In a round that starts with the base model, the baseline is the base model.
 
     Args:
         arms: that were played.
@@ -112,9 +106,11 @@ def compare(
         same_as: students that were not trained because another, which stands for them, learned from the same episodes.
     """
     same_as = same_as or {}
-    pairs = [(arm, BASELINE) for arm in arms if arm != BASELINE and BASELINE in arms]
-    named = dict.fromkeys((same_as.get(a, a), same_as.get(b, b)) for a, b in _PAIRS)
-    pairs += [(a, b) for a, b in named if a in arms and b in arms]
+    reference = find_reference(arms)
+    pairs = [(arm, reference) for arm in arms if arm != reference and reference in arms]
+    gate = [(CANDIDATE, BASELINE)] if reference != BASELINE else []
+    named = [(same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)) for c in COMPARISONS]
+    pairs += [(a, b) for a, b in dict.fromkeys([*gate, *named]) if a in arms and b in arms]
     differences = [(a, b, compare_paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
     adjusted = adjust_p_values([difference.p for _, _, difference in differences])
     return [

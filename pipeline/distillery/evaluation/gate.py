@@ -18,12 +18,13 @@ class GateResult:
 
 
 def required_confidence(gate: Gate, look: int) -> float:
-    """Return the confidence that a look at a candidate asks for: each look halves the allowed probability of error.
+    """Return the confidence that the k-th look of a run at a candidate asks for.
 
-    The test has two sides, of which one promotes. Over any number of looks, a student that is no better is therefore
-    promoted with a probability of at most ``1 - gate.confidence``.
+    Of the allowed error, the first look may spend all, and look k one part in k (k - 1): over any number of looks at
+    most twice the error. The test has two sides, of which one promotes. So a run in which no student is better promotes
+    any with a probability of at most ``1 - gate.confidence``, however many rounds it has.
     """
-    return 1 - (1 - gate.confidence) / 2 ** (look - 1)
+    return 1 - (1 - gate.confidence) / max(1, look * (look - 1))
 
 
 def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateResult:
@@ -32,7 +33,7 @@ def judge(gate: Gate, difference: Difference, *, look: int = 1) -> GateResult:
     Args:
         gate: the evidence that the candidate needs.
         difference: from the baseline on the pinned tasks.
-        look: how often the candidate was judged, with this time: each time on more tasks than before.
+        look: how often the run judged a candidate, with this time: of earlier rounds, or of this one on fewer tasks.
     """
     confidence = required_confidence(gate, look)
     alpha = 1 - confidence

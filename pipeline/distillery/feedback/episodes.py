@@ -14,7 +14,7 @@ from typing import Any
 from distillery.agents import Agent, PromptPrefix, cut_at_stop
 from distillery.agents.chat import find_initial_observation
 from distillery.core.contracts.messages import Message
-from distillery.core.planner.graph import PRODUCTION
+from distillery.core.planner.plays import PRODUCTION
 from distillery.database.sessions import FailedSession
 from distillery.environments.base import Environment, Task
 from distillery.episodes import REPORTED, Episode, Turn

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillery.core.planner.graph import BASELINE
+from distillery.evaluation.arms import find_reference
 from distillery.formatting import format_p_value, format_percent, format_points
 
-COLUMNS = ("arm", "n", "success %", "95 % interval", "vs baseline", "p", "steps", "tokens")
+COLUMNS = ("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")
 
 
 def build_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return a row of cells for every arm of the last round."""
-    versus_baseline = {c["a"]: c for c in report["comparisons"] if c["b"] == BASELINE}
+    reference = find_reference(report["arms"])
+    versus_base = {c["a"]: c for c in report["comparisons"] if c["b"] == reference}
     cells = []
     for name, arm in report["arms"].items():
-        against = versus_baseline.get(name)
+        against = versus_base.get(name)
         cells.append(
             (
                 name,

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from distillery.core.planner.graph import BASELINE
+from distillery.core.planner.plays import BASELINE, CANDIDATE
+from distillery.evaluation.arms import find_reference
 
 # Stand-ins that are replaced by CSS colors in the finished SVG.
 _INK, _ACCENT, _QUIET, _WARM, _LINE = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
@@ -74,8 +75,8 @@ def draw_arms(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
     names = list(arms)[::-1]
 
     def draw(axes: Axes, narrow: bool) -> None:
-        if BASELINE in arms:
-            axes.axvline(100 * arms[BASELINE]["success"], color=_QUIET, linewidth=1, linestyle=(0, (3, 3)))
+        if (reference := find_reference(arms)) in arms:
+            axes.axvline(100 * arms[reference]["success"], color=_QUIET, linewidth=1, linestyle=(0, (3, 3)))
         for place, name in enumerate(names):
             arm = arms[name]
             style = _NoteStyle(_ACCENT, "bold") if name == highlight else _NoteStyle(_INK)
@@ -100,17 +101,18 @@ def draw_arms(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
 
 
 def draw_rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the success over rounds: the model each round started with, and its candidate."""
+    """Draw the success over rounds: the base model, the model each round started with, and its candidate."""
     series = [
-        (label, color, marker, [(r["round"], r["arms"][arm]) for r in rounds if arm in r["arms"]])
-        for arm, label, color, marker in (
-            (BASELINE, "started with", _INK, "o"),
-            ("distilled", "distilled", _ACCENT, "D"),
+        (label, color, marker, [(r["round"], r["arms"][arm]) for r in rounds if (arm := find(r["arms"])) in r["arms"]])
+        for find, label, color, marker in (
+            (find_reference, "base", _QUIET, "s"),
+            (lambda _: BASELINE, "started with", _INK, "o"),
+            (lambda _: CANDIDATE, CANDIDATE, _ACCENT, "D"),
         )
     ]
 
     def draw(axes: Axes, narrow: bool) -> None:
-        for shift, (label, color, marker, points) in zip((-0.03, 0.03), series, strict=True):
+        for shift, (label, color, marker, points) in zip((-0.05, 0.0, 0.05), series, strict=True):
             numbers = [number + shift for number, _ in points]
             rates = [100 * arm["success"] for _, arm in points]
             errors = [
@@ -124,7 +126,7 @@ def draw_rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylabel("success, %")
         axes.set_ylim(0, 102)
         axes.grid(axis="y")
-        axes.figure.legend(loc="outside upper left", ncols=2, frameon=False)
+        axes.figure.legend(loc="outside upper left", ncols=3, frameon=False)
 
     shown = "; ".join(
         f"round {number}, {label}: {100 * arm['success']:.1f} %"

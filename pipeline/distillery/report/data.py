@@ -9,16 +9,8 @@ from distillery import __version__
 from distillery.core.api import DistillationRun, canonical, without_defaults
 from distillery.core.api.problems import flatten
 from distillery.core.artifacts import ArtifactNotFound, Store
-from distillery.core.planner.graph import (
-    BASELINE,
-    CANDIDATE,
-    ON_POLICY,
-    PLACEBO_TEACHER,
-    TEACHER,
-    Kind,
-    StageId,
-    teacher_plays_alike,
-)
+from distillery.core.planner.graph import Kind, StageId
+from distillery.core.planner.plays import BASELINE, CANDIDATE, LEARNING_PLAYS, teacher_plays_alike
 from distillery.core.planner.prepared import open_prepared
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
@@ -226,11 +218,11 @@ def _describe_round(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dic
         return dict(row["result"] or {}) if row else {}
 
     played: dict[str, Any] = {}
-    for name in ("rollout", "teach", "teach-placebo"):
+    for name in ("rollout", "rollout-sft", "teach", "teach-placebo"):
         played |= result(name).get("arms", {})
     prefix = f"r{number}-train-"
     return {
-        "training": {arm: played[arm] for arm in (ON_POLICY, TEACHER, PLACEBO_TEACHER) if arm in played},
+        "training": {arm: played[arm] for arm in LEARNING_PLAYS if arm in played},
         "bank": _drop_files(result("hints")),
         "students": {
             name.removeprefix(prefix): _drop_files(row["result"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from distillery.core.planner.graph import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE, CANDIDATE
 from distillery.formatting import (
     compute_cached_share,
     format_clock,
@@ -30,9 +30,10 @@ _HINTS_SHOWN, _STAGES_SHOWN = 30, 60
 
 _ARMS = {
     "baseline": "the model that the round started with",
-    "rag": "the baseline with retrieved hints",
-    "placebo": "the baseline with random hints",
-    "sft": "learned from the baseline's own successes",
+    "base": "the untouched base model",
+    "rag": "the base model with retrieved hints",
+    "placebo": "the base model with random hints",
+    "sft": "learned from successes without hints, in each round its own",
     "distilled": "learned from the teacher's successes, hints removed",
     "placebo-distilled": "learned from the successes of a teacher with random hints",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distillery.core.planner.graph import BASELINE, CANDIDATE, TEACHER
+from distillery.core.planner.plays import BASELINE, CANDIDATE, TEACHER
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
 

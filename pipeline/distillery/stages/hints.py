@@ -12,7 +12,7 @@ from datetime import datetime
 
 from distillery.core import plugins
 from distillery.core.api import Spec
-from distillery.core.planner.graph import ON_POLICY, PRODUCTION
+from distillery.core.planner.plays import ON_POLICY, PRODUCTION
 from distillery.database.extractions import ExtractionStore
 from distillery.database.sessions import SessionStore
 from distillery.episodes import Episode

@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillery.core.planner.graph import BASELINE, CANDIDATE, Kind, StageId, student_of
+from distillery.core.planner.graph import Kind, StageId
+from distillery.core.planner.plays import BASE_ARM, BASELINE, CANDIDATE, evaluated_students
+from distillery.database.stages import StageStore
 from distillery.evaluation.arms import compare, read_results
 from distillery.evaluation.gate import GateResult, judge, required_confidence
 from distillery.evaluation.statistics import compare_paired
@@ -25,16 +27,17 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
     gate = spec.promotion.gate
-    arms = await read_results(context.episodes, context.round, spec.evaluation.arms)
+    arms = await read_results(context.episodes, context.round, (BASE_ARM, *spec.evaluation.arms))
     looks = await _earlier_looks(context)
     left_out = await _find_left_out(context, looks)
     arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
-    trained = context.store.manifest(str(StageId(context.round, Kind.TRAIN, CANDIDATE)))
+    students = _read_students(context)
+    trained = students[CANDIDATE]
     if trained["student"] is None:
         dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learnedFrom"]["dropped"].items())
         verdict = GateResult("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
     else:
-        look = len(looks) + 1
+        look = await _count_looks_before(context) + len(looks) + 1
         candidate, base = arms[CANDIDATE].of(gate.metric), arms[BASELINE].of(gate.metric)
         verdict = judge(gate, compare_paired(candidate, base, confidence=required_confidence(gate, look)), look=look)
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
@@ -48,9 +51,10 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "gate": asdict(verdict),
         "promoted": promoted,
         "student": trained["student"],
+        "students": {name: manifest["student"] for name, manifest in students.items() if manifest["student"]},
         "metric": arms[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
-        "comparisons": compare(arms, gate.metric, same_as=_same_as(context)),
+        "comparisons": compare(arms, gate.metric, same_as=_same_as(students)),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
@@ -66,6 +70,13 @@ async def _earlier_looks(context: StageContext) -> list[dict[str, Any]]:
     return [*before["earlierLooks"], {"heldOutTasks": before["heldOutTasks"], "gate": before["gate"]}]
 
 
+async def _count_looks_before(context: StageContext) -> int:
+    """Return how often the gate judged a candidate in the rounds before this one."""
+    states = await StageStore(context.database, context.run_id).read_states()
+    ended = [states[StageId(number, Kind.PROMOTE)].result for number in range(1, context.round)]
+    return sum(len(result.document.get("earlierLooks", ())) + (result.student is not None) for result in ended)
+
+
 async def _find_left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the added held-out tasks from which students had learned before, under another id."""
     if not looks:
@@ -74,13 +85,17 @@ async def _find_left_out(context: StageContext, looks: Sequence[Mapping[str, Any
     return await find_learned_tasks(context.episodes, context.round) - {task.id for task in first}
 
 
-def _same_as(context: StageContext) -> dict[str, str]:
-    """Return the students that were not trained, each with the one that learned from the same episodes."""
-    students = dict.fromkeys(student for arm in context.spec.evaluation.arms if (student := student_of(arm)))
-    results = {
-        student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student))) for student in students
+def _read_students(context: StageContext) -> dict[str, Mapping[str, Any]]:
+    """Return the results of the round's trainings, by student."""
+    return {
+        student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student)))
+        for student in evaluated_students(context.spec)
     }
-    return {student: result["sameAs"] for student, result in results.items() if "sameAs" in result}
+
+
+def _same_as(students: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the students that were not trained, each with the one that learned from the same episodes."""
+    return {student: result["sameAs"] for student, result in students.items() if "sameAs" in result}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python -m distillery.stages.teach CONFIG
 
 from __future__ import annotations
 
-from distillery.core.planner.graph import teaching_temperature
+from distillery.core.planner.plays import teaching_temperature
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.played_arms import play_arms
 from distillery.stages.runtime.runner import Result, run_stage

@@ -22,7 +22,7 @@ from distillery.core.api import Spec
 from distillery.core.artifacts import ArtifactError, Store, digest_of
 from distillery.core.model_files import resolve
 from distillery.core.planner import Dataset
-from distillery.core.planner.graph import TEACHER, matched_arms, student_of, student_that_learns
+from distillery.core.planner.plays import ON_POLICY, TEACHER, evaluated_students, matched_arms, student_that_learns
 from distillery.episodes import Episode
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure, Terminated
@@ -119,7 +119,7 @@ async def choose_episodes(
     shown = await context.bank.ever_shown()
     hints = NgramIndex(shown)
     arms = matched_arms(spec) if dataset.matched else (dataset.arm,)
-    played = {arm: await context.episodes.read(arms=[arm], rounds=rounds) for arm in arms}
+    played = {arm: await _read_played(context, arm) for arm in arms}
     is_held_out = await held_out_test(
         context.episodes, context.round, [episode for of_arm in played.values() for episode in of_arm]
     )
@@ -137,12 +137,24 @@ async def choose_episodes(
     )
 
 
+async def _read_played(context: StageContext, learning_arm: str) -> list[Episode]:
+    """Return the episodes of a learning arm, of all rounds so far; of own play those that know nothing of hints."""
+    rounds = list(range(1, context.round + 1))
+    if learning_arm != ON_POLICY:
+        return await context.episodes.read(arms=[learning_arm], rounds=rounds)
+    return [
+        episode
+        for number in rounds
+        for episode in await context.episodes.read(arms=[context.own_arm(number)], rounds=[number])
+    ]
+
+
 def find_same_student(spec: Spec, dataset: Dataset, chosen: Chosen) -> str | None:
     """Return the student among the arms that learns from the very same episodes; None if there is none."""
     if not (dataset.matched and chosen.episodes) or chosen.unmatched:
         return None
     student = student_that_learns(replace(dataset, matched=False))
-    return student if student in {student_of(arm) for arm in spec.evaluation.arms} else None
+    return student if student in evaluated_students(spec) else None
 
 
 def _renderer(folder: Path) -> ChatRenderer:

@@ -14,6 +14,7 @@ from distillery.cli.display.stage_table import Tokens
 from distillery.cli.display.watch import tokens_of, watch
 from distillery.core.api import parse
 from distillery.core.planner import StageId, StagePhase, StageState
+from distillery.core.planner.plan import stages_so_far
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.runs import RunLock, RunStore
@@ -89,7 +90,7 @@ async def test_tokens_are_counted_by_stage_with_unknown_cache_as_none(database: 
     await play(database, run_id, "baseline", turn)
     await play(database, run_id, "rag", replace(turn, cached_tokens=None))
     spec = parse(document(evaluation={"arms": ["baseline", "rag", "distilled"]})).spec
-    assert await tokens_of(database, run_id, spec) == {
+    assert await tokens_of(database, run_id, stages_so_far(spec, {})) == {
         "r1-rollout": Tokens(24, 6, 16),
         "r1-evaluate-baseline": Tokens(24, 6, None),
     }

@@ -15,7 +15,8 @@ from distillery.core.api import parse
 from distillery.core.artifacts import FolderStore, Identity
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Dataset, Kind, Stage, StageId
-from distillery.core.planner.graph import ON_POLICY, PREPARE, TEACHER, artifact_of
+from distillery.core.planner.graph import PREPARE, artifact_of
+from distillery.core.planner.plays import ON_POLICY, TEACHER
 from distillery.database import Database
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.database.runs import RunStore

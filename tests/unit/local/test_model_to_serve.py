@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distillery.core.api import parse
-from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState
-from distillery.core.planner.graph import BASE, PREPARE, candidate_of, round_stages
+from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState, plan
+from distillery.core.planner.graph import BASE, candidate_of
 from distillery.local.servers import NothingToServe, select_model
 from tests.unit.core.planner.test_plan import promote_result, result_of
 from tests.unit.documents import document
@@ -17,11 +17,12 @@ RUN = parse(document(rounds={"maxRounds": 2}))
 def ended(*promoted: bool) -> dict[StageId, StageState]:
     """The stages of rounds that ended with a promotion or without."""
     verdicts = [promote_result(promoted=yes) for yes in promoted]
-    ids = [
-        PREPARE,
-        *(stage.id for number in range(1, len(promoted) + 1) for stage in round_stages(RUN.spec, number, BASE)),
-    ]
-    return {sid: StageState(StagePhase.SUCCEEDED, result=StageResult.read(result_of(sid, verdicts))) for sid in ids}
+    states: dict[StageId, StageState] = {}
+    while (current := plan(RUN.spec, states)).start and current.round <= len(promoted):
+        for stage in current.start:
+            result = StageResult.read(result_of(stage.id, verdicts))
+            states[stage.id] = StageState(StagePhase.SUCCEEDED, result=result)
+    return states
 
 
 def test_serve_takes_the_student_promoted_last_without_a_round():

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from distillery.cli.display.display import plain_console
 from distillery.cli.display.overview import parse_stored_run
-from distillery.core.planner.graph import teacher_plays_alike
+from distillery.core.planner.plays import teacher_plays_alike
 from distillery.database import Database
 from distillery.database.runs import RunStore
 from distillery.formatting import format_percent

@@ -12,7 +12,7 @@ from distillery.cli.display.watch import describe
 from distillery.core.api import DistillationRun, InvalidRun, parse
 from distillery.core.api.problems import Problem
 from distillery.core.planner import Promotion, plan
-from distillery.core.planner.graph import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE, CANDIDATE
 from distillery.database import Database, Row
 from distillery.database.runs import RunStore
 from distillery.database.sessions import SessionStore

@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from distillery.cli.display.gpus import Gpu
-from distillery.core.planner.graph import BASE, StageId, round_stages
-from distillery.core.planner.plan import find_pending
+from distillery.core.planner.graph import StageId
+from distillery.core.planner.plan import find_pending, stages_so_far
+from distillery.database.stages import states_of
 from distillery.formatting import format_clock, format_short
 from distillery.local.executor import RunProgress
 
@@ -40,8 +41,7 @@ class Tokens:
 
 def list_stages(progress: RunProgress) -> list[dict[str, Any]]:
     """Return the rows of stages for a person: interrupted if no process drives them, with the number of their arms."""
-    spec, rounds = progress.run.spec, {StageId.parse(row["name"]).round for row in progress.rows}
-    arms = {str(stage.id): len(stage.arms) for number in rounds for stage in round_stages(spec, number, BASE)}
+    arms = {str(stage.id): len(stage.arms) for stage in stages_so_far(progress.run.spec, states_of(progress.rows))}
     return [
         {
             **row,

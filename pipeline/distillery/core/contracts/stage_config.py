@@ -84,6 +84,9 @@ class StageConfig(BaseModel):
     dataset: tuple[str, bool, bool] | None = None
     """For training: learning arm, matched, filtered."""
 
+    own_arms: tuple[str, ...] = ()
+    """By round, up to this one: the arm of the play without hints that students learn from. Empty: always ``own``."""
+
     merge: bool = False
     """For training: whether the student is also written as merged weights."""
 
@@ -120,6 +123,7 @@ class StageConfig(BaseModel):
             arms=stage.arms,
             student=stage.player is not None and stage.player.kind == "student",
             dataset=(dataset.arm, dataset.matched, dataset.filtered) if dataset else None,
+            own_arms=stage.own_arms,
             server=server,
             identity=str(identity),
             store=store,

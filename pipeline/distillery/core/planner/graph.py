@@ -5,10 +5,31 @@ This file is the loop as a graph. Both executors, local processes and Kubernetes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from distillery.core.api.run import Spec
+from distillery.core.planner.plays import (
+    BASE_ARM,
+    BASELINE,
+    CANDIDATE,
+    CONTROL,
+    EVALUATED_PLAYS,
+    LEARNING_PLAYS,
+    ON_POLICY,
+    PLACEBO_TEACHER,
+    STUDENTS,
+    TEACHER,
+    Dataset,
+    PlayerRole,
+    arms_played_by,
+    control_student,
+    evaluated_students,
+    matched_arms,
+    student_of,
+)
+from distillery.core.planner.results import Promotion
 
 
 class Kind(StrEnum):
@@ -70,6 +91,7 @@ class Stage:
         player: the model that a server must serve while it runs; None if it needs no server.
         arms: the arms played (kinds rollout, teach and evaluate).
         dataset: what a student learns from (kind train).
+        own_arms: by round, up to this one: the arm of own play that students learn from (kinds rollout and train).
     """
 
     id: StageId
@@ -77,21 +99,55 @@ class Stage:
     player: Model | None = None
     arms: tuple[str, ...] = ()
     dataset: Dataset | None = None
+    own_arms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
-    """The choice of episodes that a student learns from.
+class Lineage:
+    """The models that a round starts with, and where its controls come from.
+
+    A control never meets a hint, in no round: where the loop went on from a promoted student, the control goes on from
+    its own student of that round.
 
     Attributes:
-        arm: the learning arm that played them: ``own``, ``teacher`` or ``placebo-teacher``.
-        matched: only of tasks that the learning arms of all matched students solved, from each as many.
-        filtered: successes only; else every episode.
+        start: the base model, or the student promoted last.
+        controls: the controls' models, by the learning arm that they play; one that is not here is the base model.
+        own_arms: the arm of each earlier round in which the control that learns without hints played.
     """
 
-    arm: str
-    matched: bool = False
-    filtered: bool = True
+    start: Model = BASE
+    controls: Mapping[str, Model] = field(default_factory=dict)
+    own_arms: tuple[str, ...] = ()
+
+    @property
+    def own_arm(self) -> str:
+        """The arm in which the control that learns without hints plays: the starting model's, while they are one."""
+        return ON_POLICY if self.start == BASE else CONTROL
+
+    def player_of(self, arm: str, spec: Spec) -> Model:
+        """Return the model that plays an arm which none of the round's students plays."""
+        role = (LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS[arm]).player
+        if role in (PlayerRole.TEACHER, PlayerRole.CONTROL_TEACHER) and spec.models.teacher is not None:
+            return Model("teacher")
+        match role:
+            case PlayerRole.BASE:
+                return BASE
+            case PlayerRole.START | PlayerRole.TEACHER:
+                return self.start
+            case PlayerRole.CONTROL | PlayerRole.CONTROL_TEACHER:
+                return self.controls.get(arm, BASE)
+
+    def after(self, spec: Spec, number: int, promotion: Promotion) -> Lineage:
+        """Return the lineage of the next round, after a round that ended with this promotion."""
+        own_arms = (*self.own_arms, self.own_arm)
+        if not promotion.promoted:
+            return replace(self, own_arms=own_arms)
+        controls = dict(self.controls)
+        for arm, learning_arm in ((CONTROL, ON_POLICY), (PLACEBO_TEACHER, PLACEBO_TEACHER)):
+            student = control_student(spec, learning_arm)
+            if student in promotion.students:
+                controls[arm] = Model("student", StageId(number, Kind.TRAIN, student))
+        return Lineage(candidate_of(number), controls, own_arms)
 
 
 def candidate_of(round: int) -> Model:
@@ -99,76 +155,7 @@ def candidate_of(round: int) -> Model:
     return Model("student", StageId(round, Kind.TRAIN, CANDIDATE))
 
 
-# The arms of play on training tasks.
-ON_POLICY, TEACHER, PLACEBO_TEACHER = "own", "teacher", "placebo-teacher"
-
-# What users played and said to have failed: hints are drawn from it, and nothing is trained on it or judged by it.
-PRODUCTION = "live"
-
-# How each arm of evaluation plays: who (None: the model that the round started with), and whose hints.
-_STUDENTS = {
-    "sft": Dataset(ON_POLICY),
-    "distilled": Dataset(TEACHER),
-    "placebo-distilled": Dataset(PLACEBO_TEACHER),
-    "sft-matched": Dataset(ON_POLICY, matched=True),
-    "distilled-matched": Dataset(TEACHER, matched=True),
-    "placebo-distilled-matched": Dataset(PLACEBO_TEACHER, matched=True),
-    "sft-unfiltered": Dataset(ON_POLICY, filtered=False),
-    "distilled-unfiltered": Dataset(TEACHER, filtered=False),
-    "placebo-distilled-unfiltered": Dataset(PLACEBO_TEACHER, filtered=False),
-}
-BASELINE, CANDIDATE = "baseline", "distilled"
-"""The arms that the gate compares: the model that the round started with, and the round's candidate."""
-
-_UNTRAINED_ARMS = (BASELINE, "rag", "placebo")
-
 PREPARE = StageId(0, Kind.PREPARE)
-
-
-def student_of(arm: str) -> str | None:
-    """Return the student that plays an arm of evaluation, or None if the round's starting model does."""
-    name = arm.removesuffix("+rag")
-    return None if name in _UNTRAINED_ARMS else name
-
-
-def student_that_learns(dataset: Dataset) -> str:
-    """Return the student of a dataset."""
-    return next(student for student, learned_from in _STUDENTS.items() if learned_from == dataset)
-
-
-def matched_arms(spec: Spec) -> tuple[str, ...]:
-    """Return the learning arms that are matched with one another: those of the evaluated ``-matched`` students."""
-    students = [s for arm in spec.evaluation.arms if (s := student_of(arm))]
-    return tuple(dict.fromkeys(_STUDENTS[s].arm for s in students if _STUDENTS[s].matched))
-
-
-def retriever_of(arm: str, spec: Spec) -> str:
-    """Return the retriever whose hints an arm of play or of evaluation gets; ``none`` for no hints."""
-    if arm in ("placebo", PLACEBO_TEACHER):
-        return "random"
-    return spec.hints.retriever if arm in ("rag", TEACHER) or arm.endswith("+rag") else "none"
-
-
-def teaching_temperature(spec: Spec) -> float:
-    """Return the temperature that the teacher plays at."""
-    return spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
-
-
-def teacher_plays_alike(spec: Spec) -> bool:
-    """Return whether the teacher and the student play alike but for the hints: the same model and temperature."""
-    return spec.models.teacher is None and teaching_temperature(spec) == spec.rollout.temperature
-
-
-def own_temperatures(spec: Spec) -> list[float]:
-    """Return the temperatures of the attempts that the model makes by itself at each training task.
-
-    The first attempt is the one that hints are drawn from. Where a student learns from own successes, there are as many
-    as the teacher has, the others at the teacher's temperature: else more tries would pass for the effect of hints.
-    """
-    students = {student_of(arm) for arm in spec.evaluation.arms}
-    learned_from = any(student is not None and _STUDENTS[student].arm == ON_POLICY for student in students)
-    further = spec.teacher_rollout.rollouts_per_task - 1 if learned_from else 0
-    return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]
 
 
 def artifact_of(stage: StageId, held_out_tasks: int) -> str:
@@ -182,7 +169,7 @@ def prepare() -> Stage:
     return Stage(PREPARE)
 
 
-def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
+def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     """Return the stages of a round, in an order in which each comes after what it needs.
 
     Stages with the same player stand together as far as the graph allows, so that one server serves them in turn.
@@ -190,46 +177,67 @@ def round_stages(spec: Spec, number: int, player: Model) -> list[Stage]:
     Args:
         spec: what the user wants.
         number: the round, from 1.
-        player: the model that the round starts with: the base model, or the student promoted last.
+        lineage: the models that the round starts with.
     """
 
     def sid(kind: Kind, variant: str = "") -> StageId:
         """Return the name of a stage of this round."""
         return StageId(number, kind, variant)
 
-    arms = spec.evaluation.arms
-    students = list(dict.fromkeys(s for arm in arms if (s := student_of(arm))))
-    trained_on = {_STUDENTS[s].arm for s in students}
-    teacher = player if spec.models.teacher is None else Model("teacher")
+    arms, students = spec.evaluation.arms, evaluated_students(spec)
+    learned_from = {STUDENTS[student].arm for student in students}
+    own_arms = (*lineage.own_arms, lineage.own_arm)
 
-    rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), player, (ON_POLICY,))
+    rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), lineage.start, (ON_POLICY,), own_arms=own_arms)
     hints = Stage(sid(Kind.HINTS), (PREPARE, rollout.id))
     stages = [rollout, hints]
 
     plays = {ON_POLICY: rollout.id}
-    for arm in (TEACHER, PLACEBO_TEACHER):
-        if arm in trained_on:
-            stage = Stage(sid(Kind.TEACH, "" if arm == TEACHER else "placebo"), (PREPARE, hints.id), teacher, (arm,))
+    if ON_POLICY in learned_from and lineage.own_arm == CONTROL:
+        player = lineage.player_of(CONTROL, spec)
+        control = Stage(sid(Kind.ROLLOUT, "sft"), (PREPARE,), player, (CONTROL,), own_arms=own_arms)
+        plays[ON_POLICY] = control.id
+        stages.append(control)
+    for arm, variant in ((TEACHER, ""), (PLACEBO_TEACHER, "placebo")):
+        if arm in learned_from:
+            stage = Stage(sid(Kind.TEACH, variant), (PREPARE, hints.id), lineage.player_of(arm, spec), (arm,))
             plays[arm] = stage.id
             stages.append(stage)
 
-    untrained = tuple(arm for arm in arms if arm in _UNTRAINED_ARMS)
-    judged = [Stage(sid(Kind.EVALUATE, BASELINE), (PREPARE, hints.id), player, untrained)]
-    stages.append(judged[0])
+    untrained = _evaluate_untrained(spec, sid, lineage, needs=(PREPARE, hints.id))
+    stages.extend(untrained)
 
     for student in students:
-        dataset = _STUDENTS[student]
+        dataset = STUDENTS[student]
         learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER)))
         # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
-        stages.append(Stage(sid(Kind.TRAIN, student), (PREPARE, *needs, judged[0].id), None, (), dataset))
+        needs = (PREPARE, *needs, untrained[0].id)
+        stages.append(Stage(sid(Kind.TRAIN, student), needs, dataset=dataset, own_arms=own_arms))
+    judged = [stage.id for stage in untrained]
     for student in students:
         trained = sid(Kind.TRAIN, student)
         played = tuple(arm for arm in arms if student_of(arm) == student)
-        judged.append(
-            Stage(sid(Kind.EVALUATE, student), (PREPARE, hints.id, trained), Model("student", trained), played)
-        )
-    stages.extend(judged[1:])
+        evaluate = Stage(sid(Kind.EVALUATE, student), (PREPARE, hints.id, trained), Model("student", trained), played)
+        judged.append(evaluate.id)
+        stages.append(evaluate)
 
-    stages.append(Stage(sid(Kind.PROMOTE), (PREPARE, *(s.id for s in judged), sid(Kind.TRAIN, CANDIDATE))))
+    stages.append(Stage(sid(Kind.PROMOTE), (PREPARE, *judged, sid(Kind.TRAIN, CANDIDATE))))
     return stages
+
+
+def _evaluate_untrained(
+    spec: Spec, sid: Callable[[Kind, str], StageId], lineage: Lineage, *, needs: tuple[StageId, ...]
+) -> list[Stage]:
+    """Return the stages in which models that the round did not train play, that of the starting model first.
+
+    While the round starts with the base model, its arms are played beside the baseline, which is the same model.
+    """
+    arms, evaluate = spec.evaluation.arms, sid(Kind.EVALUATE, BASELINE)
+    of_base = arms_played_by(PlayerRole.BASE, arms)
+    if lineage.start == BASE:
+        return [Stage(evaluate, needs, BASE, tuple(arm for arm in arms if arm == BASELINE or arm in of_base))]
+    return [
+        Stage(evaluate, needs, lineage.start, (BASELINE,)),
+        Stage(sid(Kind.EVALUATE, BASE_ARM), needs, BASE, (BASE_ARM, *of_base)),
+    ]

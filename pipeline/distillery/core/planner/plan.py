@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from distillery.core.api.run import Spec
-from distillery.core.planner.graph import BASE, Kind, Stage, StageId, candidate_of, prepare, round_stages
+from distillery.core.planner.graph import Kind, Lineage, Stage, StageId, prepare, round_stages
 from distillery.core.planner.round_state import RoundState
 from distillery.core.planner.states import Plan, PlanPhase, StagePhase, StageState, Verdict
 
@@ -25,26 +25,24 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
     """
     outgrown = find_outgrown(spec, observed)
     observed = {sid: state for sid, state in observed.items() if sid not in outgrown}
-    serving, verdicts = BASE, tuple[Verdict, ...]()
+    lineage, verdicts = Lineage(), tuple[Verdict, ...]()
     for number in range(1, spec.rounds.max_rounds + 1):
-        current = RoundState(round_stages(spec, number, serving), observed, spec)
+        current = RoundState(round_stages(spec, number, lineage), observed, spec)
         if _waits(current, failures):
-            return Plan(PlanPhase.WAITING, number, verdicts, serving, _waiting_message(spec, number))
+            return Plan(PlanPhase.WAITING, number, verdicts, lineage, _waiting_message(spec, number))
         if not current.judged:
             # a round that was judged has its tasks; more of them are the next one's
             current = replace(current, stages=[prepare(), *current.stages])
         if current.failed:
-            return Plan(PlanPhase.FAILED, number, verdicts, serving, current.failure, current.running)
+            return Plan(PlanPhase.FAILED, number, verdicts, lineage, current.failure, current.running)
         if not current.done:
             start = current.ready[: max(0, spec.stages.max_parallel - len(current.running))]
             message = _running_message(current, number, start)
-            return Plan(PlanPhase.RUNNING, number, verdicts, serving, message, current.running, current.ready, start)
+            return Plan(PlanPhase.RUNNING, number, verdicts, lineage, message, current.running, current.ready, start)
         verdict = _verdict(number, observed)
-        verdicts = (*verdicts, verdict)
-        if verdict.promotion.promoted:
-            serving = candidate_of(number)
+        verdicts, lineage = (*verdicts, verdict), lineage.after(spec, number, verdict.promotion)
         if reason := _reason_to_stop(spec, verdicts):
-            return Plan(PlanPhase.COMPLETE, number, verdicts, serving, f"{reason} {verdict.promotion.reason}")
+            return Plan(PlanPhase.COMPLETE, number, verdicts, lineage, f"{reason} {verdict.promotion.reason}")
     raise AssertionError("rounds.maxRounds is a reason to stop")
 
 
@@ -69,8 +67,20 @@ def find_pending(spec: Spec, current: Plan, started: Collection[StageId]) -> tup
     """Return the stages of a plan's round that have not started, in order; none if the run is complete or waits."""
     if current.phase not in (PlanPhase.RUNNING, PlanPhase.FAILED):
         return ()
-    stages = [prepare(), *round_stages(spec, current.round, current.serving)]
+    stages = [prepare(), *round_stages(spec, current.round, current.lineage)]
     return tuple(stage.id for stage in stages if stage.id not in started)
+
+
+def stages_so_far(spec: Spec, observed: Mapping[StageId, StageState]) -> list[Stage]:
+    """Return the stages of all rounds up to the present one, whether they were started or not."""
+    stages, lineage = [prepare()], Lineage()
+    for number in range(1, spec.rounds.max_rounds + 1):
+        stages += round_stages(spec, number, lineage)
+        promote = observed.get(StageId(number, Kind.PROMOTE))
+        if promote is None or promote.result.promotion is None:
+            break
+        lineage = lineage.after(spec, number, promote.result.promotion)
+    return stages
 
 
 def _waits(current: RoundState, failures: int) -> bool:

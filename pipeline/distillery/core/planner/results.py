@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-_SUMMARY = ("run", "student", "gate", "promoted", "metric", "environment", "heldOutTasks")
+_SUMMARY = ("run", "student", "gate", "promoted", "metric", "students", "environment", "heldOutTasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Promotion:
         promoted: the student replaced the model that the round started with.
         metric: the mean that ``rounds.target`` is compared with, of the model that the round ended with.
         arms: the success of each arm.
+        students: the digest of the adapter of each student that the round trained, by its name.
     """
 
     outcome: str
@@ -51,17 +52,19 @@ class Promotion:
     promoted: bool
     metric: float
     arms: Mapping[str, ArmScore] = field(default_factory=dict)
+    students: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read the result of a stage promote. Raises KeyError, TypeError or ValueError."""
-        gate, arms = document["gate"], dict(document.get("arms", {}))
+        gate, arms, students = document["gate"], dict(document.get("arms", {})), dict(document.get("students", {}))
         return cls(
             str(gate["verdict"]),
             str(gate["reason"]),
             bool(document["promoted"]),
             float(document["metric"]),
             {name: ArmScore.read(arm) for name, arm in arms.items()},
+            {str(name): str(digest) for name, digest in students.items()},
         )
 
 

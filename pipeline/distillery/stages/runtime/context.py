@@ -12,6 +12,7 @@ from typing import Any
 from distillery.core.api import Spec
 from distillery.core.artifacts import Store
 from distillery.core.contracts.stage_config import StageConfig
+from distillery.core.planner.plays import ON_POLICY
 from distillery.core.secrets import read_secret
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
@@ -42,6 +43,10 @@ class StageContext:
     def round(self) -> int:
         """The round, from 1."""
         return self.config.stage_id.round
+
+    def own_arm(self, round: int) -> str:
+        """Return the arm of a round's play without hints that students learn from."""
+        return self.config.own_arms[round - 1] if self.config.own_arms else ON_POLICY
 
     @property
     def checkpoints(self) -> Path:

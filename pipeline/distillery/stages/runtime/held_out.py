@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from distillery.agents.chat import find_initial_observation
 from distillery.core.contracts.messages import read_text
-from distillery.core.planner.graph import BASELINE, ON_POLICY, PLACEBO_TEACHER, TEACHER
+from distillery.core.planner.plays import BASELINE, LEARNING_PLAYS
 from distillery.database.episodes import EpisodeStore
 from distillery.episodes import Episode
 from distillery.stages.runtime.prepared_run import Prepared
@@ -50,7 +50,7 @@ async def find_learned_tasks(episodes: EpisodeStore, round: int) -> set[str]:
     """Return the ids of a round's held-out tasks that open like a task of the rounds' learning episodes so far."""
     rounds = list(range(1, round + 1))
     played = await episodes.read(arms=[BASELINE], rounds=[round])
-    learned = await episodes.read(arms=[ON_POLICY, TEACHER, PLACEBO_TEACHER], rounds=rounds)
+    learned = await episodes.read(arms=list(LEARNING_PLAYS), rounds=rounds)
     if not openings_tell_apart([*played, *learned]):
         return set()
     openings = {opening_digest(episode.initial_observation) for episode in learned if episode.initial_observation}

@@ -11,7 +11,7 @@ from distillery.agents import Agent
 from distillery.core import plugins
 from distillery.core.api import Spec
 from distillery.core.contracts.stage_config import Server
-from distillery.core.planner.graph import PRODUCTION, retriever_of
+from distillery.core.planner.plays import PRODUCTION, retriever_of
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.environments.base import Task
 from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool

@@ -8,12 +8,10 @@ import pytest
 
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Dataset, Kind, Model, Stage, StageId
-from distillery.core.planner.graph import (
-    BASE,
-    artifact_of,
+from distillery.core.planner.graph import BASE, Lineage, artifact_of, round_stages
+from distillery.core.planner.plays import (
     matched_arms,
     retriever_of,
-    round_stages,
     student_that_learns,
     teacher_plays_alike,
     teaching_temperature,
@@ -25,10 +23,10 @@ def spec_of(**parts: Any) -> Spec:
     return parse(document(**parts)).spec
 
 
-def stages_of(*arms: str, player: Model = BASE, **parts: Any) -> dict[str, Stage]:
+def stages_of(*arms: str, **parts: Any) -> dict[str, Stage]:
     """The stages of the first round with these arms, by their names."""
     spec = spec_of(evaluation={"arms": ["baseline", "distilled", *arms]}, **parts)
-    return {str(stage.id): stage for stage in round_stages(spec, 1, player)}
+    return {str(stage.id): stage for stage in round_stages(spec, 1, Lineage())}
 
 
 def test_stage_id_has_round_0_when_its_name_only_begins_with_r():
@@ -39,7 +37,8 @@ def test_stage_id_has_round_0_when_its_name_only_begins_with_r():
     ("arm", "retriever"),
     [
         ("baseline", "none"), ("own", "none"), ("distilled", "none"), ("teacher", "frequent"), ("rag", "frequent"),
-        ("distilled+rag", "frequent"), ("placebo", "random"), ("placebo-teacher", "random"),
+        ("distilled+rag", "frequent"), ("placebo", "random"), ("placebo-teacher", "random"), ("own-sft", "none"),
+        ("base", "none"),
     ],
 )  # fmt: skip
 def test_retriever_follows_the_arm(arm: str, retriever: str):

@@ -8,7 +8,8 @@ import pytest
 
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Kind, Plan, PlanPhase, StageId, StagePhase, StageResult, StageState, plan
-from distillery.core.planner.graph import BASE, PREPARE, own_temperatures, round_stages
+from distillery.core.planner.graph import BASE, PREPARE, Lineage, round_stages
+from distillery.core.planner.plays import own_temperatures
 from distillery.core.planner.plan import find_outgrown, find_pending
 from tests.unit.documents import document
 
@@ -69,13 +70,13 @@ def test_plan_goes_from_play_to_promotion_when_stages_succeed():
 
 
 def test_round_stages_play_each_arm_once():
-    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)
+    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, Lineage())
     judged = [arm for stage in stages if stage.id.kind is Kind.EVALUATE for arm in stage.arms]
     assert sorted(judged) == sorted(ALL_ARMS)
 
 
 def test_round_stages_come_after_what_they_need():
-    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)
+    stages = round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, Lineage())
     seen = {PREPARE}
     for stage in stages:
         assert set(stage.needs) <= seen
@@ -83,17 +84,18 @@ def test_round_stages_come_after_what_they_need():
 
 
 def test_round_stages_leave_out_controls_when_no_arm_needs_them():
-    names = [str(stage.id) for stage in round_stages(spec_of(evaluation={"arms": ["baseline", "distilled"]}), 1, BASE)]
+    spec = spec_of(evaluation={"arms": ["baseline", "distilled"]})
+    names = [str(stage.id) for stage in round_stages(spec, 1, Lineage())]
     assert "r1-teach-placebo" not in names
     assert "r1-train-sft" not in names
 
 
 def test_matched_student_needs_every_arm_that_it_is_matched_with():
-    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, BASE)}
+    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": ALL_ARMS}), 1, Lineage())}
     needed = {str(sid) for sid in stages["r1-train-sft-matched"].needs}
     assert needed == {"prepare", "r1-rollout", "r1-teach", "r1-teach-placebo", "r1-evaluate-baseline"}
     two = ["baseline", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
-    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": two}), 1, BASE)}
+    stages = {str(s.id): s for s in round_stages(spec_of(evaluation={"arms": two}), 1, Lineage())}
     assert "r1-teach-placebo" not in [str(sid) for sid in stages["r1-train-sft-matched"].needs]
 
 
@@ -152,7 +154,10 @@ def test_last_round_is_judged_again_when_held_out_tasks_are_added():
             assert str(stage.id) not in started
             started.append(str(stage.id))
             observed[stage.id] = succeeded(result_on(stage.id, [won, won], 200))
-    assert started == ["prepare", "r2-evaluate-baseline", "r2-evaluate-sft", "r2-evaluate-distilled", "r2-promote"]
+    assert started == [
+        "prepare", "r2-evaluate-baseline", "r2-evaluate-base", "r2-evaluate-sft", "r2-evaluate-distilled",
+        "r2-promote",
+    ]  # fmt: skip
     assert (current.phase, current.serving.trained_by) == (PlanPhase.COMPLETE, StageId(2, Kind.TRAIN, "distilled"))
 
 
@@ -352,16 +357,16 @@ def test_waiting_message_stays_the_same_when_failures_are_added():
 
 
 @pytest.mark.parametrize(
-    ("arms", "teacher", "expected"),
+    ("teacher", "learned_from", "expected"),
     [
-        (["baseline", "sft", "distilled"], {"rolloutsPerTask": 3, "temperature": 0.7}, [0.2, 0.7, 0.7]),
-        (["baseline", "sft-unfiltered", "distilled"], {"rolloutsPerTask": 2}, [0.2, 0.2]),
-        (["baseline", "sft", "distilled"], {"temperature": 0.7}, [0.2]),
-        (["baseline", "distilled", "placebo-distilled"], {"rolloutsPerTask": 3, "temperature": 0.7}, [0.2]),
+        ({"rolloutsPerTask": 3, "temperature": 0.7}, True, [0.2, 0.7, 0.7]),
+        ({"rolloutsPerTask": 2}, True, [0.2, 0.2]),
+        ({"temperature": 0.7}, True, [0.2]),
+        ({"rolloutsPerTask": 3, "temperature": 0.7}, False, [0.2]),
     ],
 )
 def test_own_temperatures_follow_the_teacher_when_a_student_learns(
-    arms: list[str], teacher: dict[str, Any], expected: list[float]
+    teacher: dict[str, Any], learned_from: bool, expected: list[float]
 ):
-    spec = spec_of(evaluation={"arms": arms}, rollout={"temperature": 0.2}, teacherRollout=teacher)
-    assert own_temperatures(spec) == expected
+    spec = spec_of(rollout={"temperature": 0.2}, teacherRollout=teacher)
+    assert own_temperatures(spec, learned_from=learned_from) == expected

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from distillery.core.api import parse
 from distillery.core.contracts.stage_config import StageConfig
 from distillery.core.planner import Kind, Model, Stage, StageId
-from distillery.core.planner.graph import BASE, PREPARE, round_stages
+from distillery.core.planner.graph import BASE, PREPARE, Lineage, round_stages
 from distillery_operator.manifests import canary_servers, database, gateway, jobs, servers, storage, vllm
 from distillery_operator.model.names import RunRef
 from distillery_operator.model.objects import Manifest
@@ -52,7 +52,7 @@ def owner(name: str = "test", **spec: Any) -> RunRef:
 def stage(kind: Kind, *, of: RunRef | None = None, player: Model = BASE) -> Stage:
     if kind is Kind.PREPARE:
         return Stage(StageId(0, kind))
-    return next(s for s in round_stages((of or owner()).run.spec, 1, player) if s.id.kind is kind)
+    return next(s for s in round_stages((of or owner()).run.spec, 1, Lineage(player)) if s.id.kind is kind)
 
 
 def job(kind: Kind, of: RunRef | None = None, settings: Settings = SETTINGS, **more: Any) -> Manifest:
@@ -296,7 +296,7 @@ async def test_server_is_ready_when_health_succeeds():
 
 def test_student_is_an_adapter_when_servers_have_gpus():
     of = owner(**GPU)
-    playing = next(s for s in round_stages(of.run.spec, 1, BASE) if s.id.variant == "distilled" and s.arms)
+    playing = next(s for s in round_stages(of.run.spec, 1, Lineage()) if s.id.variant == "distilled" and s.arms)
     made = jobs.stage_job(of, playing, "j", SETTINGS, digest="abcdef0123456789")
     server = made["spec"]["template"]["spec"]["initContainers"][-1]
     assert server["image"] == SETTINGS.gpu_server_image

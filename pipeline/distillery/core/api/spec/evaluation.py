@@ -27,12 +27,12 @@ Arm = Literal[
 ]
 """One way of playing the held-out tasks.
 
-``baseline`` is the model that the round started with, ``rag`` the same with retrieved hints, ``placebo`` the same with
-random hints of the bank. ``sft`` learned from the baseline's own successes, ``distilled`` from the teacher's, and
+``baseline`` is the model that the round started with. ``rag`` is the base model with retrieved hints, ``placebo`` the
+same with random hints of the bank. ``sft`` learned from its own successes, ``distilled`` from the teacher's, and
 ``placebo-distilled`` from a teacher with random hints. ``-matched`` students learned from the tasks that all of them
 have episodes of, and from equally many episodes of each; ``-unfiltered`` ones also from the failures. After a promotion
-the promoted student plays the baseline, own play and, without ``models.teacher``, the teacher. Only before the first
-promotion do the controls know nothing of hints.
+the promoted student plays the baseline and, without ``models.teacher``, the teacher. Each control goes on from its own
+student of that round, and the base model plays the arm ``base``.
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distillery.core.api import Spec, parse
-from distillery.core.planner import Model, Plan, PlanPhase
+from distillery.core.planner import Lineage, Model, Plan, PlanPhase
 from distillery.core.planner.graph import BASE, candidate_of
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.decide.canary.target import (
@@ -34,7 +34,7 @@ def spec_of(pinned: int | None) -> Spec:
 
 
 def select(pinned: int | None = None, promoted: Model = BASE, **status: Any) -> ServingTarget | None:
-    current = Plan(PlanPhase.RUNNING, 4, (), promoted, "")
+    current = Plan(PlanPhase.RUNNING, 4, (), Lineage(promoted), "")
     return select_target(spec_of(pinned), current, {"rounds": ROUNDS, **status})
 
 

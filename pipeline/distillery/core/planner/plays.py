@@ -1,0 +1,197 @@
+"""The ways of playing, the students, and the comparisons between them: one table each.
+
+A play says who plays and with which hints. A student says which play it learns from. A comparison says what an arm is
+held against, and why. A stage, the report and the statistics read these tables; nothing else lists arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from distillery.core.api.run import Spec
+
+
+class PlayerRole(StrEnum):
+    """The roles that a model can have in a round."""
+
+    BASE = "base"
+    """The untouched model of ``spec.models.student``, in every round."""
+
+    START = "start"
+    """The model that the round starts with: the base model, or the student promoted last."""
+
+    TEACHER = "teacher"
+    """``spec.models.teacher``; without one, the model that the round starts with."""
+
+    CONTROL = "control"
+    """The control's own student of an earlier round, which has never learned from hints."""
+
+    CONTROL_TEACHER = "control-teacher"
+    """``spec.models.teacher``; without one, as ``control``."""
+
+
+class HintChoice(StrEnum):
+    """The hints that a play gets."""
+
+    NONE = "none"
+    RETRIEVED = "retrieved"
+    """Those that ``spec.hints.retriever`` chooses."""
+
+    RANDOM = "random"
+    """As many, drawn at random from the task's category: the placebo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A way of playing tasks.
+
+    Attributes:
+        player: who plays.
+        hints: which hints it is given before its first step.
+    """
+
+    player: PlayerRole
+    hints: HintChoice = HintChoice.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The choice of episodes that a student learns from.
+
+    Attributes:
+        arm: the learning arm that played them: ``own``, ``teacher`` or ``placebo-teacher``.
+        matched: only of tasks that the learning arms of all matched students solved, from each as many.
+        filtered: successes only; else every episode.
+    """
+
+    arm: str
+    matched: bool = False
+    filtered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two arms that are compared because the first claims to beat the second."""
+
+    arm: str
+    against: str
+
+
+ON_POLICY, CONTROL, TEACHER, PLACEBO_TEACHER = "own", "own-sft", "teacher", "placebo-teacher"
+"""The arms of play on training tasks: by the round's starting model, and by the control that learns without hints."""
+
+PRODUCTION = "live"
+"""What users played and said to have failed: hints are drawn from it. Nothing is trained on it or judged by it."""
+
+BASE_ARM, BASELINE, CANDIDATE = "base", "baseline", "distilled"
+"""The untouched model; and the arms that the gate compares: the round's starting model, and its candidate."""
+
+LEARNING_PLAYS: Mapping[str, Play] = {
+    ON_POLICY: Play(PlayerRole.START),
+    CONTROL: Play(PlayerRole.CONTROL),
+    TEACHER: Play(PlayerRole.TEACHER, HintChoice.RETRIEVED),
+    PLACEBO_TEACHER: Play(PlayerRole.CONTROL_TEACHER, HintChoice.RANDOM),
+}
+"""The plays on training tasks."""
+
+EVALUATED_PLAYS: Mapping[str, Play] = {
+    BASELINE: Play(PlayerRole.START),
+    BASE_ARM: Play(PlayerRole.BASE),
+    "rag": Play(PlayerRole.BASE, HintChoice.RETRIEVED),
+    "placebo": Play(PlayerRole.BASE, HintChoice.RANDOM),
+}
+"""The plays on held-out tasks by models that the round did not train; each of its students plays an arm of its name."""
+
+STUDENTS: Mapping[str, Dataset] = {
+    "sft": Dataset(ON_POLICY),
+    "distilled": Dataset(TEACHER),
+    "placebo-distilled": Dataset(PLACEBO_TEACHER),
+    "sft-matched": Dataset(ON_POLICY, matched=True),
+    "distilled-matched": Dataset(TEACHER, matched=True),
+    "placebo-distilled-matched": Dataset(PLACEBO_TEACHER, matched=True),
+    "sft-unfiltered": Dataset(ON_POLICY, filtered=False),
+    "distilled-unfiltered": Dataset(TEACHER, filtered=False),
+    "placebo-distilled-unfiltered": Dataset(PLACEBO_TEACHER, filtered=False),
+}
+
+_WITH_HINTS = "+rag"
+
+COMPARISONS: tuple[Comparison, ...] = (
+    Comparison("distilled", "sft"),
+    Comparison("distilled", "rag"),
+    Comparison("distilled", "placebo-distilled"),
+    Comparison("distilled-matched", "sft-matched"),
+    Comparison("distilled-matched", "placebo-distilled-matched"),
+    Comparison("distilled-unfiltered", "sft-unfiltered"),
+    Comparison("distilled-unfiltered", "placebo-distilled-unfiltered"),
+    Comparison("distilled+rag", "distilled"),
+    Comparison("rag", "placebo"),
+)
+"""The comparisons that say more than that an arm beats the base model."""
+
+
+def student_of(arm: str) -> str | None:
+    """Return the student that plays an arm of evaluation, or None if no student of the round does."""
+    name = arm.removesuffix(_WITH_HINTS)
+    return None if name in EVALUATED_PLAYS else name
+
+
+def evaluated_students(spec: Spec) -> tuple[str, ...]:
+    """Return the students whose arms are evaluated, in the order of the arms."""
+    return tuple(dict.fromkeys(student for arm in spec.evaluation.arms if (student := student_of(arm))))
+
+
+def student_that_learns(dataset: Dataset) -> str:
+    """Return the student of a dataset."""
+    return next(student for student, learned_from in STUDENTS.items() if learned_from == dataset)
+
+
+def control_student(spec: Spec, learning_arm: str) -> str | None:
+    """Return the evaluated student that stands for a learning arm in later rounds; None if no student learns from it.
+
+    It is the one that learns from all kept successes, if that is evaluated.
+    """
+    learners = [student for student in evaluated_students(spec) if STUDENTS[student].arm == learning_arm]
+    return min(learners, key=lambda s: (STUDENTS[s].matched, not STUDENTS[s].filtered), default=None)
+
+
+def matched_arms(spec: Spec) -> tuple[str, ...]:
+    """Return the learning arms that are matched with one another: those of the evaluated ``-matched`` students."""
+    matched = (STUDENTS[student] for student in evaluated_students(spec))
+    return tuple(dict.fromkeys(dataset.arm for dataset in matched if dataset.matched))
+
+
+def retriever_of(arm: str, spec: Spec) -> str:
+    """Return the retriever whose hints an arm of play or of evaluation gets; ``none`` for no hints."""
+    if arm.endswith(_WITH_HINTS):
+        return spec.hints.retriever
+    play = LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS.get(arm)
+    choice = play.hints if play else HintChoice.NONE
+    return spec.hints.retriever if choice is HintChoice.RETRIEVED else choice.value
+
+
+def arms_played_by(role: PlayerRole, arms: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the arms of evaluation that a role plays, in their order."""
+    return tuple(arm for arm in arms if arm in EVALUATED_PLAYS and EVALUATED_PLAYS[arm].player is role)
+
+
+def teaching_temperature(spec: Spec) -> float:
+    """Return the temperature that the teacher plays at."""
+    return spec.rollout.temperature if spec.teacher_rollout.temperature is None else spec.teacher_rollout.temperature
+
+
+def teacher_plays_alike(spec: Spec) -> bool:
+    """Return whether the teacher and the student play alike but for the hints: the same model and temperature."""
+    return spec.models.teacher is None and teaching_temperature(spec) == spec.rollout.temperature
+
+
+def own_temperatures(spec: Spec, *, learned_from: bool) -> list[float]:
+    """Return the temperatures of the attempts that a model makes without hints at each training task.
+
+    The first attempt is the one that hints are drawn from. Where a student learns from the play, there are as many as
+    the teacher has, the others at the teacher's temperature: else more tries would pass for the effect of hints.
+    """
+    further = spec.teacher_rollout.rollouts_per_task - 1 if learned_from else 0
+    return [spec.rollout.temperature, *[teaching_temperature(spec)] * further]

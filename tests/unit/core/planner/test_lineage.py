@@ -1,0 +1,115 @@
+"""The models that a round starts with: the loop goes on from what was promoted, and controls from their own students."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distillery.core.api import Spec, parse
+from distillery.core.planner import Kind, Model, Promotion, Stage, StageId
+from distillery.core.planner.graph import BASE, Lineage, candidate_of, round_stages
+from tests.unit.documents import document
+
+ARMS = ["baseline", "rag", "placebo", "sft", "distilled", "placebo-distilled"]
+STUDENTS = {"sft": "5f", "distilled": "d1", "placebo-distilled": "b0"}
+
+
+def spec_of(arms: list[str] = ARMS, **parts: Any) -> Spec:
+    return parse(document(evaluation={"arms": arms}, rounds={"maxRounds": 9}, **parts)).spec
+
+
+def ended(*, promoted: bool, students: dict[str, str] = STUDENTS) -> Promotion:
+    return Promotion("Successful" if promoted else "Inconclusive", "Because.", promoted, 0.5, {}, students)
+
+
+def lineage_after(*ends: Promotion, spec: Spec | None = None) -> Lineage:
+    """The lineage after rounds that ended so."""
+    lineage = Lineage()
+    for number, end in enumerate(ends, 1):
+        lineage = lineage.after(spec or spec_of(), number, end)
+    return lineage
+
+
+def second_round(lineage: Lineage, spec: Spec | None = None) -> dict[str, Stage]:
+    return {str(stage.id): stage for stage in round_stages(spec or spec_of(), 2, lineage)}
+
+
+def student(name: str, round: int = 1) -> Model:
+    return Model("student", StageId(round, Kind.TRAIN, name))
+
+
+def test_loop_goes_on_from_the_promoted_student():
+    stages = second_round(lineage_after(ended(promoted=True)))
+    for name in ("r2-rollout", "r2-teach", "r2-evaluate-baseline"):
+        assert stages[name].player == candidate_of(1)
+
+
+def test_control_goes_on_from_its_own_student_after_a_promotion():
+    stages = second_round(lineage_after(ended(promoted=True)))
+    assert stages["r2-rollout-sft"].player == student("sft")
+    assert stages["r2-teach-placebo"].player == student("placebo-distilled")
+
+
+def test_base_model_plays_its_arms_in_every_round():
+    first = {str(stage.id): stage for stage in round_stages(spec_of(), 1, Lineage())}
+    assert first["r1-evaluate-baseline"].arms == ("baseline", "rag", "placebo")
+    stages = second_round(lineage_after(ended(promoted=True)))
+    base = stages["r2-evaluate-base"]
+    assert (base.player, base.arms) == (BASE, ("base", "rag", "placebo"))
+    assert stages["r2-evaluate-baseline"].arms == ("baseline",)
+
+
+def test_verdict_needs_what_the_base_model_played():
+    stages = second_round(lineage_after(ended(promoted=True)))
+    assert StageId(2, Kind.EVALUATE, "base") in stages["r2-promote"].needs
+
+
+def test_sft_learns_from_its_own_play_and_waits_for_it():
+    spec, lineage = spec_of(), lineage_after(ended(promoted=True), ended(promoted=False))
+    sft = next(stage for stage in round_stages(spec, 3, lineage) if str(stage.id) == "r3-train-sft")
+    assert sft.own_arms == ("own", "own-sft", "own-sft")
+    assert StageId(3, Kind.ROLLOUT, "sft") in sft.needs
+    assert StageId(3, Kind.ROLLOUT) not in sft.needs
+
+
+def test_round_without_a_promotion_changes_nobody():
+    spec, nobody = spec_of(), lineage_after(ended(promoted=False))
+    assert (nobody.start, nobody.controls) == (BASE, {})
+    assert [str(stage.id)[3:] for stage in round_stages(spec, 2, nobody)] == [
+        str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage())
+    ]
+    kept = lineage_after(ended(promoted=True), ended(promoted=False))
+    assert (kept.start, kept.controls["own-sft"]) == (candidate_of(1), student("sft"))
+
+
+def test_control_is_the_base_model_when_it_had_nothing_to_learn_from():
+    lineage = lineage_after(ended(promoted=True, students={"distilled": "d1"}))
+    stages = second_round(lineage)
+    assert (stages["r2-rollout-sft"].player, stages["r2-teach-placebo"].player) == (BASE, BASE)
+
+
+def test_control_keeps_an_earlier_student_when_a_later_round_trained_none():
+    lineage = lineage_after(ended(promoted=True), ended(promoted=True, students={"distilled": "d2"}))
+    assert (lineage.start, lineage.controls["own-sft"]) == (candidate_of(2), student("sft"))
+
+
+def test_teachers_are_the_runs_own_model_in_every_round():
+    models = {"student": {"model": "/models/tiny"}, "teacher": {"model": "/models/large"}}
+    stages = second_round(lineage_after(ended(promoted=True)), spec_of(models=models))
+    assert {stages[name].player for name in ("r2-teach", "r2-teach-placebo")} == {Model("teacher")}
+    assert stages["r2-rollout-sft"].player == student("sft")
+
+
+def test_no_control_plays_when_no_student_learns_from_it():
+    spec = spec_of(["baseline", "distilled"])
+    lineage = lineage_after(ended(promoted=True), spec=spec)
+    names = [str(stage.id) for stage in round_stages(spec, 2, lineage)]
+    assert names == [
+        "r2-rollout", "r2-hints", "r2-teach", "r2-evaluate-baseline", "r2-evaluate-base", "r2-train-distilled",
+        "r2-evaluate-distilled", "r2-promote",
+    ]  # fmt: skip
+
+
+def test_control_is_the_plain_student_before_its_variants():
+    spec = spec_of(["baseline", "distilled", "sft-unfiltered", "sft"])
+    lineage = lineage_after(ended(promoted=True, students={"sft-unfiltered": "0f", **STUDENTS}), spec=spec)
+    assert lineage.controls["own-sft"] == student("sft")
