@@ -10,7 +10,7 @@ class UnknownPlugin(Exception):
     """No plug-in of this name is installed; the message lists those that are."""
 
 
-GROUPS = ("environments", "agents", "extractors", "retrievers", "trainers")
+GROUPS = ("environments", "agents", "extractors", "retrievers", "samplers", "trainers")
 """The kinds of plug-ins."""
 
 

@@ -47,6 +47,44 @@ class EpisodeStore:
         )  # fmt: skip
         return [(row["task_id"], row["initial_observation"]) for row in rows]
 
+    async def read_task_ids(self, *, arms: Sequence[str]) -> set[str]:
+        """Return the ids of the tasks that arms played, in any round."""
+        rows = await self._database.fetch(
+            "SELECT DISTINCT task_id FROM episode WHERE run_id = %s AND arm = ANY(%s)", self._run_id, list(arms)
+        )
+        return {row["task_id"] for row in rows}
+
+    async def read_tasks(self, round: int, *, arms: Sequence[str]) -> list[Task]:
+        """Return the tasks that arms play in a round, whether they were played yet or not."""
+        rows = await self._database.fetch(
+            """SELECT DISTINCT ON (task_id) task_id, split, category, goal FROM episode
+               WHERE run_id = %s AND round = %s AND arm = ANY(%s) ORDER BY task_id""",
+            self._run_id, round, list(arms),
+        )  # fmt: skip
+        return [task_of(row) for row in rows]
+
+    async def read_histories(self, *, arms: Sequence[str], alone: str, until: int) -> list[Row]:
+        """Return how tasks went in arms before a round: :class:`distillery.sampling.base.TaskHistory` as rows.
+
+        Args:
+            arms: of play on training tasks.
+            alone: the arm whose first attempt counts as solved alone.
+            until: the round that is not counted any more.
+        """
+        rows = await self._database.fetch(
+            """WITH played AS (
+                   SELECT *, max(round) OVER (PARTITION BY task_id) AS last FROM episode
+                   WHERE run_id = %s AND arm = ANY(%s) AND round < %s AND phase = 'finished')
+               SELECT task_id, min(split) AS split, min(category) AS category, min(goal) AS goal, min(last) AS round,
+                      count(*) AS plays, count(*) FILTER (WHERE success) AS successes,
+                      coalesce(bool_or(success) FILTER (WHERE arm = %s AND seed = 0 AND round = last), false)
+                          AS solved_alone
+               FROM played GROUP BY task_id ORDER BY min(last), task_id""",
+            self._run_id, list(arms), until, alone,
+        )  # fmt: skip
+        history = ("round", "plays", "successes", "solved_alone")
+        return [{"task": task_of(row), **{name: row[name] for name in history}} for row in rows]
+
     async def read_given_hints(self, *, arm: str, rounds: Sequence[int]) -> dict[str, tuple[str, ...]]:
         """Return the hints that an arm was given, by the id of the task."""
         rows = await self._database.fetch(

@@ -92,6 +92,7 @@ def named_plugins(spec: Spec) -> dict[str, tuple[str, str]]:
         "agents": ("spec.agent.name", spec.agent.name),
         "extractors": ("spec.hints.extractor", extractor_of(spec)),
         "retrievers": ("spec.hints.retriever", spec.hints.retriever),
+        "samplers": ("spec.rounds.sampler", spec.rounds.sampler),
         "trainers": ("spec.training.trainer", spec.training.trainer),
     }
 

@@ -16,7 +16,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     if context.config.server is None:
         return {"heldOutTasks": tasks.evaluate, "arms": {}}, None
     temperatures = [evaluation.temperature] * evaluation.rollouts_per_task
-    arms = await play_arms(context, context.prepared.tasks("evaluate"), temperatures=temperatures)
+    arms = await play_arms(context, "evaluate", temperatures=temperatures)
     return {"heldOutTasks": tasks.evaluate, "arms": arms}, None
 
 

@@ -22,7 +22,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     spec, config = context.spec, context.config
     learned_from = control_student(spec, ON_POLICY) is not None and context.own_arm(context.round) in config.arms
     temperatures = own_temperatures(spec, learned_from=learned_from)
-    arms = await play_arms(context, context.prepared.tasks("train"), temperatures=temperatures)
+    arms = await play_arms(context, "train", temperatures=temperatures)
     await _warn_of_long_episodes(context.episodes, context.round, config.arms, spec.training.max_sample_tokens)
     return {"arms": arms}, None
 

@@ -15,7 +15,7 @@ async def main(context: StageContext) -> tuple[Result, None]:
     """Play ``teacherRollout.rolloutsPerTask`` episodes per training task."""
     spec = context.spec
     temperatures = [teaching_temperature(spec)] * spec.teacher_rollout.rollouts_per_task
-    arms = await play_arms(context, context.prepared.tasks("train"), temperatures=temperatures)
+    arms = await play_arms(context, "train", temperatures=temperatures)
     return {"arms": arms}, None
 
 

@@ -55,7 +55,10 @@ class EpisodeFilter:
                 dropped[reason] += 1
             else:
                 kept.append(episode)
-        return Selection(kept, dict(dropped))
+        latest = keep_latest(kept, self.settings.max_per_task)
+        if surplus := len(kept) - len(latest):
+            dropped["beyond maxPerTask"] = surplus
+        return Selection(latest, dict(dropped))
 
     def _find_reason_to_drop(self, episode: Episode, *, filtered: bool) -> str:
         """Return why an episode is dropped; empty if it is kept."""
@@ -70,6 +73,19 @@ class EpisodeFilter:
         if find_quoted_hint(episode, self.hints):
             return "quotes a hint"
         return "too long" if self.is_too_long(episode) else ""
+
+
+def keep_latest(episodes: Sequence[Episode], number: int | None) -> list[Episode]:
+    """Return the last so many episodes of each task, in their order; None is no limit."""
+    if number is None:
+        return list(episodes)
+    seen: Counter[str] = Counter()
+    kept = []
+    for episode in reversed(episodes):
+        if seen[episode.task.id] < number:
+            kept.append(episode)
+        seen[episode.task.id] += 1
+    return kept[::-1]
 
 
 def choose_for_dataset(by_arm: Mapping[str, Selection], dataset: Dataset, seed: int) -> list[Episode]:

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     """The kinds of stages; each is a module of :mod:`distillery.stages`."""
 
     PREPARE = "prepare"
+    SAMPLE = "sample"
     ROLLOUT = "rollout"
     HINTS = "hints"
     TEACH = "teach"
@@ -188,19 +189,22 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     learned_from = {STUDENTS[student].arm for student in students}
     own_arms = (*lineage.own_arms, lineage.own_arm)
 
-    rollout = Stage(sid(Kind.ROLLOUT), (PREPARE,), lineage.start, (ON_POLICY,), own_arms=own_arms)
-    hints = Stage(sid(Kind.HINTS), (PREPARE, rollout.id))
-    stages = [rollout, hints]
+    # the first round's tasks are chosen with the held-out ones
+    sample = [Stage(sid(Kind.SAMPLE), (PREPARE,))] if number > 1 else []
+    tasks = (PREPARE, *(stage.id for stage in sample))
+    rollout = Stage(sid(Kind.ROLLOUT), tasks, lineage.start, (ON_POLICY,), own_arms=own_arms)
+    hints = Stage(sid(Kind.HINTS), (*tasks, rollout.id))
+    stages = [*sample, rollout, hints]
 
     plays = {ON_POLICY: rollout.id}
     if ON_POLICY in learned_from and lineage.own_arm == CONTROL:
         player = lineage.player_of(CONTROL, spec)
-        control = Stage(sid(Kind.ROLLOUT, "sft"), (PREPARE,), player, (CONTROL,), own_arms=own_arms)
+        control = Stage(sid(Kind.ROLLOUT, "sft"), tasks, player, (CONTROL,), own_arms=own_arms)
         plays[ON_POLICY] = control.id
         stages.append(control)
     for arm, variant in ((TEACHER, ""), (PLACEBO_TEACHER, "placebo")):
         if arm in learned_from:
-            stage = Stage(sid(Kind.TEACH, variant), (PREPARE, hints.id), lineage.player_of(arm, spec), (arm,))
+            stage = Stage(sid(Kind.TEACH, variant), (*tasks, hints.id), lineage.player_of(arm, spec), (arm,))
             plays[arm] = stage.id
             stages.append(stage)
 

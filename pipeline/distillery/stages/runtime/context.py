@@ -17,7 +17,9 @@ from distillery.core.secrets import read_secret
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
 from distillery.database.stages import StageStore, read_results
+from distillery.environments.base import Report
 from distillery.hints.bank import HintBank
+from distillery.stages.runtime.failures import Terminated
 from distillery.stages.runtime.prepared_run import Prepared
 from distillery.stages.runtime.progress_server import ProgressReporter, Status
 
@@ -56,7 +58,7 @@ class StageContext:
     @cached_property
     def prepared(self) -> Prepared:
         """The pinned tasks, the environment and the agent."""
-        return Prepared(self.spec, self.store)
+        return Prepared(self.spec, self.store, self.round)
 
     @cached_property
     def episodes(self) -> EpisodeStore:
@@ -72,6 +74,17 @@ class StageContext:
     def progress(self) -> ProgressReporter:
         """The reports of progress."""
         return ProgressReporter(self.status, StageStore(self.database, self.run_id), self.config.stage_id)
+
+    def report_tasks(self) -> Report:
+        """Return a function that reports how many tasks are made, and ends its thread once the stage has to stop."""
+        report = self.progress.from_thread("tasks")
+
+        def report_or_stop(done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise Terminated("stopped on request")
+            report(done, total)
+
+        return report_or_stop
 
     async def read_earlier_result(self) -> Mapping[str, Any]:
         """Return the manifest of this stage's last success, with fewer held-out tasks; empty if there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from distillery.agents import Agent
@@ -24,16 +25,17 @@ from distillery.stages.runtime.context import StageContext, read_api_key
 
 
 async def play_arms(
-    context: StageContext, tasks: Sequence[Task], *, temperatures: Sequence[float]
+    context: StageContext, purpose: str, *, temperatures: Sequence[float]
 ) -> dict[str, dict[str, Any]]:
     """Play every task in every arm of the stage, and return the results per arm.
 
     Args:
         context: of the stage.
-        tasks: to be played.
+        purpose: of the tasks: ``train`` or ``evaluate``.
         temperatures: of the episodes of a task in an arm; the first has the seed 0.
     """
     config, spec, agent = context.config, context.spec, context.prepared.agent
+    tasks = context.prepared.tasks(purpose)
     queue = _queue(context)
     _, enqueued = await queue.counts()
     if enqueued != len(tasks) * len(config.arms) * len(temperatures):  # else an earlier start enqueued all
@@ -45,7 +47,7 @@ async def play_arms(
         await queue.enqueue(requests)
     examples = _count_examples(spec, agent, is_student=config.student)
     assert config.server is not None, "the executor gives every playing stage a server"
-    client, pool = _client(config.server, spec), _pool(spec, context)
+    client, pool = _client(config.server, spec), _pool(spec, context.prepared.folder_of(purpose))
     async with client, pool:
         context_length = await client.context_length()
         budgets = [_budget(spec, agent, temperature, context_length) for temperature in temperatures]
@@ -90,11 +92,11 @@ def _client(server: Server, spec: Spec) -> ChatClient:
     )
 
 
-def _pool(spec: Spec, context: StageContext) -> EnvironmentPool:
+def _pool(spec: Spec, folder: Path) -> EnvironmentPool:
     """Return the processes of the environment."""
     rollout = spec.rollout
     return EnvironmentPool(
-        EnvironmentConfig(spec.environment.name, spec.environment.plugin_options, context.prepared.environment_folder),
+        EnvironmentConfig(spec.environment.name, spec.environment.plugin_options, folder),
         processes=rollout.environment_processes,
         step_timeout=rollout.step_timeout_seconds,
         patience=rollout.patience_seconds,

@@ -11,23 +11,39 @@ from typing import Any
 from distillery.agents import Agent
 from distillery.core import plugins
 from distillery.core.api import Spec
-from distillery.core.artifacts import Store
+from distillery.core.artifacts import ArtifactNotFound, Store
+from distillery.core.planner import Kind, StageId
 from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Task
 from distillery.stages.runtime.failures import StageFailure
 
 
 class Prepared:
-    """The artifact of stage prepare.
+    """The artifacts of the stages prepare and sample.
 
     Args:
         spec: of the run.
         store: the artifacts of the run.
+        round: whose training tasks are meant; those of the first are the ones of stage prepare.
     """
 
-    def __init__(self, spec: Spec, store: Store) -> None:
+    def __init__(self, spec: Spec, store: Store, round: int) -> None:
         self._spec = spec
         self._store = store
+        self._round = round
+
+    def first(self) -> Prepared:
+        """Return the same for the first round."""
+        return Prepared(self._spec, self._store, 1)
+
+    def before(self) -> Prepared:
+        """Return the same for the round before; for the first, where an earlier release sampled no tasks then."""
+        before = Prepared(self._spec, self._store, self._round - 1)
+        try:
+            before.folder_of("train")
+        except ArtifactNotFound:
+            return self.first()
+        return before
 
     @cached_property
     def _artifact(self) -> tuple[Path, dict[str, Any]]:
@@ -39,10 +55,16 @@ class Prepared:
         """The result of the stage."""
         return self._artifact[1]
 
-    @property
-    def environment_folder(self) -> Path:
-        """The folder with the environment's material."""
-        return self._artifact[0] / "environment"
+    @cached_property
+    def _sampled(self) -> Path:
+        """The folder with the round's training tasks."""
+        if self._round <= 1:
+            return self._artifact[0]
+        return self._store.open(str(StageId(self._round, Kind.SAMPLE)))[0]
+
+    def folder_of(self, purpose: str) -> Path:
+        """Return the folder with the environment's material for the tasks ``train`` or ``evaluate``."""
+        return (self._sampled if purpose == "train" else self._artifact[0]) / "environment"
 
     @cached_property
     def environment(self) -> Environment:
@@ -51,7 +73,7 @@ class Prepared:
         Raises:
             StageFailure: its tasks come from elsewhere now than when the run began.
         """
-        environment = open_environment(self._spec, self.environment_folder)
+        environment = open_environment(self._spec, self.folder_of("evaluate"))
         source = self.manifest["environment"]["source"]
         if environment.source != source:
             raise StageFailure(
@@ -66,8 +88,8 @@ class Prepared:
         return load_agent(self._spec, self.environment)
 
     def tasks(self, purpose: str) -> list[Task]:
-        """Return the pinned tasks ``train`` or ``evaluate``, in their order."""
-        return read_tasks(self._artifact[0])[purpose]
+        """Return the round's training tasks, ``train``, or the held-out ones, ``evaluate``, in their order."""
+        return read_tasks(self._sampled if purpose == "train" else self._artifact[0])[purpose]
 
 
 def open_environment(spec: Spec, folder: Path) -> Environment:

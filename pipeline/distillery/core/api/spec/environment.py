@@ -17,7 +17,7 @@ class Tasks(SpecModel):
     """
 
     train: Annotated[int, Field(ge=1, le=100_000)] = 1200
-    """train is the number of tasks of the split ``train`` that the agent learns from."""
+    """train is the number of tasks of the split ``train`` that the agent learns from in a round."""
 
     evaluate: Annotated[int, Field(ge=1, le=100_000)] = 134
     """evaluate is the number of held-out tasks that every arm is judged on. It can grow while the run exists. Unless

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import Fraction, SpecModel
+from distillery.core.api.base import Fraction, PluginName, SpecModel
 from distillery.core.api.spec.feedback import Trigger
 from distillery.core.api.spec.rollout import Temperature
 
@@ -77,6 +77,14 @@ class Rounds(SpecModel):
 
     patience: Annotated[int | None, Field(ge=1, le=100)] = None
     """patience is the number of rounds in a row without a promotion that ends the run. Default: no limit."""
+
+    sampler: PluginName = "fresh"
+    """sampler is ``fresh``, or a name registered under ``distillery.samplers``. It chooses the training tasks of each
+    round after the first."""
+
+    failure_share: Fraction = 0.25
+    """failureShare is the share of a later round's training tasks that the model failed in earlier rounds. The others
+    are new, as long as the environment has new ones."""
 
     trigger: Trigger | None = None
     """trigger makes each later round wait for failed sessions of users. Default: rounds do not wait."""

@@ -199,6 +199,9 @@ class Stages(SpecModel):
     prepare: StageSettings = StageSettings()
     """prepare checks the configuration, pins the tasks and generates games."""
 
+    sample: StageSettings = StageSettings()
+    """sample chooses the training tasks of a round after the first."""
+
     rollout: StageSettings = StageSettings()
     """rollout plays the training tasks without hints."""
 

@@ -35,6 +35,10 @@ class DataFilter(SpecModel):
     max_invalid_actions: Annotated[int, Field(ge=0, le=1000)] = 1
     """maxInvalidActions is the largest number of rejected actions in an episode that is trained on."""
 
+    max_per_task: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """maxPerTask is the largest number of episodes of one task, over all rounds, that a student is trained on. The
+    latest are kept. Default: no limit."""
+
 
 class Training(SpecModel):
     """One LoRA from the base model on the episodes kept in all rounds so far."""
