@@ -25,6 +25,7 @@ from distillery_operator.decide.retries import (
 )
 from distillery_operator.decide.stage_records import Stages, observe_stages, recorded_stages
 from distillery_operator.decide.status import (
+    find_rejected_rounds,
     finish,
     requests_status,
     rounds_status,
@@ -151,14 +152,15 @@ def read_context(
     has_ended = complete or (conditions.is_true(kinds.FAILED) and not resumes)
     if has_ended:
         stages = recorded_stages(spec, fields)
-        current = plan(spec, stages.states)
+        current = plan(spec, stages.states, rejected=find_rejected_rounds(fields))
     else:
         stages = Stages() if restarts else observe_stages(ref, fields, observed, now)
         stages = stages.start_again(find_outgrown(spec, stages.states))
         if resumes:
             stages = stages.start_again(stages.failed)
             fields, conditions = resume(fields, conditions, request)
-        current = plan(spec, stages.states, failures=observed.failures)
+        rejected = find_rejected_rounds(fields)
+        current = plan(spec, stages.states, failures=observed.failures, rejected=rejected)
         fields, conditions = _with_progress(fields, conditions, ref, stages, current)
     return Context(ref, fields, conditions, observed, settings, now, requests, stages, current, has_ended, resumes)
 
@@ -171,7 +173,7 @@ def _with_progress(
     fields = {
         **status,
         **learned_status(run.run, status),
-        **rounds_status(rounds, plan, conditions.now),
+        **rounds_status(rounds, plan, conditions.now, rejected=find_rejected_rounds(status)),
         **stages_status(stages.records, plan, run.run.spec.rounds.max_rounds),
     }
     return fields, set_promoted(conditions, rounds, plan)

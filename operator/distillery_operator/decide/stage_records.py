@@ -291,6 +291,9 @@ def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[RoundRecord]) -> dict[S
         # a record of an older release names the candidate's student alone
         trained = StageResult(student=ended.student)
         states[StageId(ended.round, Kind.TRAIN, CANDIDATE)] = StageState(PlannerPhase.SUCCEEDED, result=trained)
+        began = StageResult(start=ended.promotion.start or None)
+        if (sample := StageId(ended.round, Kind.SAMPLE)) in states:
+            states[sample] = StageState(PlannerPhase.SUCCEEDED, result=began)
         judged = replace(trained, promotion=ended.promotion)
         states[StageId(ended.round, Kind.PROMOTE)] = StageState(PlannerPhase.SUCCEEDED, result=judged)
         lineage = lineage.after(spec, ended.round, ended.promotion)

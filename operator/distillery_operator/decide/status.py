@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.core.planner import Plan, Promotion, StageId
@@ -11,6 +11,7 @@ from distillery.core.planner.plays import BASELINE, CANDIDATE
 from distillery_operator.crd.status_schema import MAX_HISTORY, MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
 from distillery_operator.decide.canary.pods import RolloutStatus
+from distillery_operator.decide.canary.state import CanaryStatus
 from distillery_operator.decide.canary.target import ServingTarget
 from distillery_operator.decide.requests import Requests
 from distillery_operator.decide.stage_records import StageRecord
@@ -21,7 +22,7 @@ from distillery_operator.model import reasons
 from distillery_operator.model.conditions import Conditions, ConditionStatus
 from distillery_operator.model.names import RunRef
 from distillery_operator.model.phases import ENDED, RunPhase
-from distillery_operator.model.rounds import RoundRecord
+from distillery_operator.model.rounds import RoundRecord, read_rounds
 
 _MAX_MESSAGE = 4096
 
@@ -61,20 +62,33 @@ def set_request_accepted(conditions: Conditions, requests: Requests) -> Conditio
     return conditions.set(kinds.REQUEST_ACCEPTED, True, reasons.RequestAccepted.ACCEPTED, message)
 
 
-def rounds_status(rounds: Mapping[int, RoundRecord], plan: Plan, now: str) -> dict[str, Any]:
+def rounds_status(
+    rounds: Mapping[int, RoundRecord], plan: Plan, now: str, *, rejected: Collection[int] = ()
+) -> dict[str, Any]:
     """Return the rounds that ended, and the scores of the last one.
 
     Args:
         rounds: as the status has them.
         plan: the planner's plan, with all verdicts.
         now: the time.
+        rejected: the rounds whose students live traffic rejected.
     """
     records, scores = dict(rounds), dict[str, Any]()
     for verdict in plan.verdicts:
         if verdict.round not in records:
             records[verdict.round] = RoundRecord(verdict.round, verdict.student, verdict.promotion, now)
             scores = {"scores": _scores(verdict.promotion)}
-    return {"rounds": [records[number].to_status() for number in sorted(records)], **scores}
+    marked = [replace(records[number], rejected=number in rejected) for number in sorted(records)]
+    return {"rounds": [record.to_status() for record in marked], **scores}
+
+
+def find_rejected_rounds(status: Mapping[str, Any]) -> set[int]:
+    """Return the rounds whose students live traffic rejected, but for one that is served after all."""
+    rejected = {number for number, record in read_rounds(status).items() if record.rejected}
+    canary = CanaryStatus.read(status)
+    if canary and canary.rejected:
+        rejected.add(canary.round)
+    return rejected - {status.get("serving", {}).get("round")}
 
 
 def set_promoted(conditions: Conditions, rounds: Mapping[int, RoundRecord], plan: Plan) -> Conditions:

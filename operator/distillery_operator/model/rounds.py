@@ -11,9 +11,15 @@ from distillery.core.planner import ArmScore, Promotion, Verdict
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord(Verdict):
-    """A record of ``status.rounds``: the planner's verdict, and when the round ended."""
+    """A record of ``status.rounds``: the planner's verdict, when the round ended, and what live traffic said.
+
+    Attributes:
+        completion_time: when it ended.
+        rejected: live traffic rejected its student: the canary was rolled back.
+    """
 
     completion_time: str
+    rejected: bool = False
 
     @classmethod
     def from_status(cls, record: Mapping[str, Any]) -> Self:
@@ -25,8 +31,15 @@ class RoundRecord(Verdict):
             record.get("metricValue", 0.0),
             {name: ArmScore.read(arm) for name, arm in record.get("arms", {}).items()},
             record.get("students", {}),
+            record.get("start", ""),
         )
-        return cls(record["round"], record.get("student") or None, promotion, record.get("completionTime", ""))
+        return cls(
+            record["round"],
+            record.get("student") or None,
+            promotion,
+            record.get("completionTime", ""),
+            record.get("rejected", False),
+        )
 
     def to_status(self) -> dict[str, Any]:
         """Write a record of ``status.rounds``."""
@@ -39,6 +52,8 @@ class RoundRecord(Verdict):
             "metricValue": self.promotion.metric,
             "arms": {name: arm.to_json() for name, arm in self.promotion.arms.items()},
             "students": dict(self.promotion.students),
+            "start": self.promotion.start,
+            "rejected": self.rejected,
             "completionTime": self.completion_time,
         }
 

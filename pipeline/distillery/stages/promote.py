@@ -50,6 +50,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "leftOut": len(left_out),
         "gate": asdict(verdict),
         "promoted": promoted,
+        "start": config.start,
         "student": trained["student"],
         "students": {name: manifest["student"] for name, manifest in students.items() if manifest["student"]},
         "metric": arms[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),

@@ -52,7 +52,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     counts = {"n": len(chosen), "new": sum(task.id not in known for task in chosen)}
     if counts["new"] < wanted:
         _log.warning("%d of %d tasks are new: %s has no more", counts["new"], len(chosen), environment.source)
-    return {"tasks": {"train": {**counts, "sha256": digest_of([task.id for task in chosen])}}}, draft
+    return {"start": context.config.start, "tasks": {"train": {**counts, "sha256": digest_of([task.id for task in chosen])}}}, draft
 
 
 def _find_candidates(

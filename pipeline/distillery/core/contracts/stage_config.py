@@ -87,6 +87,9 @@ class StageConfig(BaseModel):
     own_arms: tuple[str, ...] = ()
     """By round, up to this one: the arm of the play without hints that students learn from. Empty: always ``own``."""
 
+    start: str = ""
+    """The name of the model that the round started with, for the results that record it."""
+
     merge: bool = False
     """For training: whether the student is also written as merged weights."""
 
@@ -124,6 +127,7 @@ class StageConfig(BaseModel):
             student=stage.player is not None and stage.player.kind == "student",
             dataset=(dataset.arm, dataset.matched, dataset.filtered) if dataset else None,
             own_arms=stage.own_arms,
+            start=stage.start,
             server=server,
             identity=str(identity),
             store=store,

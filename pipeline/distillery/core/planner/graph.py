@@ -78,6 +78,11 @@ class Model:
     trained_by: StageId | None = None
     """For a student: the stage whose result names its weights."""
 
+    @property
+    def name(self) -> str:
+        """The stage that trained a student; of other models their kind."""
+        return str(self.trained_by) if self.trained_by else self.kind
+
 
 BASE = Model("base")
 
@@ -93,6 +98,7 @@ class Stage:
         arms: the arms played (kinds rollout, teach and evaluate).
         dataset: what a student learns from (kind train).
         own_arms: by round, up to this one: the arm of own play that students learn from (kinds rollout and train).
+        start: the name of the model that the round started with (kinds sample and promote).
     """
 
     id: StageId
@@ -101,6 +107,7 @@ class Stage:
     arms: tuple[str, ...] = ()
     dataset: Dataset | None = None
     own_arms: tuple[str, ...] = ()
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +197,7 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     own_arms = (*lineage.own_arms, lineage.own_arm)
 
     # the first round's tasks are chosen with the held-out ones
-    sample = [Stage(sid(Kind.SAMPLE), (PREPARE,))] if number > 1 else []
+    sample = [Stage(sid(Kind.SAMPLE), (PREPARE,), start=lineage.start.name)] if number > 1 else []
     tasks = (PREPARE, *(stage.id for stage in sample))
     rollout = Stage(sid(Kind.ROLLOUT), tasks, lineage.start, (ON_POLICY,), own_arms=own_arms)
     hints = Stage(sid(Kind.HINTS), (*tasks, rollout.id))
@@ -226,7 +233,8 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         judged.append(evaluate.id)
         stages.append(evaluate)
 
-    stages.append(Stage(sid(Kind.PROMOTE), (PREPARE, *judged, sid(Kind.TRAIN, CANDIDATE))))
+    needs = (PREPARE, *judged, sid(Kind.TRAIN, CANDIDATE))
+    stages.append(Stage(sid(Kind.PROMOTE), needs, start=lineage.start.name))
     return stages
 
 

@@ -6,7 +6,7 @@ again whenever something ended. Nothing else decides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from distillery.core.api.run import Spec
@@ -15,18 +15,21 @@ from distillery.core.planner.round_state import RoundState
 from distillery.core.planner.states import Plan, PlanPhase, StagePhase, StageState, Verdict
 
 
-def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 0) -> Plan:
+def plan(
+    spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 0, rejected: Collection[int] = ()
+) -> Plan:
     """Return the next plan of a run.
 
     Args:
         spec: the run's specification.
         observed: the stages that were started.
         failures: failed sessions of users that no round has learned from; matters with ``rounds.trigger`` only.
+        rejected: rounds whose promoted student live traffic rejected: no later round starts with it.
     """
     outgrown = find_outgrown(spec, observed)
     observed = {sid: state for sid, state in observed.items() if sid not in outgrown}
-    lineage, verdicts = Lineage(), tuple[Verdict, ...]()
-    for number in range(1, spec.rounds.max_rounds + 1):
+    verdicts = tuple[Verdict, ...]()
+    for number, lineage in _lineages(spec, observed, rejected):
         current = RoundState(round_stages(spec, number, lineage), observed, spec)
         if _waits(current, failures):
             return Plan(PlanPhase.WAITING, number, verdicts, lineage, _waiting_message(spec, number))
@@ -40,7 +43,7 @@ def plan(spec: Spec, observed: Mapping[StageId, StageState], *, failures: int = 
             message = _running_message(current, number, start)
             return Plan(PlanPhase.RUNNING, number, verdicts, lineage, message, current.running, current.ready, start)
         verdict = _verdict(number, observed)
-        verdicts, lineage = (*verdicts, verdict), lineage.after(spec, number, verdict.promotion)
+        verdicts = (*verdicts, verdict)
         if reason := _reason_to_stop(spec, verdicts):
             return Plan(PlanPhase.COMPLETE, number, verdicts, lineage, f"{reason} {verdict.promotion.reason}")
     raise AssertionError("rounds.maxRounds is a reason to stop")
@@ -73,14 +76,30 @@ def find_pending(spec: Spec, current: Plan, started: Collection[StageId]) -> tup
 
 def stages_so_far(spec: Spec, observed: Mapping[StageId, StageState]) -> list[Stage]:
     """Return the stages of all rounds up to the present one, whether they were started or not."""
-    stages, lineage = [prepare()], Lineage()
+    rounds = (round_stages(spec, number, lineage) for number, lineage in _lineages(spec, observed, ()))
+    return [prepare(), *(stage for stages in rounds for stage in stages)]
+
+
+def _lineages(
+    spec: Spec, observed: Mapping[StageId, StageState], rejected: Collection[int]
+) -> Iterator[tuple[int, Lineage]]:
+    """Yield each round with the models that it starts with, up to the first one that has no verdict.
+
+    A round that has begun goes on with the model that it began with, whatever live traffic says of it meanwhile.
+    """
+    lineage = Lineage()
+    by_start = {lineage.start.name: lineage}
     for number in range(1, spec.rounds.max_rounds + 1):
-        stages += round_stages(spec, number, lineage)
+        began = observed.get(StageId(number, Kind.SAMPLE))
+        if began and began.result.start in by_start:
+            lineage = replace(by_start[began.result.start], own_arms=lineage.own_arms)
+        yield number, lineage
         promote = observed.get(StageId(number, Kind.PROMOTE))
         if promote is None or promote.result.promotion is None:
-            break
-        lineage = lineage.after(spec, number, promote.result.promotion)
-    return stages
+            return
+        after = lineage.after(spec, number, promote.result.promotion)
+        by_start[after.start.name] = after
+        lineage = replace(lineage, own_arms=after.own_arms) if number in rejected else after
 
 
 def _waits(current: RoundState, failures: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-_SUMMARY = ("run", "student", "gate", "promoted", "metric", "students", "environment", "heldOutTasks")
+_SUMMARY = ("run", "student", "gate", "promoted", "metric", "start", "students", "environment", "heldOutTasks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Promotion:
         metric: the mean that ``rounds.target`` is compared with, of the model that the round ended with.
         arms: the success of each arm.
         students: the digest of the adapter of each student that the round trained, by its name.
+        start: the name of the model that the round started with; empty if it is not recorded.
     """
 
     outcome: str
@@ -53,6 +54,7 @@ class Promotion:
     metric: float
     arms: Mapping[str, ArmScore] = field(default_factory=dict)
     students: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
@@ -65,6 +67,7 @@ class Promotion:
             float(document["metric"]),
             {name: ArmScore.read(arm) for name, arm in arms.items()},
             {str(name): str(digest) for name, digest in students.items()},
+            str(document.get("start", "")),
         )
 
 
@@ -76,22 +79,25 @@ class StageResult:
         student: of train and promote: the digest of the student's adapter; None if there was nothing to learn from.
         held_out_tasks: of prepare, evaluate and promote: the number of held-out tasks; None for other stages.
         promotion: of promote: what became of the student; None for other stages.
+        start: of sample and promote: the name of the model that the round started with; None for other stages.
         document: the manifest, or the part of it that was reported.
     """
 
     student: str | None = None
     held_out_tasks: int | None = None
     promotion: Promotion | None = None
+    start: str | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read a manifest, or a summary that may come from anyone. Raises KeyError, TypeError or ValueError."""
-        student, held_out_tasks = document.get("student"), document.get("heldOutTasks")
+        student, held_out_tasks, start = (document.get(key) for key in ("student", "heldOutTasks", "start"))
         return cls(
             None if student is None else str(student),
             None if held_out_tasks is None else int(held_out_tasks),
             Promotion.read(document) if "gate" in document else None,
+            str(start) if start else None,
             document,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from distillery.core.planner.graph import Lineage, Model, Stage, StageId
+from distillery.core.planner.graph import BASE, Lineage, Model, Stage, StageId, candidate_of
 from distillery.core.planner.results import Promotion, StageResult
 
 
@@ -70,7 +70,7 @@ class Plan:
         phase: of the run.
         round: the round in progress, or the last one.
         verdicts: of the rounds that ended.
-        lineage: the models that the round starts with; after the last one, that the next would.
+        lineage: the models that the round started with.
         message: one sentence for a person.
         running: the stages that are running.
         ready: the stages that can start now, in order.
@@ -89,4 +89,4 @@ class Plan:
     @property
     def serving(self) -> Model:
         """The model that is to be served: the one promoted last, or the base model."""
-        return self.lineage.start
+        return next((candidate_of(v.round) for v in reversed(self.verdicts) if v.promotion.promoted), BASE)
