@@ -12,7 +12,7 @@ from datetime import datetime
 
 from distillery.core import plugins
 from distillery.core.api import Spec
-from distillery.core.planner.plays import ON_POLICY, PRODUCTION
+from distillery.core.planner.plays import CONFIRMING_ARMS, ON_POLICY, PRODUCTION
 from distillery.database.extractions import ExtractionStore
 from distillery.database.sessions import SessionStore
 from distillery.episodes import Episode
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 async def main(context: StageContext) -> tuple[Result, None]:
     """Extract from the failures of all rounds so far; add to the bank."""
     spec, bank = context.spec, context.bank
-    held_out = await held_out_openings(context.episodes, context.prepared, spec.evaluation.arms)
+    held_out = await held_out_openings(context.episodes, context.prepared, (*spec.evaluation.arms, *CONFIRMING_ARMS))
     imported = await _import_sessions(context, held_out)
     # further attempts of own play are for its student alone: hints come from one try at each task
     read = await context.episodes.read(arms=[ON_POLICY, PRODUCTION], rounds=list(range(1, context.round + 1)))

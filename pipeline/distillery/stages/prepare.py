@@ -14,7 +14,7 @@ from typing import Any
 from distillery.core.api import CannotRun, Spec
 from distillery.core.artifacts import digest_of
 from distillery.core.model_files import resolve
-from distillery.core.planner.plays import LEARNING_PLAYS
+from distillery.core.planner.plays import CONFIRMING_ARMS, LEARNING_PLAYS
 from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Task
 from distillery.hints.categories import assign_categories
@@ -49,8 +49,8 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     counts = {"train": tasks.train}
     counts[split] = counts.get(split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, counts, report=context.report_tasks())
-    learned_from = await context.episodes.read_task_ids(arms=list(LEARNING_PLAYS))
-    result = pin(environment, spec, await _read_earlier_pinned(context), learned_from=learned_from)
+    used = await context.episodes.read_task_ids(arms=[*LEARNING_PLAYS, *CONFIRMING_ARMS])
+    result = pin(environment, spec, await _read_earlier_pinned(context), used=used)
     pinned = await _categorize(result.tasks, Embedder(context.database))
     _check_agent(environment, spec, pinned["train"][0])
     (draft / "tasks.json").write_text(

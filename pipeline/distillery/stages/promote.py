@@ -5,57 +5,84 @@ python -m distillery.stages.promote CONFIG
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.core.planner.graph import Kind, StageId
-from distillery.core.planner.plays import BASE_ARM, BASELINE, CANDIDATE, evaluated_students
-from distillery.database.stages import StageStore
-from distillery.evaluation.arms import compare, read_results
-from distillery.evaluation.gate import GateResult, judge, required_confidence
-from distillery.evaluation.statistics import compare_paired
+from distillery.core.planner.graph import Kind, StageId, artifact_of
+from distillery.core.planner.plays import (
+    BASELINE,
+    CANDIDATE,
+    CONFIRM_BASELINE,
+    CONFIRM_CANDIDATE,
+    CONFIRMING_ARMS,
+)
+from distillery.evaluation.arms import ArmResults, compare, read_results
+from distillery.evaluation.gate import GateResult
 from distillery.report.data import build_report
 from distillery.report.page import write_report
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.runner import Result, run_stage
+from distillery.stages.runtime.verdicts import count_looks_before, judge_pair, read_earlier_look, read_round
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The results of the candidate and the baseline on tasks that no gate has seen.
+
+    Attributes:
+        arms: by the names that they have on the other tasks.
+        left_out: how many of the tasks open like one that was learned from.
+        screened: the verdict on the tasks that all rounds share.
+    """
+
+    arms: Mapping[str, ArmResults]
+    left_out: int
+    screened: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Write what the report and the status show."""
+        arms = {arm: result.summary() for arm, result in self.arms.items()}
+        return {"arms": arms, "leftOut": self.left_out, "screened": self.screened}
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
-    gate = spec.promotion.gate
-    arms = await read_results(context.episodes, context.round, (BASE_ARM, *spec.evaluation.arms))
-    looks = await _earlier_looks(context)
-    left_out = await _find_left_out(context, looks)
-    arms = {arm: outcomes.without(left_out) for arm, outcomes in arms.items()}
-    students = _read_students(context)
-    trained = students[CANDIDATE]
-    if trained["student"] is None:
-        dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learnedFrom"]["dropped"].items())
-        verdict = GateResult("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
+    gate, until = spec.promotion.gate, spec.rounds.target
+    results = await read_round(context, await read_earlier_look(context))
+    looks = await count_looks_before(context)
+    student = results.students[CANDIDATE]["student"]
+    confirmation = await _read_confirmation(context) if spec.environment.tasks.confirm else None
+    if confirmation and not confirmation.arms:
+        verdict = GateResult(**confirmation.screened)
+    elif confirmation:
+        looks += 1
+        verdict = judge_pair(gate, confirmation.arms[CANDIDATE], confirmation.arms[BASELINE], look=looks)
     else:
-        look = await _count_looks_before(context) + len(looks) + 1
-        candidate, base = arms[CANDIDATE].of(gate.metric), arms[BASELINE].of(gate.metric)
-        verdict = judge(gate, compare_paired(candidate, base, confidence=required_confidence(gate, look)), look=look)
+        looks += student is not None
+        verdict = results.judge(gate, look=max(1, looks))
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateResult(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
-    until = spec.rounds.target
+    reported = {**results.arms, **(confirmation.arms if confirmation else {})}
+    same_as = {name: result["sameAs"] for name, result in results.students.items() if "sameAs" in result}
     result = {
         "heldOutTasks": spec.environment.tasks.evaluate,
-        "earlierLooks": looks,
-        "leftOut": len(left_out),
+        "earlierLooks": results.earlier_looks,
+        "looks": looks,
+        "leftOut": len(results.left_out),
         "gate": asdict(verdict),
         "promoted": promoted,
         "start": config.start,
-        "student": trained["student"],
-        "students": {name: manifest["student"] for name, manifest in students.items() if manifest["student"]},
-        "metric": arms[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
-        "arms": {arm: outcomes.summary() for arm, outcomes in arms.items()},
-        "comparisons": compare(arms, gate.metric, same_as=_same_as(students)),
+        "student": student,
+        "students": {name: result["student"] for name, result in results.students.items() if result["student"]},
+        "metric": reported[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
+        "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
+        "comparisons": compare(results.arms, gate.metric, same_as=same_as),
+        **({"confirm": confirmation.to_json()} if confirmation and confirmation.arms else {}),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
@@ -63,40 +90,21 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     return result, draft
 
 
-async def _earlier_looks(context: StageContext) -> list[dict[str, Any]]:
-    """Return the verdicts on fewer held-out tasks, oldest first."""
-    before = await context.read_earlier_result()
-    if before.get("heldOutTasks", 0) in (0, context.spec.environment.tasks.evaluate):
-        return []
-    return [*before["earlierLooks"], {"heldOutTasks": before["heldOutTasks"], "gate": before["gate"]}]
-
-
-async def _count_looks_before(context: StageContext) -> int:
-    """Return how often the gate judged a candidate in the rounds before this one."""
-    states = await StageStore(context.database, context.run_id).read_states()
-    ended = [states[StageId(number, Kind.PROMOTE)].result for number in range(1, context.round)]
-    return sum(len(result.document.get("earlierLooks", ())) + (result.student is not None) for result in ended)
-
-
-async def _find_left_out(context: StageContext, looks: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the added held-out tasks from which students had learned before, under another id."""
-    if not looks:
-        return set()
-    first = context.prepared.tasks("evaluate")[: looks[0]["heldOutTasks"]]
-    return await find_learned_tasks(context.episodes, context.round) - {task.id for task in first}
-
-
-def _read_students(context: StageContext) -> dict[str, Mapping[str, Any]]:
-    """Return the results of the round's trainings, by student."""
-    return {
-        student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student)))
-        for student in evaluated_students(context.spec)
+async def _read_confirmation(context: StageContext) -> Confirmation:
+    """Return the results on the round's fresh tasks; without arms if its candidate did not pass the first look."""
+    judge = StageId(context.round, Kind.JUDGE)
+    judged = context.store.manifest(artifact_of(judge, context.spec.environment.tasks.evaluate))
+    if not judged["passed"]:
+        return Confirmation({}, 0, judged["gate"])
+    played = await read_results(context.episodes, context.round, CONFIRMING_ARMS)
+    # other tasks of the round were played by a look that came before more held-out tasks were asked for
+    fresh = {task.id for task in context.prepared.tasks("confirm")}
+    learned = await find_learned_tasks(context.episodes, context.round, arm=CONFIRM_BASELINE) & fresh
+    arms = {
+        name: ArmResults([row for row in played[arm].rows if row["task_id"] in fresh - learned])
+        for name, arm in ((BASELINE, CONFIRM_BASELINE), (CANDIDATE, CONFIRM_CANDIDATE))
     }
-
-
-def _same_as(students: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the students that were not trained, each with the one that learned from the same episodes."""
-    return {student: result["sameAs"] for student, result in students.items() if "sameAs" in result}
+    return Confirmation(arms, len(learned), judged["gate"])
 
 
 if __name__ == "__main__":

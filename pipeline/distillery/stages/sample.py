@@ -9,19 +9,20 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from distillery.core import plugins
 from distillery.core.artifacts import digest_of
-from distillery.core.planner.plays import LEARNING_PLAYS, ON_POLICY
+from distillery.core.planner.plays import CONFIRMING_ARMS, LEARNING_PLAYS, ON_POLICY
 from distillery.environments.base import Environment, Task
 from distillery.hints.categories import nearest_categories
 from distillery.sampling.base import Candidates, Sampler, TaskHistory
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure
-from distillery.stages.runtime.pinning import list_tasks, read_content, shuffle
+from distillery.stages.runtime.pinning import find_fresh, shuffle
 from distillery.stages.runtime.prepared_run import open_environment
 from distillery.stages.runtime.runner import Result, run_stage
 
@@ -35,51 +36,46 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     folder = draft / "environment"
     await asyncio.to_thread(shutil.copytree, context.prepared.before().folder_of("train"), folder)
     environment = open_environment(spec, folder)
-    played = [
-        TaskHistory(**row)
-        for row in await context.episodes.read_histories(arms=list(LEARNING_PLAYS), alone=ON_POLICY, until=context.round)
-    ]
-    if begun := await context.episodes.read_tasks(context.round, arms=list(LEARNING_PLAYS)):
+    learning = list(LEARNING_PLAYS)
+    rows = await context.episodes.read_histories(arms=learning, alone=ON_POLICY, until=context.round)
+    played = [TaskHistory(**row) for row in rows]
+    if begun := await context.episodes.read_tasks(context.round, arms=learning):
         # an earlier release, which had no such stage, began the round
         chosen, wanted = begun, 0
     else:
         sampler: Sampler = plugins.load("samplers", spec.rounds.sampler)(spec)
         wanted = sampler.count_new(spec.environment.tasks.train, played)
-        candidates = await asyncio.to_thread(_find_candidates, context, environment, played, wanted=wanted)
-        chosen = await _categorize(context, _choose(sampler, candidates, spec.environment.tasks.train))
+        used = await context.episodes.read_task_ids(arms=[*learning, *CONFIRMING_ARMS])
+        new = await asyncio.to_thread(_find_new_or_make, context, environment, used, wanted=wanted)
+        chosen = _choose(sampler, Candidates(new, played), spec.environment.tasks.train)
+        chosen = await _categorize(context, chosen)
     (draft / "tasks.json").write_text(json.dumps({"train": [asdict(task) for task in chosen]}), encoding="utf-8")
     known = {one.task.id for one in played}
-    counts = {"n": len(chosen), "new": sum(task.id not in known for task in chosen)}
+    counts: dict[str, Any] = {"n": len(chosen), "new": sum(task.id not in known for task in chosen)}
     if counts["new"] < wanted:
         _log.warning("%d of %d tasks are new: %s has no more", counts["new"], len(chosen), environment.source)
-    return {"start": context.config.start, "tasks": {"train": {**counts, "sha256": digest_of([task.id for task in chosen])}}}, draft
+    counts["sha256"] = digest_of([task.id for task in chosen])
+    return {"start": context.config.start, "tasks": {"train": counts}}, draft
 
 
-def _find_candidates(
-    context: StageContext, environment: Environment, played: Sequence[TaskHistory], *, wanted: int
-) -> Candidates:
-    """Return the tasks to choose from, with as many new ones as are wanted if the environment has or can make them."""
-    new = _find_new(context, environment, played)
+def _find_new_or_make(
+    context: StageContext, environment: Environment, used: Collection[str], *, wanted: int
+) -> list[Task]:
+    """Return new tasks, as many as are wanted if the environment has or can make them."""
+    new = _find_new(context, environment, used)
     if len(new) < wanted:
         split = context.prepared.manifest["environment"]["split"]
         counts = {name: len(environment.catalog(name)) for name in ("train", split)}
         counts["train"] += wanted - len(new)
         environment.prepare(counts, report=context.report_tasks())
-        new = _find_new(context, environment, played)
-    return Candidates(new, played)
+        new = _find_new(context, environment, used)
+    return new
 
 
-def _find_new(context: StageContext, environment: Environment, played: Sequence[TaskHistory]) -> list[Task]:
+def _find_new(context: StageContext, environment: Environment, used: Collection[str]) -> list[Task]:
     """Return the tasks that no round learned from and that are not held out, in an order of the run's seed."""
-    held_out = context.prepared.tasks("evaluate")
-    ids = {task.id for task in (*held_out, *(one.task for one in played))}
-    contents = {read_content(task, environment) for task in held_out}
-    tasks = [
-        task
-        for task in list_tasks(environment, "train")
-        if task.id not in ids and read_content(task, environment) not in contents
-    ]
-    return shuffle(tasks, context.spec.environment.tasks.seed)
+    fresh = find_fresh(environment, "train", without=context.prepared.tasks("evaluate"), used=used)
+    return shuffle(fresh, context.spec.environment.tasks.seed)
 
 
 def _choose(sampler: Sampler, candidates: Candidates, number: int) -> list[Task]:

@@ -69,7 +69,8 @@ def test_plots_describe_their_numbers_as_text():
     assert labels == [
         "Success of each arm with its 95 % interval: baseline 40.0 %, 35.0 to 45.0; distilled 90.0 %, 85.0 to 95.0.",
         "Success over rounds with 95 % intervals: round 1, base: 40.0 %; round 2, base: 40.0 %; "
-        "round 1, started with: 40.0 %; round 2, started with: 40.0 %; round 1, distilled: 90.0 %; round 2, distilled: 90.0 %.",
+        "round 1, started with: 40.0 %; round 2, started with: 40.0 %; "
+        "round 1, distilled: 90.0 %; round 2, distilled: 90.0 %.",
         "When each stage ran, in order of start: r1-rollout 1:05 · 1.0M tokens; r1-rollout 1:05 · 1.0M tokens; "
         "r2-promote running.",
     ]

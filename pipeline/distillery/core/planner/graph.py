@@ -14,6 +14,8 @@ from distillery.core.planner.plays import (
     BASE_ARM,
     BASELINE,
     CANDIDATE,
+    CONFIRM_BASELINE,
+    CONFIRM_CANDIDATE,
     CONTROL,
     EVALUATED_PLAYS,
     LEARNING_PLAYS,
@@ -42,6 +44,7 @@ class Kind(StrEnum):
     TEACH = "teach"
     TRAIN = "train"
     EVALUATE = "evaluate"
+    JUDGE = "judge"
     PROMOTE = "promote"
 
 
@@ -168,7 +171,7 @@ PREPARE = StageId(0, Kind.PREPARE)
 
 def artifact_of(stage: StageId, held_out_tasks: int) -> str:
     """Return the name of a stage's artifact, with the number of held-out tasks if its content depends on it."""
-    reads = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.PROMOTE)
+    reads = stage.kind in (Kind.PREPARE, Kind.EVALUATE, Kind.JUDGE, Kind.PROMOTE)
     return f"{stage}-{held_out_tasks}" if reads else str(stage)
 
 
@@ -234,8 +237,22 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         stages.append(evaluate)
 
     needs = (PREPARE, *judged, sid(Kind.TRAIN, CANDIDATE))
+    if spec.environment.tasks.confirm:
+        confirming = _confirm(number, lineage, needs)
+        needs = (*needs, *(stage.id for stage in confirming))
+        stages.extend(confirming)
     stages.append(Stage(sid(Kind.PROMOTE), needs, start=lineage.start.name))
     return stages
+
+
+def _confirm(number: int, lineage: Lineage, needs: tuple[StageId, ...]) -> list[Stage]:
+    """Return the stages that look at the candidate once more, on held-out tasks that no gate has seen."""
+    judge, candidate = StageId(number, Kind.JUDGE), candidate_of(number)
+    plays = ((CONFIRM_BASELINE, lineage.start), (CONFIRM_CANDIDATE, candidate))
+    return [
+        Stage(judge, needs),
+        *(Stage(StageId(number, Kind.EVALUATE, arm), (PREPARE, judge), player, (arm,)) for arm, player in plays),
+    ]
 
 
 def _evaluate_untrained(

@@ -88,6 +88,10 @@ PRODUCTION = "live"
 BASE_ARM, BASELINE, CANDIDATE = "base", "baseline", "distilled"
 """The untouched model; and the arms that the gate compares: the round's starting model, and its candidate."""
 
+CONFIRM_BASELINE, CONFIRM_CANDIDATE = "confirm-baseline", "confirm-distilled"
+CONFIRMING_ARMS = (CONFIRM_BASELINE, CONFIRM_CANDIDATE)
+"""The same two on held-out tasks that no gate has seen."""
+
 LEARNING_PLAYS: Mapping[str, Play] = {
     ON_POLICY: Play(PlayerRole.START),
     CONTROL: Play(PlayerRole.CONTROL),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-_SUMMARY = ("run", "student", "gate", "promoted", "metric", "start", "students", "environment", "heldOutTasks")
+_SUMMARY = (
+    "run", "student", "gate", "promoted", "metric", "start", "students", "passed", "environment", "heldOutTasks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class Promotion:
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
         """Read the result of a stage promote. Raises KeyError, TypeError or ValueError."""
-        gate, arms, students = document["gate"], dict(document.get("arms", {})), dict(document.get("students", {}))
+        gate, students = document["gate"], dict(document.get("students", {}))
+        # what was measured on tasks that no gate had seen is what is reported
+        arms = {**document.get("arms", {}), **document.get("confirm", {}).get("arms", {})}
         return cls(
             str(gate["verdict"]),
             str(gate["reason"]),
@@ -79,6 +83,7 @@ class StageResult:
         student: of train and promote: the digest of the student's adapter; None if there was nothing to learn from.
         held_out_tasks: of prepare, evaluate and promote: the number of held-out tasks; None for other stages.
         promotion: of promote: what became of the student; None for other stages.
+        passed: of judge: the candidate is worth confirming; None for other stages.
         start: of sample and promote: the name of the model that the round started with; None for other stages.
         document: the manifest, or the part of it that was reported.
     """
@@ -87,6 +92,7 @@ class StageResult:
     held_out_tasks: int | None = None
     promotion: Promotion | None = None
     start: str | None = None
+    passed: bool | None = None
     document: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -96,8 +102,9 @@ class StageResult:
         return cls(
             None if student is None else str(student),
             None if held_out_tasks is None else int(held_out_tasks),
-            Promotion.read(document) if "gate" in document else None,
+            Promotion.read(document) if "gate" in document and "promoted" in document else None,
             str(start) if start else None,
+            bool(document["passed"]) if "passed" in document else None,
             document,
         )
 

@@ -83,7 +83,12 @@ class RoundState:
         return not state.permanent and state.attempts <= settings.max_retries
 
     def _without_idle_player(self, stage: Stage) -> Stage:
-        """Return the stage, without its player if that is a student that had nothing to learn from."""
+        """Return the stage, without its player where there is nothing to play.
+
+        That is a student that had nothing to learn from, or a candidate that is not worth confirming.
+        """
+        if any(need.kind is Kind.JUDGE and not self.observed[need].result.passed for need in stage.needs):
+            return replace(stage, player=None)
         trained_by = stage.player.trained_by if stage.player else None
         if trained_by is None:
             return stage

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from distillery.agents.chat import find_initial_observation
 from distillery.core.contracts.messages import read_text
-from distillery.core.planner.plays import BASELINE, LEARNING_PLAYS
+from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, LEARNING_PLAYS
 from distillery.database.episodes import EpisodeStore
 from distillery.episodes import Episode
 from distillery.stages.runtime.prepared_run import Prepared
@@ -46,10 +46,10 @@ async def held_out_openings(episodes: EpisodeStore, prepared: Prepared, arms: Se
     return frozenset(digests)
 
 
-async def find_learned_tasks(episodes: EpisodeStore, round: int) -> set[str]:
-    """Return the ids of a round's held-out tasks that open like a task of the rounds' learning episodes so far."""
+async def find_learned_tasks(episodes: EpisodeStore, round: int, *, arm: str) -> set[str]:
+    """Return the ids of the held-out tasks of an arm that open like a task of the learning episodes so far."""
     rounds = list(range(1, round + 1))
-    played = await episodes.read(arms=[BASELINE], rounds=[round])
+    played = await episodes.read(arms=[arm], rounds=[round])
     learned = await episodes.read(arms=list(LEARNING_PLAYS), rounds=rounds)
     if not openings_tell_apart([*played, *learned]):
         return set()
@@ -61,11 +61,11 @@ async def held_out_test(episodes: EpisodeStore, round: int, learned: Sequence[Ep
     """Return a test of whether an episode's task is a held-out one under another id.
 
     Args:
-        episodes: of the run; those of the baseline in the rounds so far are compared.
+        episodes: of the run; those of the models that the rounds so far started with are compared.
         round: the present one.
         learned: all episodes that the test is for.
     """
-    played = await episodes.read(arms=[BASELINE], rounds=list(range(1, round + 1)))
+    played = await episodes.read(arms=[BASELINE, CONFIRM_BASELINE], rounds=list(range(1, round + 1)))
     openings = {opening_digest(episode.initial_observation) for episode in played if episode.initial_observation}
     if not openings_tell_apart([*played, *learned]):
         openings.clear()

@@ -31,7 +31,7 @@ class Pinned:
 
 
 def pin(
-    environment: Environment, spec: Spec, before: Pinned | None = None, *, learned_from: Collection[str] = ()
+    environment: Environment, spec: Spec, before: Pinned | None = None, *, used: Collection[str] = ()
 ) -> Pinned:
     """Choose the tasks to learn from and the held-out tasks. No held-out task is among the former, under any id.
 
@@ -39,7 +39,7 @@ def pin(
         environment: whose tasks they are.
         spec: how many, of which split.
         before: the tasks that were pinned for fewer held-out tasks; all of them stay.
-        learned_from: the ids of tasks that later rounds learned from: none of them is added to the held-out ones.
+        used: the ids of tasks that were learned from or confirmed a candidate: none is added to the held-out ones.
 
     Raises:
         StageFailure: a split has too few tasks, or an object that is no task.
@@ -60,7 +60,7 @@ def pin(
                 f"the split {split}; write at most that"
             )
     if before:
-        held_out = [task for task in held_out if task.id not in learned_from]
+        held_out = [task for task in held_out if task.id not in used]
         return _add(before, train, held_out, tasks.evaluate, environment)
     evaluate, repeated = _take(held_out, tasks.evaluate, environment, distinct=True)
     ids, contents = {task.id for task in evaluate}, {read_content(task, environment) for task in evaluate}
@@ -125,6 +125,20 @@ def _take(
         if distinct:
             seen.add(content)
     return taken, skipped
+
+
+def find_fresh(
+    environment: Environment, split: str, *, without: Sequence[Task], used: Collection[str]
+) -> list[Task]:
+    """Return the distinct tasks of a split that are none of those ``without`` and have none of the used ids."""
+    ids = {task.id for task in without} | set(used)
+    contents = {read_content(task, environment) for task in without}
+    fresh = list[Task]()
+    for task in list_tasks(environment, split):
+        if task.id not in ids and (content := read_content(task, environment)) not in contents:
+            contents.add(content)
+            fresh.append(task)
+    return fresh
 
 
 def read_content(task: Task, environment: Environment) -> str:

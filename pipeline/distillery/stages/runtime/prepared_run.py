@@ -13,6 +13,7 @@ from distillery.core import plugins
 from distillery.core.api import Spec
 from distillery.core.artifacts import ArtifactNotFound, Store
 from distillery.core.planner import Kind, StageId
+from distillery.core.planner.graph import artifact_of
 from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Task
 from distillery.stages.runtime.failures import StageFailure
@@ -62,9 +63,25 @@ class Prepared:
             return self._artifact[0]
         return self._store.open(str(StageId(self._round, Kind.SAMPLE)))[0]
 
+    @cached_property
+    def _judged(self) -> Path:
+        """The folder with the tasks on which the round's candidate is confirmed."""
+        judge = StageId(self._round, Kind.JUDGE)
+        return self._store.open(artifact_of(judge, self._spec.environment.tasks.evaluate))[0]
+
+    def _folder(self, purpose: str) -> Path:
+        """Return the folder of the artifact that holds the tasks of a purpose."""
+        match purpose:
+            case "train":
+                return self._sampled
+            case "confirm":
+                return self._judged
+            case _:
+                return self._artifact[0]
+
     def folder_of(self, purpose: str) -> Path:
-        """Return the folder with the environment's material for the tasks ``train`` or ``evaluate``."""
-        return (self._sampled if purpose == "train" else self._artifact[0]) / "environment"
+        """Return the folder with the environment's material for the tasks ``train``, ``evaluate`` or ``confirm``."""
+        return self._folder(purpose) / "environment"
 
     @cached_property
     def environment(self) -> Environment:
@@ -88,8 +105,12 @@ class Prepared:
         return load_agent(self._spec, self.environment)
 
     def tasks(self, purpose: str) -> list[Task]:
-        """Return the round's training tasks, ``train``, or the held-out ones, ``evaluate``, in their order."""
-        return read_tasks(self._sampled if purpose == "train" else self._artifact[0])[purpose]
+        """Return the tasks of a purpose, in their order.
+
+        They are the round's training tasks (``train``), the held-out tasks that all rounds share (``evaluate``), and
+        those that the round's candidate is confirmed on (``confirm``).
+        """
+        return read_tasks(self._folder(purpose))[purpose]
 
 
 def open_environment(spec: Spec, folder: Path) -> Environment:

@@ -1,4 +1,4 @@
-"""The models that a round starts with: the loop goes on from what was promoted, and controls from their own students."""
+"""The models that a round starts with: the promoted student, and each control's own."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_round_without_a_promotion_changes_nobody():
     spec, nobody = spec_of(), lineage_after(ended(promoted=False))
     assert (nobody.start, nobody.controls) == (BASE, {})
     assert [str(stage.id)[3:] for stage in round_stages(spec, 2, nobody)] == [
-        str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage())
+        "sample", *(str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage()))
     ]
     kept = lineage_after(ended(promoted=True), ended(promoted=False))
     assert (kept.start, kept.controls["own-sft"]) == (candidate_of(1), student("sft"))
@@ -104,8 +104,8 @@ def test_no_control_plays_when_no_student_learns_from_it():
     lineage = lineage_after(ended(promoted=True), spec=spec)
     names = [str(stage.id) for stage in round_stages(spec, 2, lineage)]
     assert names == [
-        "r2-rollout", "r2-hints", "r2-teach", "r2-evaluate-baseline", "r2-evaluate-base", "r2-train-distilled",
-        "r2-evaluate-distilled", "r2-promote",
+        "r2-sample", "r2-rollout", "r2-hints", "r2-teach", "r2-evaluate-baseline", "r2-evaluate-base",
+        "r2-train-distilled", "r2-evaluate-distilled", "r2-promote",
     ]  # fmt: skip
 
 
@@ -113,3 +113,28 @@ def test_control_is_the_plain_student_before_its_variants():
     spec = spec_of(["baseline", "distilled", "sft-unfiltered", "sft"])
     lineage = lineage_after(ended(promoted=True, students={"sft-unfiltered": "0f", **STUDENTS}), spec=spec)
     assert lineage.controls["own-sft"] == student("sft")
+
+
+def test_later_round_samples_its_tasks_before_it_plays():
+    stages = second_round(Lineage())
+    for name in ("r2-rollout", "r2-teach"):
+        assert StageId(2, Kind.SAMPLE) in stages[name].needs
+    assert "r1-sample" not in [str(stage.id) for stage in round_stages(spec_of(), 1, Lineage())]
+
+
+def confirmed(lineage: Lineage) -> dict[str, Stage]:
+    return second_round(lineage, spec_of(environment={"tasks": {"train": 2, "evaluate": 10, "confirm": 10}}))
+
+
+def test_candidate_and_start_play_fresh_tasks_after_the_first_look():
+    stages = confirmed(lineage_after(ended(promoted=True)))
+    of_start, of_candidate = (stages[f"r2-evaluate-confirm-{arm}"] for arm in ("baseline", "distilled"))
+    assert (of_start.player, of_candidate.player) == (candidate_of(1), candidate_of(2))
+    assert StageId(2, Kind.EVALUATE, "distilled") in stages["r2-judge"].needs
+    for stage in (of_start, of_candidate):
+        assert StageId(2, Kind.JUDGE) in stage.needs
+        assert stage.id in stages["r2-promote"].needs
+
+
+def test_no_candidate_is_confirmed_without_tasks_for_it():
+    assert "r2-judge" not in second_round(Lineage())

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from distillery.core.api import Spec, parse
-from distillery.core.planner import Kind, Plan, PlanPhase, StageId, StagePhase, StageResult, StageState, plan
-from distillery.core.planner.graph import BASE, PREPARE, Lineage, round_stages
-from distillery.core.planner.plays import own_temperatures
+from distillery.core.planner import Kind, Model, Plan, PlanPhase, StageId, StagePhase, StageResult, StageState, plan
+from distillery.core.planner.graph import BASE, PREPARE, Lineage, candidate_of, round_stages
 from distillery.core.planner.plan import find_outgrown, find_pending
+from distillery.core.planner.plays import own_temperatures
 from tests.unit.documents import document
 
 ALL_ARMS = [
@@ -338,7 +338,8 @@ def test_first_round_starts_when_a_trigger_is_set():
 
 def test_started_round_continues_when_its_failures_are_used_up():
     spec = spec_of(**TRIGGERED)
-    observed = after_round_one(spec, r2_rollout=StageState(StagePhase.SUCCEEDED))
+    done = StageState(StagePhase.SUCCEEDED)
+    observed = after_round_one(spec, r2_sample=done, r2_rollout=done)
     assert "r2-hints" in [str(stage.id) for stage in plan(spec, observed, failures=0).start]
 
 
@@ -370,3 +371,49 @@ def test_own_temperatures_follow_the_teacher_when_a_student_learns(
 ):
     spec = spec_of(rollout={"temperature": 0.2}, teacherRollout=teacher)
     assert own_temperatures(spec, learned_from=learned_from) == expected
+
+
+def rollout_player(spec: Spec, observed: dict[StageId, StageState], rejected: set[int]) -> Model | None:
+    """Who plays the rollout of the second round."""
+    sampled = {StageId(2, Kind.SAMPLE): StageState(StagePhase.SUCCEEDED)}
+    current = plan(spec, sampled | observed, rejected=rejected)
+    return next(stage.player for stage in current.start if stage.id == StageId(2, Kind.ROLLOUT))
+
+
+@pytest.mark.parametrize(("rejected", "player"), [(set[int](), candidate_of(1)), ({1}, BASE), ({2}, candidate_of(1))])
+def test_no_round_starts_with_a_student_that_live_traffic_rejected(rejected: set[int], player: Model):
+    spec = spec_of(rounds={"maxRounds": 2})
+    assert rollout_player(spec, after_round_one(spec), rejected) == player
+
+
+@pytest.mark.parametrize(
+    ("start", "player"), [("r1-train-distilled", candidate_of(1)), ("base", BASE), ("r7-train-other", BASE)]
+)
+def test_round_that_began_keeps_its_start_when_traffic_rejects_it(start: str, player: Model):
+    spec = spec_of(rounds={"maxRounds": 2})
+    observed = after_round_one(spec, r2_sample=succeeded({"start": start}))
+    assert rollout_player(spec, observed, {1}) == player
+
+
+def test_rejected_student_is_still_the_one_promoted_last():
+    spec = spec_of(rounds={"maxRounds": 2})
+    assert plan(spec, after_round_one(spec), rejected={1}).serving == candidate_of(1)
+
+
+CONFIRMED: dict[str, Any] = {"environment": {"tasks": {"train": 2, "evaluate": 10, "confirm": 10}}}
+
+
+@pytest.mark.parametrize(("passed", "players"), [(True, [BASE, candidate_of(1)]), (False, [None, None])])
+def test_nothing_is_confirmed_when_the_candidate_fails_the_first_look(passed: bool, players: list[Model | None]):
+    spec, observed = spec_of(**CONFIRMED), dict[StageId, StageState]()
+    while not any("confirm" in stage.id.variant for stage in (current := plan(spec, observed)).start):
+        for stage in current.start:
+            result = {"passed": passed} if stage.id.kind is Kind.JUDGE else result_of(stage.id, [])
+            observed[stage.id] = succeeded(result)
+    assert [stage.player for stage in current.start] == players
+
+
+def test_confirming_stages_play_again_when_held_out_tasks_are_added():
+    observed = {StageId(1, Kind.JUDGE): succeeded({"passed": True, "heldOutTasks": 10})}
+    grown = spec_of(environment={"tasks": {"train": 2, "evaluate": 20, "confirm": 10}})
+    assert find_outgrown(grown, observed) == {StageId(1, Kind.JUDGE)}

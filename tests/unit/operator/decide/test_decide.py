@@ -99,7 +99,7 @@ def test_next_round_plays_with_the_student_when_it_was_promoted():
         cluster.get_ready()
         for job in cluster.running_jobs():
             stage = job["metadata"]["labels"][STAGE_LABEL]
-            if not stage.startswith("r2"):
+            if stage != "r2-rollout":
                 cluster.end_job(job, "Complete", word={"result": result_of(stage)})
     assert cluster.status["phase"] == "Running"
     assert ("Deployment", "test") in cluster.objects
@@ -107,7 +107,7 @@ def test_next_round_plays_with_the_student_when_it_was_promoted():
     server = rollout["spec"]["template"]["spec"]["initContainers"][-1]
     command = server["command"]
     assert command[command.index("--model") + 1].endswith("/r1-train-distilled/merged")
-    assert {s["name"] for s in cluster.status["stages"]} == {"prepare", "r2-rollout"}
+    assert {s["name"] for s in cluster.status["stages"]} == {"prepare", "r2-sample", "r2-rollout"}
     assert cluster.run() == "Complete"
     assert cluster.status["roundProgress"] == "2/2"
     assert len(cluster.status["rounds"]) == 2
@@ -388,11 +388,11 @@ def test_later_round_starts_when_there_are_enough_failures():
     for number in (0, 20, 49):
         cluster.failures = number
         assert cluster.reconcile().requeue == 20.0
-        assert "r2-rollout" not in cluster.created
+        assert "r2-sample" not in cluster.created
     assert cluster.status["message"] == "Round 2 of 2 waits for 50 failures of users."
     cluster.failures = 50
     cluster.reconcile()
-    assert cluster.created[-1] == "r2-rollout"
+    assert cluster.created[-1] == "r2-sample"
     cluster.failures = 0  # the round uses them up
     assert cluster.run() == "Complete"
     assert len(cluster.status["rounds"]) == 2
@@ -453,7 +453,7 @@ def test_run_keeps_its_phase_when_its_spec_becomes_invalid():
     cluster.failures = 50
     cluster.reconcile()
     assert cluster.condition("Accepted")["status"] == "True"
-    assert cluster.created[-1] == "r2-rollout"
+    assert cluster.created[-1] == "r2-sample"
 
 
 def test_database_admits_recorders_when_feedback_is_switched_on():

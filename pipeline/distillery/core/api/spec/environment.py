@@ -23,6 +23,11 @@ class Tasks(SpecModel):
     """evaluate is the number of held-out tasks that every arm is judged on. It can grow while the run exists. Unless
     the last round promoted its student, that student is judged again, corrected for the earlier look."""
 
+    confirm: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """confirm is the number of held-out tasks on which a candidate that passed the gate is judged once more. Each time
+    they are new tasks of ``evaluateSplit``, which no gate has seen, and their result is the one that counts. 0 promotes
+    by the tasks of ``evaluate`` alone."""
+
     evaluate_split: Annotated[str, StringConstraints(min_length=1, max_length=63)] | None = None
     """evaluateSplit is the split of the held-out tasks. ``train`` takes tasks of that split beyond those that are
     learned from. Default: the environment's own choice, ``valid_unseen`` for ``alfworld`` and ``test`` for ``webshop``.

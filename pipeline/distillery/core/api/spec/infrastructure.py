@@ -217,5 +217,8 @@ class Stages(SpecModel):
     evaluate: StageSettings = StageSettings()
     """evaluate plays the held-out tasks."""
 
+    judge: StageSettings = StageSettings()
+    """judge decides whether a candidate is worth confirming, where ``environment.tasks.confirm`` is set."""
+
     promote: StageSettings = StageSettings()
     """promote judges the candidate, and publishes it if it passes the gate."""

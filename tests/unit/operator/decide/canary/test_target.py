@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distillery.core.api import Spec, parse
-from distillery.core.planner import Lineage, Model, Plan, PlanPhase
+from distillery.core.planner import Lineage, Model, Plan, PlanPhase, Promotion, Verdict
 from distillery.core.planner.graph import BASE, candidate_of
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.decide.canary.target import (
@@ -34,7 +34,8 @@ def spec_of(pinned: int | None) -> Spec:
 
 
 def select(pinned: int | None = None, promoted: Model = BASE, **status: Any) -> ServingTarget | None:
-    current = Plan(PlanPhase.RUNNING, 4, (), Lineage(promoted), "")
+    verdicts = (Verdict(2, "2abcdef012345678", Promotion("Successful", "Second.", True, 0.5)),)
+    current = Plan(PlanPhase.RUNNING, 4, () if promoted == BASE else verdicts, Lineage(promoted), "")
     return select_target(spec_of(pinned), current, {"rounds": ROUNDS, **status})
 
 
