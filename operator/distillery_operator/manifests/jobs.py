@@ -13,7 +13,7 @@ from distillery.core.contracts import serving_history
 from distillery.core.contracts.serving_history import ServingEntry
 from distillery.core.contracts.stage_config import Server, StageConfig
 from distillery.core.contracts.stage_result import CONFIGURATION_ERROR
-from distillery.core.model_servers import endpoint_of, external_server, served_model, serves_merged
+from distillery.core.model_servers import endpoint_of, external_server, player_name, served_model, serves_merged
 from distillery.core.planner import Kind, Model, Stage, StageId
 from distillery_operator.manifests import database, placement
 from distillery_operator.manifests.pods import (
@@ -99,6 +99,7 @@ def stage_config(owner: RunRef, stage: Stage, *, digest: str = "", retry: str = 
         stage,
         identity=owner.identity,
         server=_server(spec, stage.player, digest),
+        player=player_name(stage.player, spec, digest),
         store=store_uri(owner),
         merge=serves_merged(spec, gpu=stage_servers_have_gpu(spec)),
         persist_status=True,

@@ -76,6 +76,19 @@ def student_name(digest: str) -> str:
     return f"student-{digest[:12]}" if digest else "base"
 
 
+def player_name(player: Model | None, spec: Spec, digest: str) -> str:
+    """Return a name for the weights that play; empty without a player, and for weights behind an endpoint.
+
+    Args:
+        player: who plays.
+        spec: the run's.
+        digest: of the student's adapter; empty for other players.
+    """
+    if player is None or endpoint_of(player, spec):
+        return ""
+    return digest or player.kind
+
+
 def served_model(model: Model, spec: Spec, *, gpu: bool, artifacts: str, digest: str = "") -> ServedModel:
     """Return the weights and names that a server holds for a model.
 

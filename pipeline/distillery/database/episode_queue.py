@@ -27,11 +27,22 @@ Deaths are the leases that neither a release nor a failure of the environment ac
 
 @dataclass(frozen=True, slots=True)
 class EpisodeRequest:
-    """An episode to be played."""
+    """An episode to be played.
+
+    Attributes:
+        task: what to play.
+        arm: in which arm.
+        seed: tells repeated plays of a task apart.
+        temperature: of sampling.
+        priority: the highest is leased first.
+        hint_ids: of the hints.
+        hints: their texts.
+    """
 
     task: Task
     arm: str
     seed: int = 0
+    temperature: float = 0.0
     priority: float = 0.0
     hint_ids: tuple[int, ...] = ()
     hints: tuple[str, ...] = ()
@@ -80,24 +91,68 @@ class EpisodeQueue:
         self._worker = worker.name
         self._seconds = worker.lease_seconds
 
-    async def enqueue(self, requests: Iterable[EpisodeRequest]) -> None:
-        """Add episodes; those that are there already stay as they are."""
+    async def enqueue(self, requests: Iterable[EpisodeRequest], *, player: str = "") -> None:
+        """Add episodes; those that are there already stay as they are.
+
+        A greedy episode that the run has played before is finished at once, as a copy: the same player has read the
+        same hints at the same task.
+
+        Args:
+            requests: what to play.
+            player: the model by its weights; empty if they are not known, so that nothing is copied.
+        """
         run_id, round_, _ = self._scope
         rows = [
             (run_id, round_, r.arm, r.task.id, r.task.split, r.task.category, r.task.goal, r.seed, r.priority,
-             list(r.hint_ids), list(r.hints))
+             list(r.hint_ids), list(r.hints), player, r.temperature)
             for r in requests
         ]  # fmt: skip
 
         async def work(connection: AsyncConnection[Row]) -> None:
             await connection.cursor().executemany(
                 """INSERT INTO episode
-                   (run_id, round, arm, task_id, split, category, goal, seed, priority, hint_ids, hints)
-                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+                   (run_id, round, arm, task_id, split, category, goal, seed, priority, hint_ids, hints, player,
+                    temperature)
+                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
                 rows,
             )
+            if player:
+                await self._copy(connection, player)
 
         await self._database.transaction(work)
+
+    async def _copy(self, connection: AsyncConnection[Row], player: str) -> None:
+        """Finish waiting greedy episodes that the player has played before, hints and all."""
+        cursor = await connection.execute(
+            """WITH known AS (
+                   SELECT DISTINCT ON (new.id) new.id, old.id AS source
+                   FROM episode AS new JOIN episode AS old USING (run_id, task_id, player, temperature, hints)
+                   WHERE new.run_id = %s AND new.round = %s AND new.arm = ANY(%s) AND new.phase = 'waiting'
+                     AND new.lease = 0 AND player = %s AND temperature = 0 AND old.phase = 'finished'
+                     AND old.copied_from IS NULL AND old.stop_reason NOT IN ('broken', 'refused')
+                   ORDER BY new.id, old.id)
+               UPDATE episode AS new
+               SET phase = 'finished', copied_from = old.id, success = old.success, score = old.score,
+                   stop_reason = old.stop_reason, error = old.error, steps = old.steps, turns = old.turns,
+                   invalid_actions = old.invalid_actions, prompt_tokens = old.prompt_tokens,
+                   completion_tokens = old.completion_tokens, cached_tokens = old.cached_tokens,
+                   examples = old.examples, initial_observation = old.initial_observation,
+                   prompt_prefix = old.prompt_prefix, prompt_spans = old.prompt_spans, cut_replies = old.cut_replies,
+                   started_at = old.started_at, finished_at = now()
+               FROM known JOIN episode AS old ON old.id = known.source
+               WHERE new.id = known.id AND new.phase = 'waiting'
+               RETURNING new.id""",
+            (*self._scope, player),
+        )
+        copies = [row["id"] for row in await cursor.fetchall()]
+        await connection.execute(
+            """INSERT INTO turn (episode_id, index, reply, action, observation, valid, first_turn, prompt_tokens,
+                                 completion_tokens, cached_tokens, seconds, finish_reason)
+               SELECT episode.id, index, reply, action, observation, valid, first_turn, turn.prompt_tokens,
+                      turn.completion_tokens, turn.cached_tokens, seconds, finish_reason
+               FROM episode JOIN turn ON turn.episode_id = copied_from WHERE episode.id = ANY(%s)""",
+            (copies,),
+        )
 
     async def lease(self, count: int) -> list[Lease]:
         """Lease up to ``count`` episodes that nobody plays, the longest expected first."""

@@ -22,12 +22,22 @@ class EpisodeStore:
         self._database = database
         self._run_id = run_id
 
-    async def read(self, *, arms: Sequence[str], rounds: Sequence[int], turns: bool = True) -> list[Episode]:
-        """Return the finished episodes that were played to an end, in the order of round, arm, task and seed."""
+    async def read(
+        self, *, arms: Sequence[str], rounds: Sequence[int], turns: bool = True, copies: bool = True
+    ) -> list[Episode]:
+        """Return the finished episodes that were played to an end, in the order of round, arm, task and seed.
+
+        Args:
+            arms: that played them.
+            rounds: in which they were played.
+            turns: with their turns.
+            copies: with those that repeat an episode of an earlier round.
+        """
         rows = await self._database.fetch(
             """SELECT * FROM episode WHERE run_id = %s AND arm = ANY(%s) AND round = ANY(%s) AND phase = 'finished'
+                 AND (%s OR copied_from IS NULL)
                ORDER BY round, arm, task_id, seed""",
-            self._run_id, list(arms), list(rounds),
+            self._run_id, list(arms), list(rounds), copies,
         )  # fmt: skip
         by_episode: dict[int, list[Turn]] = {row["id"]: [] for row in rows}
         if turns and rows:
@@ -163,9 +173,11 @@ class EpisodeStore:
                       avg(steps)::float AS steps, count(*) FILTER (WHERE stop_reason = 'broken') AS broken,
                       count(*) FILTER (WHERE stop_reason = 'refused') AS refused,
                       coalesce(sum(cut_replies)::float / nullif(sum(turns), 0), 0) AS "cutReplies",
-                      coalesce(sum(prompt_tokens), 0)::bigint AS "promptTokens",
-                      coalesce(sum(completion_tokens), 0)::bigint AS "completionTokens",
-                      sum(cached_tokens)::bigint AS "cachedTokens"
+                      count(copied_from) AS copied,
+                      coalesce(sum(prompt_tokens) FILTER (WHERE copied_from IS NULL), 0)::bigint AS "promptTokens",
+                      coalesce(sum(completion_tokens) FILTER (WHERE copied_from IS NULL), 0)::bigint
+                          AS "completionTokens",
+                      sum(cached_tokens) FILTER (WHERE copied_from IS NULL)::bigint AS "cachedTokens"
                FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s) GROUP BY arm ORDER BY arm""",
             self._run_id, round, list(arms),
         )  # fmt: skip
@@ -182,11 +194,12 @@ class EpisodeStore:
         )  # fmt: skip
 
     async def count_tokens(self) -> list[Row]:
-        """Return the tokens of finished episodes, a row for each round and arm."""
+        """Return the tokens of finished episodes, a row for each round and arm; copies cost none."""
         return await self._database.fetch(
             """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
                       CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached
-               FROM episode WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL
+               FROM episode
+               WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL AND copied_from IS NULL
                GROUP BY round, arm""",
             self._run_id,
         )

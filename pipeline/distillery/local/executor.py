@@ -221,6 +221,7 @@ class LocalExecutor:
                 stage,
                 identity=self._identity,
                 server=server,
+                player=self._servers.name_player(stage.player),
                 merge=serves_merged(self._run.spec, gpu=machine_has_gpu()),
                 store=store_uri(self._run),
                 cache=self._folder / "cache",

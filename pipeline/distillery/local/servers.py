@@ -13,7 +13,7 @@ from distillery.core.artifacts import Store
 from distillery.core.contracts.stage_config import Server
 from distillery.core.devices import machine_has_gpu
 from distillery.core.model_files import resolve
-from distillery.core.model_servers import ServedModel, endpoint_of, external_server, served_model
+from distillery.core.model_servers import ServedModel, endpoint_of, external_server, player_name, served_model
 from distillery.core.planner import Model, StageId, StageState, plan
 from distillery.core.planner.graph import BASE, candidate_of
 from distillery.serving.vllm import ServerFailed, VllmServer
@@ -62,6 +62,11 @@ class Servers:
         else:
             await self._server.show(target)
         return Server(base_url=self._server.base_url, model=target.name)
+
+    def name_player(self, player: Model | None) -> str:
+        """Return the name of the weights that play, by the digest of a student's adapter."""
+        digest = self._store.manifest(str(player.trained_by))["student"] if player and player.trained_by else ""
+        return player_name(player, self._spec, digest)
 
     def describe_start(self) -> str:
         """Return the message for a person who waits for the server: its log, and the log's last line."""

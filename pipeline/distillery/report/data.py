@@ -78,6 +78,7 @@ async def build_report(
         "retriever": {"name": spec.hints.retriever, "topK": spec.hints.top_k},
         "arms": last["arms"],
         "comparisons": last["comparisons"],
+        "confirm": last.get("confirm"),
         "gate": last["gate"],
         "promoted": last["promoted"],
         "rounds": rounds,
@@ -154,14 +155,16 @@ def describe_hint(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def summarize(ended: Mapping[str, Any]) -> str:
     """Describe the end of a round in plain words: how much was solved, what became of the student, and why."""
-    base, student = ended["arms"].get(BASELINE), ended["arms"].get(CANDIDATE)
+    arms = (ended.get("confirm") or ended)["arms"]
+    base, student = arms.get(BASELINE), arms.get(CANDIDATE)
     fate = "Promoted." if ended["promoted"] else "Not promoted."
     if not (base and student):
         return f"{fate} {ended['gate']['reason']}"
     what = "tasks" if student["n"] == student["tasks"] else "episodes"
+    seen = " that no gate had seen" if ended.get("confirm") else ""
     return (
-        f"{fate} The student solved {student['successes']} of {student['n']} held-out {what}; the model that the round "
-        f"started with solved {base['successes']} of {base['n']}. {ended['gate']['reason']}"
+        f"{fate} The student solved {student['successes']} of {student['n']} held-out {what}{seen}; the model that the "
+        f"round started with solved {base['successes']} of {base['n']}. {ended['gate']['reason']}"
     )
 
 

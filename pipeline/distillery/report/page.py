@@ -74,13 +74,15 @@ def render_page(report: Mapping[str, Any]) -> str:
     }
     environment.filters.update(filters)
     stages = report["stages"][-_STAGES_SHOWN:]
+    judged = report.get("confirm") or report
     return environment.get_template("page.html.jinja").render(
         report=report,
         hints=report["hints"][:_HINTS_SHOWN],
         stages=stages,
         candidate=CANDIDATE,
         legend=build_legend(report["arms"]),
-        gain=next((c for c in report["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, BASELINE)), None),
+        judged=judged,
+        gain=next((c for c in judged["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, BASELINE)), None),
         arms_chart=draw_arms(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
         rounds_chart=draw_rounds(report["rounds"]) if len(report["rounds"]) > 1 else "",
         stages_chart=draw_stages(stages, notes=[_describe_cost(stage) for stage in stages]),

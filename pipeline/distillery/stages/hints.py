@@ -36,7 +36,8 @@ async def main(context: StageContext) -> tuple[Result, None]:
     held_out = await held_out_openings(context.episodes, context.prepared, (*spec.evaluation.arms, *CONFIRMING_ARMS))
     imported = await _import_sessions(context, held_out)
     # further attempts of own play are for its student alone: hints come from one try at each task
-    read = await context.episodes.read(arms=[ON_POLICY, PRODUCTION], rounds=list(range(1, context.round + 1)))
+    rounds = list(range(1, context.round + 1))
+    read = await context.episodes.read(arms=[ON_POLICY, PRODUCTION], rounds=rounds, copies=False)
     is_held_out = await held_out_test(
         context.episodes, context.round, [episode for episode in read if episode.arm == ON_POLICY]
     )

@@ -42,10 +42,14 @@ class Confirmation:
     left_out: int
     screened: Mapping[str, Any]
 
-    def to_json(self) -> dict[str, Any]:
-        """Write what the report and the status show."""
-        arms = {arm: result.summary() for arm, result in self.arms.items()}
-        return {"arms": arms, "leftOut": self.left_out, "screened": self.screened}
+    def to_json(self, metric: str) -> dict[str, Any]:
+        """Write what the report and the status show; the arms are compared by a metric."""
+        return {
+            "arms": {arm: result.summary() for arm, result in self.arms.items()},
+            "comparisons": compare(self.arms, metric),
+            "leftOut": self.left_out,
+            "screened": self.screened,
+        }
 
 
 async def main(context: StageContext) -> tuple[Result, Path]:
@@ -82,7 +86,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "metric": reported[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
         "comparisons": compare(results.arms, gate.metric, same_as=same_as),
-        **({"confirm": confirmation.to_json()} if confirmation and confirmation.arms else {}),
+        **({"confirm": confirmation.to_json(gate.metric)} if confirmation and confirmation.arms else {}),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)

@@ -141,11 +141,11 @@ async def _read_played(context: StageContext, learning_arm: str) -> list[Episode
     """Return the episodes of a learning arm, of all rounds so far; of own play those that know nothing of hints."""
     rounds = list(range(1, context.round + 1))
     if learning_arm != ON_POLICY:
-        return await context.episodes.read(arms=[learning_arm], rounds=rounds)
+        return await context.episodes.read(arms=[learning_arm], rounds=rounds, copies=False)
     return [
         episode
         for number in rounds
-        for episode in await context.episodes.read(arms=[context.own_arm(number)], rounds=[number])
+        for episode in await context.episodes.read(arms=[context.own_arm(number)], rounds=[number], copies=False)
     ]
 
 

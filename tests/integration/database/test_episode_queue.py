@@ -192,3 +192,67 @@ async def test_episodes_are_counted_once_when_workers_die_at_random(database: Da
     assert await made.counts() == (40, 40)
     rows = await database.fetch("SELECT count(*) AS turns, count(DISTINCT episode_id) AS episodes FROM turn")
     assert rows == [{"turns": 40, "episodes": 40}]
+
+
+async def play_as(database: Database, run_id: int, player: str, request: EpisodeRequest, *, round: int) -> int:
+    """Enqueue an episode in a round, and play it if it has to be; return how many had to be."""
+    made = EpisodeQueue(database, run_id, round=round, arms=[request.arm], worker=Worker("w1", 60))
+    await made.enqueue([request], player=player)
+    leases = await made.lease(9)
+    for lease in leases:
+        assert await made.finish(lease, replace(played(lease), arm=request.arm))
+    return len(leases)
+
+
+FIRST = EpisodeRequest(task(1), "distilled", hints=("look into the desk",))
+
+
+@pytest.mark.parametrize(
+    ("player", "request_", "plays"),
+    [
+        ("d1", FIRST, 0),
+        ("d1", replace(FIRST, arm="baseline"), 0),
+        ("d2", FIRST, 1),
+        ("", FIRST, 1),
+        ("d1", replace(FIRST, hints=()), 1),
+        ("d1", replace(FIRST, task=task(2)), 1),
+        ("d1", replace(FIRST, temperature=0.7), 1),
+    ],
+)
+async def test_greedy_episode_is_copied_only_when_its_inputs_are_the_same(
+    database: Database, run_id: int, player: str, request_: EpisodeRequest, plays: int
+):
+    assert await play_as(database, run_id, "d1", FIRST, round=1) == 1
+    assert await play_as(database, run_id, player, request_, round=2) == plays
+
+
+async def test_copy_has_the_turns_and_costs_nothing(database: Database, run_id: int):
+    for round in (1, 2, 3):
+        await play_as(database, run_id, "d1", FIRST, round=round)
+    store = EpisodeStore(database, run_id)
+    first, second, third = await store.read(arms=["distilled"], rounds=[1, 2, 3])
+    for copy in (second, third):
+        assert replace(copy, id=first.id) == first
+    assert [e.id for e in await store.read(arms=["distilled"], rounds=[1, 2, 3], copies=False)] == [first.id]
+    assert [row["round"] for row in await store.count_tokens()] == [1]
+    sources = await database.fetch("SELECT DISTINCT copied_from FROM episode WHERE round > 1")
+    assert [row["copied_from"] for row in sources] == [first.id]
+
+
+async def test_broken_episode_is_played_again(database: Database, run_id: int):
+    made = queue(database, run_id)
+    await made.enqueue([EpisodeRequest(task(1), "own")], player="d1")
+    (lease,) = await made.lease(1)
+    await made.retry_later(lease, "the game broke", max_attempts=1)
+    assert await play_as(database, run_id, "d1", EpisodeRequest(task(1), "own"), round=2) == 1
+
+
+async def test_episode_is_copied_once_when_many_workers_enqueue(database: Database, run_id: int):
+    await play_as(database, run_id, "d1", FIRST, round=1)
+    workers = [
+        EpisodeQueue(database, run_id, round=2, arms=["distilled"], worker=Worker(f"w{n}", 60)) for n in range(6)
+    ]
+    await asyncio.gather(*(worker.enqueue([FIRST], player="d1") for worker in workers))
+    assert [await worker.lease(1) for worker in workers] == [[]] * 6
+    (copy,) = await EpisodeStore(database, run_id).read(arms=["distilled"], rounds=[2])
+    assert copy.turns == (TURN,)

@@ -124,10 +124,10 @@ async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Se
     await selecting.play(ON_POLICY, task(1), initial_observation="a room with a mug")
     await selecting.play("baseline", task(0, split="test"), round=2, initial_observation="a room with a mug")
     await selecting.play("baseline", task(1, split="test"), round=2, initial_observation="a room with a pen")
-    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == {task(0, split="test").id}
+    assert await find_learned_tasks(selecting.context.episodes, 2, arm="baseline") == {task(0, split="test").id}
     # as in ALFWorld: what opens alike turns out not to be the same
     await selecting.play(TEACHER, task(2), initial_observation="a room with a mug", seen="There is nothing.")
-    assert await find_learned_tasks(selecting.context.episodes, selecting.context.round) == set()
+    assert await find_learned_tasks(selecting.context.episodes, 2, arm="baseline") == set()
 
 
 async def test_recitation_rate_is_counted_for_own_play_too(selecting: Selecting):
@@ -174,3 +174,22 @@ async def test_tasks_that_open_alike_are_learned_from_when_they_differ_later(sel
     await selecting.play("baseline", task(0, split="test"), seen="You see a mug 1.", success=False)
     kept = [await selecting.play(TEACHER, task(number), seen="You see nothing.") for number in (1, 2)]
     assert [e.id for e in (await selecting.choose()).episodes] == kept
+
+
+async def test_control_learns_from_its_own_play_after_a_promotion(selecting: Selecting):
+    first = await selecting.play(ON_POLICY, task(1))
+    await selecting.play(ON_POLICY, task(2), round=2)
+    second = await selecting.play("own-sft", task(2), round=2)
+    config = selecting.context.config.model_copy(update={"own_arms": ("own", "own-sft")})
+    selecting.context = replace(selecting.context, config=config)
+    assert [e.id for e in (await selecting.choose(ON_POLICY)).episodes] == [first, second]
+
+
+async def test_latest_episodes_of_a_task_are_kept_up_to_the_limit(selecting: Selecting):
+    await selecting.play(TEACHER, task(1))
+    kept = [await selecting.play(TEACHER, task(1), round=2), await selecting.play(TEACHER, task(2), round=2)]
+    run = {**RUN, "spec": {**RUN["spec"], "dataFilter": {"maxPerTask": 1}}}
+    config = selecting.context.config.model_copy(update={"document": run})
+    selecting.context = replace(selecting.context, config=config)
+    chosen = await selecting.choose()
+    assert ([e.id for e in chosen.episodes], chosen.dropped) == (kept, {"beyond maxPerTask": 1})

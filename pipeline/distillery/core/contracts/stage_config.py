@@ -81,6 +81,10 @@ class StageConfig(BaseModel):
     student: bool = False
     """The player is a trained student; its prompt has worked examples only if the specification keeps them."""
 
+    player: str = ""
+    """The weights that play: ``base``, ``teacher``, or the digest of a student's adapter. Empty if they are not known,
+    as those behind an endpoint."""
+
     dataset: tuple[str, bool, bool] | None = None
     """For training: learning arm, matched, filtered."""
 
@@ -116,9 +120,9 @@ class StageConfig(BaseModel):
 
     @classmethod
     def of(
-        cls, run: DistillationRun, stage: Stage, *, identity: Identity, server: Server | None, store: str, **where: Any
+        cls, run: DistillationRun, stage: Stage, *, identity: Identity, server: Server | None, store: str, **other: Any
     ) -> Self:
-        """Return the configuration of a stage of the plan; ``where`` are the folders."""
+        """Return the configuration of a stage of the plan; ``other`` are fields that the executor decides."""
         dataset = stage.dataset
         return cls(
             document=without_defaults(run),
@@ -132,7 +136,7 @@ class StageConfig(BaseModel):
             identity=str(identity),
             store=store,
             store_endpoint=run.spec.storage.endpoint_url,
-            **where,
+            **other,
         )
 
     @property

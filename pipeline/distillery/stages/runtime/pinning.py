@@ -30,9 +30,7 @@ class Pinned:
     left_out: dict[str, int]
 
 
-def pin(
-    environment: Environment, spec: Spec, before: Pinned | None = None, *, used: Collection[str] = ()
-) -> Pinned:
+def pin(environment: Environment, spec: Spec, before: Pinned | None = None, *, used: Collection[str] = ()) -> Pinned:
     """Choose the tasks to learn from and the held-out tasks. No held-out task is among the former, under any id.
 
     Args:
@@ -127,9 +125,7 @@ def _take(
     return taken, skipped
 
 
-def find_fresh(
-    environment: Environment, split: str, *, without: Sequence[Task], used: Collection[str]
-) -> list[Task]:
+def find_fresh(environment: Environment, split: str, *, without: Sequence[Task], used: Collection[str]) -> list[Task]:
     """Return the distinct tasks of a split that are none of those ``without`` and have none of the used ids."""
     ids = {task.id for task in without} | set(used)
     contents = {read_content(task, environment) for task in without}

@@ -24,9 +24,7 @@ from distillery.rollouts.player import Budget, Player
 from distillery.stages.runtime.context import StageContext, read_api_key
 
 
-async def play_arms(
-    context: StageContext, purpose: str, *, temperatures: Sequence[float]
-) -> dict[str, dict[str, Any]]:
+async def play_arms(context: StageContext, purpose: str, *, temperatures: Sequence[float]) -> dict[str, dict[str, Any]]:
     """Play every task in every arm of the stage, and return the results per arm.
 
     Args:
@@ -43,8 +41,8 @@ async def play_arms(
         requests: list[EpisodeRequest] = []
         for arm in config.arms:
             hinted = await _with_hints(tasks, arm, spec, context.bank)
-            requests += _requests(hinted, arm, seeds=len(temperatures), expected_steps=expected_steps)
-        await queue.enqueue(requests)
+            requests += _requests(hinted, arm, temperatures=temperatures, expected_steps=expected_steps)
+        await queue.enqueue(requests, player=config.player)
     examples = _count_examples(spec, agent, is_student=config.student)
     assert config.server is not None, "the executor gives every playing stage a server"
     client, pool = _client(config.server, spec), _pool(spec, context.prepared.folder_of(purpose))
@@ -136,7 +134,11 @@ async def _with_hints(tasks: Sequence[Task], arm: str, spec: Spec, bank: HintBan
 
 
 def _requests(
-    tasks: Sequence[tuple[Task, Sequence[Hint]]], arm: str, *, seeds: int, expected_steps: Mapping[str, float]
+    tasks: Sequence[tuple[Task, Sequence[Hint]]],
+    arm: str,
+    *,
+    temperatures: Sequence[float],
+    expected_steps: Mapping[str, float],
 ) -> list[EpisodeRequest]:
     """Return the episodes of an arm; the longest that are expected get the highest priority."""
     return [
@@ -144,10 +146,11 @@ def _requests(
             task,
             arm,
             seed,
+            temperature,
             priority=expected_steps.get(task.category, 0.0),
             hint_ids=tuple(hint.id for hint in hints),
             hints=tuple(hint.text for hint in hints),
         )
         for task, hints in tasks
-        for seed in range(seeds)
+        for seed, temperature in enumerate(temperatures)
     ]

@@ -75,7 +75,8 @@ def test_round_without_a_promotion_changes_nobody():
     spec, nobody = spec_of(), lineage_after(ended(promoted=False))
     assert (nobody.start, nobody.controls) == (BASE, {})
     assert [str(stage.id)[3:] for stage in round_stages(spec, 2, nobody)] == [
-        "sample", *(str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage()))
+        "sample",
+        *(str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage())),
     ]
     kept = lineage_after(ended(promoted=True), ended(promoted=False))
     assert (kept.start, kept.controls["own-sft"]) == (candidate_of(1), student("sft"))

@@ -406,11 +406,11 @@ CONFIRMED: dict[str, Any] = {"environment": {"tasks": {"train": 2, "evaluate": 1
 @pytest.mark.parametrize(("passed", "players"), [(True, [BASE, candidate_of(1)]), (False, [None, None])])
 def test_nothing_is_confirmed_when_the_candidate_fails_the_first_look(passed: bool, players: list[Model | None]):
     spec, observed = spec_of(**CONFIRMED), dict[StageId, StageState]()
-    while not any("confirm" in stage.id.variant for stage in (current := plan(spec, observed)).start):
-        for stage in current.start:
+    while not any("confirm" in stage.id.variant for stage in plan(spec, observed).start):
+        for stage in plan(spec, observed).start:
             result = {"passed": passed} if stage.id.kind is Kind.JUDGE else result_of(stage.id, [])
             observed[stage.id] = succeeded(result)
-    assert [stage.player for stage in current.start] == players
+    assert [stage.player for stage in plan(spec, observed).start] == players
 
 
 def test_confirming_stages_play_again_when_held_out_tasks_are_added():
