@@ -56,7 +56,7 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "adapter": {"round": 2, "place": "/home/runs/default/test/r2-train-distilled", "digest": "0"},
         "next": [{"command": "distillery serve default/test", "purpose": "serve the promoted student"}],
         "summary": "Promoted. The student is better.", "distillery": "0.1.0", "agent": "plain",
-        "maxSteps": 15, "arms": arms, "gate": gate, "promoted": True, "comparisons": [comparison],
+        "maxSteps": 15, "arms": arms, "gate": gate, "promoted": True, "comparisons": [comparison], "candidate": "distilled", "confirm": None,
         "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
         "base": {"model": "m", "revision": None, "sha256": "0"}, "tokens": tokens,
         "tasks": {"train": {"n": 800, "leftOut": 3}, "evaluate": {"n": 140}},

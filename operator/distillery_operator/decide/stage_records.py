@@ -17,7 +17,6 @@ from distillery.core.contracts.stage_result import read
 from distillery.core.planner import Kind, Lineage, StageId, StageResult, StageState
 from distillery.core.planner import StagePhase as PlannerPhase
 from distillery.core.planner.graph import PREPARE, round_stages
-from distillery.core.planner.plays import CANDIDATE
 from distillery_operator.manifests import jobs
 from distillery_operator.model.names import FETCH_CONTAINER, WORKER_CONTAINER, RunRef
 from distillery_operator.model.objects import Manifest, rfc3339
@@ -290,7 +289,8 @@ def _stages_of_ended_rounds(spec: Spec, rounds: Iterable[RoundRecord]) -> dict[S
             states[stage.id] = StageState(PlannerPhase.SUCCEEDED, result=StageResult(student=student))
         # a record of an older release names the candidate's student alone
         trained = StageResult(student=ended.student)
-        states[StageId(ended.round, Kind.TRAIN, CANDIDATE)] = StageState(PlannerPhase.SUCCEEDED, result=trained)
+        train = StageId(ended.round, Kind.TRAIN, ended.promotion.candidate)
+        states[train] = StageState(PlannerPhase.SUCCEEDED, result=trained)
         began = StageResult(start=ended.promotion.start or None)
         if (sample := StageId(ended.round, Kind.SAMPLE)) in states:
             states[sample] = StageState(PlannerPhase.SUCCEEDED, result=began)

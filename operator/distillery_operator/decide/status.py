@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distillery.core.planner import Plan, Promotion, StageId
-from distillery.core.planner.plays import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE
 from distillery_operator.crd.status_schema import MAX_HISTORY, MAX_OF_STAGE
 from distillery_operator.decide.canary.plan import CanaryPlan
 from distillery_operator.decide.canary.pods import RolloutStatus
@@ -105,7 +105,7 @@ def set_promoted(conditions: Conditions, rounds: Mapping[int, RoundRecord], plan
 def _scores(promotion: Promotion) -> dict[str, str]:
     return {
         column: f"{100 * promotion.arms[arm].success:.1f}"
-        for column, arm in (("baseline", BASELINE), ("candidate", CANDIDATE))
+        for column, arm in (("baseline", BASELINE), ("candidate", promotion.candidate))
         if arm in promotion.arms
     }
 

@@ -32,6 +32,7 @@ class RoundRecord(Verdict):
             {name: ArmScore.read(arm) for name, arm in record.get("arms", {}).items()},
             record.get("students", {}),
             record.get("start", ""),
+            record.get("candidate", "distilled"),
         )
         return cls(
             record["round"],
@@ -53,6 +54,7 @@ class RoundRecord(Verdict):
             "arms": {name: arm.to_json() for name, arm in self.promotion.arms.items()},
             "students": dict(self.promotion.students),
             "start": self.promotion.start,
+            "candidate": self.promotion.candidate,
             "rejected": self.rejected,
             "completionTime": self.completion_time,
         }

@@ -15,7 +15,7 @@ from distillery.core.devices import machine_has_gpu
 from distillery.core.model_files import resolve
 from distillery.core.model_servers import ServedModel, endpoint_of, external_server, player_name, served_model
 from distillery.core.planner import Model, StageId, StageState, plan
-from distillery.core.planner.graph import BASE, candidate_of
+from distillery.core.planner.graph import BASE, student_model
 from distillery.serving.vllm import ServerFailed, VllmServer
 
 _log = logging.getLogger(__name__)
@@ -123,10 +123,11 @@ def select_model(run: DistillationRun, observed: Mapping[StageId, StageState], r
     Raises:
         NothingToServe: no student was promoted, or the round has trained none.
     """
+    candidate = run.spec.promotion.gate.candidate
     trained = [
         sid.round
         for sid, state in sorted(observed.items())
-        if sid == candidate_of(sid.round).trained_by and state.result.student
+        if sid == student_model(sid.round, candidate).trained_by and state.result.student
     ]
     others = f" There are students of round {', '.join(map(str, trained))}: serve one by --round." if trained else ""
     if round is None:
@@ -138,7 +139,7 @@ def select_model(run: DistillationRun, observed: Mapping[StageId, StageState], r
         return BASE
     if round not in trained:
         raise NothingToServe(f"round {round} of run {run.key} has trained no student.{others}")
-    return candidate_of(round)
+    return student_model(round, candidate)
 
 
 def find_model_for_users(model: Model, run: DistillationRun, store: Store) -> ServedModel:

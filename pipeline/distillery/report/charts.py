@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from distillery.core.planner.plays import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE
 from distillery.evaluation.arms import find_reference
 
 # Stand-ins that are replaced by CSS colors in the finished SVG.
@@ -100,14 +100,14 @@ def draw_arms(arms: Mapping[str, Mapping[str, Any]], *, highlight: str) -> str:
     return _render("arms", draw, rows=len(names), description=f"Success of each arm with its 95 % interval: {shown}.")
 
 
-def draw_rounds(rounds: Sequence[Mapping[str, Any]]) -> str:
+def draw_rounds(rounds: Sequence[Mapping[str, Any]], *, candidate: str) -> str:
     """Draw the success over rounds: the base model, the model each round started with, and its candidate."""
     series = [
         (label, color, marker, [(r["round"], r["arms"][arm]) for r in rounds if (arm := find(r["arms"])) in r["arms"]])
         for find, label, color, marker in (
             (find_reference, "base", _QUIET, "s"),
             (lambda _: BASELINE, "started with", _INK, "o"),
-            (lambda _: CANDIDATE, CANDIDATE, _ACCENT, "D"),
+            (lambda _: candidate, candidate, _ACCENT, "D"),
         )
     ]
 

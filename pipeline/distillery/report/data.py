@@ -10,7 +10,7 @@ from distillery.core.api import DistillationRun, canonical, without_defaults
 from distillery.core.api.problems import flatten
 from distillery.core.artifacts import ArtifactNotFound, Store
 from distillery.core.planner.graph import Kind, StageId
-from distillery.core.planner.plays import BASELINE, CANDIDATE, LEARNING_PLAYS, teacher_plays_alike
+from distillery.core.planner.plays import BASELINE, LEARNING_PLAYS, teacher_plays_alike
 from distillery.core.planner.prepared import open_prepared
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
@@ -60,6 +60,7 @@ async def build_report(
         for number in sorted(results)
     ]
     last = rounds[-1]
+    candidate = candidate_of(last)
     extracted = await ExtractionStore(database).count_tokens(run_id)
     stage_facts = [_describe_stage(name, row, extracted) for name, row in stages.items()]
     return {
@@ -78,15 +79,21 @@ async def build_report(
         "retriever": {"name": spec.hints.retriever, "topK": spec.hints.top_k},
         "arms": last["arms"],
         "comparisons": last["comparisons"],
+        "candidate": candidate,
         "confirm": last.get("confirm"),
         "gate": last["gate"],
         "promoted": last["promoted"],
         "rounds": rounds,
         "hints": [describe_hint(row) for row in await bank.statistics(plays_alike=teacher_plays_alike(spec))],
-        "episodes": await solved_pairs(EpisodeStore(database, run_id), round=last["round"]),
+        "episodes": await solved_pairs(EpisodeStore(database, run_id), round=last["round"], candidate=candidate),
         "tokens": _sum_tokens([stage["tokens"] for stage in stage_facts if stage["tokens"]]),
         "stages": stage_facts,
     }
+
+
+def candidate_of(ended: Mapping[str, Any]) -> str:
+    """Return the student that a round judged; earlier releases always judged the same."""
+    return ended.get("candidate", "distilled")
 
 
 def list_settings(run: DistillationRun) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def _find_adapter(store: Store, rounds: Sequence[Mapping[str, Any]]) -> dict[str
         return None
     number = chosen[-1]["round"]
     try:
-        place = store.place(str(StageId(number, Kind.TRAIN, CANDIDATE)))
+        place = store.place(str(StageId(number, Kind.TRAIN, candidate_of(chosen[-1]))))
     except ArtifactNotFound:
         return None
     return {"round": number, "place": place, "digest": chosen[-1]["student"]}
@@ -156,7 +163,7 @@ def describe_hint(row: Mapping[str, Any]) -> dict[str, Any]:
 def summarize(ended: Mapping[str, Any]) -> str:
     """Describe the end of a round in plain words: how much was solved, what became of the student, and why."""
     arms = (ended.get("confirm") or ended)["arms"]
-    base, student = arms.get(BASELINE), arms.get(CANDIDATE)
+    base, student = arms.get(BASELINE), arms.get(candidate_of(ended))
     fate = "Promoted." if ended["promoted"] else "Not promoted."
     if not (base and student):
         return f"{fate} {ended['gate']['reason']}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 
-from distillery.core.planner.plays import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE
 from distillery.formatting import (
     compute_cached_share,
     format_clock,
@@ -74,17 +74,17 @@ def render_page(report: Mapping[str, Any]) -> str:
     }
     environment.filters.update(filters)
     stages = report["stages"][-_STAGES_SHOWN:]
-    judged = report.get("confirm") or report
+    judged, candidate = report["confirm"] or report, report["candidate"]
     return environment.get_template("page.html.jinja").render(
         report=report,
         hints=report["hints"][:_HINTS_SHOWN],
         stages=stages,
-        candidate=CANDIDATE,
+        candidate=candidate,
         legend=build_legend(report["arms"]),
         judged=judged,
-        gain=next((c for c in judged["comparisons"] if (c["a"], c["b"]) == (CANDIDATE, BASELINE)), None),
-        arms_chart=draw_arms(report["arms"], highlight=CANDIDATE) if report["arms"] else "",
-        rounds_chart=draw_rounds(report["rounds"]) if len(report["rounds"]) > 1 else "",
+        gain=next((c for c in judged["comparisons"] if (c["a"], c["b"]) == (candidate, BASELINE)), None),
+        arms_chart=draw_arms(report["arms"], highlight=candidate) if report["arms"] else "",
+        rounds_chart=draw_rounds(report["rounds"], candidate=candidate) if len(report["rounds"]) > 1 else "",
         stages_chart=draw_stages(stages, notes=[_describe_cost(stage) for stage in stages]),
     )
 

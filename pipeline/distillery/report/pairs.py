@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distillery.core.planner.plays import BASELINE, CANDIDATE, TEACHER
+from distillery.core.planner.plays import BASELINE, TEACHER
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
 
@@ -13,13 +13,13 @@ from distillery.database.episodes import EpisodeStore
 PAIRS, TURNS, LAST_TURNS, LETTERS = 6, 12, 4, 500
 
 
-async def solved_pairs(episodes: EpisodeStore, *, round: int) -> dict[str, Any]:
+async def solved_pairs(episodes: EpisodeStore, *, round: int, candidate: str) -> dict[str, Any]:
     """Return up to ``PAIRS`` tasks of a round that base failed and the student solved, of all categories in turn.
 
     With each stands what the teacher saw: the hints of the nearest training task (by the goals' embeddings, of the
     same category if there is one) that it solved with hints, in this round or an earlier one.
     """
-    rows = await episodes.read_solved_pairs(round, failed_arm=BASELINE, solved_arm=CANDIDATE, limit=PAIRS)
+    rows = await episodes.read_solved_pairs(round, failed_arm=BASELINE, solved_arm=candidate, limit=PAIRS)
     turns = await episodes.read_turns([row[side] for row in rows for side in ("failed_id", "solved_id")])
     return {
         "found": rows[0]["found"] if rows else 0,
@@ -30,7 +30,7 @@ async def solved_pairs(episodes: EpisodeStore, *, round: int) -> dict[str, Any]:
                 "goal": clip(row["goal"]),
                 "initialObservation": clip(row["initial_observation"] or ""),
                 "failed": _play(BASELINE, row["failed_steps"], row["failed_stop_reason"], turns[row["failed_id"]]),
-                "solved": _play(CANDIDATE, row["solved_steps"], row["solved_stop_reason"], turns[row["solved_id"]]),
+                "solved": _play(candidate, row["solved_steps"], row["solved_stop_reason"], turns[row["solved_id"]]),
                 "lesson": await _lesson(episodes, round, row),
             }
             for row in rows

@@ -10,14 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId, artifact_of
-from distillery.core.planner.plays import (
-    BASELINE,
-    CANDIDATE,
-    CONFIRM_BASELINE,
-    CONFIRM_CANDIDATE,
-    CONFIRMING_ARMS,
-)
+from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, CONFIRM_CANDIDATE, CONFIRMING_ARMS
 from distillery.evaluation.arms import ArmResults, compare, read_results
 from distillery.evaluation.gate import GateResult
 from distillery.report.data import build_report
@@ -42,11 +37,11 @@ class Confirmation:
     left_out: int
     screened: Mapping[str, Any]
 
-    def to_json(self, metric: str) -> dict[str, Any]:
-        """Write what the report and the status show; the arms are compared by a metric."""
+    def to_json(self, gate: Gate) -> dict[str, Any]:
+        """Write what the report and the status show; the arms are compared by the gate's metric."""
         return {
             "arms": {arm: result.summary() for arm, result in self.arms.items()},
-            "comparisons": compare(self.arms, metric),
+            "comparisons": compare(self.arms, gate.metric, candidate=gate.candidate),
             "leftOut": self.left_out,
             "screened": self.screened,
         }
@@ -56,15 +51,16 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
     gate, until = spec.promotion.gate, spec.rounds.target
+    candidate = gate.candidate
     results = await read_round(context, await read_earlier_look(context))
     looks = await count_looks_before(context)
-    student = results.students[CANDIDATE]["student"]
+    student = results.students[candidate]["student"]
     confirmation = await _read_confirmation(context) if spec.environment.tasks.confirm else None
     if confirmation and not confirmation.arms:
         verdict = GateResult(**confirmation.screened)
     elif confirmation:
         looks += 1
-        verdict = judge_pair(gate, confirmation.arms[CANDIDATE], confirmation.arms[BASELINE], look=looks)
+        verdict = judge_pair(gate, confirmation.arms[candidate], confirmation.arms[BASELINE], look=looks)
     else:
         looks += student is not None
         verdict = results.judge(gate, look=max(1, looks))
@@ -81,12 +77,13 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "gate": asdict(verdict),
         "promoted": promoted,
         "start": config.start,
+        "candidate": candidate,
         "student": student,
         "students": {name: result["student"] for name, result in results.students.items() if result["student"]},
-        "metric": reported[CANDIDATE if promoted else BASELINE].mean(until.metric if until else gate.metric),
+        "metric": reported[candidate if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
-        "comparisons": compare(results.arms, gate.metric, same_as=same_as),
-        **({"confirm": confirmation.to_json(gate.metric)} if confirmation and confirmation.arms else {}),
+        "comparisons": compare(results.arms, gate.metric, candidate=candidate, same_as=same_as),
+        **({"confirm": confirmation.to_json(gate)} if confirmation and confirmation.arms else {}),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
@@ -106,7 +103,7 @@ async def _read_confirmation(context: StageContext) -> Confirmation:
     learned = await find_learned_tasks(context.episodes, context.round, arm=CONFIRM_BASELINE) & fresh
     arms = {
         name: ArmResults([row for row in played[arm].rows if row["task_id"] in fresh - learned])
-        for name, arm in ((BASELINE, CONFIRM_BASELINE), (CANDIDATE, CONFIRM_CANDIDATE))
+        for name, arm in ((BASELINE, CONFIRM_BASELINE), (context.spec.promotion.gate.candidate, CONFIRM_CANDIDATE))
     }
     return Confirmation(arms, len(learned), judged["gate"])
 

@@ -56,6 +56,10 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"hints": {"retriever": "none"}}, {"hints": {"retriever": "random"}}),
     ({"evaluation": {"arms": ["baseline", "rag"]}}, {"evaluation": {"arms": ["distilled", "baseline"]}}),
     (
+        {"evaluation": {"arms": ["baseline", "rag", "sft"]}, "promotion": {"gate": {"candidate": "rag"}}},
+        {"evaluation": {"arms": ["baseline", "rag", "sft"]}, "promotion": {"gate": {"candidate": "sft"}}},
+    ),
+    (
         {"evaluation": {"arms": ["baseline", "distilled", "baseline"]}},
         {"evaluation": {"arms": ["baseline", "distilled", "rag"]}},
     ),

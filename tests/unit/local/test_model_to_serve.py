@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from distillery.core.api import parse
-from distillery.core.planner import Kind, StageId, StagePhase, StageResult, StageState, plan
-from distillery.core.planner.graph import BASE, candidate_of
+from distillery.core.planner import Kind, Model, StageId, StagePhase, StageResult, StageState, plan
+from distillery.core.planner.graph import BASE, student_model
 from distillery.local.servers import NothingToServe, select_model
 from tests.unit.core.planner.test_plan import promote_result, result_of
 from tests.unit.documents import document
+
+
+def candidate_of(round: int) -> Model:
+    return student_model(round, "distilled")
+
 
 RUN = parse(document(rounds={"maxRounds": 2}))
 

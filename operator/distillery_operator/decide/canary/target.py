@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillery.core.api import Spec
+from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner import Model, Plan
-from distillery.core.planner.graph import BASE, candidate_of
+from distillery.core.planner.graph import BASE, student_model
 from distillery_operator.model.names import student_label
 from distillery_operator.model.rounds import read_rounds
 
@@ -76,7 +77,7 @@ def select_target(
         why = "has not ended" if ended is None else "trained no student"
         raise NoSuchStudent(f"{pinned_by} is {number}, and that round {why}: what was served is served on.")
     reason = ended.promotion.reason if pinned is None else f"{pinned_by} is {number}."
-    return ServingTarget(candidate_of(number), ended.student, number, reason)
+    return ServingTarget(ended.model, ended.student, number, reason)
 
 
 def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
@@ -88,4 +89,6 @@ def find_stable(status: Mapping[str, Any]) -> ServingTarget | None:
     if number == 0:
         return ServingTarget(BASE, "", 0, "")
     ended = read_rounds(status).get(number)
-    return ServingTarget(candidate_of(number), (ended and ended.student) or "", number, "")
+    if ended is None:
+        return ServingTarget(student_model(number, Gate().candidate), "", number, "")
+    return ServingTarget(ended.model, ended.student or "", number, "")

@@ -12,7 +12,7 @@ from distillery.cli.display.watch import describe
 from distillery.core.api import DistillationRun, InvalidRun, parse
 from distillery.core.api.problems import Problem
 from distillery.core.planner import Promotion, plan
-from distillery.core.planner.plays import BASELINE, CANDIDATE
+from distillery.core.planner.plays import BASELINE
 from distillery.database import Database, Row
 from distillery.database.runs import RunStore
 from distillery.database.sessions import SessionStore
@@ -59,7 +59,7 @@ class Overview:
                 "verdict": verdict.promotion.outcome,
                 "promoted": verdict.promotion.promoted,
                 "baseline": _find_success(verdict.promotion, BASELINE),
-                "candidate": _find_success(verdict.promotion, CANDIDATE),
+                "candidate": _find_success(verdict.promotion, verdict.promotion.candidate),
             }
             for verdict in (self.progress.plan.verdicts if self.progress else ())
         ]

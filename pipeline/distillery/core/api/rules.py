@@ -46,6 +46,9 @@ def _canary_steps(spec: Spec) -> tuple[CanaryStep, ...]:
     return spec.serving.canary.steps if spec.serving.canary else ()
 
 
+_UNTRAINED = ("base", "baseline", "rag", "placebo")
+"""Arms that no student plays."""
+
 _FOLDER = r"^(/|\\./|\\.\\./)"
 """A model that is a folder, as a regular expression in a string of CEL."""
 
@@ -115,9 +118,16 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.evaluation.arms",
-        lambda s: {"baseline", "distilled"} <= set(s.evaluation.arms),
-        "'baseline' in self.evaluation.arms && 'distilled' in self.evaluation.arms",
-        "list at least baseline and distilled, which the gate compares",
+        lambda s: {"baseline", s.promotion.gate.candidate} <= set(s.evaluation.arms),
+        "'baseline' in self.evaluation.arms && self.promotion.gate.candidate in self.evaluation.arms",
+        "list at least baseline and the student that spec.promotion.gate.candidate names (default: distilled), which "
+        "the gate compares",
+    ),
+    Rule(
+        "spec.promotion.gate.candidate",
+        lambda s: s.promotion.gate.candidate not in _UNTRAINED,
+        f"!(self.promotion.gate.candidate in {list(_UNTRAINED)})",
+        "name a student, such as distilled: these arms are played by models that the round does not train",
     ),
     Rule(
         "spec.evaluation.arms",

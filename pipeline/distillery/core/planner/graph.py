@@ -13,7 +13,6 @@ from distillery.core.api.run import Spec
 from distillery.core.planner.plays import (
     BASE_ARM,
     BASELINE,
-    CANDIDATE,
     CONFIRM_BASELINE,
     CONFIRM_CANDIDATE,
     CONTROL,
@@ -26,8 +25,8 @@ from distillery.core.planner.plays import (
     Dataset,
     PlayerRole,
     arms_played_by,
-    control_student,
     evaluated_students,
+    learner_of,
     matched_arms,
     student_of,
 )
@@ -122,7 +121,7 @@ class Lineage:
 
     Attributes:
         start: the base model, or the student promoted last.
-        controls: the controls' models, by the learning arm that they play; one that is not here is the base model.
+        controls: the controls' models, by the name of the student; one that is not here is the base model.
         own_arms: the arm of each earlier round in which the control that learns without hints played.
     """
 
@@ -130,40 +129,39 @@ class Lineage:
     controls: Mapping[str, Model] = field(default_factory=dict)
     own_arms: tuple[str, ...] = ()
 
-    @property
-    def own_arm(self) -> str:
-        """The arm in which the control that learns without hints plays: the starting model's, while they are one."""
-        return ON_POLICY if self.start == BASE else CONTROL
+    def find_own_arm(self, spec: Spec) -> str:
+        """Return the arm of the play without hints that students learn from: the starting model's, or a control's."""
+        is_candidate = learner_of(spec, ON_POLICY) == spec.promotion.gate.candidate
+        return ON_POLICY if is_candidate or self.start == BASE else CONTROL
 
     def player_of(self, arm: str, spec: Spec) -> Model:
         """Return the model that plays an arm which none of the round's students plays."""
         role = (LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS[arm]).player
-        if role in (PlayerRole.TEACHER, PlayerRole.CONTROL_TEACHER) and spec.models.teacher is not None:
+        if role is PlayerRole.TEACHER and spec.models.teacher is not None:
             return Model("teacher")
         match role:
             case PlayerRole.BASE:
                 return BASE
-            case PlayerRole.START | PlayerRole.TEACHER:
+            case PlayerRole.START:
                 return self.start
-            case PlayerRole.CONTROL | PlayerRole.CONTROL_TEACHER:
-                return self.controls.get(arm, BASE)
+            case PlayerRole.LEARNER | PlayerRole.TEACHER:
+                learner = learner_of(spec, ON_POLICY if arm == CONTROL else arm)
+                is_candidate = learner == spec.promotion.gate.candidate
+                return self.start if is_candidate else self.controls.get(learner or "", BASE)
 
     def after(self, spec: Spec, number: int, promotion: Promotion) -> Lineage:
         """Return the lineage of the next round, after a round that ended with this promotion."""
-        own_arms = (*self.own_arms, self.own_arm)
+        own_arms = (*self.own_arms, self.find_own_arm(spec))
         if not promotion.promoted:
             return replace(self, own_arms=own_arms)
-        controls = dict(self.controls)
-        for arm, learning_arm in ((CONTROL, ON_POLICY), (PLACEBO_TEACHER, PLACEBO_TEACHER)):
-            student = control_student(spec, learning_arm)
-            if student in promotion.students:
-                controls[arm] = Model("student", StageId(number, Kind.TRAIN, student))
-        return Lineage(candidate_of(number), controls, own_arms)
+        candidate = spec.promotion.gate.candidate
+        trained = {name: student_model(number, name) for name in promotion.students if name != candidate}
+        return Lineage(student_model(number, candidate), {**self.controls, **trained}, own_arms)
 
 
-def candidate_of(round: int) -> Model:
-    """Return the student of a round that the gate judges, and that replaces what was served if it is better."""
-    return Model("student", StageId(round, Kind.TRAIN, CANDIDATE))
+def student_model(round: int, student: str) -> Model:
+    """Return a student of a round as a player."""
+    return Model("student", StageId(round, Kind.TRAIN, student))
 
 
 PREPARE = StageId(0, Kind.PREPARE)
@@ -197,7 +195,7 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
 
     arms, students = spec.evaluation.arms, evaluated_students(spec)
     learned_from = {STUDENTS[student].arm for student in students}
-    own_arms = (*lineage.own_arms, lineage.own_arm)
+    own_arms = (*lineage.own_arms, lineage.find_own_arm(spec))
 
     # the first round's tasks are chosen with the held-out ones
     sample = [Stage(sid(Kind.SAMPLE), (PREPARE,), start=lineage.start.name)] if number > 1 else []
@@ -207,7 +205,7 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     stages = [*sample, rollout, hints]
 
     plays = {ON_POLICY: rollout.id}
-    if ON_POLICY in learned_from and lineage.own_arm == CONTROL:
+    if ON_POLICY in learned_from and own_arms[-1] == CONTROL:
         player = lineage.player_of(CONTROL, spec)
         control = Stage(sid(Kind.ROLLOUT, "sft"), tasks, player, (CONTROL,), own_arms=own_arms)
         plays[ON_POLICY] = control.id
@@ -224,7 +222,8 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     for student in students:
         dataset = STUDENTS[student]
         learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
-        needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER)))
+        # whether an episode recites a hint is told by the hints that the teacher was given
+        needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER) if arm in plays))
         # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
         needs = (PREPARE, *needs, untrained[0].id)
         stages.append(Stage(sid(Kind.TRAIN, student), needs, dataset=dataset, own_arms=own_arms))
@@ -236,22 +235,25 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         judged.append(evaluate.id)
         stages.append(evaluate)
 
-    needs = (PREPARE, *judged, sid(Kind.TRAIN, CANDIDATE))
+    candidate = student_model(number, spec.promotion.gate.candidate)
+    needs = (PREPARE, *judged, sid(Kind.TRAIN, spec.promotion.gate.candidate))
     if spec.environment.tasks.confirm:
-        confirming = _confirm(number, lineage, needs)
+        confirming = _confirm(sid, needs, lineage.start, candidate)
         needs = (*needs, *(stage.id for stage in confirming))
         stages.extend(confirming)
     stages.append(Stage(sid(Kind.PROMOTE), needs, start=lineage.start.name))
     return stages
 
 
-def _confirm(number: int, lineage: Lineage, needs: tuple[StageId, ...]) -> list[Stage]:
+def _confirm(
+    sid: Callable[[Kind, str], StageId], needs: tuple[StageId, ...], baseline: Model, candidate: Model
+) -> list[Stage]:
     """Return the stages that look at the candidate once more, on held-out tasks that no gate has seen."""
-    judge, candidate = StageId(number, Kind.JUDGE), candidate_of(number)
-    plays = ((CONFIRM_BASELINE, lineage.start), (CONFIRM_CANDIDATE, candidate))
+    judge = sid(Kind.JUDGE, "")
+    plays = ((CONFIRM_BASELINE, baseline), (CONFIRM_CANDIDATE, candidate))
     return [
         Stage(judge, needs),
-        *(Stage(StageId(number, Kind.EVALUATE, arm), (PREPARE, judge), player, (arm,)) for arm, player in plays),
+        *(Stage(sid(Kind.EVALUATE, arm), (PREPARE, judge), player, (arm,)) for arm, player in plays),
     ]
 
 

@@ -22,14 +22,12 @@ class PlayerRole(StrEnum):
     START = "start"
     """The model that the round starts with: the base model, or the student promoted last."""
 
+    LEARNER = "learner"
+    """The student of an earlier round that learns from the play: for the candidate's, the model that the round starts
+    with; for a control's, the control's own student of the round promoted last."""
+
     TEACHER = "teacher"
-    """``spec.models.teacher``; without one, the model that the round starts with."""
-
-    CONTROL = "control"
-    """The control's own student of an earlier round, which has never learned from hints."""
-
-    CONTROL_TEACHER = "control-teacher"
-    """``spec.models.teacher``; without one, as ``control``."""
+    """``spec.models.teacher``; without one, the learner."""
 
 
 class HintChoice(StrEnum):
@@ -85,18 +83,18 @@ ON_POLICY, CONTROL, TEACHER, PLACEBO_TEACHER = "own", "own-sft", "teacher", "pla
 PRODUCTION = "live"
 """What users played and said to have failed: hints are drawn from it. Nothing is trained on it or judged by it."""
 
-BASE_ARM, BASELINE, CANDIDATE = "base", "baseline", "distilled"
-"""The untouched model; and the arms that the gate compares: the round's starting model, and its candidate."""
+BASE_ARM, BASELINE = "base", "baseline"
+"""The untouched model, and the round's starting model, with which the gate compares the candidate."""
 
-CONFIRM_BASELINE, CONFIRM_CANDIDATE = "confirm-baseline", "confirm-distilled"
+CONFIRM_BASELINE, CONFIRM_CANDIDATE = "confirm-baseline", "confirm-candidate"
 CONFIRMING_ARMS = (CONFIRM_BASELINE, CONFIRM_CANDIDATE)
-"""The same two on held-out tasks that no gate has seen."""
+"""The two that the gate compares, on held-out tasks that no gate has seen."""
 
 LEARNING_PLAYS: Mapping[str, Play] = {
     ON_POLICY: Play(PlayerRole.START),
-    CONTROL: Play(PlayerRole.CONTROL),
+    CONTROL: Play(PlayerRole.LEARNER),
     TEACHER: Play(PlayerRole.TEACHER, HintChoice.RETRIEVED),
-    PLACEBO_TEACHER: Play(PlayerRole.CONTROL_TEACHER, HintChoice.RANDOM),
+    PLACEBO_TEACHER: Play(PlayerRole.TEACHER, HintChoice.RANDOM),
 }
 """The plays on training tasks."""
 
@@ -152,13 +150,18 @@ def student_that_learns(dataset: Dataset) -> str:
     return next(student for student, learned_from in STUDENTS.items() if learned_from == dataset)
 
 
-def control_student(spec: Spec, learning_arm: str) -> str | None:
-    """Return the evaluated student that stands for a learning arm in later rounds; None if no student learns from it.
+def learner_of(spec: Spec, learning_arm: str) -> str | None:
+    """Return the student that plays a learning arm in later rounds; None if no evaluated one learns from it.
 
-    It is the one that learns from all kept successes, if that is evaluated.
+    It is the candidate if that learns from it, else the one that learns from all kept successes.
     """
+    candidate = spec.promotion.gate.candidate
     learners = [student for student in evaluated_students(spec) if STUDENTS[student].arm == learning_arm]
-    return min(learners, key=lambda s: (STUDENTS[s].matched, not STUDENTS[s].filtered), default=None)
+
+    def rank(student: str) -> tuple[bool, bool, bool]:
+        return student != candidate, STUDENTS[student].matched, not STUDENTS[student].filtered
+
+    return min(learners, key=rank, default=None)
 
 
 def matched_arms(spec: Spec) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 _SUMMARY = (
-    "run", "student", "gate", "promoted", "metric", "start", "students", "passed", "environment", "heldOutTasks",
+    "run", "student", "gate", "promoted", "metric", "start", "candidate", "students", "passed", "environment",
+    "heldOutTasks",
 )  # fmt: skip
 
 
@@ -48,6 +49,7 @@ class Promotion:
         arms: the success of each arm.
         students: the digest of the adapter of each student that the round trained, by its name.
         start: the name of the model that the round started with; empty if it is not recorded.
+        candidate: the name of the student that was judged.
     """
 
     outcome: str
@@ -57,6 +59,7 @@ class Promotion:
     arms: Mapping[str, ArmScore] = field(default_factory=dict)
     students: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
+    candidate: str = "distilled"
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
@@ -72,6 +75,7 @@ class Promotion:
             {name: ArmScore.read(arm) for name, arm in arms.items()},
             {str(name): str(digest) for name, digest in students.items()},
             str(document.get("start", "")),
+            str(document.get("candidate", "distilled")),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from distillery.core.planner.graph import BASE, Lineage, Model, Stage, StageId, candidate_of
+from distillery.core.planner.graph import BASE, Lineage, Model, Stage, StageId, student_model
 from distillery.core.planner.results import Promotion, StageResult
 
 
@@ -61,6 +61,11 @@ class Verdict:
     student: str | None
     promotion: Promotion
 
+    @property
+    def model(self) -> Model:
+        """The student that was judged, as a player."""
+        return student_model(self.round, self.promotion.candidate)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -89,4 +94,4 @@ class Plan:
     @property
     def serving(self) -> Model:
         """The model that is to be served: the one promoted last, or the base model."""
-        return next((candidate_of(v.round) for v in reversed(self.verdicts) if v.promotion.promoted), BASE)
+        return next((v.model for v in reversed(self.verdicts) if v.promotion.promoted), BASE)

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId
-from distillery.core.planner.plays import BASE_ARM, BASELINE, CANDIDATE, evaluated_students
+from distillery.core.planner.plays import BASE_ARM, BASELINE, evaluated_students
 from distillery.database import stages
 from distillery.evaluation.arms import ArmResults, read_results
 from distillery.evaluation.gate import GateResult, judge, required_confidence
@@ -24,22 +24,24 @@ class RoundResults:
     Attributes:
         arms: the arms that were played, without the tasks that were left out.
         students: the results of the round's trainings, by student.
+        candidate: the name of the student that is judged.
         earlier_looks: the verdicts of the round on fewer held-out tasks, oldest first.
         left_out: the added held-out tasks from which students had learned before, under another id.
     """
 
     arms: Mapping[str, ArmResults]
     students: Mapping[str, Mapping[str, Any]]
+    candidate: str
     earlier_looks: Sequence[Mapping[str, Any]]
     left_out: frozenset[str]
 
     def judge(self, gate: Gate, *, look: int) -> GateResult:
         """Return the verdict on the candidate by the held-out tasks that all rounds share."""
-        trained = self.students[CANDIDATE]
+        trained = self.students[self.candidate]
         if trained["student"] is None:
             dropped = ", ".join(f"{n} {reason}" for reason, n in trained["learnedFrom"]["dropped"].items())
-            return GateResult("Inconclusive", f"There was no student: no episode of the teacher was kept ({dropped}).")
-        return judge_pair(gate, self.arms[CANDIDATE], self.arms[BASELINE], look=look)
+            return GateResult("Inconclusive", f"There was no student: no episode to learn from was kept ({dropped}).")
+        return judge_pair(gate, self.arms[self.candidate], self.arms[BASELINE], look=look)
 
 
 async def read_round(context: StageContext, earlier: Mapping[str, Any]) -> RoundResults:
@@ -61,7 +63,8 @@ async def read_round(context: StageContext, earlier: Mapping[str, Any]) -> Round
         student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student)))
         for student in evaluated_students(spec)
     }
-    return RoundResults({arm: result.without(left_out) for arm, result in arms.items()}, students, looks, left_out)
+    kept = {arm: result.without(left_out) for arm, result in arms.items()}
+    return RoundResults(kept, students, spec.promotion.gate.candidate, looks, left_out)
 
 
 def judge_pair(gate: Gate, candidate: ArmResults, baseline: ArmResults, *, look: int) -> GateResult:

@@ -6,8 +6,13 @@ from typing import Any
 
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Kind, Model, Promotion, Stage, StageId
-from distillery.core.planner.graph import BASE, Lineage, candidate_of, round_stages
+from distillery.core.planner.graph import BASE, Lineage, round_stages, student_model
 from tests.unit.documents import document
+
+
+def candidate_of(round: int) -> Model:
+    return student_model(round, "distilled")
+
 
 ARMS = ["baseline", "rag", "placebo", "sft", "distilled", "placebo-distilled"]
 STUDENTS = {"sft": "5f", "distilled": "d1", "placebo-distilled": "b0"}
@@ -79,7 +84,7 @@ def test_round_without_a_promotion_changes_nobody():
         *(str(stage.id)[3:] for stage in round_stages(spec, 1, Lineage())),
     ]
     kept = lineage_after(ended(promoted=True), ended(promoted=False))
-    assert (kept.start, kept.controls["own-sft"]) == (candidate_of(1), student("sft"))
+    assert (kept.start, kept.controls["sft"]) == (candidate_of(1), student("sft"))
 
 
 def test_control_is_the_base_model_when_it_had_nothing_to_learn_from():
@@ -90,7 +95,7 @@ def test_control_is_the_base_model_when_it_had_nothing_to_learn_from():
 
 def test_control_keeps_an_earlier_student_when_a_later_round_trained_none():
     lineage = lineage_after(ended(promoted=True), ended(promoted=True, students={"distilled": "d2"}))
-    assert (lineage.start, lineage.controls["own-sft"]) == (candidate_of(2), student("sft"))
+    assert (lineage.start, lineage.controls["sft"]) == (candidate_of(2), student("sft"))
 
 
 def test_teachers_are_the_runs_own_model_in_every_round():
@@ -113,7 +118,16 @@ def test_no_control_plays_when_no_student_learns_from_it():
 def test_control_is_the_plain_student_before_its_variants():
     spec = spec_of(["baseline", "distilled", "sft-unfiltered", "sft"])
     lineage = lineage_after(ended(promoted=True, students={"sft-unfiltered": "0f", **STUDENTS}), spec=spec)
-    assert lineage.controls["own-sft"] == student("sft")
+    assert second_round(lineage, spec)["r2-rollout-sft"].player == student("sft")
+
+
+def test_loop_goes_on_from_the_student_that_the_gate_names():
+    spec = spec_of(promotion={"gate": {"candidate": "sft"}})
+    stages = second_round(lineage_after(ended(promoted=True), spec=spec), spec)
+    assert stages["r2-rollout"].player == stages["r2-evaluate-baseline"].player == student("sft")
+    assert stages["r2-teach"].player == student("distilled")
+    assert "r2-rollout-sft" not in stages
+    assert StageId(2, Kind.TRAIN, "sft") in stages["r2-promote"].needs
 
 
 def test_later_round_samples_its_tasks_before_it_plays():

@@ -8,10 +8,15 @@ import pytest
 
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Kind, Model, Plan, PlanPhase, StageId, StagePhase, StageResult, StageState, plan
-from distillery.core.planner.graph import BASE, PREPARE, Lineage, candidate_of, round_stages
+from distillery.core.planner.graph import BASE, PREPARE, Lineage, round_stages, student_model
 from distillery.core.planner.plan import find_outgrown, find_pending
 from distillery.core.planner.plays import own_temperatures
 from tests.unit.documents import document
+
+
+def candidate_of(round: int) -> Model:
+    return student_model(round, "distilled")
+
 
 ALL_ARMS = [
     "baseline", "rag", "placebo", "sft", "distilled", "distilled+rag", "placebo-distilled", "sft-matched",

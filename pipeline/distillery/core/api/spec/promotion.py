@@ -6,11 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distillery.core.api.base import SpecModel
+from distillery.core.api.base import PluginName, SpecModel
 
 
 class Gate(SpecModel):
     """The test that decides whether the candidate of a round replaces the model that the round started with."""
+
+    candidate: PluginName = "distilled"
+    """candidate is the student of each round that is judged, promoted and served. It is one of the students among
+    ``evaluation.arms``, for those need no hints when they play."""
 
     metric: Literal["success", "score"] = "success"
     """metric is the result that is compared, task by task."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from distillery.core.api import parse
-from distillery.core.planner.graph import candidate_of
+from distillery.core.planner.graph import student_model
 from distillery_operator.decide.canary.pods import (
     RolloutStatus,
     list_outdated_pods,
@@ -24,7 +24,7 @@ from distillery_operator.model.objects import Manifest
 from distillery_operator.model.observed import Observed
 from tests.fakes.cluster import UID, run_object
 
-TARGET = ServingTarget(candidate_of(2), "2abcdef012345678", 2, "Why.")
+TARGET = ServingTarget(student_model(2, "distilled"), "2abcdef012345678", 2, "Why.")
 AVAILABLE = {"observedGeneration": 3, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Lineage, Model, Plan, PlanPhase, Promotion, Verdict
-from distillery.core.planner.graph import BASE, candidate_of
+from distillery.core.planner.graph import BASE, student_model
 from distillery_operator.crd.status_schema import MAX_HISTORY
 from distillery_operator.decide.canary.target import (
     NoSuchStudent,
@@ -19,6 +19,11 @@ from distillery_operator.decide.canary.target import (
 )
 from distillery_operator.decide.status import append_history
 from tests.unit.documents import document
+
+
+def candidate_of(round: int) -> Model:
+    return student_model(round, "distilled")
+
 
 ROUNDS = [
     {"round": 1, "verdict": "Successful", "promoted": True, "student": "1abcdef012345678", "reason": "First."},
@@ -45,7 +50,7 @@ def test_student_promoted_last_is_selected():
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_pinned_round_is_selected_whatever_was_promoted(number: int):
-    target = select(number, candidate_of(3 - number))
+    target = select(number, student_model(3 - number))
     assert target
     assert (target.round, target.student) == (number, f"{number}abcdef01234")
     assert target.reason == f"spec.serving.pinnedRound is {number}."
