@@ -26,7 +26,7 @@ _APPROXIMATE = (
 )
 
 _OF_CATEGORIES = """
-    SELECT id, category, text FROM hint
+    SELECT id, category, topic, text FROM hint
     WHERE bank = %s AND environment = %s AND agent = %s AND category = ANY(%s) AND duplicate_of IS NULL
 """
 
@@ -140,7 +140,7 @@ class HintStore:
         Args:
             vector: in pgvector's notation.
             categories: whose hints are searched.
-            limit: the maximum number of rows; each has ``id``, ``category`` and ``text``.
+            limit: the maximum number of rows; each has ``id``, ``category``, ``topic`` and ``text``.
         """
         scope = (*self._scope, list(categories))
 
@@ -165,7 +165,7 @@ class HintStore:
     async def read(self) -> list[Row]:
         """Return every hint that is no duplicate, the one with the most support first."""
         return await self._database.fetch(
-            """SELECT id, category, text FROM hint
+            """SELECT id, category, topic, text FROM hint
                WHERE bank = %s AND environment = %s AND agent = %s AND duplicate_of IS NULL
                ORDER BY support DESC, id""",
             *self._scope,

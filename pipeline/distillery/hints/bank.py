@@ -22,16 +22,24 @@ class HintBank:
         bank: whose hints: the run's key.
         environment: name of the environment.
         agent: name of the agent: what helps one format may hinder another.
+        retriever: name of the run's retriever, whose choice some controls start from.
     """
 
-    def __init__(self, database: Database, *, bank: str, environment: str, agent: str) -> None:
+    def __init__(
+        self, database: Database, *, bank: str, environment: str, agent: str, retriever: str = "embedding"
+    ) -> None:
+        self.retriever = retriever
         self._store = HintStore(database, bank=bank, environment=environment, agent=agent)
         self.embedder = Embedder(database)
 
     @classmethod
     def of(cls, run: DistillationRun, database: Database) -> Self:
         """Return the bank of a run."""
-        return cls(database, bank=run.key, environment=run.spec.environment.name, agent=run.spec.agent.name)
+        spec = run.spec
+        retriever = spec.hints.retriever
+        return cls(
+            database, bank=run.key, environment=spec.environment.name, agent=spec.agent.name, retriever=retriever
+        )
 
     async def add(
         self, candidates: Sequence[HintCandidate], *, round: int, extractor: str, model: str, similarity: float
@@ -105,4 +113,4 @@ def find_duplicates(hints: Sequence[tuple[int, str, str, str]], similarity: floa
 
 
 def _hints(rows: Sequence[Row]) -> list[Hint]:
-    return [Hint(row["id"], row["category"], row["text"]) for row in rows]
+    return [Hint(row["id"], row["category"], row["text"], row["topic"]) for row in rows]

@@ -37,11 +37,19 @@ class HintCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A hint of the bank."""
+    """A hint of the bank.
+
+    Attributes:
+        id: in the table of hints.
+        category: of the tasks it is for; :data:`EVERY_CATEGORY` for all.
+        text: the hint.
+        topic: what it is about; empty if its extractor did not say.
+    """
 
     id: int
     category: str
     text: str
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,17 @@ Check = Callable[[Spec, Facts], Iterator[Problem]]
 
 def plugins_are_installed(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem for each named plug-in that is not installed."""
-    for group, (path, name) in named_plugins(spec).items():
-        installed = facts.installed[group]
-        if name not in installed:
-            yield Problem(
-                path, format_value(name), f"no {group[:-1]} of this name is installed; {suggest_name(name, installed)}"
-            )
+    for named in named_plugins(spec):
+        installed = facts.installed[named.group]
+        if named.name not in installed:
+            fix = suggest_name(named.name, installed)
+            problem = f"no {named.group[:-1]} of this name is installed; {fix}"
+            yield Problem(named.path, format_value(named.name), problem)
 
 
 def plugins_can_be_loaded(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem for each plug-in that can't be imported, and for an environment that can't be built."""
-    values = {path: format_value(name) for path, name in named_plugins(spec).values()}
+    values = {named.path: format_value(named.name) for named in named_plugins(spec)}
     values["spec.environment.options"] = format_value(spec.environment.options)
     for path, error in facts.plugins.errors.items():
         yield Problem(path, values.get(path, ""), error)
@@ -63,6 +63,9 @@ def splits_hold_the_tasks(spec: Spec, facts: Facts) -> Iterator[Problem]:
         needed["spec.environment.tasks.evaluate"] = (
             (held_out, tasks.evaluate, tasks.train) if held_out == "train" else (held_out, tasks.evaluate, 0)
         )
+        if tasks.confirm:
+            taken = tasks.evaluate + (tasks.train if held_out == "train" else 0)
+            needed["spec.environment.tasks.confirm"] = (held_out, tasks.confirm, taken)
     for path, (split, number, taken) in needed.items():
         available = environment.splits.get(split)
         if available is not None and number > (left := max(0, available - taken)):
@@ -100,14 +103,16 @@ def failures_can_be_mined(spec: Spec, facts: Facts) -> Iterator[Problem]:
 
 def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem if there are too few held-out tasks for the gate to promote a student that wins them all."""
-    gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
-    if spec.promotion.policy == "Auto" and number < (least := min_tasks(gate.confidence)):
-        yield Problem(
-            "spec.environment.tasks.evaluate",
-            str(number),
-            f"{number} held-out tasks can never promote a student: with {100 * gate.confidence:g} % confidence the "
-            f"gate needs {least} at least; write more, or spec.promotion.policy: Never",
-        )
+    gate, tasks = spec.promotion.gate, spec.environment.tasks
+    for field, number in (("evaluate", tasks.evaluate), ("confirm", tasks.confirm)):
+        unused = field == "confirm" and not number
+        if spec.promotion.policy == "Auto" and not unused and number < (least := min_tasks(gate.confidence)):
+            yield Problem(
+                f"spec.environment.tasks.{field}",
+                str(number),
+                f"{number} held-out tasks can never promote a student: with {100 * gate.confidence:g} % confidence the "
+                f"gate needs {least} at least; write more, or spec.promotion.policy: Never",
+            )
 
 
 def quantization_has_a_gpu(spec: Spec, facts: Facts) -> Iterator[Problem]:

@@ -85,16 +85,26 @@ def held_out_split(spec: Spec, default: str) -> str:
     return spec.environment.tasks.evaluate_split or default
 
 
-def named_plugins(spec: Spec) -> dict[str, tuple[str, str]]:
-    """Return the field that names a plug-in and the name, by group of plug-ins."""
-    return {
-        "environments": ("spec.environment.name", spec.environment.name),
-        "agents": ("spec.agent.name", spec.agent.name),
-        "extractors": ("spec.hints.extractor", extractor_of(spec)),
-        "retrievers": ("spec.hints.retriever", spec.hints.retriever),
-        "samplers": ("spec.rounds.sampler", spec.rounds.sampler),
-        "trainers": ("spec.training.trainer", spec.training.trainer),
-    }
+@dataclass(frozen=True, slots=True)
+class NamedPlugin:
+    """A plug-in that a run names: its group, the field that names it, and the name."""
+
+    group: str
+    path: str
+    name: str
+
+
+def named_plugins(spec: Spec) -> list[NamedPlugin]:
+    """Return the plug-ins that a run names."""
+    return [
+        NamedPlugin("environments", "spec.environment.name", spec.environment.name),
+        NamedPlugin("agents", "spec.agent.name", spec.agent.name),
+        NamedPlugin("extractors", "spec.hints.extractor", extractor_of(spec)),
+        NamedPlugin("retrievers", "spec.hints.retriever", spec.hints.retriever),
+        NamedPlugin("retrievers", "spec.hints.placebo", spec.hints.placebo),
+        NamedPlugin("samplers", "spec.rounds.sampler", spec.rounds.sampler),
+        NamedPlugin("trainers", "spec.training.trainer", spec.training.trainer),
+    ]
 
 
 def _find_model_errors(spec: Spec) -> dict[str, str]:

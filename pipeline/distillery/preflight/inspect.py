@@ -22,12 +22,12 @@ def inspect(spec: Spec, *, trainer: bool) -> PluginFacts:
         trainer: import the trainer too, which loads torch.
     """
     errors, loaded = dict[str, str](), dict[str, Any]()
-    for group, (path, name) in named_plugins(spec).items():
-        if name in plugins.list_installed(group) and (trainer or group != "trainers"):
+    for named in named_plugins(spec):
+        if named.name in plugins.list_installed(named.group) and (trainer or named.group != "trainers"):
             try:
-                loaded[group] = plugins.load(group, name)
+                loaded[named.group] = plugins.load(named.group, named.name)
             except (Exception, SystemExit) as error:
-                errors[path] = f"can't be loaded: {describe(error)}"
+                errors[named.path] = f"can't be loaded: {describe(error)}"
     if "environments" not in loaded:
         return PluginFacts(errors)
     with tempfile.TemporaryDirectory(prefix="distillery-preflight-") as folder:

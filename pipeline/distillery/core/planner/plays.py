@@ -37,8 +37,8 @@ class HintChoice(StrEnum):
     RETRIEVED = "retrieved"
     """Those that ``spec.hints.retriever`` chooses."""
 
-    RANDOM = "random"
-    """As many, drawn at random from the task's category: the placebo."""
+    PLACEBO = "placebo"
+    """As many that ``spec.hints.placebo`` chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ LEARNING_PLAYS: Mapping[str, Play] = {
     ON_POLICY: Play(PlayerRole.START),
     CONTROL: Play(PlayerRole.LEARNER),
     TEACHER: Play(PlayerRole.TEACHER, HintChoice.RETRIEVED),
-    PLACEBO_TEACHER: Play(PlayerRole.TEACHER, HintChoice.RANDOM),
+    PLACEBO_TEACHER: Play(PlayerRole.TEACHER, HintChoice.PLACEBO),
 }
 """The plays on training tasks."""
 
@@ -102,7 +102,7 @@ EVALUATED_PLAYS: Mapping[str, Play] = {
     BASELINE: Play(PlayerRole.START),
     BASE_ARM: Play(PlayerRole.BASE),
     "rag": Play(PlayerRole.BASE, HintChoice.RETRIEVED),
-    "placebo": Play(PlayerRole.BASE, HintChoice.RANDOM),
+    "placebo": Play(PlayerRole.BASE, HintChoice.PLACEBO),
 }
 """The plays on held-out tasks by models that the round did not train; each of its students plays an arm of its name."""
 
@@ -175,8 +175,13 @@ def retriever_of(arm: str, spec: Spec) -> str:
     if arm.endswith(_WITH_HINTS):
         return spec.hints.retriever
     play = LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS.get(arm)
-    choice = play.hints if play else HintChoice.NONE
-    return spec.hints.retriever if choice is HintChoice.RETRIEVED else choice.value
+    match play.hints if play else HintChoice.NONE:
+        case HintChoice.RETRIEVED:
+            return spec.hints.retriever
+        case HintChoice.PLACEBO:
+            return spec.hints.placebo
+        case HintChoice.NONE:
+            return "none"
 
 
 def arms_played_by(role: PlayerRole, arms: Iterable[str]) -> tuple[str, ...]:

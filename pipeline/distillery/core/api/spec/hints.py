@@ -17,8 +17,13 @@ class Hints(SpecModel):
     ``models.extractor`` is set, else ``rules``."""
 
     retriever: PluginName = "embedding"
-    """retriever is ``embedding``, ``frequent``, ``random``, ``mismatched``, ``none``, or a name registered under
-    ``distillery.retrievers``. It selects hints for the teacher and for the arms with hints."""
+    """retriever is ``embedding``, ``frequent``, ``random``, ``mismatched``, ``shuffled``, ``inert``, ``none``, or a
+    name registered under ``distillery.retrievers``. It selects hints for the teacher and for the arms with hints."""
+
+    placebo: PluginName = "random"
+    """placebo is the retriever of the arms ``placebo`` and ``placebo-distilled``. ``random`` draws hints of the task's
+    category, ``mismatched`` of other categories. ``shuffled`` gives what is said about another subject, and ``inert``
+    texts of the same form that say nothing."""
 
     top_k: Annotated[int, Field(ge=1, le=20)] = 3
     """topK is the number of hints that are retrieved for a task, once, before its first step."""
