@@ -89,6 +89,7 @@ _ROUND = {
         "students": _any("students are the digests of the adapters of all students that the round trained."),
         "start": _text(63, "start is base, or the stage that trained the student that the round started with."),
         "candidate": _text(63, "candidate is the name of the student that was judged."),
+        "lost": _number("lost is the number of held-out tasks that the baseline solved and the candidate did not."),
         "rejected": _flag("rejected is true if live traffic rejected the student: no later round starts with it."),
         "completionTime": _time("completionTime is when the round ended."),
     },

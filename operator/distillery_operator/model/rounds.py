@@ -33,6 +33,7 @@ class RoundRecord(Verdict):
             record.get("students", {}),
             record.get("start", ""),
             record.get("candidate", "distilled"),
+            record.get("lost"),
         )
         return cls(
             record["round"],
@@ -56,6 +57,7 @@ class RoundRecord(Verdict):
             "start": self.promotion.start,
             "candidate": self.promotion.candidate,
             "rejected": self.rejected,
+            **({} if self.promotion.lost is None else {"lost": self.promotion.lost}),
             "completionTime": self.completion_time,
         }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from distillery.core.api import Spec
 from distillery.core.api.problems import Problem, format_value, suggest_name
+from distillery.evaluation.forgetting import tasks_needed, upper_bound
 from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
 from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
 
@@ -115,6 +116,18 @@ def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
             )
 
 
+def forgetting_can_be_judged(spec: Spec, facts: Facts) -> Iterator[Problem]:
+    """Yield a problem if there are too few held-out tasks to show that a student that loses none has lost so few."""
+    gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
+    if gate.max_forgetting is not None and upper_bound(0, number, gate.confidence) >= gate.max_forgetting:
+        yield Problem(
+            "spec.promotion.gate.maxForgetting",
+            f"{gate.max_forgetting:g}",
+            f"{number} held-out tasks can't show that no more is lost, even if none is: write more of them in "
+            "spec.environment.tasks.evaluate, or a larger limit",
+        )
+
+
 def quantization_has_a_gpu(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem if a run trains in nf4 on a machine without a GPU."""
     if spec.training.quantization == "nf4" and facts.gpu is False:
@@ -132,6 +145,7 @@ CHECKS: tuple[Check, ...] = (
     secrets_are_there,
     failures_can_be_mined,
     gate_can_promote,
+    forgetting_can_be_judged,
     quantization_has_a_gpu,
 )
 
@@ -149,8 +163,13 @@ def power_line(spec: Spec) -> str:
     points = smallest_difference(number, confidence=gate.confidence)
     if points is None:
         return f"power: {number} held-out tasks hardly show any difference; ask for more"
-    return (
+    line = (
         f"power: {number} held-out tasks can show a difference of {points} points "
         f"(with {100 * POWER:g} % probability at {100 * gate.confidence:g} % confidence, "
         f"if the student loses {100 * LOST:g} of 100 tasks that the baseline solves)"
     )
+    if gate.max_forgetting is None:
+        return line
+    needed = tasks_needed(gate.max_forgetting, gate.confidence)
+    limit = f"that it loses less than {100 * gate.max_forgetting:g}"
+    return f"{line}; {limit} is hardly shown" if needed is None else f"{line}; {limit} takes {needed} of them"

@@ -14,6 +14,7 @@ from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId, artifact_of
 from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, CONFIRM_CANDIDATE, CONFIRMING_ARMS
 from distillery.evaluation.arms import ArmResults, compare, read_results
+from distillery.evaluation.forgetting import find_forgetting, find_losses
 from distillery.evaluation.gate import GateResult
 from distillery.report.data import build_report
 from distillery.report.page import write_report
@@ -64,6 +65,11 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     else:
         looks += student is not None
         verdict = results.judge(gate, look=max(1, looks))
+    losses = find_losses(results.arms[candidate], results.arms[BASELINE]) if student else None
+    if losses and verdict.verdict == "Successful" and gate.max_forgetting is not None:
+        forgotten = find_forgetting(losses, limit=gate.max_forgetting, confidence=gate.confidence)
+        if forgotten:
+            verdict = GateResult("Inconclusive", f"{verdict.reason} {forgotten}")
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateResult(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
@@ -80,6 +86,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "candidate": candidate,
         "student": student,
         "students": {name: result["student"] for name, result in results.students.items() if result["student"]},
+        "lost": list(losses.lost) if losses else [],
         "metric": reported[candidate if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
         "comparisons": compare(results.arms, gate.metric, candidate=candidate, same_as=same_as),

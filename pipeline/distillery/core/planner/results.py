@@ -50,6 +50,7 @@ class Promotion:
         students: the digest of the adapter of each student that the round trained, by its name.
         start: the name of the model that the round started with; empty if it is not recorded.
         candidate: the name of the student that was judged.
+        lost: how many held-out tasks the baseline solved and the candidate did not; None if it is not recorded.
     """
 
     outcome: str
@@ -60,6 +61,7 @@ class Promotion:
     students: Mapping[str, str] = field(default_factory=dict)
     start: str = ""
     candidate: str = "distilled"
+    lost: int | None = None
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Self:
@@ -76,6 +78,7 @@ class Promotion:
             {str(name): str(digest) for name, digest in students.items()},
             str(document.get("start", "")),
             str(document.get("candidate", "distilled")),
+            len(document["lost"]) if isinstance(document.get("lost"), list) else document.get("lost"),
         )
 
 
@@ -117,4 +120,6 @@ class StageResult:
         summary = {key: self.document[key] for key in _SUMMARY if key in self.document}
         if self.promotion:
             summary["arms"] = {name: arm.to_json() for name, arm in self.promotion.arms.items()}
+            if self.promotion.lost is not None:
+                summary["lost"] = self.promotion.lost
         return summary

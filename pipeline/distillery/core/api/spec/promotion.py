@@ -23,6 +23,11 @@ class Gate(SpecModel):
     """confidence is that of the paired test. The test is exact McNemar's for success with one rollout per task, else a
     sign-flip permutation of tasks."""
 
+    max_forgetting: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """maxForgetting is the largest share of tasks that a promoted candidate may lose against the baseline, as a
+    fraction. Over all held-out tasks it must be shown, with ``confidence``, that no more is lost. A category blocks a
+    promotion only if a larger loss is shown. Default: no limit."""
+
     min_improvement: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """minImprovement is the smallest difference, as a fraction, that is worth a promotion."""
 
