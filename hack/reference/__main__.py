@@ -113,6 +113,7 @@ def _plugins() -> str:
             + plugins.classes(messages, "Message", "TextPart", "ImagePart", "ToolCall", "FunctionCall"),
             "extractors": plugins.classes(hints, "Extractor", "ExtractionContext", "HintCandidate"),
             "retrievers": plugins.classes(hints, "Retriever", "Hint"),
+            "samplers": plugins.classes(module("sampling/base.py"), "Sampler", "Candidates", "TaskHistory"),
             "trainers": plugins.classes(trainer, "LoraTrainer", "Trained"),
         },
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distillery.core.planner.plays import BASE_ARM, BASELINE, COMPARISONS
+from distillery.core.planner.plays import BASE_ARM, BASELINE, COMPARISONS, Comparison
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
 from distillery.evaluation.statistics import Scores, adjust_p_values, compare_paired, estimate_rate
@@ -94,7 +94,11 @@ def find_reference(arms: Collection[str]) -> str:
 
 
 def compare(
-    arms: Mapping[str, ArmResults], metric: str, *, candidate: str, same_as: Mapping[str, str] | None = None
+    arms: Mapping[str, ArmResults],
+    metric: str,
+    *,
+    comparisons: Sequence[Comparison] = COMPARISONS,
+    same_as: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Compare every arm with the base model, and the pairs that show the source of a gain; p-values also after Holm.
 
@@ -103,15 +107,14 @@ def compare(
     Args:
         arms: that were played.
         metric: what is compared.
-        candidate: the student that the gate compares with the baseline.
+        comparisons: pairs beside those with the base model; those whose arms were not played are left out.
         same_as: students that were not trained because another, which stands for them, learned from the same episodes.
     """
     same_as = same_as or {}
     reference = find_reference(arms)
     pairs = [(arm, reference) for arm in arms if arm != reference and reference in arms]
-    gate = [(candidate, BASELINE)] if reference != BASELINE else []
-    named = [(same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)) for c in COMPARISONS]
-    pairs += [(a, b) for a, b in dict.fromkeys([*gate, *named]) if a in arms and b in arms]
+    named = dict.fromkeys((same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)) for c in comparisons)
+    pairs += [(a, b) for a, b in named if a in arms and b in arms and (a, b) not in pairs]
     differences = [(a, b, compare_paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
     adjusted = adjust_p_values([difference.p for _, _, difference in differences])
     return [

@@ -10,7 +10,7 @@ from distillery.core.api import DistillationRun, canonical, without_defaults
 from distillery.core.api.problems import flatten
 from distillery.core.artifacts import ArtifactNotFound, Store
 from distillery.core.planner.graph import Kind, StageId
-from distillery.core.planner.plays import BASELINE, LEARNING_PLAYS, teacher_plays_alike
+from distillery.core.planner.plays import BASELINE, teacher_plays_alike
 from distillery.core.planner.prepared import open_prepared
 from distillery.database import Database
 from distillery.database.episodes import EpisodeStore
@@ -228,11 +228,13 @@ def _describe_round(number: int, stages: Mapping[str, Mapping[str, Any]]) -> dic
         return dict(row["result"] or {}) if row else {}
 
     played: dict[str, Any] = {}
-    for name in ("rollout", "rollout-sft", "teach", "teach-placebo"):
-        played |= result(name).get("arms", {})
+    for name, row in stages.items():
+        sid = StageId.parse(name)
+        if sid.round == number and sid.kind in (Kind.ROLLOUT, Kind.TEACH):
+            played |= (row["result"] or {}).get("arms", {})
     prefix = f"r{number}-train-"
     return {
-        "training": {arm: played[arm] for arm in LEARNING_PLAYS if arm in played},
+        "training": played,
         "bank": _drop_files(result("hints")),
         "students": {
             name.removeprefix(prefix): _drop_files(row["result"])

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillery.core.artifacts import digest_of
-from distillery.core.planner.plays import CONFIRMING_ARMS, LEARNING_PLAYS
+from distillery.core.planner.plays import CONFIRMING_ARMS, Strategies
 from distillery.environments.base import Task
 from distillery.evaluation.gate import GateResult, required_confidence
 from distillery.evaluation.power import min_tasks
@@ -35,7 +35,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     draft = context.store.draft(context.config.stage)
     tasks = list[Task]()
     if verdict.verdict == "Successful":
-        used = await context.episodes.read_task_ids(arms=[*LEARNING_PLAYS, *CONFIRMING_ARMS])
+        used = await context.episodes.read_task_ids(arms=[*Strategies.of(spec).learning, *CONFIRMING_ARMS])
         tasks = await asyncio.to_thread(_pin, context, draft / "environment", used)
         look = await count_looks_before(context) + 1
         if len(tasks) < (least := min_tasks(required_confidence(spec.promotion.gate, look))):

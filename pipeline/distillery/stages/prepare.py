@@ -14,7 +14,7 @@ from typing import Any
 from distillery.core.api import CannotRun, Spec
 from distillery.core.artifacts import digest_of
 from distillery.core.model_files import resolve
-from distillery.core.planner.plays import CONFIRMING_ARMS, LEARNING_PLAYS
+from distillery.core.planner.plays import CONFIRMING_ARMS, Strategies
 from distillery.core.planner.prepared import open_prepared
 from distillery.environments.base import Environment, Task
 from distillery.hints.categories import assign_categories
@@ -49,7 +49,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     counts = {"train": tasks.train}
     counts[split] = counts.get(split, 0) + tasks.evaluate
     await asyncio.to_thread(environment.prepare, counts, report=context.report_tasks())
-    used = await context.episodes.read_task_ids(arms=[*LEARNING_PLAYS, *CONFIRMING_ARMS])
+    used = await context.episodes.read_task_ids(arms=[*Strategies.of(spec).learning, *CONFIRMING_ARMS])
     result = pin(environment, spec, await _read_earlier_pinned(context), used=used)
     pinned = await _categorize(result.tasks, Embedder(context.database))
     _check_agent(environment, spec, pinned["train"][0])

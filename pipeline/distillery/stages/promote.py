@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId, artifact_of
-from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, CONFIRM_CANDIDATE, CONFIRMING_ARMS
+from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, CONFIRM_CANDIDATE, CONFIRMING_ARMS, Strategies
 from distillery.evaluation.arms import ArmResults, compare, read_results
 from distillery.evaluation.forgetting import find_forgetting, find_losses
 from distillery.evaluation.gate import GateResult
@@ -38,11 +37,11 @@ class Confirmation:
     left_out: int
     screened: Mapping[str, Any]
 
-    def to_json(self, gate: Gate) -> dict[str, Any]:
-        """Write what the report and the status show; the arms are compared by the gate's metric."""
+    def to_json(self, metric: str) -> dict[str, Any]:
+        """Write what the report and the status show; the arms are compared by a metric."""
         return {
             "arms": {arm: result.summary() for arm, result in self.arms.items()},
-            "comparisons": compare(self.arms, gate.metric, candidate=gate.candidate),
+            "comparisons": compare(self.arms, metric),
             "leftOut": self.left_out,
             "screened": self.screened,
         }
@@ -52,7 +51,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     """Compare the arms, judge the candidate, write ``report.json`` and ``report.html``."""
     spec, config = context.spec, context.config
     gate, until = spec.promotion.gate, spec.rounds.target
-    candidate = gate.candidate
+    strategies, candidate = Strategies.of(spec), gate.candidate
     results = await read_round(context, await read_earlier_look(context))
     looks = await count_looks_before(context)
     student = results.students[candidate]["student"]
@@ -89,8 +88,10 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "lost": list(losses.lost) if losses else [],
         "metric": reported[candidate if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
-        "comparisons": compare(results.arms, gate.metric, candidate=candidate, same_as=same_as),
-        **({"confirm": confirmation.to_json(gate)} if confirmation and confirmation.arms else {}),
+        "comparisons": compare(
+            results.arms, gate.metric, comparisons=strategies.comparisons, same_as=same_as
+        ),
+        **({"confirm": confirmation.to_json(gate.metric)} if confirmation and confirmation.arms else {}),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})
     draft = context.store.draft(config.stage)
@@ -107,7 +108,10 @@ async def _read_confirmation(context: StageContext) -> Confirmation:
     played = await read_results(context.episodes, context.round, CONFIRMING_ARMS)
     # other tasks of the round were played by a look that came before more held-out tasks were asked for
     fresh = {task.id for task in context.prepared.tasks("confirm")}
-    learned = await find_learned_tasks(context.episodes, context.round, arm=CONFIRM_BASELINE) & fresh
+    learned = await find_learned_tasks(
+        context.episodes, context.round, arm=CONFIRM_BASELINE, learning=Strategies.of(context.spec).learning
+    )
+    learned &= fresh
     arms = {
         name: ArmResults([row for row in played[arm].rows if row["task_id"] in fresh - learned])
         for name, arm in ((BASELINE, CONFIRM_BASELINE), (context.spec.promotion.gate.candidate, CONFIRM_CANDIDATE))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from distillery.core.planner.plays import ON_POLICY, learner_of, own_temperatures
+from distillery.core.planner.plays import ON_POLICY, Strategies, own_temperatures
 from distillery.database.episodes import EpisodeStore
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.played_arms import play_arms
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 async def main(context: StageContext) -> tuple[Result, None]:
     """Play one episode per training task, or as many as the teacher if a student learns from them."""
     spec, config = context.spec, context.config
-    learned_from = learner_of(spec, ON_POLICY) is not None and context.own_arm(context.round) in config.arms
+    learned_from = Strategies.of(spec).learner_of(ON_POLICY) is not None and context.own_arm(context.round) in config.arms
     temperatures = own_temperatures(spec, learned_from=learned_from)
     arms = await play_arms(context, "train", temperatures=temperatures)
     await _warn_of_long_episodes(context.episodes, context.round, config.arms, spec.training.max_sample_tokens)

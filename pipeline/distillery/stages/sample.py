@@ -16,7 +16,7 @@ from typing import Any
 
 from distillery.core import plugins
 from distillery.core.artifacts import digest_of
-from distillery.core.planner.plays import CONFIRMING_ARMS, LEARNING_PLAYS, ON_POLICY
+from distillery.core.planner.plays import CONFIRMING_ARMS, ON_POLICY, Strategies
 from distillery.environments.base import Environment, Task
 from distillery.hints.categories import nearest_categories
 from distillery.sampling.base import Candidates, Sampler, TaskHistory
@@ -36,7 +36,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     folder = draft / "environment"
     await asyncio.to_thread(shutil.copytree, context.prepared.before().folder_of("train"), folder)
     environment = open_environment(spec, folder)
-    learning = list(LEARNING_PLAYS)
+    learning = list(Strategies.of(spec).learning)
     rows = await context.episodes.read_histories(arms=learning, alone=ON_POLICY, until=context.round)
     played = [TaskHistory(**row) for row in rows]
     if begun := await context.episodes.read_tasks(context.round, arms=learning):

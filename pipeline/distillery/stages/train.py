@@ -22,7 +22,7 @@ from distillery.core.api import Spec
 from distillery.core.artifacts import ArtifactError, Store, digest_of
 from distillery.core.model_files import resolve
 from distillery.core.planner import Dataset
-from distillery.core.planner.plays import ON_POLICY, TEACHER, evaluated_students, matched_arms, student_that_learns
+from distillery.core.planner.plays import ON_POLICY, TEACHER, Strategies
 from distillery.episodes import Episode
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure, Terminated
@@ -118,7 +118,7 @@ async def choose_episodes(
     spec, rounds = context.spec, list(range(1, context.round + 1))
     shown = await context.bank.ever_shown()
     hints = NgramIndex(shown)
-    arms = matched_arms(spec) if dataset.matched else (dataset.arm,)
+    arms = Strategies.of(spec).matched_arms if dataset.matched else (dataset.arm,)
     played = {arm: await _read_played(context, arm) for arm in arms}
     is_held_out = await held_out_test(
         context.episodes, context.round, [episode for of_arm in played.values() for episode in of_arm]
@@ -153,8 +153,7 @@ def find_same_student(spec: Spec, dataset: Dataset, chosen: Chosen) -> str | Non
     """Return the student among the arms that learns from the very same episodes; None if there is none."""
     if not (dataset.matched and chosen.episodes) or chosen.unmatched:
         return None
-    student = student_that_learns(replace(dataset, matched=False))
-    return student if student in evaluated_students(spec) else None
+    return Strategies.of(spec).find_student(replace(dataset, matched=False))
 
 
 def _renderer(folder: Path) -> ChatRenderer:

@@ -54,6 +54,22 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"hints": {"extractor": "rules"}},
     ),
     ({"hints": {"retriever": "none"}}, {"hints": {"retriever": "random"}}),
+    ({"plays": [{"name": "sft"}]}, {"plays": [{"name": "again"}]}),
+    (
+        {"students": [{"name": "sft", "learnsFrom": "own"}]},
+        {"students": [{"name": "sft-again", "learnsFrom": "own"}]},
+    ),
+    (
+        {"students": [{"name": "gold", "learnsFrom": "nobody"}]},
+        {"students": [{"name": "gold", "learnsFrom": "again"}], "plays": [{"name": "again"}]},
+    ),
+    (
+        {"evaluation": {"arms": ["baseline", "distilled", "gold+rag"]}},
+        {
+            "evaluation": {"arms": ["baseline", "distilled", "gold+rag"]},
+            "students": [{"name": "gold", "learnsFrom": "teacher"}],
+        },
+    ),
     ({"evaluation": {"arms": ["baseline", "rag"]}}, {"evaluation": {"arms": ["distilled", "baseline"]}}),
     (
         {"evaluation": {"arms": ["baseline", "rag", "sft"]}, "promotion": {"gate": {"candidate": "rag"}}},

@@ -58,13 +58,13 @@ async def test_pairs_are_tasks_that_only_the_student_solved(database: Database, 
     for number, (base, student) in enumerate([(False, True), (True, True), (False, False), (True, False)]):
         await play(database, run_id, "baseline", held_out(number), success=base)
         await play(database, run_id, "distilled", held_out(number), success=student)
-    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1)
+    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1, candidate="distilled")
     assert pairs["found"] == 1
     (pair,) = pairs["shown"]
     assert pair["task"] == "valid/0"
     assert pair["lesson"] is None
     assert [turn["reply"] for turn in pair["solved"]["first"]] == ["go 0", "go 1"]
-    assert await solved_pairs(EpisodeStore(database, run_id), round=2) == {"found": 0, "shown": []}
+    assert await solved_pairs(EpisodeStore(database, run_id), round=2, candidate="distilled") == {"found": 0, "shown": []}
 
 
 async def test_pairs_are_of_every_category_with_texts_shortened(database: Database, run_id: int):
@@ -72,7 +72,7 @@ async def test_pairs_are_of_every_category_with_texts_shortened(database: Databa
         of = held_out(number, "heat" if number == PAIRS + 1 else "put")
         await play(database, run_id, "baseline", of, success=False, turns=20, text="x" * 5000)
         await play(database, run_id, "distilled", of, success=True)
-    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1)
+    pairs = await solved_pairs(EpisodeStore(database, run_id), round=1, candidate="distilled")
     assert (pairs["found"], len(pairs["shown"])) == (PAIRS + 2, PAIRS)
     assert [pair["category"] for pair in pairs["shown"][:3]] == ["heat", "put", "put"]
     failed = pairs["shown"][0]["failed"]
@@ -96,7 +96,7 @@ async def test_lesson_is_the_nearest_task_that_the_teacher_solved(database: Data
     await play(database, run_id, "teacher", taught(3, "never embedded"), success=True, hints=("unknown",))
     await play(database, run_id, "teacher", taught(4, "put cup in shelf", "heat"), success=True, hints=("other",))
     await play(database, run_id, "teacher", taught(5, "put cup in shelf"), success=True, hints=("near", "too"))
-    (pair,) = (await solved_pairs(EpisodeStore(database, run_id), round=1))["shown"]
+    (pair,) = (await solved_pairs(EpisodeStore(database, run_id), round=1, candidate="distilled"))["shown"]
     assert pair["lesson"] == {"goal": "put cup in shelf", "steps": 2, "hints": ["near", "too"]}
 
 

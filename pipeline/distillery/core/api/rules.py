@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from distillery.core.api.run import Spec
 from distillery.core.api.spec.canary import CanaryStep
+from distillery.core.api.spec.evaluation import BUILTIN_ARMS
 from distillery.core.api.spec.infrastructure import asks_for_gpu
 
 
@@ -48,6 +49,22 @@ def _canary_steps(spec: Spec) -> tuple[CanaryStep, ...]:
 
 _UNTRAINED = ("base", "baseline", "rag", "placebo")
 """Arms that no student plays."""
+
+_LEARNING = ("own", "teacher", "placebo-teacher")
+"""Plays on training tasks."""
+
+_NAMES = frozenset(
+    {*(arm.removesuffix("+rag") for arm in BUILTIN_ARMS), *_LEARNING, "own-sft", "live", "confirm-baseline"}
+    | {"confirm-candidate", "prepare", "none"}
+)
+"""The names that no play and no student of a user can have."""
+
+
+def _is_arm(arm: str, spec: Spec) -> bool:
+    """Return whether a run has an arm: a built-in one, a play on held-out tasks, or a student, with hints or without."""
+    plays = {play.name for play in spec.plays if play.tasks == "evaluate"}
+    return arm in BUILTIN_ARMS or arm in plays or arm.removesuffix("+rag") in {one.name for one in spec.students}
+
 
 _FOLDER = r"^(/|\\./|\\.\\./)"
 """A model that is a folder, as a regular expression in a string of CEL."""
@@ -117,6 +134,39 @@ RULES: tuple[Rule, ...] = (
         "without hints there is nothing to distil; choose another retriever (the arm baseline plays without hints)",
     ),
     Rule(
+        "spec.plays",
+        lambda s: not _NAMES.intersection(p.name for p in s.plays) and len({p.name for p in s.plays}) == len(s.plays),
+        f"self.plays.all(p, !(p.name in {sorted(_NAMES)}) && self.plays.exists_one(q, q.name == p.name))",
+        "give each play a name of its own, which no built-in play or student has",
+    ),
+    Rule(
+        "spec.students",
+        lambda s: (
+            not _NAMES.intersection(t.name for t in s.students)
+            and len({*(t.name for t in s.students), *(p.name for p in s.plays)}) == len(s.students) + len(s.plays)
+        ),
+        f"self.students.all(t, !(t.name in {sorted(_NAMES)}) && self.students.exists_one(u, u.name == t.name) && "
+        "!self.plays.exists(p, p.name == t.name))",
+        "give each student a name of its own, which no play and no built-in student has",
+    ),
+    Rule(
+        "spec.students",
+        lambda s: all(
+            t.learns_from in (*_LEARNING, *(p.name for p in s.plays if p.tasks == "train")) for t in s.students
+        ),
+        f"self.students.all(t, t.learnsFrom in {list(_LEARNING)} || "
+        "self.plays.exists(p, p.name == t.learnsFrom && p.tasks == 'train'))",
+        f"learnsFrom names a play on training tasks: {', '.join(_LEARNING)}, or one of spec.plays with tasks: train",
+    ),
+    Rule(
+        "spec.evaluation.arms",
+        lambda s: all(_is_arm(arm, s) for arm in s.evaluation.arms),
+        f"self.evaluation.arms.all(a, a in {list(BUILTIN_ARMS)} || "
+        "self.plays.exists(p, p.name == a && p.tasks == 'evaluate') || "
+        "self.students.exists(t, t.name == a || t.name + '+rag' == a))",
+        f"each arm is one of {', '.join(BUILTIN_ARMS)}, of spec.students, or of spec.plays with tasks: evaluate",
+    ),
+    Rule(
         "spec.evaluation.arms",
         lambda s: {"baseline", s.promotion.gate.candidate} <= set(s.evaluation.arms),
         "'baseline' in self.evaluation.arms && self.promotion.gate.candidate in self.evaluation.arms",
@@ -125,9 +175,10 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.promotion.gate.candidate",
-        lambda s: s.promotion.gate.candidate not in _UNTRAINED,
-        f"!(self.promotion.gate.candidate in {list(_UNTRAINED)})",
-        "name a student, such as distilled: these arms are played by models that the round does not train",
+        lambda s: s.promotion.gate.candidate not in (*_UNTRAINED, *(play.name for play in s.plays)),
+        f"!(self.promotion.gate.candidate in {list(_UNTRAINED)}) && "
+        "!self.plays.exists(p, p.name == self.promotion.gate.candidate)",
+        "name a student, such as distilled, for what is promoted plays without hints",
     ),
     Rule(
         "spec.evaluation.arms",

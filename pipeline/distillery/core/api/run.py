@@ -17,6 +17,7 @@ from distillery.core.api.spec.models import Models
 from distillery.core.api.spec.promotion import Promotion
 from distillery.core.api.spec.rollout import Rollout, TeacherRollout
 from distillery.core.api.spec.serving import Serving
+from distillery.core.api.spec.strategies import Play, Student
 from distillery.core.api.spec.training import DataFilter, Training
 
 GROUP = "distillery.dev"
@@ -91,6 +92,12 @@ class Spec(SpecModel):
 
     evaluation: Evaluation = Evaluation()
     """evaluation is how the arms play the held-out tasks."""
+
+    plays: Annotated[tuple[Play, ...], Field(max_length=16)] = ()
+    """plays are further ways of playing tasks, beside those that Distillery has."""
+
+    students: Annotated[tuple[Student, ...], Field(max_length=16)] = ()
+    """students are further students, beside those that Distillery has."""
 
     promotion: Promotion = Promotion()
     """promotion is when a student replaces the model that the round started with."""

@@ -16,19 +16,12 @@ from distillery.core.planner.plays import (
     CONFIRM_BASELINE,
     CONFIRM_CANDIDATE,
     CONTROL,
-    EVALUATED_PLAYS,
-    LEARNING_PLAYS,
     ON_POLICY,
     PLACEBO_TEACHER,
-    STUDENTS,
     TEACHER,
     Dataset,
     PlayerRole,
-    arms_played_by,
-    evaluated_students,
-    learner_of,
-    matched_arms,
-    student_of,
+    Strategies,
 )
 from distillery.core.planner.results import Promotion
 
@@ -131,12 +124,15 @@ class Lineage:
 
     def find_own_arm(self, spec: Spec) -> str:
         """Return the arm of the play without hints that students learn from: the starting model's, or a control's."""
-        is_candidate = learner_of(spec, ON_POLICY) == spec.promotion.gate.candidate
+        strategies = Strategies.of(spec)
+        is_candidate = strategies.learner_of(ON_POLICY) == strategies.candidate
         return ON_POLICY if is_candidate or self.start == BASE else CONTROL
 
     def player_of(self, arm: str, spec: Spec) -> Model:
         """Return the model that plays an arm which none of the round's students plays."""
-        role = (LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS[arm]).player
+        strategies = Strategies.of(spec)
+        play = strategies.play_of(arm)
+        role = play.player if play else PlayerRole.START
         if role is PlayerRole.TEACHER and spec.models.teacher is not None:
             return Model("teacher")
         match role:
@@ -145,9 +141,10 @@ class Lineage:
             case PlayerRole.START:
                 return self.start
             case PlayerRole.LEARNER | PlayerRole.TEACHER:
-                learner = learner_of(spec, ON_POLICY if arm == CONTROL else arm)
-                is_candidate = learner == spec.promotion.gate.candidate
-                return self.start if is_candidate else self.controls.get(learner or "", BASE)
+                learner = strategies.learner_of(ON_POLICY if arm == CONTROL else arm)
+                # a play that no student learns from is one of the loop's own
+                is_candidate = learner in (None, strategies.candidate)
+                return self.start if is_candidate else self.controls.get(learner, BASE)
 
     def after(self, spec: Spec, number: int, promotion: Promotion) -> Lineage:
         """Return the lineage of the next round, after a round that ended with this promotion."""
@@ -193,8 +190,8 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         """Return the name of a stage of this round."""
         return StageId(number, kind, variant)
 
-    arms, students = spec.evaluation.arms, evaluated_students(spec)
-    learned_from = {STUDENTS[student].arm for student in students}
+    strategies = Strategies.of(spec)
+    students, learned_from = strategies.evaluated_students, strategies.learning_arms
     own_arms = (*lineage.own_arms, lineage.find_own_arm(spec))
 
     # the first round's tasks are chosen with the held-out ones
@@ -210,8 +207,9 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         control = Stage(sid(Kind.ROLLOUT, "sft"), tasks, player, (CONTROL,), own_arms=own_arms)
         plays[ON_POLICY] = control.id
         stages.append(control)
-    for arm, variant in ((TEACHER, ""), (PLACEBO_TEACHER, "placebo")):
-        if arm in learned_from:
+    for arm in learned_from:
+        if arm != ON_POLICY:
+            variant = {TEACHER: "", PLACEBO_TEACHER: "placebo"}.get(arm, arm)
             stage = Stage(sid(Kind.TEACH, variant), (*tasks, hints.id), lineage.player_of(arm, spec), (arm,))
             plays[arm] = stage.id
             stages.append(stage)
@@ -220,8 +218,8 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     stages.extend(untrained)
 
     for student in students:
-        dataset = STUDENTS[student]
-        learned = matched_arms(spec) if dataset.matched else (dataset.arm,)
+        dataset = strategies.students[student]
+        learned = strategies.matched_arms if dataset.matched else (dataset.arm,)
         # whether an episode recites a hint is told by the hints that the teacher was given
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER) if arm in plays))
         # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
@@ -230,7 +228,7 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     judged = [stage.id for stage in untrained]
     for student in students:
         trained = sid(Kind.TRAIN, student)
-        played = tuple(arm for arm in arms if student_of(arm) == student)
+        played = tuple(arm for arm in strategies.arms if strategies.student_of(arm) == student)
         evaluate = Stage(sid(Kind.EVALUATE, student), (PREPARE, hints.id, trained), Model("student", trained), played)
         judged.append(evaluate.id)
         stages.append(evaluate)
@@ -264,11 +262,17 @@ def _evaluate_untrained(
 
     While the round starts with the base model, its arms are played beside the baseline, which is the same model.
     """
-    arms, evaluate = spec.evaluation.arms, sid(Kind.EVALUATE, BASELINE)
-    of_base = arms_played_by(PlayerRole.BASE, arms)
+    strategies, evaluate = Strategies.of(spec), sid(Kind.EVALUATE, BASELINE)
+    own_teacher = (PlayerRole.TEACHER,) if spec.models.teacher else ()
+    of_loop = {PlayerRole.START, PlayerRole.LEARNER, PlayerRole.TEACHER}.difference(own_teacher)
+    of_teacher = strategies.arms_played_by(*own_teacher)
+    taught = [Stage(sid(Kind.EVALUATE, TEACHER), needs, Model("teacher"), of_teacher)] if of_teacher else []
     if lineage.start == BASE:
-        return [Stage(evaluate, needs, BASE, tuple(arm for arm in arms if arm == BASELINE or arm in of_base))]
+        played = [arm for arm in strategies.arms_played_by(PlayerRole.BASE, *of_loop) if arm != BASE_ARM]
+        return [Stage(evaluate, needs, BASE, tuple(played)), *taught]
+    of_base = tuple(arm for arm in strategies.arms_played_by(PlayerRole.BASE) if arm != BASE_ARM)
     return [
-        Stage(evaluate, needs, lineage.start, (BASELINE,)),
+        Stage(evaluate, needs, lineage.start, strategies.arms_played_by(*of_loop)),
         Stage(sid(Kind.EVALUATE, BASE_ARM), needs, BASE, (BASE_ARM, *of_base)),
+        *taught,
     ]

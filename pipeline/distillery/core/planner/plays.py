@@ -1,14 +1,15 @@
-"""The ways of playing, the students, and the comparisons between them: one table each.
+"""The ways of playing, the students, and the comparisons between them: one table each, and what a run adds to them.
 
 A play says who plays and with which hints. A student says which play it learns from. A comparison says what an arm is
-held against, and why. A stage, the report and the statistics read these tables; nothing else lists arms.
+held against. The planner, stages, the report and statistics read these tables; nothing else lists arms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from distillery.core.api.run import Spec
 
@@ -30,15 +31,8 @@ class PlayerRole(StrEnum):
     """``spec.models.teacher``; without one, the learner."""
 
 
-class HintChoice(StrEnum):
-    """The hints that a play gets."""
-
-    NONE = "none"
-    RETRIEVED = "retrieved"
-    """Those that ``spec.hints.retriever`` chooses."""
-
-    PLACEBO = "placebo"
-    """As many that ``spec.hints.placebo`` chooses."""
+RETRIEVED, PLACEBO, NO_HINTS = "retrieved", "placebo", "none"
+"""Hints by ``spec.hints.retriever``, by ``spec.hints.placebo``, and none. Any other word is a retriever's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +41,11 @@ class Play:
 
     Attributes:
         player: who plays.
-        hints: which hints it is given before its first step.
+        hints: :data:`RETRIEVED`, :data:`PLACEBO`, :data:`NO_HINTS`, or the name of a retriever.
     """
 
     player: PlayerRole
-    hints: HintChoice = HintChoice.NONE
+    hints: str = NO_HINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ class Dataset:
     """The choice of episodes that a student learns from.
 
     Attributes:
-        arm: the learning arm that played them: ``own``, ``teacher`` or ``placebo-teacher``.
+        arm: the learning arm that played them.
         matched: only of tasks that the learning arms of all matched students solved, from each as many.
         filtered: successes only; else every episode.
     """
@@ -78,7 +72,8 @@ class Comparison:
 
 
 ON_POLICY, CONTROL, TEACHER, PLACEBO_TEACHER = "own", "own-sft", "teacher", "placebo-teacher"
-"""The arms of play on training tasks: by the round's starting model, and by the control that learns without hints."""
+"""The arms of play on training tasks: by the round's starting model, and by the control that learns without hints;
+with hints, and with a placebo."""
 
 PRODUCTION = "live"
 """What users played and said to have failed: hints are drawn from it. Nothing is trained on it or judged by it."""
@@ -90,23 +85,23 @@ CONFIRM_BASELINE, CONFIRM_CANDIDATE = "confirm-baseline", "confirm-candidate"
 CONFIRMING_ARMS = (CONFIRM_BASELINE, CONFIRM_CANDIDATE)
 """The two that the gate compares, on held-out tasks that no gate has seen."""
 
-LEARNING_PLAYS: Mapping[str, Play] = {
+_LEARNING: Mapping[str, Play] = {
     ON_POLICY: Play(PlayerRole.START),
     CONTROL: Play(PlayerRole.LEARNER),
-    TEACHER: Play(PlayerRole.TEACHER, HintChoice.RETRIEVED),
-    PLACEBO_TEACHER: Play(PlayerRole.TEACHER, HintChoice.PLACEBO),
+    TEACHER: Play(PlayerRole.TEACHER, RETRIEVED),
+    PLACEBO_TEACHER: Play(PlayerRole.TEACHER, PLACEBO),
 }
 """The plays on training tasks."""
 
-EVALUATED_PLAYS: Mapping[str, Play] = {
+_EVALUATED: Mapping[str, Play] = {
     BASELINE: Play(PlayerRole.START),
     BASE_ARM: Play(PlayerRole.BASE),
-    "rag": Play(PlayerRole.BASE, HintChoice.RETRIEVED),
-    "placebo": Play(PlayerRole.BASE, HintChoice.PLACEBO),
+    "rag": Play(PlayerRole.BASE, RETRIEVED),
+    "placebo": Play(PlayerRole.BASE, PLACEBO),
 }
 """The plays on held-out tasks by models that the round did not train; each of its students plays an arm of its name."""
 
-STUDENTS: Mapping[str, Dataset] = {
+_STUDENTS: Mapping[str, Dataset] = {
     "sft": Dataset(ON_POLICY),
     "distilled": Dataset(TEACHER),
     "placebo-distilled": Dataset(PLACEBO_TEACHER),
@@ -117,8 +112,6 @@ STUDENTS: Mapping[str, Dataset] = {
     "distilled-unfiltered": Dataset(TEACHER, filtered=False),
     "placebo-distilled-unfiltered": Dataset(PLACEBO_TEACHER, filtered=False),
 }
-
-_WITH_HINTS = "+rag"
 
 COMPARISONS: tuple[Comparison, ...] = (
     Comparison("distilled", "sft"),
@@ -133,60 +126,108 @@ COMPARISONS: tuple[Comparison, ...] = (
 )
 """The comparisons that say more than that an arm beats the base model."""
 
-
-def student_of(arm: str) -> str | None:
-    """Return the student that plays an arm of evaluation, or None if no student of the round does."""
-    name = arm.removesuffix(_WITH_HINTS)
-    return None if name in EVALUATED_PLAYS else name
+_WITH_HINTS = "+rag"
 
 
-def evaluated_students(spec: Spec) -> tuple[str, ...]:
-    """Return the students whose arms are evaluated, in the order of the arms."""
-    return tuple(dict.fromkeys(student for arm in spec.evaluation.arms if (student := student_of(arm))))
+@dataclass(frozen=True, slots=True)
+class Strategies:
+    """The tables of a run: those above, with the plays, students and comparisons that its specification adds.
 
-
-def student_that_learns(dataset: Dataset) -> str:
-    """Return the student of a dataset."""
-    return next(student for student, learned_from in STUDENTS.items() if learned_from == dataset)
-
-
-def learner_of(spec: Spec, learning_arm: str) -> str | None:
-    """Return the student that plays a learning arm in later rounds; None if no evaluated one learns from it.
-
-    It is the candidate if that learns from it, else the one that learns from all kept successes.
+    Attributes:
+        learning: the plays on training tasks.
+        evaluated: the plays on held-out tasks by models that the round did not train.
+        students: what each student learns from.
+        comparisons: of arms, beside those with the base model; first the one that the gate judges.
+        arms: the arms that the run evaluates, in order.
+        candidate: the student that the gate judges.
+        retriever: the run's own.
+        placebo: the retriever of its placebo.
     """
-    candidate = spec.promotion.gate.candidate
-    learners = [student for student in evaluated_students(spec) if STUDENTS[student].arm == learning_arm]
 
-    def rank(student: str) -> tuple[bool, bool, bool]:
-        return student != candidate, STUDENTS[student].matched, not STUDENTS[student].filtered
+    learning: Mapping[str, Play]
+    evaluated: Mapping[str, Play]
+    students: Mapping[str, Dataset]
+    comparisons: tuple[Comparison, ...]
+    arms: tuple[str, ...]
+    candidate: str
+    retriever: str
+    placebo: str
 
-    return min(learners, key=rank, default=None)
+    @classmethod
+    def of(cls, spec: Spec) -> Self:
+        """Return the tables of a run."""
+        candidate = spec.promotion.gate.candidate
+        plays = {
+            tasks: {p.name: Play(PlayerRole(p.player), p.hints) for p in spec.plays if p.tasks == tasks}
+            for tasks in ("train", "evaluate")
+        }
+        students = {one.name: Dataset(one.learns_from, filtered=one.keep == "successes") for one in spec.students}
+        comparisons = tuple(Comparison(one.arm, one.against) for one in spec.evaluation.comparisons)
+        return cls(
+            learning={**_LEARNING, **plays["train"]},
+            evaluated={**_EVALUATED, **plays["evaluate"]},
+            students={**_STUDENTS, **students},
+            comparisons=(Comparison(candidate, BASELINE), *COMPARISONS, *comparisons),
+            arms=spec.evaluation.arms,
+            candidate=candidate,
+            retriever=spec.hints.retriever,
+            placebo=spec.hints.placebo,
+        )
 
+    def student_of(self, arm: str) -> str | None:
+        """Return the student that plays an arm of evaluation, or None if no student of the round does."""
+        name = arm.removesuffix(_WITH_HINTS)
+        return name if name in self.students else None
 
-def matched_arms(spec: Spec) -> tuple[str, ...]:
-    """Return the learning arms that are matched with one another: those of the evaluated ``-matched`` students."""
-    matched = (STUDENTS[student] for student in evaluated_students(spec))
-    return tuple(dict.fromkeys(dataset.arm for dataset in matched if dataset.matched))
+    @property
+    def evaluated_students(self) -> tuple[str, ...]:
+        """The students whose arms are evaluated, in the order of the arms."""
+        return tuple(dict.fromkeys(student for arm in self.arms if (student := self.student_of(arm))))
 
+    @property
+    def learning_arms(self) -> tuple[str, ...]:
+        """The plays on training tasks that the evaluated students learn from, in the order of the table."""
+        learned = {self.students[student].arm for student in self.evaluated_students}
+        return tuple(arm for arm in self.learning if arm in learned)
 
-def retriever_of(arm: str, spec: Spec) -> str:
-    """Return the retriever whose hints an arm of play or of evaluation gets; ``none`` for no hints."""
-    if arm.endswith(_WITH_HINTS):
-        return spec.hints.retriever
-    play = LEARNING_PLAYS.get(arm) or EVALUATED_PLAYS.get(arm)
-    match play.hints if play else HintChoice.NONE:
-        case HintChoice.RETRIEVED:
-            return spec.hints.retriever
-        case HintChoice.PLACEBO:
-            return spec.hints.placebo
-        case HintChoice.NONE:
-            return "none"
+    @property
+    def matched_arms(self) -> tuple[str, ...]:
+        """The learning arms that are matched with one another: those of the evaluated matched students."""
+        matched = (self.students[student] for student in self.evaluated_students)
+        return tuple(dict.fromkeys(dataset.arm for dataset in matched if dataset.matched))
 
+    def find_student(self, dataset: Dataset) -> str | None:
+        """Return the evaluated student of a dataset; None if there is none."""
+        return next((student for student in self.evaluated_students if self.students[student] == dataset), None)
 
-def arms_played_by(role: PlayerRole, arms: Iterable[str]) -> tuple[str, ...]:
-    """Return those of the arms of evaluation that a role plays, in their order."""
-    return tuple(arm for arm in arms if arm in EVALUATED_PLAYS and EVALUATED_PLAYS[arm].player is role)
+    def learner_of(self, learning_arm: str) -> str | None:
+        """Return the student that plays a learning arm in later rounds; None if no evaluated one learns from it.
+
+        It is the candidate if that learns from it, else the one that learns from all kept successes.
+        """
+        learners = [student for student in self.evaluated_students if self.students[student].arm == learning_arm]
+
+        def rank(student: str) -> tuple[bool, bool, bool]:
+            dataset = self.students[student]
+            return student != self.candidate, dataset.matched, not dataset.filtered
+
+        return min(learners, key=rank, default=None)
+
+    def play_of(self, arm: str) -> Play | None:
+        """Return the play of an arm; None for that of a student, and for one that no table has."""
+        return self.learning.get(arm) or self.evaluated.get(arm)
+
+    def retriever_of(self, arm: str) -> str:
+        """Return the retriever whose hints an arm gets; ``none`` for no hints."""
+        if arm.endswith(_WITH_HINTS):
+            return self.retriever
+        play = self.play_of(arm)
+        hints = play.hints if play else NO_HINTS
+        return {RETRIEVED: self.retriever, PLACEBO: self.placebo}.get(hints, hints)
+
+    def arms_played_by(self, *roles: PlayerRole) -> tuple[str, ...]:
+        """Return those of the run's arms that a model with one of the roles plays, in their order."""
+        return tuple(arm for arm in self.arms if arm in self.evaluated and self.evaluated[arm].player in roles)
 
 
 def teaching_temperature(spec: Spec) -> float:

@@ -9,11 +9,11 @@ like a held-out one is left out in any case.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from distillery.agents.chat import find_initial_observation
 from distillery.core.contracts.messages import read_text
-from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE, LEARNING_PLAYS
+from distillery.core.planner.plays import BASELINE, CONFIRM_BASELINE
 from distillery.database.episodes import EpisodeStore
 from distillery.episodes import Episode
 from distillery.stages.runtime.prepared_run import Prepared
@@ -46,11 +46,11 @@ async def held_out_openings(episodes: EpisodeStore, prepared: Prepared, arms: Se
     return frozenset(digests)
 
 
-async def find_learned_tasks(episodes: EpisodeStore, round: int, *, arm: str) -> set[str]:
+async def find_learned_tasks(episodes: EpisodeStore, round: int, *, arm: str, learning: Collection[str]) -> set[str]:
     """Return the ids of the held-out tasks of an arm that open like a task of the learning episodes so far."""
     rounds = list(range(1, round + 1))
     played = await episodes.read(arms=[arm], rounds=[round])
-    learned = await episodes.read(arms=list(LEARNING_PLAYS), rounds=rounds)
+    learned = await episodes.read(arms=list(learning), rounds=rounds)
     if not openings_tell_apart([*played, *learned]):
         return set()
     openings = {opening_digest(episode.initial_observation) for episode in learned if episode.initial_observation}

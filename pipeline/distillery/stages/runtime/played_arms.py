@@ -12,7 +12,7 @@ from distillery.agents import Agent
 from distillery.core import plugins
 from distillery.core.api import Spec
 from distillery.core.contracts.stage_config import Server
-from distillery.core.planner.plays import PRODUCTION, retriever_of
+from distillery.core.planner.plays import PRODUCTION, Strategies
 from distillery.database.episode_queue import EpisodeQueue, EpisodeRequest, Worker
 from distillery.environments.base import Task
 from distillery.environments.pool.pool import EnvironmentConfig, EnvironmentPool
@@ -129,7 +129,7 @@ def _unit(client: ChatClient, pool: EnvironmentPool) -> str:
 
 async def _with_hints(tasks: Sequence[Task], arm: str, spec: Spec, bank: HintBank) -> list[tuple[Task, Sequence[Hint]]]:
     """Return the tasks, each with the hints that the arm's retriever finds for it."""
-    retriever = plugins.load("retrievers", retriever_of(arm, spec))(bank)
+    retriever = plugins.load("retrievers", Strategies.of(spec).retriever_of(arm))(bank)
     return list(zip(tasks, await retriever.retrieve(tasks, k=spec.hints.top_k), strict=True))
 
 

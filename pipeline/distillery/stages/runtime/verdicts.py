@@ -8,7 +8,7 @@ from typing import Any
 
 from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId
-from distillery.core.planner.plays import BASE_ARM, BASELINE, evaluated_students
+from distillery.core.planner.plays import BASE_ARM, BASELINE, Strategies
 from distillery.database import stages
 from distillery.evaluation.arms import ArmResults, read_results
 from distillery.evaluation.gate import GateResult, judge, required_confidence
@@ -52,16 +52,17 @@ async def read_round(context: StageContext, earlier: Mapping[str, Any]) -> Round
         earlier: the stage's last result on fewer held-out tasks; empty if there is none.
     """
     spec = context.spec
+    strategies = Strategies.of(spec)
     arms = await read_results(context.episodes, context.round, (BASE_ARM, *spec.evaluation.arms))
     looks = _list_looks(earlier)
     left_out = frozenset[str]()
     if looks:
         first = context.prepared.tasks("evaluate")[: looks[0]["heldOutTasks"]]
-        learned = await find_learned_tasks(context.episodes, context.round, arm=BASELINE)
+        learned = await find_learned_tasks(context.episodes, context.round, arm=BASELINE, learning=strategies.learning)
         left_out = frozenset(learned - {task.id for task in first})
     students = {
         student: context.store.manifest(str(StageId(context.round, Kind.TRAIN, student)))
-        for student in evaluated_students(spec)
+        for student in strategies.evaluated_students
     }
     kept = {arm: result.without(left_out) for arm, result in arms.items()}
     return RoundResults(kept, students, spec.promotion.gate.candidate, looks, left_out)

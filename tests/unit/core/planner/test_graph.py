@@ -9,13 +9,7 @@ import pytest
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Dataset, Kind, Model, Stage, StageId
 from distillery.core.planner.graph import BASE, Lineage, artifact_of, round_stages
-from distillery.core.planner.plays import (
-    matched_arms,
-    retriever_of,
-    student_that_learns,
-    teacher_plays_alike,
-    teaching_temperature,
-)
+from distillery.core.planner.plays import Strategies, teacher_plays_alike, teaching_temperature
 from tests.unit.documents import document
 
 
@@ -42,7 +36,7 @@ def test_stage_id_has_round_0_when_its_name_only_begins_with_r():
     ],
 )  # fmt: skip
 def test_retriever_follows_the_arm(arm: str, retriever: str):
-    assert retriever_of(arm, spec_of(hints={"retriever": "frequent"})) == retriever
+    assert Strategies.of(spec_of(hints={"retriever": "frequent"})).retriever_of(arm) == retriever
 
 
 @pytest.mark.parametrize(("of_teacher", "expected"), [(None, 0.3), (0.0, 0.0), (0.7, 0.7)])
@@ -95,12 +89,54 @@ def test_student_needs_the_stages_that_it_learns_from(student: str, learned_from
 
 def test_matched_arms_are_those_of_matched_students():
     arms = ["baseline", "sft", "distilled", "placebo-distilled", "sft-matched", "distilled-matched"]
-    assert matched_arms(spec_of(evaluation={"arms": arms})) == ("own", "teacher")
+    assert Strategies.of(spec_of(evaluation={"arms": arms})).matched_arms == ("own", "teacher")
 
 
-def test_student_that_learns_has_exactly_that_dataset():
-    assert student_that_learns(Dataset("own", matched=True)) == "sft-matched"
-    assert student_that_learns(Dataset("teacher", filtered=False)) == "distilled-unfiltered"
+def test_student_is_found_by_its_dataset_when_it_is_evaluated():
+    arms = ["baseline", "distilled", "sft-matched", "distilled-matched"]
+    strategies = Strategies.of(spec_of(evaluation={"arms": arms}))
+    assert strategies.find_student(Dataset("own", matched=True)) == "sft-matched"
+    assert strategies.find_student(Dataset("own")) is None
+
+
+ADDED: dict[str, Any] = {
+    "plays": [
+        {"name": "mismatched-teacher", "hints": "mismatched"},
+        {"name": "inert", "tasks": "evaluate", "player": "base", "hints": "inert"},
+    ],
+    "students": [{"name": "mismatched-distilled", "learnsFrom": "mismatched-teacher"}],
+}
+
+
+def added(**parts: Any) -> dict[str, Stage]:
+    return stages_of("inert", "mismatched-distilled", "mismatched-distilled+rag", **ADDED, **parts)
+
+
+def test_play_of_a_run_has_a_stage_when_a_student_learns_from_it():
+    stages = added()
+    teach = stages["r1-teach-mismatched-teacher"]
+    assert (teach.player, teach.arms) == (BASE, ("mismatched-teacher",))
+    assert teach.id in stages["r1-train-mismatched-distilled"].needs
+    evaluated = stages["r1-evaluate-mismatched-distilled"].arms
+    assert evaluated == ("mismatched-distilled", "mismatched-distilled+rag")
+    assert stages["r1-evaluate-baseline"].arms == ("baseline", "inert")
+
+
+def test_play_of_a_run_gets_the_hints_that_it_names():
+    strategies = Strategies.of(spec_of(evaluation={"arms": ["baseline", "distilled"]}, **ADDED))
+    names = ("mismatched-teacher", "inert", "mismatched-distilled", "mismatched-distilled+rag")
+    assert [strategies.retriever_of(name) for name in names] == ["mismatched", "inert", "none", "embedding"]
+
+
+def test_play_has_no_stage_when_nothing_learns_from_it():
+    assert "r1-teach-mismatched-teacher" not in stages_of(plays=ADDED["plays"])
+
+
+def test_teachers_own_model_plays_the_arms_that_name_it():
+    plays = [{"name": "taught", "tasks": "evaluate", "hints": "embedding"}]
+    stages = stages_of("taught", plays=plays, models=TEACHER)
+    assert (stages["r1-evaluate-teacher"].player, stages["r1-evaluate-teacher"].arms) == (Model("teacher"), ("taught",))
+    assert stages_of("taught", plays=plays)["r1-evaluate-baseline"].arms == ("baseline", "taught")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from pydantic import Field
 from distillery.core.api.base import Fraction, PluginName, SpecModel
 from distillery.core.api.spec.feedback import Trigger
 from distillery.core.api.spec.rollout import Temperature
+from distillery.core.api.spec.strategies import ArmName, Comparison
 
-Arm = Literal[
+BUILTIN_ARMS = (
+    "base",
     "baseline",
     "rag",
     "placebo",
@@ -24,22 +26,22 @@ Arm = Literal[
     "sft-unfiltered",
     "distilled-unfiltered",
     "placebo-distilled-unfiltered",
-]
-"""One way of playing the held-out tasks.
+)
+"""The arms that Distillery has.
 
 ``baseline`` is the model that the round started with. ``rag`` is the base model with retrieved hints, ``placebo`` the
 same with random hints of the bank. ``sft`` learned from its own successes, ``distilled`` from the teacher's, and
 ``placebo-distilled`` from a teacher with random hints. ``-matched`` students learned from the tasks that all of them
 have episodes of, and from equally many episodes of each; ``-unfiltered`` ones also from the failures. After a promotion
 the promoted student plays the baseline and, without ``models.teacher``, the teacher. Each control goes on from its own
-student of that round, and the base model plays the arm ``base``.
+student of that round, and the base model plays the arm ``base``, whether it is listed or not.
 """
 
 
 class Evaluation(SpecModel):
     """Playing the held-out tasks."""
 
-    arms: Annotated[tuple[Arm, ...], Field(min_length=2, max_length=13)] = (
+    arms: Annotated[tuple[ArmName, ...], Field(min_length=2, max_length=32)] = (
         "baseline",
         "rag",
         "placebo",
@@ -47,7 +49,12 @@ class Evaluation(SpecModel):
         "distilled",
         "distilled+rag",
     )
-    """arms are the ways of playing the held-out tasks. ``baseline`` and ``distilled`` are what the gate compares."""
+    """arms are the ways of playing the held-out tasks: built-in arms, ``students``, and ``plays`` on held-out tasks.
+    ``baseline`` and the student that ``promotion.gate.candidate`` names are what the gate compares."""
+
+    comparisons: Annotated[tuple[Comparison, ...], Field(max_length=32)] = ()
+    """comparisons are pairs of arms to compare in the report, beside those of built-in arms. Arms that were not played
+    are left out."""
 
     rollouts_per_task: Annotated[int, Field(ge=1, le=100)] = 1
     """rolloutsPerTask is the number of episodes per task and arm. More than one needs a temperature above 0."""
