@@ -58,6 +58,8 @@ def report(*, wrote: str = "look for a mug in desk", hints: int = 1, stages: int
         "summary": "Promoted. The student is better.", "distillery": "0.1.0", "agent": "plain",
         "maxSteps": 15, "arms": arms, "gate": gate, "promoted": True, "comparisons": [comparison],
         "candidate": "distilled", "confirm": None,
+        "costs": {"distilled": {"episodes": 1600, "calls": 19_000, "promptTokens": 4_000_000, "cachedTokens": 2_000_000,
+                                "completionTokens": 100_000, "trainedTokens": 500_000, "sum": 3_600_000}},
         "environment": {"name": "alfworld", "source": "generated games (seed 0)", "split": "valid_seen"},
         "base": {"model": "m", "revision": None, "sha256": "0"}, "tokens": tokens,
         "tasks": {"train": {"n": 800, "leftOut": 3}, "evaluate": {"n": 140}},

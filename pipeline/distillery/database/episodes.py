@@ -196,7 +196,8 @@ class EpisodeStore:
     async def count_tokens(self) -> list[Row]:
         """Return the tokens of finished episodes, a row for each round and arm; copies cost none."""
         return await self._database.fetch(
-            """SELECT round, arm, sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
+            """SELECT round, arm, count(*) AS episodes, sum(turns)::bigint AS calls,
+                      sum(prompt_tokens)::bigint AS prompt, sum(completion_tokens)::bigint AS completion,
                       CASE WHEN count(cached_tokens) = count(*) THEN sum(cached_tokens)::bigint END AS cached
                FROM episode
                WHERE run_id = %s AND phase = 'finished' AND prompt_tokens IS NOT NULL AND copied_from IS NULL

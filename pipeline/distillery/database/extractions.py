@@ -64,7 +64,8 @@ class ExtractionStore:
         """Return the tokens of extraction by the round of the episodes, for the rounds that have any."""
         rows = await self._database.fetch(
             """SELECT round, sum(x.prompt_tokens)::bigint AS prompt, sum(x.completion_tokens)::bigint AS completion,
-                      CASE WHEN bool_and(x.cached_tokens IS NOT NULL) THEN sum(x.cached_tokens)::bigint END AS cached
+                      CASE WHEN bool_and(x.cached_tokens IS NOT NULL) THEN sum(x.cached_tokens)::bigint END AS cached,
+                      count(*) AS calls
                FROM extraction x JOIN episode ON episode.id = x.episode_id
                WHERE run_id = %s AND x.prompt_tokens > 0 GROUP BY round""",
             run_id,

@@ -11,6 +11,7 @@ import numpy as np
 from distillery.core.planner.plays import BASE_ARM, BASELINE, COMPARISONS, Comparison
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
+from distillery.evaluation.costs import Cost, are_equal
 from distillery.evaluation.statistics import Scores, adjust_p_values, compare_paired, estimate_rate
 
 
@@ -99,6 +100,7 @@ def compare(
     *,
     comparisons: Sequence[Comparison] = COMPARISONS,
     same_as: Mapping[str, str] | None = None,
+    costs: Mapping[str, Cost] | None = None,
 ) -> list[dict[str, Any]]:
     """Compare every arm with the base model, and the pairs that show the source of a gain; p-values also after Holm.
 
@@ -109,11 +111,15 @@ def compare(
         metric: what is compared.
         comparisons: pairs beside those with the base model; those whose arms were not played are left out.
         same_as: students that were not trained because another, which stands for them, learned from the same episodes.
+        costs: of the arms; a claim of equal cost that they do not bear out has no p-value.
     """
-    same_as = same_as or {}
+    same_as, costs = same_as or {}, costs or {}
     reference = find_reference(arms)
     pairs = [(arm, reference) for arm in arms if arm != reference and reference in arms]
-    named = dict.fromkeys((same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)) for c in comparisons)
+    named = {(same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)): c for c in comparisons}
+    unequal = {
+        pair for pair, c in named.items() if c.equal_cost and not (costs.keys() >= {*pair} and are_equal(*map(costs.__getitem__, pair)))
+    }
     pairs += [(a, b) for a, b in named if a in arms and b in arms and (a, b) not in pairs]
     differences = [(a, b, compare_paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
     adjusted = adjust_p_values([difference.p for _, _, difference in differences])
@@ -127,8 +133,9 @@ def compare(
             "ci": [d.low, d.high],
             "onlyA": d.only_a,
             "onlyB": d.only_b,
-            "p": d.p,
-            "pHolm": p_holm,
+            "p": None if (a, b) in unequal else d.p,
+            "pHolm": None if (a, b) in unequal else p_holm,
+            "unequalCosts": (a, b) in unequal,
             "test": d.test,
         }
         for (a, b, d), p_holm in zip(differences, adjusted, strict=True)

@@ -25,7 +25,7 @@ def build_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 format_percent(arm["success"]),
                 f"{format_percent(arm['ci'][0])} - {format_percent(arm['ci'][1])}",
                 format_points(against["difference"]) if against else "",
-                format_p_value(against["p"]) if against else "",
+                format_p_value(against["p"]) if against and against["p"] is not None else "",
                 f"{arm['steps']:.1f}",
                 f"{arm['tokens']:,.0f}",
             )

@@ -80,6 +80,7 @@ async def build_report(
         "arms": last["arms"],
         "comparisons": last["comparisons"],
         "candidate": candidate,
+        "costs": last.get("costs", {}),
         "confirm": last.get("confirm"),
         "gate": last["gate"],
         "promoted": last["promoted"],

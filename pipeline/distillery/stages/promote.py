@@ -20,7 +20,7 @@ from distillery.report.page import write_report
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.runner import Result, run_stage
-from distillery.stages.runtime.verdicts import count_looks_before, judge_pair, read_earlier_look, read_round
+from distillery.stages.runtime.verdicts import count_looks_before, find_costs, judge_pair, read_earlier_look, read_round
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     promoted = verdict.verdict == "Successful" and spec.promotion.policy == "Auto"
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateResult(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
+    costs = await find_costs(context, results.arms)
     reported = {**results.arms, **(confirmation.arms if confirmation else {})}
     same_as = {name: result["sameAs"] for name, result in results.students.items() if "sameAs" in result}
     result = {
@@ -86,10 +87,11 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "student": student,
         "students": {name: result["student"] for name, result in results.students.items() if result["student"]},
         "lost": list(losses.lost) if losses else [],
+        "costs": {arm: cost.to_json() for arm, cost in costs.items()},
         "metric": reported[candidate if promoted else BASELINE].mean(until.metric if until else gate.metric),
         "arms": {arm: outcomes.summary() for arm, outcomes in results.arms.items()},
         "comparisons": compare(
-            results.arms, gate.metric, comparisons=strategies.comparisons, same_as=same_as
+            results.arms, gate.metric, comparisons=strategies.comparisons, same_as=same_as, costs=costs
         ),
         **({"confirm": confirmation.to_json(gate.metric)} if confirmation and confirmation.arms else {}),
     }

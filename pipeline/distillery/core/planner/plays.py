@@ -65,10 +65,17 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two arms that are compared because the first claims to beat the second."""
+    """Two arms that are compared because the first claims to beat the second.
+
+    Attributes:
+        arm: the first.
+        against: the second.
+        equal_cost: the claim is that it does so at the same cost.
+    """
 
     arm: str
     against: str
+    equal_cost: bool = False
 
 
 ON_POLICY, CONTROL, TEACHER, PLACEBO_TEACHER = "own", "own-sft", "teacher", "placebo-teacher"
@@ -162,7 +169,7 @@ class Strategies:
             for tasks in ("train", "evaluate")
         }
         students = {one.name: Dataset(one.learns_from, filtered=one.keep == "successes") for one in spec.students}
-        comparisons = tuple(Comparison(one.arm, one.against) for one in spec.evaluation.comparisons)
+        comparisons = tuple(Comparison(one.arm, one.against, one.equal_cost) for one in spec.evaluation.comparisons)
         return cls(
             learning={**_LEARNING, **plays["train"]},
             evaluated={**_EVALUATED, **plays["evaluate"]},

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distillery.core.api.spec.promotion import Gate
 from distillery.core.planner.graph import Kind, StageId
+from distillery.core.planner.plan import stages_so_far
 from distillery.core.planner.plays import BASE_ARM, BASELINE, Strategies
 from distillery.database import stages
+from distillery.database.extractions import ExtractionStore
 from distillery.evaluation.arms import ArmResults, read_results
+from distillery.evaluation.costs import Cost, Costs, Ledger
 from distillery.evaluation.gate import GateResult, judge, required_confidence
 from distillery.evaluation.statistics import compare_paired
 from distillery.stages.runtime.context import StageContext
@@ -93,6 +96,32 @@ async def count_looks_before(context: StageContext) -> int:
         # an earlier release did not count over rounds
         looks += len(ended.get("earlierLooks", ())) + (ended.get("student") is not None)
     return looks
+
+
+async def find_costs(context: StageContext, arms: Iterable[str]) -> dict[str, Cost]:
+    """Return what the arms of the context's round cost, in all rounds so far."""
+    store = stages.StageStore(context.database, context.run_id)
+    rows = await store.read()
+    trained = {
+        StageId.parse(name): int(result["metrics"]["tokens"])
+        for name, result in stages.read_results(rows).items()
+        if result.get("metrics")
+    }
+    ledger = Ledger(
+        {(row["round"], row["arm"]): _cost_of(row) for row in await context.episodes.count_tokens()},
+        {
+            round: _cost_of(row)
+            for round, row in (await ExtractionStore(context.database).count_tokens(context.run_id)).items()
+        },
+        trained,
+    )
+    costs = Costs(context.spec, stages_so_far(context.spec, stages.states_of(rows)), ledger)
+    return {arm: costs.of(arm, context.round) for arm in arms}
+
+
+def _cost_of(row: Mapping[str, Any]) -> Cost:
+    """Return the cost of play or of extraction; tokens that a server does not report as cached count in full."""
+    return Cost(row.get("episodes", 0), row["calls"], row["prompt"], row["cached"] or 0, row["completion"])
 
 
 def _list_looks(earlier: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -56,3 +56,7 @@ class Comparison(SpecModel):
 
     against: ArmName
     """against is the arm that it is compared with: its placebo, its rival at equal cost, or any other."""
+
+    equal_cost: bool = False
+    """equalCost claims that both arms cost the same. If their costs differ by more than 5 %, the report says so instead
+    of giving a p-value."""
