@@ -64,6 +64,13 @@ class EpisodeStore:
         )
         return {row["task_id"] for row in rows}
 
+    async def read_ids(self, round: int, *, arms: Sequence[str]) -> set[int]:
+        """Return the ids of the episodes that arms play in a round."""
+        rows = await self._database.fetch(
+            "SELECT id FROM episode WHERE run_id = %s AND round = %s AND arm = ANY(%s)", self._run_id, round, list(arms)
+        )
+        return {row["id"] for row in rows}
+
     async def read_tasks(self, round: int, *, arms: Sequence[str]) -> list[Task]:
         """Return the tasks that arms play in a round, whether they were played yet or not."""
         rows = await self._database.fetch(

@@ -28,7 +28,7 @@ from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure, Terminated
 from distillery.stages.runtime.held_out import held_out_test
 from distillery.stages.runtime.runner import Result, run_stage
-from distillery.training.dataset import EpisodeFilter, SampleBuilder, choose_for_dataset
+from distillery.training.dataset import EpisodeFilter, SampleBuilder, choose_for_dataset, keep_share
 from distillery.training.leaks import LeakError, NgramIndex, Recitation
 from distillery.training.samples import ChatRenderer, Sample, TemplateError, count_longest_sample
 
@@ -125,6 +125,12 @@ async def choose_episodes(
     )
     episode_filter = EpisodeFilter(spec.data_filter, hints, is_held_out, too_long)
     by_arm = {arm: episode_filter.select(of_arm, filtered=dataset.filtered) for arm, of_arm in played.items()}
+    if spec.training.replay_share < 1:
+        present = await context.episodes.read_ids(context.round, arms=[*arms, context.own_arm(context.round)])
+        by_arm = {
+            arm: keep_share(selection, present, spec.training.replay_share, spec.training.seed)
+            for arm, selection in by_arm.items()
+        }
     episodes = choose_for_dataset(by_arm, dataset, spec.training.seed)
     given = await context.episodes.read_given_hints(arm=TEACHER, rounds=rounds)
     selection = by_arm[dataset.arm]
@@ -204,12 +210,14 @@ async def _train(
     # identical bytes are guaranteed on a CPU; CUDA's kernels would only be slower, and promise nothing
     # without CUBLAS_WORKSPACE_CONFIG
     torch.use_deterministic_algorithms(not torch.cuda.is_available(), warn_only=True)
+    start = context.store.open(context.config.adapter)[0] / "adapter" if context.config.adapter else None
     trainer = plugins.load("trainers", spec.training.trainer)(
         spec.training,
         base=folder,
         checkpoints=context.checkpoints,
         report=context.progress.from_thread("steps"),
         stop=context.stop,
+        **({"start": start} if start else {}),
     )
     await asyncio.to_thread(context.store.restore, context.config.stage, context.checkpoints)
     keeping = asyncio.create_task(_keep_checkpoints(context.store, context.config.stage, context.checkpoints))
@@ -233,6 +241,7 @@ async def _train(
         "base": {"model": student.model, "revision": student.revision, "sha256": base_digest},
         "dataset": digest_of([[sample.ids, sample.targets] for sample in samples]),
         "seed": spec.training.seed,
+        "start": context.config.adapter or "base",
         "versions": {"distillery": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")},
         "metrics": trained.metrics,
     }

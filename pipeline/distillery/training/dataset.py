@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from distillery.agents import Agent
@@ -73,6 +73,23 @@ class EpisodeFilter:
         if find_quoted_hint(episode, self.hints):
             return "quotes a hint"
         return "too long" if self.is_too_long(episode) else ""
+
+
+def keep_share(selection: Selection, present: Collection[int], share: float, seed: int) -> Selection:
+    """Return the episodes of the present round, and a share of those of earlier rounds.
+
+    Args:
+        selection: episodes of all rounds.
+        present: the ids of those of the present round.
+        share: of the others that is kept.
+        seed: for what is drawn.
+    """
+    earlier = [index for index, episode in enumerate(selection.kept) if episode.id not in present]
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    again = set(draw.sample(earlier, round(share * len(earlier))))
+    kept = [e for index, e in enumerate(selection.kept) if e.id in present or index in again]
+    dropped = {**selection.dropped, "of earlier rounds": len(selection.kept) - len(kept)}
+    return Selection(kept, {reason: number for reason, number in dropped.items() if number})
 
 
 def keep_latest(episodes: Sequence[Episode], number: int | None) -> list[Episode]:

@@ -24,13 +24,21 @@ from torch.nn import functional
 
 from distillery.core.api.spec.training import Training
 from distillery.core.artifacts import digest_of
+from distillery.core.artifacts.safetensors import digest_of_weights
 from distillery.training import checkpoint
 from distillery.training.architecture import build_peft_config, check_gradients
 from distillery.training.attention import build_row_arguments
 from distillery.training.packing import Row, pack_rows, plan_batches
 from distillery.training.samples import Sample
 from distillery.training.selftest import apply_reading, choose_reading
-from distillery.training.weights import choose_dtype, collect_adapter_state, load_base, load_quantized
+from distillery.training.weights import (
+    ADAPTER_FILE,
+    choose_dtype,
+    collect_adapter_state,
+    load_adapter,
+    load_base,
+    load_quantized,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +70,7 @@ class LoraTrainer:
         checkpoints: folder for this training alone.
         report: called with (steps done, steps in all).
         stop: once set, the current step is finished and a checkpoint written.
+        start: folder with the adapter to go on from; None to begin with one that changes nothing.
     """
 
     name: ClassVar[str] = "lora"
@@ -74,7 +83,9 @@ class LoraTrainer:
         checkpoints: Path,
         report: Callable[[int, int], None],
         stop: threading.Event,
+        start: Path | None = None,
     ) -> None:
+        self._start = start
         self._settings = settings
         self._base = base
         self._checkpoints = checkpoints
@@ -202,7 +213,10 @@ class LoraTrainer:
         if self._device.type == "cuda":
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
-        return get_peft_model(model, build_peft_config(self._settings.lora, model))
+        adapted = get_peft_model(model, build_peft_config(self._settings.lora, model))
+        if self._start:
+            load_adapter(adapted, self._start)
+        return adapted
 
     def _build_optimizer(self, parameters: list[Tensor]) -> torch.optim.Optimizer:
         rate, decay = self._settings.learning_rate, self._settings.weight_decay
@@ -235,6 +249,7 @@ class LoraTrainer:
                 ),
                 "samples": [[sample.ids, sample.targets] for sample in samples],
                 "torch": torch.__version__,
+                **({"start": digest_of_weights(self._start / ADAPTER_FILE)} if self._start else {}),
             }
         )
 

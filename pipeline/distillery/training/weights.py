@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from distillery.core.artifacts import digest_of_file
@@ -30,6 +30,10 @@ _COMPANIONS = (
     "preprocessor_config.json",
     "generation_config.json",
 )
+
+
+ADAPTER_FILE = "adapter_model.safetensors"
+"""The file of an adapter's folder that holds its tensors."""
 
 
 class NoGPU(Exception):
@@ -82,6 +86,26 @@ def collect_adapter_state(model: Any) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if "lora_" in name}
 
 
+def load_adapter(model: Any, folder: Path) -> None:
+    """Give a PEFT model the weights of an adapter of the same shape.
+
+    Raises:
+        ValueError: the adapter has another shape, or tensors are missing.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    state = load_file(folder / ADAPTER_FILE)
+    own = get_peft_model_state_dict(model)
+    if differing := sorted(
+        name for name in own.keys() | state.keys() if name not in own or name not in state or own[name].shape != state[name].shape
+    ):
+        raise ValueError(
+            f"the adapter in {folder} has another shape than spec.training.lora asks for: {len(differing)} tensors "
+            f"differ, such as {differing[0]}"
+        )
+    set_peft_model_state_dict(model, state)
+
+
 def write_adapter(model: Any, folder: Path, *, base_name: str) -> str:
     """Write an adapter as PEFT and vLLM load it, and return its digest."""
     from peft import get_peft_model_state_dict
@@ -91,11 +115,11 @@ def write_adapter(model: Any, folder: Path, *, base_name: str) -> str:
         name: tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in sorted(get_peft_model_state_dict(model).items())
     }
-    save_file(state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
     full = model.peft_config["default"].to_dict() | {"base_model_name_or_path": base_name}
     config = adapter_config({**full, "target_modules": sorted(full["target_modules"])})
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n")
-    return digest_of_weights(folder / "adapter_model.safetensors")
+    return digest_of_weights(folder / ADAPTER_FILE)
 
 
 def write_student(model: Any, draft: Path, *, base: Path, quantized: bool) -> None:

@@ -94,6 +94,9 @@ class StageConfig(BaseModel):
     start: str = ""
     """The name of the model that the round started with, for the results that record it."""
 
+    adapter: str = ""
+    """For training: the stage whose adapter it goes on from; empty for the base model."""
+
     merge: bool = False
     """For training: whether the student is also written as merged weights."""
 
@@ -132,6 +135,7 @@ class StageConfig(BaseModel):
             dataset=(dataset.arm, dataset.matched, dataset.filtered) if dataset else None,
             own_arms=stage.own_arms,
             start=stage.start,
+            adapter=str(stage.adapter or ""),
             server=server,
             identity=str(identity),
             store=store,

@@ -94,6 +94,7 @@ class Stage:
         dataset: what a student learns from (kind train).
         own_arms: by round, up to this one: the arm of own play that students learn from (kinds rollout and train).
         start: the name of the model that the round started with (kinds sample and promote).
+        adapter: the stage whose adapter the training goes on from (kind train); None for the base model.
     """
 
     id: StageId
@@ -103,6 +104,7 @@ class Stage:
     dataset: Dataset | None = None
     own_arms: tuple[str, ...] = ()
     start: str = ""
+    adapter: StageId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,13 @@ class Lineage:
                 # a play that no student learns from is one of the loop's own
                 is_candidate = learner in (None, strategies.candidate)
                 return self.start if is_candidate else self.controls.get(learner, BASE)
+
+    def find_adapter(self, student: str, spec: Spec) -> StageId | None:
+        """Return the stage whose adapter the training of a student goes on from; None for the base model."""
+        if spec.training.start == "base":
+            return None
+        is_candidate = student == spec.promotion.gate.candidate
+        return (self.start if is_candidate else self.controls.get(student, BASE)).trained_by
 
     def after(self, spec: Spec, number: int, promotion: Promotion) -> Lineage:
         """Return the lineage of the next round, after a round that ended with this promotion."""
@@ -224,7 +233,8 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER) if arm in plays))
         # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
         needs = (PREPARE, *needs, untrained[0].id)
-        stages.append(Stage(sid(Kind.TRAIN, student), needs, dataset=dataset, own_arms=own_arms))
+        adapter = lineage.find_adapter(student, spec)
+        stages.append(Stage(sid(Kind.TRAIN, student), needs, dataset=dataset, own_arms=own_arms, adapter=adapter))
     judged = [stage.id for stage in untrained]
     for student in students:
         trained = sid(Kind.TRAIN, student)

@@ -41,10 +41,18 @@ class DataFilter(SpecModel):
 
 
 class Training(SpecModel):
-    """One LoRA from the base model on the episodes kept in all rounds so far."""
+    """One LoRA on kept episodes."""
 
     trainer: PluginName = "lora"
     """trainer is ``lora``, or a name registered under ``distillery.trainers``."""
+
+    start: Literal["base", "previous"] = "base"
+    """start is ``base`` to train each student from the base model. ``previous`` goes on from the adapter that its round
+    started with. A control goes on from its own."""
+
+    replay_share: Fraction = 1.0
+    """replayShare is the share of the episodes kept in earlier rounds that a student is trained on again. They are
+    drawn with ``seed``. 1 trains on all rounds; 0 with ``start: previous`` trains one round after the other."""
 
     lora: Lora = Lora()
     """lora is the shape of the adapter."""
