@@ -34,6 +34,9 @@ class FakeEnvironment:
 
     def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None: ...
 
+    def labels(self, task: Task) -> Sequence[str]:
+        return ()
+
     def catalog(self, split: str) -> Sequence[Task]:
         return [task(number, split=split) for number in range(20)]
 

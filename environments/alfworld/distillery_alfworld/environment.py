@@ -102,6 +102,11 @@ class ALFWorld:
             raise EnvironmentConfigurationError(str(error)) from error
         return generated_games.check_games(self._folder, self._recipe, split, tasks) if self._generated else tasks
 
+    def labels(self, task: Task) -> Sequence[str]:
+        """Return ``thing:`` with the kind of thing that a game asks for, such as ``thing:mug``."""
+        thing = games.read_thing(task.id)
+        return (f"thing:{thing}",) if thing else ()
+
     def load(self) -> None:
         """Load the engine.
 

@@ -78,6 +78,13 @@ def read_game(file: Path) -> dict[str, Any]:
     return content
 
 
+def read_thing(task_id: str) -> str:
+    """Return the kind of thing that a game asks for, in lower case; empty if its id has another layout."""
+    parts = task_id.split("/")
+    names = parts[-2].split("-") if len(parts) >= 2 else []
+    return names[1].lower() if len(names) == 5 else ""
+
+
 def _read_task_type(file: Path) -> str:
     return file.parts[-3].partition("-")[0]
 

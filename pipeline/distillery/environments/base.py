@@ -231,6 +231,13 @@ class Environment(AgentSupport, HintSupport, Protocol):
         """
         return
 
+    def labels(self, task: Task) -> Sequence[str]:
+        """Return the words by which ``spec.rounds.arrivals`` names groups of tasks; by default the task's category.
+
+        The category always counts, also where it was found from the goal. Any other has the form ``kind:value``.
+        """
+        return ()
+
     @abstractmethod
     def catalog(self, split: str) -> Sequence[Task]:
         """Return all tasks of a split, in a stable order.

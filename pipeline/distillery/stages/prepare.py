@@ -26,7 +26,7 @@ from distillery.preflight.facts import gather, held_out_split
 from distillery.preflight.inspect import inspect
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure
-from distillery.stages.runtime.pinning import Pinned, pin
+from distillery.stages.runtime.pinning import Pinned, arrived_labels, make_tasks, pin, select_arrived
 from distillery.stages.runtime.prepared_run import load_agent, open_environment, read_tasks
 from distillery.stages.runtime.runner import Result, run_stage
 
@@ -48,7 +48,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     tasks, split = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     counts = {"train": tasks.train}
     counts[split] = counts.get(split, 0) + tasks.evaluate
-    await asyncio.to_thread(environment.prepare, counts, report=context.report_tasks())
+    await asyncio.to_thread(_make_tasks, context, environment, counts)
     used = await context.episodes.read_task_ids(arms=[*Strategies.of(spec).learning, *CONFIRMING_ARMS])
     result = pin(environment, spec, await _read_earlier_pinned(context), used=used)
     pinned = await _categorize(result.tasks, Embedder(context.database))
@@ -73,6 +73,17 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         },
         "base": base,
     }, draft
+
+
+def _make_tasks(context: StageContext, environment: Environment, counts: dict[str, int]) -> None:
+    """Let the environment make the tasks of the first round and the held-out ones."""
+    spec, number = context.spec, counts["train"]
+    labels = arrived_labels(spec, 1)
+
+    def find() -> int:
+        return len(select_arrived(environment.catalog("train"), environment, labels))
+
+    make_tasks(environment, counts, find=find, number=number if labels else 0, report=context.report_tasks())
 
 
 async def _read_earlier_pinned(context: StageContext) -> Pinned | None:

@@ -22,7 +22,7 @@ from distillery.hints.categories import nearest_categories
 from distillery.sampling.base import Candidates, Sampler, TaskHistory
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import StageFailure
-from distillery.stages.runtime.pinning import find_fresh, shuffle
+from distillery.stages.runtime.pinning import arrived_labels, find_fresh, make_tasks, select_arrived, shuffle
 from distillery.stages.runtime.prepared_run import open_environment
 from distillery.stages.runtime.runner import Result, run_stage
 
@@ -62,20 +62,28 @@ def _find_new_or_make(
     context: StageContext, environment: Environment, used: Collection[str], *, wanted: int
 ) -> list[Task]:
     """Return new tasks, as many as are wanted if the environment has or can make them."""
-    new = _find_new(context, environment, used)
-    if len(new) < wanted:
+    if (missing := wanted - len(_find_new(context, environment, used))) > 0:
         split = context.prepared.manifest["environment"]["split"]
         counts = {name: len(environment.catalog(name)) for name in ("train", split)}
-        counts["train"] += wanted - len(new)
-        environment.prepare(counts, report=context.report_tasks())
-        new = _find_new(context, environment, used)
-    return new
+        counts["train"] += missing
+        make_tasks(
+            environment,
+            counts,
+            find=lambda: len(_find_new(context, environment, used)),
+            number=wanted,
+            report=context.report_tasks(),
+        )
+    return _find_new(context, environment, used)
 
 
 def _find_new(context: StageContext, environment: Environment, used: Collection[str]) -> list[Task]:
-    """Return the tasks that no round learned from and that are not held out, in an order of the run's seed."""
+    """Return the tasks that enter with the round, that no round learned from and that are not held out.
+
+    They are in an order of the run's seed.
+    """
     fresh = find_fresh(environment, "train", without=context.prepared.tasks("evaluate"), used=used)
-    return shuffle(fresh, context.spec.environment.tasks.seed)
+    arrived = select_arrived(fresh, environment, arrived_labels(context.spec, context.round))
+    return shuffle(arrived, context.spec.environment.tasks.seed)
 
 
 def _choose(sampler: Sampler, candidates: Candidates, number: int) -> list[Task]:

@@ -241,7 +241,7 @@ async def _train(
         "base": {"model": student.model, "revision": student.revision, "sha256": base_digest},
         "dataset": digest_of([[sample.ids, sample.targets] for sample in samples]),
         "seed": spec.training.seed,
-        "start": context.config.adapter or "base",
+        "startAdapter": context.config.adapter or None,
         "versions": {"distillery": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")},
         "metrics": trained.metrics,
     }

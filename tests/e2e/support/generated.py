@@ -96,6 +96,11 @@ RULE_CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"training": {"quantization": "nf4"}, "stages": {"train": {"resources": _GPU}}},
     ),
     ({"agent": {"name": "plain", "maxTurns": 10}}, {"agent": {"name": "plain", "maxTurns": 15}}),
+    ({"rounds": {"arrivals": [["put"], ["cool"]]}}, {"rounds": {"maxRounds": 2, "arrivals": [["put"], ["cool"]]}}),
+    (
+        {"rounds": {"maxRounds": 2, "arrivals": [["put", "heat"], ["heat"]]}},
+        {"rounds": {"maxRounds": 2, "arrivals": [["put", "heat"], ["cool"]]}},
+    ),
     ({"rounds": {"maxRounds": 1, "patience": 2}}, {"rounds": {"maxRounds": 2, "patience": 2}}),
     (
         {"rounds": {"target": {"minValue": 0.9}}, "promotion": {"policy": "Never"}},

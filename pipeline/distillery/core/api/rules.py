@@ -222,6 +222,19 @@ RULES: tuple[Rule, ...] = (
         "must be at least spec.environment.maxSteps, for each step takes a turn",
     ),
     Rule(
+        "spec.rounds.arrivals",
+        lambda s: len(s.rounds.arrivals) <= s.rounds.max_rounds,
+        "self.rounds.arrivals.size() <= self.rounds.maxRounds",
+        "must not have more groups than spec.rounds.maxRounds",
+    ),
+    Rule(
+        "spec.rounds.arrivals",
+        lambda s: len(labels := [label for group in s.rounds.arrivals for label in group]) == len(set(labels)),
+        "self.rounds.arrivals.all(g, g.all(l, g.exists_one(m, m == l) && "
+        "self.rounds.arrivals.exists_one(h, l in h)))",
+        "list each label in one group, once",
+    ),
+    Rule(
         "spec.rounds.patience",
         lambda s: s.rounds.patience is None or s.rounds.patience <= s.rounds.max_rounds,
         "!has(self.rounds.patience) || self.rounds.patience <= self.rounds.maxRounds",

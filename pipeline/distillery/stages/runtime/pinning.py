@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from distillery.core.api import Spec
-from distillery.environments.base import Environment, Task
+from distillery.environments.base import Environment, Report, Task
 from distillery.environments.pool import wire
 from distillery.preflight.facts import held_out_split
 from distillery.stages.runtime.failures import StageFailure
 
 _log = logging.getLogger(__name__)
+
+_MAX_TASKS = 100_000
+"""As in the resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +47,15 @@ def pin(environment: Environment, spec: Spec, before: Pinned | None = None, *, u
         StageFailure: a split has too few tasks, or an object that is no task.
     """
     tasks, held_out_name = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
-    train = shuffle(list_tasks(environment, "train"), tasks.seed)
+    every = shuffle(list_tasks(environment, "train"), tasks.seed)
+    train = select_arrived(every, environment, arrived_labels(spec, 1))
     if held_out_name == "train":
-        held_out = train if before else train[tasks.train :]
+        learned_ids = {task.id for task in train[: tasks.train]}
+        held_out = every if before else [task for task in every if task.id not in learned_ids]
     else:
         held_out = shuffle(list_tasks(environment, held_out_name), tasks.seed)
+    labels = ", ".join(sorted(arrived_labels(spec, 1)))
+    of_labels = f" with a label of spec.rounds.arrivals[0] ({labels})" if labels else ""
     for field, split, available, number in (
         ("train", "train", train, tasks.train),
         ("evaluate", held_out_name, held_out, tasks.evaluate),
@@ -55,7 +63,7 @@ def pin(environment: Environment, spec: Spec, before: Pinned | None = None, *, u
         if len(available) < number:
             raise StageFailure(
                 f"spec.environment.tasks.{field}: {number}: {environment.source} has {len(available)} tasks left in "
-                f"the split {split}; write at most that"
+                f"the split {split}{of_labels if field == 'train' else ''}; write at most that"
             )
     if before:
         held_out = [task for task in held_out if task.id not in used]
@@ -123,6 +131,42 @@ def _take(
         if distinct:
             seen.add(content)
     return taken, skipped
+
+
+def arrived_labels(spec: Spec, round: int) -> frozenset[str]:
+    """Return the labels that the new training tasks of a round have one of; none if any task may be one."""
+    arrivals = spec.rounds.arrivals
+    if round <= len(arrivals):
+        return frozenset(arrivals[round - 1])
+    return frozenset(label for group in arrivals for label in group)
+
+
+def select_arrived(tasks: Sequence[Task], environment: Environment, labels: frozenset[str]) -> list[Task]:
+    """Return the tasks that have one of the labels; all if there are no labels."""
+    if not labels:
+        return list(tasks)
+    return [task for task in tasks if task.category in labels or not labels.isdisjoint(environment.labels(task))]
+
+
+def make_tasks(
+    environment: Environment, counts: dict[str, int], *, find: Callable[[], int], number: int, report: Report
+) -> None:
+    """Ask an environment for training tasks until there are enough of the wanted kind, or it has no more.
+
+    Args:
+        environment: that may make tasks.
+        counts: how many to begin with, by split.
+        find: counts the training tasks of the wanted kind.
+        number: how many of them are enough.
+        report: of progress.
+    """
+    while True:
+        environment.prepare(counts, report=report)
+        there, found = len(environment.catalog("train")), find()
+        if found >= number or there < counts["train"] or there >= _MAX_TASKS:
+            return
+        # as many more as bring the rest, if further tasks are of the kind as often
+        counts["train"] = min(_MAX_TASKS, there + math.ceil((number - found) * there / max(1, found)))
 
 
 def find_fresh(environment: Environment, split: str, *, without: Sequence[Task], used: Collection[str]) -> list[Task]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from distillery.core.api.base import Fraction, PluginName, SpecModel
 from distillery.core.api.spec.feedback import Trigger
@@ -73,6 +73,12 @@ class Target(SpecModel):
     """minValue is the value, as a fraction, at which the target is reached."""
 
 
+Arrival = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...], Field(min_length=1, max_length=64)
+]
+"""A group of tasks, by their labels."""
+
+
 class Rounds(SpecModel):
     """The number of rounds, and the rules that end them."""
 
@@ -84,6 +90,12 @@ class Rounds(SpecModel):
 
     patience: Annotated[int | None, Field(ge=1, le=100)] = None
     """patience is the number of rounds in a row without a promotion that ends the run. Default: no limit."""
+
+    arrivals: Annotated[tuple[Arrival, ...], Field(max_length=100)] = ()
+    """arrivals are the groups of tasks that enter with each round: the new training tasks of a round are of its group.
+    A group lists categories, or other labels of the environment, such as ``thing:mug`` in ``alfworld``. After the last
+    group, rounds take tasks of all groups. Held-out tasks are always of all kinds. Default: all tasks in every
+    round."""
 
     sampler: PluginName = "fresh"
     """sampler is ``fresh``, or a name registered under ``distillery.samplers``. It chooses the training tasks of each
