@@ -67,7 +67,7 @@ def pin(environment: Environment, spec: Spec, before: Pinned | None = None, *, u
             )
     if before:
         held_out = [task for task in held_out if task.id not in used]
-        return _add(before, train, held_out, tasks.evaluate, environment)
+        return _add(before, every, held_out, tasks.evaluate, environment)
     evaluate, repeated = _take(held_out, tasks.evaluate, environment, distinct=True)
     ids, contents = {task.id for task in evaluate}, {read_content(task, environment) for task in evaluate}
     others = [task for task in train if not (held_out_name == "train" and task.id in ids)]
