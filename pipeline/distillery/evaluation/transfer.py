@@ -5,8 +5,8 @@ With R[i][j] the success of round i's student on group j, T rounds and as many g
 
     last row            mean of R[T][j]
     backward transfer   mean over j < T of R[T][j] - R[j][j]
-    forward transfer    mean over j > 1 of R[j - 1][j] - base[j]
     forgetting          mean over j < T of max over i < T of R[i][j] - R[T][j]
+    forward transfer    mean over j > 1 of R[j - 1][j] - base[j]
 
 Intervals are percentiles of a bootstrap that resamples tasks within their groups, the same tasks in all rounds.
 """
@@ -114,14 +114,13 @@ def _summarize(matrix: Matrix) -> dict[str, NDArray[np.float64]]:
     base, rows = matrix[..., 0, :], matrix[..., 1:, :]
     rounds, groups = rows.shape[-2:]
     summaries = {"lastRow": rows[..., -1, :].mean(axis=-1)}
-    arrived = min(rounds, groups)
-    if arrived < 2:
-        return summaries
-    last = rows[..., arrived - 1, :]
-    own = np.stack([rows[..., j, j] for j in range(arrived - 1)], axis=-1)
-    best = rows[..., : arrived - 1, : arrived - 1].max(axis=-2)
-    before = np.stack([rows[..., j - 1, j] - base[..., j] for j in range(1, arrived)], axis=-1)
-    summaries["backwardTransfer"] = (last[..., : arrived - 1] - own).mean(axis=-1)
-    summaries["forwardTransfer"] = before.mean(axis=-1)
-    summaries["forgetting"] = (best - last[..., : arrived - 1]).mean(axis=-1)
+    earlier, later = min(groups, rounds - 1), range(1, min(groups, rounds))
+    if earlier:
+        last = rows[..., -1, :earlier]
+        own = np.stack([rows[..., j, j] for j in range(earlier)], axis=-1)
+        summaries["backwardTransfer"] = (last - own).mean(axis=-1)
+        summaries["forgetting"] = (rows[..., :-1, :earlier].max(axis=-2) - last).mean(axis=-1)
+    if later:
+        before = np.stack([rows[..., j - 1, j] - base[..., j] for j in later], axis=-1)
+        summaries["forwardTransfer"] = before.mean(axis=-1)
     return summaries

@@ -20,7 +20,7 @@ from distillery.report.page import write_report
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.runner import Result, run_stage
-from distillery.stages.runtime.verdicts import count_looks_before, find_costs, judge_pair, read_earlier_look, read_round
+from distillery.stages.runtime.verdicts import count_looks_before, find_costs, find_transfer, judge_pair, read_earlier_look, read_round
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     if verdict.verdict == "Successful" and not promoted:
         verdict = GateResult(verdict.verdict, f"{verdict.reason} Not promoted: spec.promotion.policy is Never.")
     costs = await find_costs(context, results.arms)
+    transfer = await find_transfer(context) if spec.rounds.arrivals and student else None
     reported = {**results.arms, **(confirmation.arms if confirmation else {})}
     same_as = {name: result["sameAs"] for name, result in results.students.items() if "sameAs" in result}
     result = {
@@ -93,6 +94,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         "comparisons": compare(
             results.arms, gate.metric, comparisons=strategies.comparisons, same_as=same_as, costs=costs
         ),
+        **({"transfer": transfer.to_json()} if transfer else {}),
         **({"confirm": confirmation.to_json(gate.metric)} if confirmation and confirmation.arms else {}),
     }
     report = await build_report(context.database, context.run_id, config.run, context.store, {context.round: result})

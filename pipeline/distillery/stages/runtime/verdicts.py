@@ -16,8 +16,10 @@ from distillery.evaluation.arms import ArmResults, read_results
 from distillery.evaluation.costs import Cost, Costs, Ledger
 from distillery.evaluation.gate import GateResult, judge, required_confidence
 from distillery.evaluation.statistics import compare_paired
+from distillery.evaluation.transfer import Transfer, measure_transfer
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import find_learned_tasks
+from distillery.stages.runtime.pinning import select_arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,27 @@ async def find_costs(context: StageContext, arms: Iterable[str]) -> dict[str, Co
     )
     costs = Costs(context.spec, stages_so_far(context.spec, stages.states_of(rows)), ledger)
     return {arm: costs.of(arm, context.round) for arm in arms}
+
+
+async def find_transfer(context: StageContext) -> Transfer | None:
+    """Return what the rounds so far did to the groups of tasks; None if a round before trained no candidate."""
+    candidate, rounds = context.spec.promotion.gate.candidate, range(1, context.round + 1)
+    played = [await read_results(context.episodes, number, (BASELINE, candidate)) for number in rounds]
+    if any(candidate not in of_round for of_round in played):
+        return None
+    base, *_ = (_mean_by_task(of_round[BASELINE]) for of_round in played)
+    students = [_mean_by_task(of_round[candidate]) for of_round in played]
+    shared = set(base).intersection(*students)
+    group_of: dict[str, str] = {}
+    for group in context.spec.rounds.arrivals:
+        of_group = select_arrived(context.prepared.tasks("evaluate"), context.prepared.environment, frozenset(group))
+        group_of |= {task.id: ", ".join(group) for task in of_group if task.id in shared}
+    return measure_transfer(base, students, group_of) if group_of else None
+
+
+def _mean_by_task(arm: ArmResults) -> dict[str, float]:
+    """Return the share of a task's episodes that solved it, by task."""
+    return {task: sum(scores) / len(scores) for task, scores in arm.of("success").items()}
 
 
 def _cost_of(row: Mapping[str, Any]) -> Cost:
