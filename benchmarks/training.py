@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.support.figures import Figure, conclude, options
 from distillery.core.api.spec.training import Training
 from distillery.training.architecture import build_peft_config
-from distillery.training.lora import LoraTrainer
+from distillery.training.lora import Folders, LoraTrainer
 from distillery.training.packing import plan_batches
 from distillery.training.samples import Sample
 
@@ -112,7 +112,7 @@ def ours(chosen: Sequence[Sample]) -> Turn:
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Watched(
-            SETTINGS, base=MODEL, checkpoints=Path(scratch), report=lambda done, total: None, stop=threading.Event()
+            SETTINGS, folders=Folders(MODEL, Path(scratch)), report=lambda done, total: None, stop=threading.Event()
         )
         trainer.train(chosen, base_digest="")
     return Turn(time.process_time() - start, count.real, count.computed, losses)

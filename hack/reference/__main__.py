@@ -114,7 +114,7 @@ def _plugins() -> str:
             "extractors": plugins.classes(hints, "Extractor", "ExtractionContext", "HintCandidate"),
             "retrievers": plugins.classes(hints, "Retriever", "Hint"),
             "samplers": plugins.classes(module("sampling/base.py"), "Sampler", "Candidates", "TaskHistory"),
-            "trainers": plugins.classes(trainer, "LoraTrainer", "Trained"),
+            "trainers": plugins.classes(trainer, "LoraTrainer", "Folders", "Trained"),
         },
     )  # fmt: skip
 

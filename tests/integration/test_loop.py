@@ -88,7 +88,7 @@ def test_two_rounds_go_from_failures_to_a_verdict_each(disturbed: Home, server: 
     kinds = ("rollout", "hints", "teach", "evaluate-baseline", "promote")
     kinds += tuple(f"{kind}-{student}" for kind in ("train", "evaluate") for student in ("sft", "distilled"))
     names = {"prepare", *(f"r{number}-{kind}" for number in (1, 2) for kind in kinds)}
-    assert set(stages) == names | {"r2-rollout-sft", "r2-evaluate-base"}
+    assert set(stages) == names | {"r2-sample", "r2-rollout-sft", "r2-evaluate-base"}
     assert {row["phase"] for row in stages.values()} == {"succeeded"}
     for number in (1, 2):
         gate = stages[f"r{number}-promote"]["result"]["gate"]

@@ -109,7 +109,7 @@ def compare(
     Args:
         arms: that were played.
         metric: what is compared.
-        comparisons: pairs beside those with the base model; those whose arms were not played are left out.
+        comparisons: pairs in addition to those with the base model; those whose arms were not played are left out.
         same_as: students that were not trained because another, which stands for them, learned from the same episodes.
         costs: of the arms; a claim of equal cost that they do not bear out has no p-value.
     """
@@ -117,9 +117,8 @@ def compare(
     reference = find_reference(arms)
     pairs = [(arm, reference) for arm in arms if arm != reference and reference in arms]
     named = {(same_as.get(c.arm, c.arm), same_as.get(c.against, c.against)): c for c in comparisons}
-    unequal = {
-        pair for pair, c in named.items() if c.equal_cost and not (costs.keys() >= {*pair} and are_equal(*map(costs.__getitem__, pair)))
-    }
+    claims = [pair for pair, c in named.items() if c.equal_cost]
+    unequal = {(a, b) for a, b in claims if a not in costs or b not in costs or not are_equal(costs[a], costs[b])}
     pairs += [(a, b) for a, b in named if a in arms and b in arms and (a, b) not in pairs]
     differences = [(a, b, compare_paired(arms[a].of(metric), arms[b].of(metric))) for a, b in pairs]
     adjusted = adjust_p_values([difference.p for _, _, difference in differences])

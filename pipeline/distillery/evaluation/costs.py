@@ -1,4 +1,4 @@
-"""What each arm cost: everything that was played, asked and trained so that it could be played, over all rounds.
+"""The cost of each arm: everything that was played, asked and trained so that it could be played, over all rounds.
 
 The evaluation itself is not counted: it costs all arms alike, and no user pays for it. One sum stands for all of it, in
 tokens that a model reads or writes: training on a token costs three times that, a pass forward and one back at twice
@@ -65,7 +65,7 @@ def are_equal(a: Cost, b: Cost) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What a run spent so far.
+    """The spending of a run so far.
 
     Attributes:
         played: by round and arm of play on training tasks.
@@ -91,7 +91,9 @@ class Costs:
         self._strategies = Strategies.of(spec)
         self._plays = [stage for stage in stages if stage.id.kind in (Kind.ROLLOUT, Kind.TEACH)]
         self._starts = {
-            stage.id.round: stage.player or BASE for stage in stages if stage.id == StageId(stage.id.round, Kind.ROLLOUT)
+            stage.id.round: stage.player or BASE
+            for stage in stages
+            if stage.id == StageId(stage.id.round, Kind.ROLLOUT)
         }
         self._ledger = ledger
 

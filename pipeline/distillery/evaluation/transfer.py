@@ -1,4 +1,4 @@
-"""What later rounds do to earlier tasks: success by round and group of tasks, and what was lost and gained.
+"""The effect of later rounds on earlier tasks: success by round and group of tasks, and what was lost and gained.
 
 With R[i][j] the success of round i's student on group j, T rounds and as many groups (Lopez-Paz & Ranzato, arXiv
 1706.08840, section 3; forgetting after Chaudhry et al., arXiv 1801.10112, section 3):

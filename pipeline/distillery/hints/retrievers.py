@@ -125,14 +125,16 @@ class Shuffled(_Altered):
     def alter(self, hint: Hint, task: Task, hints: Sequence[Hint]) -> Hint | None:
         """Replace what follows the subject by what follows another subject, the same one for the same task."""
         kind, subject = _split_topic(hint.topic)
+        if not subject:
+            return None
         head, found, tail = hint.text.partition(subject)
         others = []
         for other in hints:
             other_kind, other_subject = _split_topic(other.topic)
-            said = other.text.partition(other_subject)[2]
+            said = other.text.partition(other_subject)[2] if other_subject else ""
             if other_kind == kind and other_subject != subject and said != tail and subject not in said:
                 others.append(said)
-        if not (subject and found and others):
+        if not (found and others):
             return None
         said = random.Random(f"shuffled {task.id} {hint.id}").choice(others)  # noqa: S311 - no secret
         return replace(hint, id=NO_HINT, text=f"{head}{subject}{said}")

@@ -49,7 +49,7 @@ _WIDE, _NARROW = 7.4, 3.5
 _WORK = (
     ("play", _ACCENT, ("rollout", "teach", "evaluate")),
     ("training", _WARM, ("train",)),
-    ("the rest", _QUIET, ("prepare", "hints", "promote")),
+    ("the rest", _QUIET, ("prepare", "sample", "hints", "judge", "promote")),
 )
 
 

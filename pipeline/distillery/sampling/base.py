@@ -31,7 +31,7 @@ class TaskHistory:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What a sampler chooses from.
+    """The tasks that a sampler chooses from.
 
     Attributes:
         new: tasks that no round learned from, in an order drawn with ``spec.environment.tasks.seed``.

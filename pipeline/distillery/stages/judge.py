@@ -14,7 +14,7 @@ from pathlib import Path
 
 from distillery.core.artifacts import digest_of
 from distillery.core.planner.plays import CONFIRMING_ARMS, Strategies
-from distillery.environments.base import Task
+from distillery.environments.base import Report, Task
 from distillery.evaluation.gate import GateResult, required_confidence
 from distillery.evaluation.power import min_tasks
 from distillery.stages.runtime.context import StageContext
@@ -36,7 +36,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     tasks = list[Task]()
     if verdict.verdict == "Successful":
         used = await context.episodes.read_task_ids(arms=[*Strategies.of(spec).learning, *CONFIRMING_ARMS])
-        tasks = await asyncio.to_thread(_pin, context, draft / "environment", used)
+        tasks = await asyncio.to_thread(_pin, context, draft / "environment", used, context.report_tasks())
         look = await count_looks_before(context) + 1
         if len(tasks) < (least := min_tasks(required_confidence(spec.promotion.gate, look))):
             verdict = GateResult("Inconclusive", _explain_shortage(context, len(tasks), least, verdict.reason))
@@ -51,7 +51,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     }, draft
 
 
-def _pin(context: StageContext, folder: Path, used: Collection[str]) -> list[Task]:
+def _pin(context: StageContext, folder: Path, used: Collection[str], report: Report) -> list[Task]:
     """Return fresh held-out tasks, as many as ``spec.environment.tasks.confirm`` if there are; write their material."""
     spec, prepared = context.spec, context.prepared
     shutil.copytree(prepared.folder_of("evaluate"), folder)
@@ -63,7 +63,7 @@ def _pin(context: StageContext, folder: Path, used: Collection[str]) -> list[Tas
         counts = {name: len(environment.catalog(name)) for name in ("train", split)}
         # those that were used since are not in this folder: they are made again
         counts[split] += number + len(used)
-        environment.prepare(counts, report=context.report_tasks())
+        environment.prepare(counts, report=report)
         fresh = find_fresh(environment, split, without=without, used=used)
     return shuffle(fresh, spec.environment.tasks.seed)[:number]
 

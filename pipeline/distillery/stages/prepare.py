@@ -16,7 +16,7 @@ from distillery.core.artifacts import digest_of
 from distillery.core.model_files import resolve
 from distillery.core.planner.plays import CONFIRMING_ARMS, Strategies
 from distillery.core.planner.prepared import open_prepared
-from distillery.environments.base import Environment, Task
+from distillery.environments.base import Environment, Report, Task
 from distillery.hints.categories import assign_categories
 from distillery.hints.embedder import Embedder
 from distillery.preflight import endpoints
@@ -48,7 +48,7 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     tasks, split = spec.environment.tasks, held_out_split(spec, environment.held_out_split)
     counts = {"train": tasks.train}
     counts[split] = counts.get(split, 0) + tasks.evaluate
-    await asyncio.to_thread(_make_tasks, context, environment, counts)
+    await asyncio.to_thread(_make_tasks, environment, spec, counts, context.report_tasks())
     used = await context.episodes.read_task_ids(arms=[*Strategies.of(spec).learning, *CONFIRMING_ARMS])
     result = pin(environment, spec, await _read_earlier_pinned(context), used=used)
     pinned = await _categorize(result.tasks, Embedder(context.database))
@@ -75,15 +75,14 @@ async def main(context: StageContext) -> tuple[Result, Path]:
     }, draft
 
 
-def _make_tasks(context: StageContext, environment: Environment, counts: dict[str, int]) -> None:
+def _make_tasks(environment: Environment, spec: Spec, counts: dict[str, int], report: Report) -> None:
     """Let the environment make the tasks of the first round and the held-out ones."""
-    spec, number = context.spec, counts["train"]
-    labels = arrived_labels(spec, 1)
+    number, labels = counts["train"], arrived_labels(spec, 1)
 
     def find() -> int:
         return len(select_arrived(environment.catalog("train"), environment, labels))
 
-    make_tasks(environment, counts, find=find, number=number if labels else 0, report=context.report_tasks())
+    make_tasks(environment, counts, find=find, number=number if labels else 0, report=report)
 
 
 async def _read_earlier_pinned(context: StageContext) -> Pinned | None:

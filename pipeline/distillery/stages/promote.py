@@ -20,7 +20,14 @@ from distillery.report.page import write_report
 from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.held_out import find_learned_tasks
 from distillery.stages.runtime.runner import Result, run_stage
-from distillery.stages.runtime.verdicts import count_looks_before, find_costs, find_transfer, judge_pair, read_earlier_look, read_round
+from distillery.stages.runtime.verdicts import (
+    count_looks_before,
+    find_costs,
+    find_transfer,
+    judge_pair,
+    read_earlier_look,
+    read_round,
+)
 
 
 @dataclass(frozen=True, slots=True)

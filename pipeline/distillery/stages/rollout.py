@@ -20,7 +20,9 @@ _log = logging.getLogger(__name__)
 async def main(context: StageContext) -> tuple[Result, None]:
     """Play one episode per training task, or as many as the teacher if a student learns from them."""
     spec, config = context.spec, context.config
-    learned_from = Strategies.of(spec).learner_of(ON_POLICY) is not None and context.own_arm(context.round) in config.arms
+    learned_from = (
+        Strategies.of(spec).learner_of(ON_POLICY) is not None and context.own_arm(context.round) in config.arms
+    )
     temperatures = own_temperatures(spec, learned_from=learned_from)
     arms = await play_arms(context, "train", temperatures=temperatures)
     await _warn_of_long_episodes(context.episodes, context.round, config.arms, spec.training.max_sample_tokens)

@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Collection
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,34 +47,29 @@ async def main(context: StageContext) -> tuple[Result, Path]:
         sampler: Sampler = plugins.load("samplers", spec.rounds.sampler)(spec)
         wanted = sampler.count_new(spec.environment.tasks.train, played)
         used = await context.episodes.read_task_ids(arms=[*learning, *CONFIRMING_ARMS])
-        new = await asyncio.to_thread(_find_new_or_make, context, environment, used, wanted=wanted)
+        find = partial(_find_new, context, environment, used)
+        if (missing := wanted - len(find())) > 0:
+            split = context.prepared.manifest["environment"]["split"]
+            counts = {name: len(environment.catalog(name)) for name in ("train", split)}
+            counts["train"] += missing
+            await asyncio.to_thread(
+                make_tasks,
+                environment,
+                counts,
+                find=lambda: len(find()),
+                number=wanted,
+                report=context.report_tasks(),
+            )
+        new = find()
         chosen = _choose(sampler, Candidates(new, played), spec.environment.tasks.train)
         chosen = await _categorize(context, chosen)
     (draft / "tasks.json").write_text(json.dumps({"train": [asdict(task) for task in chosen]}), encoding="utf-8")
     known = {one.task.id for one in played}
-    counts: dict[str, Any] = {"n": len(chosen), "new": sum(task.id not in known for task in chosen)}
-    if counts["new"] < wanted:
-        _log.warning("%d of %d tasks are new: %s has no more", counts["new"], len(chosen), environment.source)
-    counts["sha256"] = digest_of([task.id for task in chosen])
-    return {"start": context.config.start, "tasks": {"train": counts}}, draft
-
-
-def _find_new_or_make(
-    context: StageContext, environment: Environment, used: Collection[str], *, wanted: int
-) -> list[Task]:
-    """Return new tasks, as many as are wanted if the environment has or can make them."""
-    if (missing := wanted - len(_find_new(context, environment, used))) > 0:
-        split = context.prepared.manifest["environment"]["split"]
-        counts = {name: len(environment.catalog(name)) for name in ("train", split)}
-        counts["train"] += missing
-        make_tasks(
-            environment,
-            counts,
-            find=lambda: len(_find_new(context, environment, used)),
-            number=wanted,
-            report=context.report_tasks(),
-        )
-    return _find_new(context, environment, used)
+    facts: dict[str, Any] = {"n": len(chosen), "new": sum(task.id not in known for task in chosen)}
+    if facts["new"] < wanted:
+        _log.warning("%d of %d tasks are new: %s has no more", facts["new"], len(chosen), environment.source)
+    facts["sha256"] = digest_of([task.id for task in chosen])
+    return {"start": context.config.start, "tasks": {"train": facts}}, draft
 
 
 def _find_new(context: StageContext, environment: Environment, used: Collection[str]) -> list[Task]:

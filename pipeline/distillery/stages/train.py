@@ -201,7 +201,7 @@ async def _train(
     import torch
 
     from distillery.training.architecture import ArchitectureError
-    from distillery.training.lora import Interrupted
+    from distillery.training.lora import Folders, Interrupted
     from distillery.training.weights import NoGPU, write_adapter, write_student
 
     spec, loop = context.spec, asyncio.get_running_loop()
@@ -213,11 +213,9 @@ async def _train(
     start = context.store.open(context.config.adapter)[0] / "adapter" if context.config.adapter else None
     trainer = plugins.load("trainers", spec.training.trainer)(
         spec.training,
-        base=folder,
-        checkpoints=context.checkpoints,
+        folders=Folders(folder, context.checkpoints, start),
         report=context.progress.from_thread("steps"),
         stop=context.stop,
-        **({"start": start} if start else {}),
     )
     await asyncio.to_thread(context.store.restore, context.config.stage, context.checkpoints)
     keeping = asyncio.create_task(_keep_checkpoints(context.store, context.config.stage, context.checkpoints))

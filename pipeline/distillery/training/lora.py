@@ -61,16 +61,29 @@ class Trained:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The folders of a training.
+
+    Attributes:
+        base: with the base model.
+        checkpoints: for this training alone.
+        start: with the adapter to continue from; None to begin with one that changes nothing.
+    """
+
+    base: Path
+    checkpoints: Path
+    start: Path | None = None
+
+
 class LoraTrainer:
     """A trainer of a LoRA; ``distillery.trainers`` is its group of entry points.
 
     Args:
         settings: of the resource.
-        base: folder with the base model.
-        checkpoints: folder for this training alone.
+        folders: what it reads, and where it writes.
         report: called with (steps done, steps in all).
         stop: once set, the current step is finished and a checkpoint written.
-        start: folder with the adapter to go on from; None to begin with one that changes nothing.
     """
 
     name: ClassVar[str] = "lora"
@@ -79,16 +92,14 @@ class LoraTrainer:
         self,
         settings: Training,
         *,
-        base: Path,
-        checkpoints: Path,
+        folders: Folders,
         report: Callable[[int, int], None],
         stop: threading.Event,
-        start: Path | None = None,
     ) -> None:
-        self._start = start
         self._settings = settings
-        self._base = base
-        self._checkpoints = checkpoints
+        self._base = folders.base
+        self._checkpoints = folders.checkpoints
+        self._start = folders.start
         self._report = report
         self._stop = stop
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -97,7 +97,9 @@ def load_adapter(model: Any, folder: Path) -> None:
     state = load_file(folder / ADAPTER_FILE)
     own = get_peft_model_state_dict(model)
     if differing := sorted(
-        name for name in own.keys() | state.keys() if name not in own or name not in state or own[name].shape != state[name].shape
+        name
+        for name in own.keys() | state.keys()
+        if name not in own or name not in state or own[name].shape != state[name].shape
     ):
         raise ValueError(
             f"the adapter in {folder} has another shape than spec.training.lora asks for: {len(differing)} tensors "

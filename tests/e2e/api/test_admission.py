@@ -55,7 +55,7 @@ def test_api_server_enforces_every_rule(users: Runs, rule: Any, broken: dict[str
         ({"environmnet": {}}, 'unknown field "spec.environmnet"'),
         ({"environment": {"maxSteps": 0}}, "spec.environment.maxSteps"),
         ({"environment": {"maxSteps": "50"}}, "spec.environment.maxSteps"),
-        ({"evaluation": {"arms": ["baseline", "distiled"]}}, 'Unsupported value: "distiled"'),
+        ({"promotion": {"policy": "Always"}}, 'Unsupported value: "Always"'),
         ({"models": {}}, "spec.models.student"),
         ({"storage": {"volumeClaim": {"size": "20 gigabytes"}}}, "spec.storage.volumeClaim.size"),
         # the server's own bounds let whole numbers pass, and it has none for keys
@@ -178,8 +178,9 @@ def test_defaults_are_filled_in(users: Runs):
     users.apply(small("defaults", suspend=True))
     spec = users.get("defaults")["spec"]
     assert spec["rollout"]["workers"] == 1
-    assert spec["rounds"] == {"maxRounds": 1}
-    assert spec["promotion"]["gate"] == {"metric": "success", "confidence": 0.5, "minImprovement": 0}
+    assert spec["rounds"] == {"maxRounds": 1, "arrivals": [], "sampler": "fresh", "failureShare": 0.25}
+    gate = {"candidate": "distilled", "metric": "success", "confidence": 0.5, "minImprovement": 0}
+    assert spec["promotion"]["gate"] == gate
 
 
 def test_null_in_parameters_is_kept(users: Runs):

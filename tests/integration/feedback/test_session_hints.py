@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -65,6 +66,11 @@ async def prepared(database: Database, tmp_path: Path) -> StageContext:
     made = context(database, run_id, tmp_path, 0, Kind.PREPARE)
     result, draft = await prepare.main(made)
     made.store.publish(made.config.artifact, draft, result)
+    for name in ("r2-sample", "r3-sample"):  # the tasks of the first round again
+        sampled = made.store.draft(name)
+        shutil.copytree(made.prepared.folder_of("train").parent, sampled, dirs_exist_ok=True)
+        (sampled / "result.json").unlink()
+        made.store.publish(name, sampled, {})
     await evaluate(context(database, run_id, tmp_path, 1, Kind.HINTS))
     return made
 

@@ -195,7 +195,9 @@ async def test_tokens_of_extraction_are_kept_and_summed(database: Database, run_
     _, server = await extract(database, failures, lambda n: "babble" if n == 1 else GOOD, extractor={"maxTokens": 77})
     assert len(server.requests) == 3
     assert {request["max_tokens"] for request in server.requests} == {77}
-    assert await ExtractionStore(database).count_tokens(run_id) == {1: {"prompt": 30, "completion": 9, "cached": None}}
+    assert await ExtractionStore(database).count_tokens(run_id) == {
+        1: {"prompt": 30, "completion": 9, "cached": None, "calls": 3}
+    }
 
 
 async def test_reply_that_was_cut_names_the_field_to_raise(database: Database, failures: list[Episode]):

@@ -64,7 +64,10 @@ async def test_pairs_are_tasks_that_only_the_student_solved(database: Database, 
     assert pair["task"] == "valid/0"
     assert pair["lesson"] is None
     assert [turn["reply"] for turn in pair["solved"]["first"]] == ["go 0", "go 1"]
-    assert await solved_pairs(EpisodeStore(database, run_id), round=2, candidate="distilled") == {"found": 0, "shown": []}
+    assert await solved_pairs(EpisodeStore(database, run_id), round=2, candidate="distilled") == {
+        "found": 0,
+        "shown": [],
+    }
 
 
 async def test_pairs_are_of_every_category_with_texts_shortened(database: Database, run_id: int):

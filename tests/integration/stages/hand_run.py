@@ -63,8 +63,13 @@ class HandRun:
         pinned = {"train": [asdict(task(n)) for n in range(tasks.train)]}
         pinned |= {"evaluate": [asdict(task(n, split="test")) for n in range(tasks.evaluate)]}
         (draft / "tasks.json").write_text(json.dumps(pinned))
-        facts = {"environment": {"name": "fake", "source": "made up", "split": "test"}, "base": {}}
-        self.store.publish(artifact, draft, {**facts, "tasks": {}})
+        facts = {
+            "environment": {"name": "fake", "source": "made up", "split": "test"},
+            "base": {"model": "m", "revision": None, "sha256": "0"},
+        }
+        self.store.publish(
+            artifact, draft, {**facts, "tasks": {"train": {"n": tasks.train}, "evaluate": {"n": tasks.evaluate}}}
+        )
 
     @classmethod
     async def create(cls, database: Database, folder: Path, **spec: Any) -> HandRun:

@@ -52,7 +52,7 @@ async def test_round_has_new_tasks_and_a_share_of_failed_ones(run: HandRun):
     assert result["start"] == "r1-train-distilled"
 
 
-async def test_third_round_goes_on_from_the_material_of_the_second(run: HandRun):
+async def test_third_round_continues_from_the_material_of_the_second(run: HandRun):
     await run.play(1, "own", ROUND_ONE)
     second, _ = await draw(run, 2)
     await run.play(2, "own", dict.fromkeys(second, True))

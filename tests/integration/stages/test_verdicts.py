@@ -31,9 +31,16 @@ def results(solved: int, *, first: int = 0) -> dict[str, bool]:
     return {f"test/{first + number}": number < solved for number in range(N)}
 
 
+def trained(student: str | None) -> dict[str, Any]:
+    """The result of a training."""
+    learned_from = {"arm": "teacher", "episodes": 2, "dropped": {"failed": 2}}
+    metrics = {"tokens": 10, "targets": 5, "firstLoss": 2.0, "lastLoss": 1.0}
+    return {"student": student, "learnedFrom": learned_from, **({"metrics": metrics} if student else {})}
+
+
 async def judged(run: HandRun, round: int, solved: int) -> None:
     """Play a round up to its verdict: the baseline solves 2 held-out tasks, the candidate so many."""
-    await run.record(Stage(StageId(round, Kind.TRAIN, "distilled")), {"student": f"d{round}"})
+    await run.record(Stage(StageId(round, Kind.TRAIN, "distilled")), trained(f"d{round}"))
     await run.play(round, "baseline", results(2))
     await run.play(round, "distilled", results(solved))
 
@@ -54,9 +61,7 @@ async def test_each_round_is_another_look_at_the_held_out_tasks(database: Databa
 
 async def test_round_without_a_student_is_no_look(database: Database, tmp_path: Path):
     run = await HandRun.create(database, tmp_path, **spec_of())
-    await run.record(
-        Stage(StageId(1, Kind.TRAIN, "distilled")), {"student": None, "learnedFrom": {"dropped": {"failed": 2}}}
-    )
+    await run.record(Stage(StageId(1, Kind.TRAIN, "distilled")), trained(None))
     await run.play(1, "baseline", results(2))
     assert (await promoted(run, 1))["looks"] == 0
     await judged(run, 2, 9)
@@ -79,7 +84,7 @@ async def look(run: HandRun, round: int) -> tuple[Mapping[str, Any], list[str]]:
 async def confirm(run: HandRun, round: int, fresh: list[str], *, solved: int) -> Mapping[str, Any]:
     """Play the fresh tasks, of which the baseline solves none and the candidate so many, and end the round."""
     await run.play(round, "confirm-baseline", dict.fromkeys(fresh, False))
-    await run.play(round, "confirm-distilled", {name: number < solved for number, name in enumerate(fresh)})
+    await run.play(round, "confirm-candidate", {name: number < solved for number, name in enumerate(fresh)})
     return await promoted(run, round)
 
 

@@ -20,7 +20,7 @@ from distillery.training.architecture import (
     check_student,
     find_target_modules,
 )
-from distillery.training.lora import LoraTrainer
+from distillery.training.lora import Folders, LoraTrainer
 from distillery.training.samples import Sample, TemplateError, check_template
 from distillery.training.selftest import choose_reading
 from distillery.training.weights import collect_adapter_state
@@ -38,7 +38,7 @@ def trainer(folder: Path) -> LoraTrainer:
     torch.set_num_threads(1)
     settings = Training.model_validate({"lora": {"rank": 2, "alpha": 4, "dropout": 0.0}})
     return LoraTrainer(
-        settings, base=folder, checkpoints=folder / "checkpoint", report=lambda *_: None, stop=threading.Event()
+        settings, folders=Folders(folder, folder / "checkpoint"), report=lambda *_: None, stop=threading.Event()
     )
 
 

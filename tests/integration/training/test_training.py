@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from distillery.core.api.spec.training import Training
 from distillery.training.attention import attend_within_samples
-from distillery.training.lora import Interrupted, LoraTrainer
+from distillery.training.lora import Folders, Interrupted, LoraTrainer
 from distillery.training.packing import pack_rows
 from distillery.training.samples import Sample
 from distillery.training.weights import compute_model_digest, write_adapter, write_student
@@ -61,14 +61,14 @@ def settings(**fields: Any) -> Training:
     )
 
 
-def trainer(base: Path, folder: Path, *, stop_after: int = 0, **fields: Any) -> LoraTrainer:
+def trainer(base: Path, folder: Path, *, stop_after: int = 0, start: Path | None = None, **fields: Any) -> LoraTrainer:
     stop = threading.Event()
 
     def report(done: int, total: int) -> None:
         if done == stop_after:
             stop.set()
 
-    return LoraTrainer(settings(**fields), base=base, checkpoints=folder, report=report, stop=stop)
+    return LoraTrainer(settings(**fields), folders=Folders(base, folder, start), report=report, stop=stop)
 
 
 def digest(base: Path, folder: Path, **fields: Any) -> str:
@@ -105,6 +105,33 @@ def test_checkpoint_is_ignored_when_the_training_differs(base: Path, tmp_path: P
     with pytest.raises(Interrupted):
         trainer(base, tmp_path / "x", stop_after=3).train(samples(), base_digest="b")
     assert digest(base, tmp_path / "x", epochs=2) == digest(base, tmp_path / "y", epochs=2)
+
+
+def test_training_continues_from_an_adapter(base: Path, tmp_path: Path):
+    strong: dict[str, Any] = {"lora": {"rank": 8, "alpha": 64, "dropout": 0.0}, "learningRate": 0.05, "epochs": 8}
+    first = trainer(base, tmp_path / "first", **strong).train(samples(), base_digest="b")
+    write_adapter(first.model, tmp_path / "adapter", base_name="base")
+    again = trainer(base, tmp_path / "again", start=tmp_path / "adapter", **strong).train(samples(), base_digest="b")
+    assert again.metrics["firstLoss"] < first.metrics["firstLoss"]
+
+
+def test_training_from_an_adapter_gives_the_same_when_it_was_interrupted(base: Path, tmp_path: Path):
+    digest(base, tmp_path / "first")
+    start = tmp_path / "first" / "adapter"
+    whole = digest(base, tmp_path / "whole", start=start)
+    with pytest.raises(Interrupted):
+        trainer(base, tmp_path / "parts", stop_after=7, start=start).train(samples(), base_digest="b")
+    assert digest(base, tmp_path / "parts", start=start) == whole
+    assert whole != digest(base, tmp_path / "other")
+
+
+def test_adapter_of_another_shape_is_refused(base: Path, tmp_path: Path):
+    digest(base, tmp_path / "first")
+    other = trainer(
+        base, tmp_path / "other", start=tmp_path / "first" / "adapter", lora={"rank": 8, "alpha": 8, "dropout": 0.0}
+    )
+    with pytest.raises(ValueError, match=r"another shape than spec\.training\.lora asks for"):
+        other.train(samples(), base_digest="b")
 
 
 @pytest.mark.parametrize("attention", ["ours", "masks"])

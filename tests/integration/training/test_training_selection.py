@@ -124,10 +124,14 @@ async def test_held_out_tasks_that_students_learned_from_are_found(selecting: Se
     await selecting.play(ON_POLICY, task(1), initial_observation="a room with a mug")
     await selecting.play("baseline", task(0, split="test"), round=2, initial_observation="a room with a mug")
     await selecting.play("baseline", task(1, split="test"), round=2, initial_observation="a room with a pen")
-    assert await find_learned_tasks(selecting.context.episodes, 2, arm="baseline", learning=[ON_POLICY, TEACHER]) == {task(0, split="test").id}
+    assert await find_learned_tasks(selecting.context.episodes, 2, arm="baseline", learning=[ON_POLICY, TEACHER]) == {
+        task(0, split="test").id
+    }
     # as in ALFWorld: what opens alike turns out not to be the same
     await selecting.play(TEACHER, task(2), initial_observation="a room with a mug", seen="There is nothing.")
-    assert await find_learned_tasks(selecting.context.episodes, 2, arm="baseline", learning=[ON_POLICY, TEACHER]) == set()
+    assert (
+        await find_learned_tasks(selecting.context.episodes, 2, arm="baseline", learning=[ON_POLICY, TEACHER]) == set()
+    )
 
 
 async def test_recitation_rate_is_counted_for_own_play_too(selecting: Selecting):
@@ -193,3 +197,15 @@ async def test_latest_episodes_of_a_task_are_kept_up_to_the_limit(selecting: Sel
     selecting.context = replace(selecting.context, config=config)
     chosen = await selecting.choose()
     assert ([e.id for e in chosen.episodes], chosen.dropped) == (kept, {"beyond maxPerTask": 1})
+
+
+@pytest.mark.parametrize(("share", "again"), [(0.0, 0), (0.5, 2), (1.0, 4)])
+async def test_share_of_earlier_episodes_is_trained_on_again(selecting: Selecting, share: float, again: int):
+    earlier = {await selecting.play(TEACHER, task(number)) for number in range(4)}
+    present = {await selecting.play(TEACHER, task(number), round=2) for number in (4, 5)}
+    run = {**RUN, "spec": {**RUN["spec"], "training": {"replayShare": share}}}
+    config = selecting.context.config.model_copy(update={"document": run})
+    selecting.context = replace(selecting.context, config=config)
+    chosen = {e.id for e in (await selecting.choose()).episodes}
+    assert present <= chosen
+    assert len(chosen & earlier) == again

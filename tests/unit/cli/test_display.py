@@ -34,7 +34,8 @@ def row(name: str, phase: str = "succeeded", **other: Any) -> dict[str, Any]:
     finished = None if phase == "running" else STARTED + timedelta(seconds=90)
     started = datetime.now(UTC) - timedelta(seconds=100) if phase == "running" else STARTED
     return {
-        "name": name, "phase": phase, "attempts": 1, "message": "", "done": 0, "total": 0, "unit": "",
+        "name": name, "phase": phase, "attempts": 1, "message": "", "permanent": False, "result": None,
+        "done": 0, "total": 0, "unit": "",
         "started_at": started, "finished_at": finished, **other,
     }  # fmt: skip
 

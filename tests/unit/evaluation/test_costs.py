@@ -9,9 +9,9 @@ import pytest
 from distillery.core.api import Spec, parse
 from distillery.core.planner import Promotion, StageId, StagePhase, StageResult, StageState
 from distillery.core.planner.plan import stages_so_far
+from distillery.core.planner.plays import Comparison
 from distillery.evaluation.arms import ArmResults, compare
 from distillery.evaluation.costs import Cost, Costs, Ledger, are_equal
-from distillery.core.planner.plays import Comparison
 from tests.unit.documents import document
 
 ARMS = ["baseline", "rag", "placebo", "sft", "distilled", "placebo-distilled", "distilled+rag"]

@@ -53,7 +53,7 @@ def test_category_of_few_tasks_is_not_to_blame_without_proof():
     assert find_forgetting(found, limit=0.05, confidence=0.95) == ""
 
 
-@pytest.mark.parametrize(("lost", "tasks", "bound"), [(0, 59, 0.0495), (0, 58, 0.0503), (8, 200, 0.0709)])
+@pytest.mark.parametrize(("lost", "tasks", "bound"), [(0, 59, 0.0495), (0, 58, 0.0503), (8, 200, 0.0710)])
 def test_bound_is_that_of_clopper_and_pearson(lost: int, tasks: int, bound: float):
     assert upper_bound(lost, tasks, 0.95) == pytest.approx(bound, abs=1e-4)
 

@@ -42,7 +42,7 @@ def test_run_without_a_gain_promotes_at_most_at_the_stated_level(rounds: int, ru
     assert simulate(runs=runs, rounds=rounds).mean() <= 1 - Gate().confidence
 
 
-def test_simulated_runs_promote_by_luck_when_every_look_spends_all_of_the_error():
+def test_runs_promote_by_luck_when_every_look_spends_all_of_the_error():
     assert simulate(runs=1_000, rounds=100, confidence=lambda gate, _: gate.confidence).mean() > 0.3
 
 

@@ -45,7 +45,7 @@ def test_summaries_are_those_of_the_definitions(summary: str, value: float):
     assert THREE.summaries[summary].value == pytest.approx(value)
 
 
-def test_all_groups_count_as_earlier_when_rounds_go_on_after_the_last_arrival():
+def test_all_groups_are_earlier_when_rounds_follow_the_last_arrival():
     found = measure((0.1, 0.2), (0.9, 0.4), (0.8, 0.8), (0.7, 0.5)).summaries
     assert found["forgetting"].value == pytest.approx(((0.9 - 0.7) + (0.8 - 0.5)) / 2)
     assert found["lastRow"].value == pytest.approx(0.6)

@@ -21,7 +21,8 @@ INSTALLED = {
     "environments": ["alfworld", "house"],
     "agents": ["plain", "react"],
     "extractors": ["llm", "rules"],
-    "retrievers": ["embedding", "none"],
+    "retrievers": ["embedding", "none", "random"],
+    "samplers": ["fresh"],
     "trainers": ["lora"],
 }
 ENDPOINT = {"baseURL": "http://host/v1", "model": "m", "apiKeySecretRef": {"name": "openai", "key": "token"}}

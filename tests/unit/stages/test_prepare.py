@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from distillery.core.api import parse
-from distillery.environments.base import Task
-from distillery.stages.prepare import Pinned, pin
+from distillery.environments.base import Report, Task
 from distillery.stages.runtime.failures import StageFailure
+from distillery.stages.runtime.pinning import Pinned, find_fresh, make_tasks, pin
 from tests.fakes.agents import FakeEnvironment, task
 from tests.unit.documents import document
 
@@ -125,3 +125,54 @@ def test_pinning_fails_when_too_few_tasks_are_left(train: list[str], test: list[
 def test_pin_fails_when_a_catalog_has_an_invalid_task(wrong: Any, message: str):
     with pytest.raises(StageFailure, match=f"the split train of made up.*{message}"):
         pin(having([*GOOD, wrong]), SPEC)
+
+
+def test_first_round_learns_from_the_tasks_that_arrive_with_it():
+    environment = FakeSplits()
+    environment.tasks = [task(number, category="put" if number % 3 else "cool") for number in range(9)]
+    environment.tasks += named("test", "a", "b")
+    spec = {"environment": {"tasks": {"train": 3, "evaluate": 2, "evaluateSplit": "test"}}}
+    rounds = {"maxRounds": 2, "arrivals": [["cool"], ["put"]]}
+    pinned = pin(environment, parse(document(**spec, rounds=rounds)).spec)
+    assert {one.category for one in pinned.tasks["train"]} == {"cool"}
+    spec["environment"]["tasks"]["train"] = 4
+    with pytest.raises(StageFailure, match=r"3 tasks left .* with a label of spec.rounds.arrivals\[0\] \(cool\)"):
+        pin(environment, parse(document(**spec, rounds=rounds)).spec)
+
+
+def test_held_out_tasks_that_are_added_were_not_learned_from():
+    before = pinned_of(["a", "b"], ["c", "d", "e", "f"], numbers=(2, 2))
+    environment = FakeSplits()
+    environment.tasks = [*named("train", "a", "b"), *named("test", "c", "d", "e", "f")]
+    learned = {one.id for one in named("test", "c", "d", "e", "f")} - {one.id for one in before.tasks["evaluate"]}
+    spec = parse(document(environment={"tasks": {"train": 2, "evaluate": 3, "evaluateSplit": "test"}})).spec
+    with pytest.raises(StageFailure, match="no held-out tasks beyond the 2"):
+        pin(environment, spec, before, used=learned)
+
+
+def test_fresh_tasks_are_distinct_and_none_of_those_that_were_used():
+    environment = FakeSplits()
+    environment.tasks = named("test", "a", "b", "b", "c", "d")
+    fresh = find_fresh(environment, "test", without=named("train", "a"), used=["test/4"])
+    assert [one.goal for one in fresh] == ["b", "c"]
+
+
+class FakeMaker(FakeCatalog):
+    """Makes tasks, every fourth of which is of the wanted kind; up to a limit."""
+
+    limit = 1_000
+
+    def prepare(self, wanted: Mapping[str, int], *, report: Report = lambda done, total: None) -> None:
+        self.tasks = [task(number) for number in range(min(self.limit, wanted["train"]))]
+
+
+@pytest.mark.parametrize(("limit", "found"), [(1_000, 20), (30, 8)])
+def test_tasks_are_made_until_enough_are_of_the_kind(limit: int, found: int):
+    environment = FakeMaker()
+    environment.limit = limit
+
+    def find() -> int:
+        return len(environment.tasks[::4])
+
+    make_tasks(environment, {"train": 20}, find=find, number=20, report=lambda done, total: None)
+    assert found <= find() <= 2 * found

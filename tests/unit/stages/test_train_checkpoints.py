@@ -18,7 +18,7 @@ from distillery.stages.runtime.context import StageContext
 from distillery.stages.runtime.failures import Terminated
 from distillery.stages.runtime.progress_server import Status
 from distillery.stages.runtime.runner import delete_checkpoints
-from distillery.training.lora import Interrupted
+from distillery.training.lora import Folders, Interrupted
 from tests.fakes import s3_server
 from tests.unit.documents import document
 
@@ -40,8 +40,8 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
 
     class Trainer:
-        def __init__(self, settings: Any, *, checkpoints: Path, **_: Any) -> None:
-            self._state = checkpoints / "state.pt"
+        def __init__(self, settings: Any, *, folders: Folders, **_: Any) -> None:
+            self._state = folders.checkpoints / "state.pt"
 
         def train(self, *_: Any, **__: Any) -> None:
             found.append(self._state.read_text() if self._state.exists() else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from distillery.core.api.run import Spec
 from distillery.core.api.spec.canary import CanaryStep
@@ -61,7 +61,7 @@ _NAMES = frozenset(
 
 
 def _is_arm(arm: str, spec: Spec) -> bool:
-    """Return whether a run has an arm: a built-in one, a play on held-out tasks, or a student, with hints or without."""
+    """Return whether a run has an arm: a built-in one, a play on held-out tasks, or a student, also with hints."""
     plays = {play.name for play in spec.plays if play.tasks == "evaluate"}
     return arm in BUILTIN_ARMS or arm in plays or arm.removesuffix("+rag") in {one.name for one in spec.students}
 
@@ -229,10 +229,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.rounds.arrivals",
-        lambda s: len(labels := [label for group in s.rounds.arrivals for label in group]) == len(set(labels)),
-        "self.rounds.arrivals.all(g, g.all(l, g.exists_one(m, m == l) && "
-        "self.rounds.arrivals.exists_one(h, l in h)))",
-        "list each label in one group, once",
+        lambda s: all(set(a).isdisjoint(b) for a, b in combinations(s.rounds.arrivals, 2)),
+        "self.rounds.arrivals.all(g, self.rounds.arrivals.exists_one(h, h.exists(l, l in g)))",
+        "list each label in one group only",
     ),
     Rule(
         "spec.rounds.patience",

@@ -10,14 +10,13 @@ from pydantic_core import PydanticCustomError
 from distillery.core.api.base import Name, SpecModel
 from distillery.core.api.spec.agent import Agent
 from distillery.core.api.spec.environment import Environment
-from distillery.core.api.spec.evaluation import Evaluation, Rounds
+from distillery.core.api.spec.evaluation import Evaluation, Play, Rounds, Student
 from distillery.core.api.spec.hints import Hints
 from distillery.core.api.spec.infrastructure import Database, ModelServer, PodTemplate, Stages, Storage
 from distillery.core.api.spec.models import Models
 from distillery.core.api.spec.promotion import Promotion
 from distillery.core.api.spec.rollout import Rollout, TeacherRollout
 from distillery.core.api.spec.serving import Serving
-from distillery.core.api.spec.strategies import Play, Student
 from distillery.core.api.spec.training import DataFilter, Training
 
 GROUP = "distillery.dev"
@@ -94,10 +93,10 @@ class Spec(SpecModel):
     """evaluation is how the arms play the held-out tasks."""
 
     plays: Annotated[tuple[Play, ...], Field(max_length=16)] = ()
-    """plays are further ways of playing tasks, beside those that Distillery has."""
+    """plays are further ways of playing tasks, in addition to the built-in ones."""
 
     students: Annotated[tuple[Student, ...], Field(max_length=16)] = ()
-    """students are further students, beside those that Distillery has."""
+    """students are further students, in addition to the built-in ones."""
 
     promotion: Promotion = Promotion()
     """promotion is when a student replaces the model that the round started with."""

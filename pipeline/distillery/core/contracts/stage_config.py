@@ -95,7 +95,7 @@ class StageConfig(BaseModel):
     """The name of the model that the round started with, for the results that record it."""
 
     adapter: str = ""
-    """For training: the stage whose adapter it goes on from; empty for the base model."""
+    """For training: the stage whose adapter it continues from; empty for the base model."""
 
     merge: bool = False
     """For training: whether the student is also written as merged weights."""

@@ -94,7 +94,7 @@ class Stage:
         dataset: what a student learns from (kind train).
         own_arms: by round, up to this one: the arm of own play that students learn from (kinds rollout and train).
         start: the name of the model that the round started with (kinds sample and promote).
-        adapter: the stage whose adapter the training goes on from (kind train); None for the base model.
+        adapter: the stage whose adapter the training continues from (kind train); None for the base model.
     """
 
     id: StageId
@@ -111,8 +111,8 @@ class Stage:
 class Lineage:
     """The models that a round starts with, and where its controls come from.
 
-    A control never meets a hint, in no round: where the loop went on from a promoted student, the control goes on from
-    its own student of that round.
+    A control never meets a hint, in no round: where the loop continued from a promoted student, the control continues
+    from its own student of that round.
 
     Attributes:
         start: the base model, or the student promoted last.
@@ -149,7 +149,7 @@ class Lineage:
                 return self.start if is_candidate else self.controls.get(learner, BASE)
 
     def find_adapter(self, student: str, spec: Spec) -> StageId | None:
-        """Return the stage whose adapter the training of a student goes on from; None for the base model."""
+        """Return the stage whose adapter the training of a student continues from; None for the base model."""
         if spec.training.start == "base":
             return None
         is_candidate = student == spec.promotion.gate.candidate
@@ -229,7 +229,7 @@ def round_stages(spec: Spec, number: int, lineage: Lineage) -> list[Stage]:
     for student in students:
         dataset = strategies.students[student]
         learned = strategies.matched_arms if dataset.matched else (dataset.arm,)
-        # whether an episode recites a hint is told by the hints that the teacher was given
+        # whether an episode recites a hint is read from the hints that the teacher was given
         needs = tuple(dict.fromkeys(plays[arm] for arm in (*learned, TEACHER) if arm in plays))
         # the baseline has opened the held-out tasks: nothing is learned from what begins likewise
         needs = (PREPARE, *needs, untrained[0].id)
@@ -270,7 +270,7 @@ def _evaluate_untrained(
 ) -> list[Stage]:
     """Return the stages in which models that the round did not train play, that of the starting model first.
 
-    While the round starts with the base model, its arms are played beside the baseline, which is the same model.
+    While the round starts with the base model, its arms are played with the baseline, which is the same model.
     """
     strategies, evaluate = Strategies.of(spec), sid(Kind.EVALUATE, BASELINE)
     own_teacher = (PlayerRole.TEACHER,) if spec.models.teacher else ()

@@ -85,7 +85,7 @@ def _lineages(
 ) -> Iterator[tuple[int, Lineage]]:
     """Yield each round with the models that it starts with, up to the first one that has no verdict.
 
-    A round that has begun goes on with the model that it began with, whatever live traffic says of it meanwhile.
+    A round that has begun continues with the model that it began with, whatever live traffic says of it meanwhile.
     """
     lineage = Lineage()
     by_start = {lineage.start.name: lineage}

@@ -83,7 +83,7 @@ ON_POLICY, CONTROL, TEACHER, PLACEBO_TEACHER = "own", "own-sft", "teacher", "pla
 with hints, and with a placebo."""
 
 PRODUCTION = "live"
-"""What users played and said to have failed: hints are drawn from it. Nothing is trained on it or judged by it."""
+"""The arm of what users played and said to have failed: hints are drawn from it, and nothing is trained on it."""
 
 BASE_ARM, BASELINE = "base", "baseline"
 """The untouched model, and the round's starting model, with which the gate compares the candidate."""
@@ -144,7 +144,7 @@ class Strategies:
         learning: the plays on training tasks.
         evaluated: the plays on held-out tasks by models that the round did not train.
         students: what each student learns from.
-        comparisons: of arms, beside those with the base model; first the one that the gate judges.
+        comparisons: of arms, in addition to those with the base model; first the one that the gate judges.
         arms: the arms that the run evaluates, in order.
         candidate: the student that the gate judges.
         retriever: the run's own.

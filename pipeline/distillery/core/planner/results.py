@@ -109,7 +109,7 @@ class StageResult:
         return cls(
             None if student is None else str(student),
             None if held_out_tasks is None else int(held_out_tasks),
-            Promotion.read(document) if "gate" in document and "promoted" in document else None,
+            Promotion.read(document) if "gate" in document and "passed" not in document else None,
             str(start) if start else None,
             bool(document["passed"]) if "passed" in document else None,
             document,

@@ -124,6 +124,10 @@ class OpenEnv:
             raise EnvironmentConfigurationError(f"there is no split {split!r} of {self.source}; there are {splits}")
         return [Task(**task) for task in tasks[split]]
 
+    def labels(self, task: Task) -> Sequence[str]:
+        """Return no labels: the server names none."""
+        return ()
+
     def load(self) -> None:
         """Do nothing: the server holds everything."""
 

@@ -1,4 +1,4 @@
-"""What a round's verdict is made of: the results of its arms, its students, and how often the gate looked before."""
+"""The parts of a round's verdict: the results of its arms, its students, and how often the gate looked before."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ async def find_transfer(context: StageContext) -> Transfer | None:
     played = [await read_results(context.episodes, number, (BASELINE, candidate)) for number in rounds]
     if any(candidate not in of_round for of_round in played):
         return None
-    base, *_ = (_mean_by_task(of_round[BASELINE]) for of_round in played)
+    base = _mean_by_task(played[0][BASELINE])
     students = [_mean_by_task(of_round[candidate]) for of_round in played]
     shared = set(base).intersection(*students)
     group_of: dict[str, str] = {}

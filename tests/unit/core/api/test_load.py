@@ -44,7 +44,10 @@ def test_canonical_document_parses_to_the_same_run():
         ({"rounds": {"maxRounds": 0}}, "spec.rounds.maxRounds: 0: write 1 or more"),
         ({"rollout": {"temperature": 3}}, "spec.rollout.temperature: 3: write 2.0 or less"),
         ({"rollout": {"leaseSeconds": "2m"}}, 'spec.rollout.leaseSeconds: "2m": write a whole number, without quotes'),
-        ({"evaluation": {"arms": ["baseline", "distilled", "gold"]}}, "spec.evaluation.arms: each arm is one of base"),
+        (
+            {"evaluation": {"arms": ["baseline", "distilled", "gold"]}},
+            'spec.evaluation.arms: ["baseline", "distilled", "gold"]: each arm is one of base',
+        ),
         ({"models": {}}, "spec.models.student: is missing; it is required"),
         (
             {"training": {"learningRate": "2e-4"}},

@@ -33,6 +33,10 @@ DOCUMENT = {
     "arms": [],
     "student": False,
     "dataset": ["own", True, True],
+    "own_arms": [],
+    "start": "",
+    "adapter": "",
+    "player": "",
     "merge": True,
     "server": {
         "base_url": "http://localhost:8000/v1",

@@ -42,13 +42,13 @@ def student(name: str, round: int = 1) -> Model:
     return Model("student", StageId(round, Kind.TRAIN, name))
 
 
-def test_loop_goes_on_from_the_promoted_student():
+def test_loop_continues_from_the_promoted_student():
     stages = second_round(lineage_after(ended(promoted=True)))
     for name in ("r2-rollout", "r2-teach", "r2-evaluate-baseline"):
         assert stages[name].player == candidate_of(1)
 
 
-def test_control_goes_on_from_its_own_student_after_a_promotion():
+def test_control_continues_from_its_own_student_after_a_promotion():
     stages = second_round(lineage_after(ended(promoted=True)))
     assert stages["r2-rollout-sft"].player == student("sft")
     assert stages["r2-teach-placebo"].player == student("placebo-distilled")
@@ -121,7 +121,7 @@ def test_control_is_the_plain_student_before_its_variants():
     assert second_round(lineage, spec)["r2-rollout-sft"].player == student("sft")
 
 
-def test_loop_goes_on_from_the_student_that_the_gate_names():
+def test_loop_continues_from_the_student_that_the_gate_names():
     spec = spec_of(promotion={"gate": {"candidate": "sft"}})
     stages = second_round(lineage_after(ended(promoted=True), spec=spec), spec)
     assert stages["r2-rollout"].player == stages["r2-evaluate-baseline"].player == student("sft")
@@ -143,7 +143,7 @@ def confirmed(lineage: Lineage) -> dict[str, Stage]:
 
 def test_candidate_and_start_play_fresh_tasks_after_the_first_look():
     stages = confirmed(lineage_after(ended(promoted=True)))
-    of_start, of_candidate = (stages[f"r2-evaluate-confirm-{arm}"] for arm in ("baseline", "distilled"))
+    of_start, of_candidate = (stages[f"r2-evaluate-confirm-{arm}"] for arm in ("baseline", "candidate"))
     assert (of_start.player, of_candidate.player) == (candidate_of(1), candidate_of(2))
     assert StageId(2, Kind.EVALUATE, "distilled") in stages["r2-judge"].needs
     for stage in (of_start, of_candidate):
@@ -153,3 +153,15 @@ def test_candidate_and_start_play_fresh_tasks_after_the_first_look():
 
 def test_no_candidate_is_confirmed_without_tasks_for_it():
     assert "r2-judge" not in second_round(Lineage())
+
+
+def test_training_continues_from_the_student_of_its_lineage():
+    spec = spec_of(training={"start": "previous"})
+    lineage = lineage_after(ended(promoted=True), spec=spec)
+    trainings = {name: stage.adapter for name, stage in second_round(lineage, spec).items() if "train-" in name}
+    assert trainings == {
+        f"r2-train-{name}": StageId(1, Kind.TRAIN, name) for name in ("sft", "distilled", "placebo-distilled")
+    }
+    first = round_stages(spec, 1, Lineage())
+    assert {stage.adapter for stage in first} == {None}
+    assert {stage.adapter for stage in second_round(lineage_after(ended(promoted=True))).values()} == {None}

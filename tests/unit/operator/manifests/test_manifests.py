@@ -52,6 +52,8 @@ def owner(name: str = "test", **spec: Any) -> RunRef:
 def stage(kind: Kind, *, of: RunRef | None = None, player: Model = BASE) -> Stage:
     if kind is Kind.PREPARE:
         return Stage(StageId(0, kind))
+    if kind in (Kind.SAMPLE, Kind.JUDGE):  # not in a first round without a confirmation
+        return Stage(StageId(2, kind))
     return next(s for s in round_stages((of or owner()).run.spec, 1, Lineage(player)) if s.id.kind is kind)
 
 

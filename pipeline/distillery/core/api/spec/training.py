@@ -47,8 +47,8 @@ class Training(SpecModel):
     """trainer is ``lora``, or a name registered under ``distillery.trainers``."""
 
     start: Literal["base", "previous"] = "base"
-    """start is ``base`` to train each student from the base model. ``previous`` goes on from the adapter that its round
-    started with. A control goes on from its own."""
+    """start is ``base`` to train each student from the base model. ``previous`` continues from the adapter that its
+    round started with. A control continues from its own."""
 
     replay_share: Fraction = 1.0
     """replayShare is the share of the episodes kept in earlier rounds that a student is trained on again. They are

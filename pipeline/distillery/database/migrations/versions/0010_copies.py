@@ -13,11 +13,13 @@ UP = """
 ALTER TABLE episode ADD COLUMN player text NOT NULL DEFAULT '',  -- base, teacher, or a digest; empty if unknown
                     ADD COLUMN temperature real,
                     ADD COLUMN copied_from bigint REFERENCES episode ON DELETE SET NULL;
+CREATE INDEX episode_copied_from ON episode (copied_from) WHERE copied_from IS NOT NULL;
 CREATE INDEX episode_greedy ON episode (run_id, player, task_id) WHERE temperature = 0 AND player <> '';
 """
 
 DOWN = """
 DROP INDEX episode_greedy;
+DROP INDEX episode_copied_from;
 ALTER TABLE episode DROP COLUMN copied_from, DROP COLUMN temperature, DROP COLUMN player;
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.unit.operator.decide.canary.scenario import BAD, GOOD, STEPS, CanaryS
 
 def canary_between_rounds() -> CanaryScenario:
     """The student of round 2 is a canary, and round 3 waits for failures of users."""
-    spec = {
+    spec: dict[str, Any] = {
         "rounds": {"maxRounds": 4, "trigger": {"minFailures": 5}},
         "promotion": {"weights": "adapter"},
         "serving": {"replicas": 2, "canary": {"steps": STEPS}, "feedback": {}},

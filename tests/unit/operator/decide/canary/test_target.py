@@ -50,7 +50,7 @@ def test_student_promoted_last_is_selected():
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_pinned_round_is_selected_whatever_was_promoted(number: int):
-    target = select(number, student_model(3 - number))
+    target = select(number, candidate_of(3 - number))
     assert target
     assert (target.round, target.student) == (number, f"{number}abcdef01234")
     assert target.reason == f"spec.serving.pinnedRound is {number}."
