@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distillery.core.planner.plays import BASE_ARM, BASELINE, COMPARISONS, Comparison
+from distillery.core.planner.plays import COMPARISONS, Comparison, find_reference
 from distillery.database import Row
 from distillery.database.episodes import EpisodeStore
 from distillery.evaluation.costs import Cost, are_equal
@@ -27,6 +27,10 @@ class ArmResults:
         for row in self.rows:
             scores.setdefault(row["task_id"], []).append(float(row[metric]))
         return scores
+
+    def mean_by_task(self, metric: str) -> dict[str, float]:
+        """Return the mean over a task's episodes, by task."""
+        return {task: sum(scores) / len(scores) for task, scores in self.of(metric).items()}
 
     def without(self, tasks: Collection[str]) -> ArmResults:
         """Return the arm on all other tasks."""
@@ -87,11 +91,6 @@ def pool_runs(runs: Sequence[Mapping[str, ArmResults]]) -> dict[str, ArmResults]
     first, *others = runs
     shared = [arm for arm in first if all(arm in other for other in others)]
     return {arm: ArmResults([row for run in runs for row in run[arm].rows]) for arm in shared}
-
-
-def find_reference(arms: Collection[str]) -> str:
-    """Return the arm of the base model; while the round starts with it, that is the baseline."""
-    return BASE_ARM if BASE_ARM in arms else BASELINE
 
 
 def compare(

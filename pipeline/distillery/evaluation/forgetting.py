@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+
+from scipy import stats
 
 from distillery.evaluation.arms import ArmResults
-from distillery.evaluation.power import LOST, MAX_TASKS, POWER
+from distillery.evaluation.power import loss_bound
 from distillery.evaluation.statistics import adjust_p_values
 
 
@@ -36,9 +37,7 @@ class Losses:
 
 def find_losses(candidate: ArmResults, baseline: ArmResults) -> Losses:
     """Return what a candidate lost against the baseline, on the same tasks."""
-    after, before = (
-        {task: sum(scores) / len(scores) for task, scores in arm.of("success").items()} for arm in (candidate, baseline)
-    )
+    after, before = candidate.mean_by_task("success"), baseline.mean_by_task("success")
     lost = tuple(sorted(task for task, score in before.items() if after[task] < score))
     categories = {row["task_id"]: row["category"] for row in baseline.rows}
     tasks, of_category = dict[str, int](), dict[str, int]()
@@ -60,8 +59,6 @@ def find_forgetting(losses: Losses, *, limit: float, confidence: float) -> str:
         limit: the largest share of tasks that it may lose.
         confidence: of both statements, one-sided.
     """
-    from scipy import stats  # here, for it takes a second to import, and the checks of every run import this module
-
     number, lost = losses.number, len(losses.lost)
     exceeding = {
         category: float(stats.binomtest(losses.of_category[category], n, limit, alternative="greater").pvalue)
@@ -74,37 +71,10 @@ def find_forgetting(losses: Losses, *, limit: float, confidence: float) -> str:
             f"It lost {losses.of_category[worst]} of {losses.tasks[worst]} tasks of the category {worst!r}, more than "
             f"the {100 * limit:g} points that promotion.gate.maxForgetting allows (p = {adjusted[worst]:.2g})."
         )
-    high = upper_bound(lost, number, confidence)
+    high = loss_bound(lost, number, confidence=confidence)
     if high >= limit:
         return (
             f"It lost {lost} of {number} tasks, which may be up to {100 * high:.1f} points: "
             f"promotion.gate.maxForgetting allows {100 * limit:g}."
         )
     return ""
-
-
-def upper_bound(lost: int, tasks: int, confidence: float) -> float:
-    """Return the one-sided exact upper bound of the share of tasks that are lost."""
-    from scipy import stats
-
-    return float(stats.binomtest(lost, tasks, alternative="less").proportion_ci(confidence).high)
-
-
-@cache
-def tasks_needed(limit: float, confidence: float) -> int | None:
-    """Return how many tasks show losses below a limit with :data:`POWER`, where :data:`LOST` is lost; None if none do.
-
-    The bound is exact, so that a few more tasks can have a little less power: it is the first number that has enough.
-    """
-    from scipy import stats
-
-    if limit <= LOST:
-        return None
-    tasks = 1
-    while tasks <= MAX_TASKS:
-        # the most losses whose bound is below the limit
-        allowed = int(stats.binom.ppf(1 - confidence, tasks, limit)) - 1
-        if allowed >= 0 and stats.binom.cdf(allowed, tasks, LOST) >= POWER:
-            return tasks
-        tasks += 1
-    return None

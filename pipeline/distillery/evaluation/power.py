@@ -73,3 +73,29 @@ def tasks_needed(*, difference: float, discordant: float, confidence: float) -> 
 
     index = bisect_left(numbers, True, key=show)
     return numbers[index] if index < len(numbers) else None
+
+
+def loss_bound(lost: int, tasks: int, *, confidence: float) -> float:
+    """Return the one-sided exact upper bound of the share of tasks that are lost (Clopper & Pearson, 1934)."""
+    from scipy import stats
+
+    return float(stats.binomtest(lost, tasks, alternative="less").proportion_ci(confidence).high)
+
+
+def tasks_to_show_losses(limit: float, *, confidence: float) -> int | None:
+    """Return how many tasks show that losses are below a limit with :data:`POWER`; None for more than
+    :data:`MAX_TASKS`.
+
+    The student is taken to lose :data:`LOST`. The bound is exact, so that a few more tasks can have a little less
+    power: it is the first number that has enough.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if limit <= LOST:
+        return None
+    tasks = np.arange(1, MAX_TASKS + 1)
+    # the most losses whose bound is below the limit
+    allowed = stats.binom.ppf(1 - confidence, tasks, limit) - 1
+    enough = (allowed >= 0) & (stats.binom.cdf(allowed, tasks, LOST) >= POWER)
+    return int(tasks[enough.argmax()]) if enough.any() else None

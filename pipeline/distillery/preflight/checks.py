@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 from distillery.core.api import Spec
 from distillery.core.api.problems import Problem, format_value, suggest_name
-from distillery.evaluation.forgetting import tasks_needed, upper_bound
-from distillery.evaluation.power import LOST, POWER, min_tasks, smallest_difference
+from distillery.evaluation.power import LOST, POWER, loss_bound, min_tasks, smallest_difference, tasks_to_show_losses
 from distillery.preflight.facts import Facts, extractor_of, held_out_split, named_plugins
 
 Check = Callable[[Spec, Facts], Iterator[Problem]]
@@ -119,7 +118,7 @@ def gate_can_promote(spec: Spec, facts: Facts) -> Iterator[Problem]:
 def forgetting_can_be_judged(spec: Spec, facts: Facts) -> Iterator[Problem]:
     """Yield a problem if there are too few held-out tasks to show that a student that loses none has lost so few."""
     gate, number = spec.promotion.gate, spec.environment.tasks.evaluate
-    if gate.max_forgetting is not None and upper_bound(0, number, gate.confidence) >= gate.max_forgetting:
+    if gate.max_forgetting is not None and loss_bound(0, number, confidence=gate.confidence) >= gate.max_forgetting:
         yield Problem(
             "spec.promotion.gate.maxForgetting",
             f"{gate.max_forgetting:g}",
@@ -170,6 +169,6 @@ def power_line(spec: Spec) -> str:
     )
     if gate.max_forgetting is None:
         return line
-    needed = tasks_needed(gate.max_forgetting, gate.confidence)
+    needed = tasks_to_show_losses(gate.max_forgetting, confidence=gate.confidence)
     limit = f"that it loses less than {100 * gate.max_forgetting:g}"
     return f"{line}; {limit} is hardly shown" if needed is None else f"{line}; {limit} takes {needed} of them"

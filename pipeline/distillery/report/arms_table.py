@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distillery.evaluation.arms import find_reference
+from distillery.core.planner.plays import find_reference
 from distillery.formatting import format_p_value, format_percent, format_points
 
 COLUMNS = ("arm", "n", "success %", "95 % interval", "vs base", "p", "steps", "tokens")

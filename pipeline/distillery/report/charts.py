@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from distillery.core.planner.plays import BASELINE
-from distillery.evaluation.arms import find_reference
+from distillery.core.planner.plays import BASELINE, find_reference
 
 # Stand-ins that are replaced by CSS colors in the finished SVG.
 _INK, _ACCENT, _QUIET, _WARM, _LINE = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"

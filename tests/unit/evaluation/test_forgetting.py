@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from distillery.evaluation.arms import ArmResults
-from distillery.evaluation.forgetting import Losses, find_forgetting, find_losses, tasks_needed, upper_bound
+from distillery.evaluation.forgetting import Losses, find_forgetting, find_losses
+from distillery.evaluation.power import loss_bound, tasks_to_show_losses
 
 
 def arm(solved: dict[str, list[bool]]) -> ArmResults:
@@ -55,15 +56,15 @@ def test_category_of_few_tasks_is_not_to_blame_without_proof():
 
 @pytest.mark.parametrize(("lost", "tasks", "bound"), [(0, 59, 0.0495), (0, 58, 0.0503), (8, 200, 0.0710)])
 def test_bound_is_that_of_clopper_and_pearson(lost: int, tasks: int, bound: float):
-    assert upper_bound(lost, tasks, 0.95) == pytest.approx(bound, abs=1e-4)
+    assert loss_bound(lost, tasks, confidence=0.95) == pytest.approx(bound, abs=1e-4)
 
 
 def test_needed_tasks_show_losses_below_the_limit():
-    needed = tasks_needed(0.1, 0.95)
+    needed = tasks_to_show_losses(0.1, confidence=0.95)
     assert needed is not None
     assert 150 < needed < 300
-    assert tasks_needed(0.05, 0.95) is None
-    more, fewer = tasks_needed(0.08, 0.95), tasks_needed(0.2, 0.95)
+    assert tasks_to_show_losses(0.05, confidence=0.95) is None
+    more, fewer = tasks_to_show_losses(0.08, confidence=0.95), tasks_to_show_losses(0.2, confidence=0.95)
     assert fewer is not None
     assert more is not None
     assert fewer < needed < more

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
+import yaml
 
 from distillery.core.api import parse
+from distillery.core.planner.plays import Strategies
 from distillery.environments.base import Task
 from distillery.sampling.base import Candidates, TaskHistory
 from distillery.sampling.fresh import Fresh
+from tests.paths import ROOT
 from tests.unit.documents import document
 
 
@@ -54,3 +59,20 @@ def test_round_is_smaller_when_there_are_no_more_tasks():
 def test_sampler_wants_new_tasks_for_all_other_places(share: float, wanted: int):
     sampler = Fresh(parse(document(rounds={"maxRounds": 2, "failureShare": share})).spec)
     assert sampler.count_new(4, PLAYED) == wanted
+
+
+def test_sampler_of_the_guide_returns_to_every_failed_task():
+    guide = (ROOT / "docs" / "guides" / "strategies.md").read_text()
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0], names)
+    sampler = names["FailuresFirst"](parse(document(rounds={"maxRounds": 2})).spec)
+    chosen = sampler.choose(3, Candidates([task("a"), task("b")], PLAYED))
+    assert [one.id for one in chosen] == ["lost-1", "lost-2", "a"]
+
+
+def test_run_of_the_guide_has_the_plays_and_students_that_it_adds():
+    guide = (ROOT / "docs" / "guides" / "strategies.md").read_text()
+    added = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)[0])["spec"]
+    strategies = Strategies.of(parse(document(**added)).spec)
+    assert strategies.learning_arms == ("own", "teacher", "mismatched-teacher")
+    assert strategies.retriever_of("mismatched-teacher") == "mismatched"

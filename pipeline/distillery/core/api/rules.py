@@ -47,14 +47,14 @@ def _canary_steps(spec: Spec) -> tuple[CanaryStep, ...]:
     return spec.serving.canary.steps if spec.serving.canary else ()
 
 
-_UNTRAINED = ("base", "baseline", "rag", "placebo")
+UNTRAINED = ("base", "baseline", "rag", "placebo")
 """Arms that no student plays."""
 
-_LEARNING = ("own", "teacher", "placebo-teacher")
+LEARNING = ("own", "teacher", "placebo-teacher")
 """Plays on training tasks."""
 
-_NAMES = frozenset(
-    {*(arm.removesuffix("+rag") for arm in BUILTIN_ARMS), *_LEARNING, "own-sft", "live", "confirm-baseline"}
+RESERVED = frozenset(
+    {*(arm.removesuffix("+rag") for arm in BUILTIN_ARMS), *LEARNING, "own-sft", "live", "confirm-baseline"}
     | {"confirm-candidate", "prepare", "none"}
 )
 """The names that no play and no student of a user can have."""
@@ -135,28 +135,28 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.plays",
-        lambda s: not _NAMES.intersection(p.name for p in s.plays) and len({p.name for p in s.plays}) == len(s.plays),
-        f"self.plays.all(p, !(p.name in {sorted(_NAMES)}) && self.plays.exists_one(q, q.name == p.name))",
+        lambda s: not RESERVED.intersection(p.name for p in s.plays) and len({p.name for p in s.plays}) == len(s.plays),
+        f"self.plays.all(p, !(p.name in {sorted(RESERVED)}) && self.plays.exists_one(q, q.name == p.name))",
         "give each play a name of its own, which no built-in play or student has",
     ),
     Rule(
         "spec.students",
         lambda s: (
-            not _NAMES.intersection(t.name for t in s.students)
+            not RESERVED.intersection(t.name for t in s.students)
             and len({*(t.name for t in s.students), *(p.name for p in s.plays)}) == len(s.students) + len(s.plays)
         ),
-        f"self.students.all(t, !(t.name in {sorted(_NAMES)}) && self.students.exists_one(u, u.name == t.name) && "
+        f"self.students.all(t, !(t.name in {sorted(RESERVED)}) && self.students.exists_one(u, u.name == t.name) && "
         "!self.plays.exists(p, p.name == t.name))",
         "give each student a name of its own, which no play and no built-in student has",
     ),
     Rule(
         "spec.students",
         lambda s: all(
-            t.learns_from in (*_LEARNING, *(p.name for p in s.plays if p.tasks == "train")) for t in s.students
+            t.learns_from in (*LEARNING, *(p.name for p in s.plays if p.tasks == "train")) for t in s.students
         ),
-        f"self.students.all(t, t.learnsFrom in {list(_LEARNING)} || "
+        f"self.students.all(t, t.learnsFrom in {list(LEARNING)} || "
         "self.plays.exists(p, p.name == t.learnsFrom && p.tasks == 'train'))",
-        f"learnsFrom names a play on training tasks: {', '.join(_LEARNING)}, or one of spec.plays with tasks: train",
+        f"learnsFrom names a play on training tasks: {', '.join(LEARNING)}, or one of spec.plays with tasks: train",
     ),
     Rule(
         "spec.evaluation.arms",
@@ -175,8 +175,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "spec.promotion.gate.candidate",
-        lambda s: s.promotion.gate.candidate not in (*_UNTRAINED, *(play.name for play in s.plays)),
-        f"!(self.promotion.gate.candidate in {list(_UNTRAINED)}) && "
+        lambda s: s.promotion.gate.candidate not in (*UNTRAINED, *(play.name for play in s.plays)),
+        f"!(self.promotion.gate.candidate in {list(UNTRAINED)}) && "
         "!self.plays.exists(p, p.name == self.promotion.gate.candidate)",
         "name a student, such as distilled, for what is promoted plays without hints",
     ),

@@ -6,7 +6,7 @@ held against. The planner, stages, the report and statistics read these tables; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -235,6 +235,11 @@ class Strategies:
     def arms_played_by(self, *roles: PlayerRole) -> tuple[str, ...]:
         """Return those of the run's arms that a model with one of the roles plays, in their order."""
         return tuple(arm for arm in self.arms if arm in self.evaluated and self.evaluated[arm].player in roles)
+
+
+def find_reference(arms: Collection[str]) -> str:
+    """Return the arm of the base model; while the round starts with it, that is the baseline."""
+    return BASE_ARM if BASE_ARM in arms else BASELINE
 
 
 def teaching_temperature(spec: Spec) -> float:

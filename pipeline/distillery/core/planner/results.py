@@ -11,6 +11,8 @@ _SUMMARY = (
     "heldOutTasks",
 )  # fmt: skip
 
+_MAX_NAME = 63
+
 
 @dataclass(frozen=True, slots=True)
 class ArmScore:
@@ -76,10 +78,22 @@ class Promotion:
             float(document["metric"]),
             {name: ArmScore.read(arm) for name, arm in arms.items()},
             {str(name): str(digest) for name, digest in students.items()},
-            str(document.get("start", "")),
-            str(document.get("candidate", "distilled")),
-            len(document["lost"]) if isinstance(document.get("lost"), list) else document.get("lost"),
+            _read_name(document.get("start", "")),
+            _read_name(document.get("candidate", "distilled")),
+            _count(document.get("lost")),
         )
+
+
+def _read_name(value: Any) -> str:
+    """Return a name that a status has room for. Raises ValueError."""
+    if len(name := str(value)) > _MAX_NAME:
+        raise ValueError(f"a name of {len(name)} characters")
+    return name
+
+
+def _count(value: Any) -> int | None:
+    """Return the number of tasks in a list, or that a summary has in its place. Raises TypeError or ValueError."""
+    return value if value is None else len(value) if isinstance(value, list) else int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ class StageResult:
             None if student is None else str(student),
             None if held_out_tasks is None else int(held_out_tasks),
             Promotion.read(document) if "gate" in document and "passed" not in document else None,
-            str(start) if start else None,
+            _read_name(start) if start else None,
             bool(document["passed"]) if "passed" in document else None,
             document,
         )

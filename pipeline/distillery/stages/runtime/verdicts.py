@@ -127,19 +127,14 @@ async def find_transfer(context: StageContext) -> Transfer | None:
     played = [await read_results(context.episodes, number, (BASELINE, candidate)) for number in rounds]
     if any(candidate not in of_round for of_round in played):
         return None
-    base = _mean_by_task(played[0][BASELINE])
-    students = [_mean_by_task(of_round[candidate]) for of_round in played]
+    base = played[0][BASELINE].mean_by_task("success")
+    students = [of_round[candidate].mean_by_task("success") for of_round in played]
     shared = set(base).intersection(*students)
     group_of: dict[str, str] = {}
     for group in context.spec.rounds.arrivals:
         of_group = select_arrived(context.prepared.tasks("evaluate"), context.prepared.environment, frozenset(group))
         group_of |= {task.id: ", ".join(group) for task in of_group if task.id in shared}
     return measure_transfer(base, students, group_of) if group_of else None
-
-
-def _mean_by_task(arm: ArmResults) -> dict[str, float]:
-    """Return the share of a task's episodes that solved it, by task."""
-    return {task: sum(scores) / len(scores) for task, scores in arm.of("success").items()}
 
 
 def _cost_of(row: Mapping[str, Any]) -> Cost:

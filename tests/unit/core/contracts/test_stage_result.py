@@ -78,6 +78,11 @@ def test_failure_fits_when_its_message_is_long(tmp_path: Path, message: str):
         {"heldOutTasks": "many"},
         {"gate": {}},
         {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": "high"},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "lost": "many"},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "lost": {"a": 1}},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "start": "x" * 64},
+        {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "candidate": "x" * 64},
+        {"start": "x" * 64},
         {"gate": {"verdict": "Failed", "reason": "x"}, "promoted": False, "metric": 0.3, "arms": {"a": [9, 0.5]}},
     ],
 )

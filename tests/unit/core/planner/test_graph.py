@@ -7,9 +7,18 @@ from typing import Any
 import pytest
 
 from distillery.core.api import Spec, parse
+from distillery.core.api.rules import LEARNING, RESERVED, UNTRAINED
+from distillery.core.api.spec.evaluation import BUILTIN_ARMS
 from distillery.core.planner import Dataset, Kind, Model, Stage, StageId
 from distillery.core.planner.graph import BASE, Lineage, artifact_of, round_stages
-from distillery.core.planner.plays import Strategies, teacher_plays_alike, teaching_temperature
+from distillery.core.planner.plays import (
+    CONFIRMING_ARMS,
+    CONTROL,
+    PRODUCTION,
+    Strategies,
+    teacher_plays_alike,
+    teaching_temperature,
+)
 from tests.unit.documents import document
 
 
@@ -97,6 +106,14 @@ def test_student_is_found_by_its_dataset_when_it_is_evaluated():
     strategies = Strategies.of(spec_of(evaluation={"arms": arms}))
     assert strategies.find_student(Dataset("own", matched=True)) == "sft-matched"
     assert strategies.find_student(Dataset("own")) is None
+
+
+def test_arms_of_the_resource_are_those_of_the_table():
+    strategies = Strategies.of(spec_of())
+    assert {*BUILTIN_ARMS} == {*strategies.evaluated, *strategies.students, "distilled+rag"}
+    assert {*UNTRAINED} == {*strategies.evaluated}
+    assert {*LEARNING} == {*strategies.learning} - {CONTROL}
+    assert {*strategies.learning, *strategies.evaluated, *strategies.students, *CONFIRMING_ARMS, PRODUCTION} <= RESERVED
 
 
 ADDED: dict[str, Any] = {
